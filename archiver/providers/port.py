@@ -1,0 +1,106 @@
+"""What the archiver asks of a telephony provider."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from archiver.recording import Link, Listing, Page, RecordingRef, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a provider's documents say of its listing, in the archiver's terms.
+
+    `max_window`: longest span one listing may ask for. `earliest`: nothing older can exist or be listed.
+    `settle`: how far behind now a window may end, so that rows still being written are not stepped over.
+    `stable_paging`: keyset pages, one walk suffices; otherwise walks repeat until two agree.
+    `time_filtered`: the provider can restrict a listing to a window; otherwise the adapter walks what it must.
+    `not_ready_for`: how long missing audio may still turn up. `deletes`: `delete()` is documented.
+    """
+
+    max_window: timedelta
+    earliest: datetime
+    settle: timedelta = timedelta(0)
+    stable_paging: bool = False
+    time_filtered: bool = True
+    not_ready_for: timedelta = timedelta(hours=72)
+    deletes: bool = False
+
+
+class Media(Protocol):
+    """An open download: what the provider said of it, then its bytes exactly as sent.
+
+    `length` is Content-Length when stated. `framed` is true when a cut would be noticed (a length, or chunked
+    framing); without it an early end looks like success and the receiver must doubt. `offset` is where the body
+    starts, which is 0 unless a range was asked for *and* granted.
+    """
+
+    status: int
+    content_type: str | None
+    content_encoding: str | None
+    length: int | None
+    etag: str | None
+    framed: bool
+    offset: int
+    headers: Mapping[str, str]
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Pieces of up to 1 MiB. Raises `CutShortError`, `TooSlowError` or `UnavailableError`."""
+
+
+class Provider(Protocol):
+    """One credentialed account at one telephony provider.
+
+    Safe for concurrent use. Every method may raise `ThrottledError`, `UnavailableError`, `CredentialsRefusedError`
+    and `EgressRefusedError`; no exception of an HTTP library passes.
+    """
+
+    id: str
+    facts: Facts
+
+    def scopes(self) -> Sequence[str]:
+        """The listings that together cover the account ("account", "user:…", "subaccount:…"), each enumerated alone."""
+
+    def list(self, scope: str, window: Window) -> AsyncIterator[Page]:
+        """Every recording of `scope` that the provider dates within `window`, page by page, to the last page.
+
+        May yield rows outside the window; never leaves one out silently. A loop, a repeated page or an answer that is
+        no listing raises `ListingError`: the caller keeps the rows it got and does not call the window covered.
+        """
+
+    async def refresh(self, ref: RecordingRef) -> Listing:
+        """The recording as the provider's API shows it now, with a fresh link.
+
+        Raises `RecordingGoneError` when the API says there is none such, `NotReadyError` when asking again is all
+        one can do.
+        """
+
+    def open(
+        self, ref: RecordingRef, link: Link | None, *, offset: int = 0, etag: str | None = None
+    ) -> AbstractAsyncContextManager[Media]:
+        """Start the download. `link` None is enough where `needs_link` is false.
+
+        With `offset` and a strong `etag`, asks for the rest (`Range` + `If-Range`); look at `Media.offset` for what was
+        granted. Raises `LinkRefusedError` (fresh link needed), `NotReadyError` (known, no audio yet),
+        `RecordingGoneError` (404/410 of the media itself; the caller asks `refresh` before believing it).
+        """
+
+    async def delete(self, ref: RecordingRef) -> None:
+        """Delete at the provider, where documented (`facts.deletes`). Idempotent: already gone is success."""
+
+    async def aclose(self) -> None:
+        """Release connections."""
+
+
+class Budget(Protocol):
+    """The requests one credential may still make, shared by every replica."""
+
+    async def take(self, cost: int = 1) -> None:
+        """Wait until `cost` requests may be sent."""
+
+    async def pause(self, wait: timedelta) -> None:
+        """The provider said stop: nobody sends for `wait`."""

@@ -1,0 +1,235 @@
+"""The values that travel through the archiver, one type per stage. Pure: no I/O, no clock.
+
+Stage types are made only by their stage, so that a `Stored` cannot exist without a `Sealed` before it:
+Listing → Received → Sealed → Stored.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TypeAlias
+
+Scalar: TypeAlias = str | int | bool | None
+Json: TypeAlias = "Scalar | list[Json] | dict[str, Json]"
+
+
+class State(enum.StrEnum):
+    """Where a recording is (DESIGN §3)."""
+
+    LISTED = "listed"
+    WAITING = "waiting"
+    SPOOLED = "spooled"
+    ARCHIVED = "archived"
+    ABSENT = "absent"
+    GONE = "gone"
+    DISPOSED = "disposed"
+
+
+class Reason(enum.StrEnum):
+    """Why a recording waits."""
+
+    NOT_READY = "not_ready"
+    RETRY = "retry"
+    DESTINATION = "destination"
+    LINK = "link"
+
+
+class Flag(enum.StrEnum):
+    """Doubts that never discard bytes."""
+
+    DURATION_MISMATCH = "duration_mismatch"
+    LENGTH_UNVERIFIED = "length_unverified"
+    NOT_AUDIO = "not_audio"
+    TRUNCATED = "truncated"
+    ID_CONFLICT = "id_conflict"
+    CONTENT_ENCODED = "content_encoded"
+    TIME_IMPLAUSIBLE = "time_implausible"
+    TOO_LARGE = "too_large"
+    EGRESS_REFUSED = "egress_refused"
+    QUARANTINED = "quarantined"
+
+
+class LockMode(enum.StrEnum):
+    """Object Lock modes. `off` means that the storage protects nothing, and says so."""
+
+    COMPLIANCE = "compliance"
+    GOVERNANCE = "governance"
+    OFF = "off"
+
+
+class Secret:
+    """A string that never shows itself: printing, formatting and `repr` give a mask; `reveal()` gives the value."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        return "**redacted**"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingRef:
+    """Names one rendition of one recording at one provider account.
+
+    `provider` is the id in our configuration. `recording_id` is the provider's own. `variant` is "" for the
+    recording as the provider serves it by default, otherwise a name ("original", "child"). `account` is the
+    tenancy that owns it there (a subaccount, a KAZOO account) and tells which credentials open it.
+    """
+
+    provider: str
+    recording_id: str
+    variant: str = ""
+    account: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Where the audio can be had now. Signed or not, it is treated as a secret: kept in memory, never stored."""
+
+    url: Secret
+    obtained_at: datetime
+    expires_at: datetime | None = None
+
+    def half_spent(self, now: datetime) -> bool:
+        """True when more than half of the link's life is over: ask for a fresh one."""
+        return self.expires_at is not None and now - self.obtained_at >= (self.expires_at - self.obtained_at) / 2
+
+
+class Audio(enum.StrEnum):
+    """What the listing says of the recording's audio."""
+
+    PRESENT = "present"
+    NOT_YET = "not_yet"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One recording as its provider lists it.
+
+    `revision` tells apart two recordings that carry the same id: a digest over what the provider states of the
+    content itself (format, start, duration), never over billing or tags. `metadata` is normalised and searchable;
+    `raw` is the provider's row byte for byte as canonical JSON, less tokens and signed URLs. `stable` is the part
+    of `raw` that does not change by itself (no storage-age or cost counters): a digest over it detects edits.
+    """
+
+    ref: RecordingRef
+    revision: str
+    audio: Audio
+    started_at: datetime | None
+    ended_at: datetime | None
+    duration: timedelta | None
+    raw: bytes
+    stable_digest: str
+    metadata: Mapping[str, Json] = field(default_factory=dict)
+    link: Link | None = None
+    format: str | None = None
+    flags: frozenset[Flag] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A listed row that could not be understood: kept as bytes, shown to a person, never fatal to its page."""
+
+    raw: bytes
+    problem: str
+    recording_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing. `total` is the provider's own count for the window, where it states one."""
+
+    listings: tuple[Listing, ...]
+    digest: str
+    rejects: tuple[Reject, ...] = ()
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The half-open span [since, until) of provider time that one walk enumerates. Aware UTC."""
+
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFacts:
+    """What the received bytes say of themselves."""
+
+    container: str | None
+    codec: str | None = None
+    sample_rate: int | None = None
+    channels: int | None = None
+    duration: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A body that came in full, as far as anyone can tell. Times are this machine's."""
+
+    size: int
+    plaintext_sha256: str
+    status: int
+    content_type: str | None
+    etag: str | None
+    media: MediaFacts
+    flags: frozenset[Flag]
+    started_at: datetime
+    finished_at: datetime
+    resumed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A sealed object on disk, fsynced (docs/spec/sealed-object.md)."""
+
+    path: Path
+    size: int
+    sealed_sha256: str
+    plaintext_size: int
+    plaintext_sha256: str
+    recipients: tuple[str, ...]
+    wrapped_key_sha256: str
+    algorithm: str = "cms-authenveloped-aes-256-gcm"
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """What the storage must refuse to undo."""
+
+    mode: LockMode
+    retain_until: datetime | None
+    legal_hold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One copy of a sealed object in one storage, as that storage showed it when asked."""
+
+    storage: str
+    bucket: str
+    key: str
+    version_id: str | None
+    size: int
+    sealed_sha256: str
+    lock_mode: LockMode
+    retain_until: datetime | None
+    legal_hold: bool = False
+    checked_by: str = ""
