@@ -57,7 +57,7 @@ class ObjectStore(Protocol):
     lock_mode: LockMode
 
     async def probe(self) -> ProbeReport:
-        """Prove on the real bucket what the store promises: put-once, checksums, and a canary that must refuse deletion,
+        """Prove on the real bucket what it promises: put-once, checksums, and a canary that must refuse deletion,
         shortening and bypass. Costs a few small objects locked for a day."""
 
     async def put_once(self, key: str, path: Path, *, size: int, sealed_sha256: str, lock: Lock) -> Stored:
