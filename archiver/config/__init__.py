@@ -1,0 +1,1 @@
+"""What the operator wants: one strict YAML file, read whole, with every mistake in it named at once."""

@@ -1,0 +1,234 @@
+"""A YAML 1.2 file as plain text values, with the place of each of them.
+
+Only the structure is YAML's: every scalar stays the text that was written and the model decides what it means. So `no` is
+never a truth value, an account `007` keeps its zeros and `1_000` is nobody's thousand. An empty value counts as not written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, StringMark, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from archiver.config.problem import Problem, Severity
+
+LARGEST_FILE: Final = 256 * 1024
+_MOST_NODES: Final = 20_000  # aliases multiply: a small file can describe a huge tree
+_DEEPEST: Final = 32
+
+Written: TypeAlias = "str | None | list[Written] | dict[str, Written]"
+Place: TypeAlias = tuple[str | int, ...]
+
+_PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")}
+_SECRET_NAME = r"[\w-]*(?:secret|token|passw|api_?key|access_?key|auth|credential|private)[\w-]*"
+_SECRET_TEXT = re.compile(
+    rf"""(?P<name>(?:^|[\s{{,"'-]){_SECRET_NAME}["']?\s*:\s*)
+    (?P<quote>["']?)(?!(?:env|file|cred|vault|cmd):|[{{\[\#|>&*]|\s|$)
+    (?P<value>(?:(?<=")[^"]*|(?<=')[^']*|[^,}}\]\#"']+))""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_USERINFO = re.compile(r"(?<=://)[^/@\s\"']*:[^/@\s\"']*(?=@)")
+_MASK = "•" * 11
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a value and its key begin, counted from 1."""
+
+    key: tuple[int, int]
+    value: tuple[int, int]
+
+
+@dataclass(slots=True)
+class Document:
+    """What stands in the file, and where. `problems` are those of the YAML itself; with any, `value` is not to be trusted."""
+
+    file: str
+    lines: list[str]
+    value: dict[str, Written] = field(default_factory=dict)
+    marks: dict[Place, Mark] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def problem(
+        self, code: str, place: Place, message: str, hint: str = "", *, severity: Severity = Severity.ERROR, at_key: bool = False
+    ) -> Problem:
+        """A problem at `place`, or at the nearest thing around it that was written."""
+        known = place
+        while known and known not in self.marks:
+            known = known[:-1]
+        mark = self.marks.get(known, Mark((1, 1), (1, 1)))
+        line, column = mark.key if at_key else mark.value
+        return self.at(line, column, code, place, message, hint, severity)
+
+    def at(
+        self, line: int, column: int, code: str, place: Place, message: str, hint: str = "", severity: Severity = Severity.ERROR
+    ) -> Problem:
+        """A problem at a line and column."""
+        text = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
+        excerpt = masked(text)
+        caret = len(masked(text[: column - 1]))
+        return Problem(code, severity, message, hint, self.file, line, column, dotted(place), excerpt, caret)
+
+
+def dotted(place: Place) -> str:
+    """`providers[0].api_secret`."""
+    written = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return written.removeprefix(".")
+
+
+def masked(line: str) -> str:
+    """A line of the file fit for a terminal and a ticket: literal secrets hidden, nothing unprintable."""
+    clean = "".join(char if char.isprintable() else " " for char in line)
+    hidden = _SECRET_TEXT.sub(lambda found: f"{found['name']}{found['quote']}{_MASK}", clean)
+    return _USERINFO.sub(_MASK, hidden)
+
+
+def read_document(path: Path) -> Document:
+    """Read and compose the file. OSError passes."""
+    with path.open("rb") as file:
+        raw = file.read(LARGEST_FILE + 1)
+    document = Document(str(path), [])
+    if len(raw) > LARGEST_FILE:
+        document.problems.append(document.at(1, 1, "C100", (), f"the file is larger than {LARGEST_FILE // 1024} KiB"))
+        return document
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = raw.count(b"\n", 0, problem.start) + 1
+        document.problems.append(document.at(line, 1, "C100", (), "the file is not UTF-8 text"))
+        return document
+    document.lines = re.split(r"\r\n|\n|\r|\x85|\u2028|\u2029", text)
+    _compose(document, text)
+    return document
+
+
+def _compose(document: Document, text: str) -> None:
+    try:
+        root = YAML(typ="safe", pure=True).compose(text)
+    except MarkedYAMLError as problem:
+        mark = problem.problem_mark or problem.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+        document.problems.append(document.at(line, column, "C100", (), "this is not valid YAML", _yaml_hint(document, problem)))
+        return
+    except (YAMLError, ValueError, RecursionError, AttributeError, IndexError, TypeError, KeyError, AssertionError):
+        # ruamel.yaml meets some rubbish with whatever Python raises; for us all of it is one thing.
+        document.problems.append(document.at(1, 1, "C100", (), "this is not valid YAML"))
+        return
+    if not isinstance(root, MappingNode):
+        document.problems.append(document.at(1, 1, "C100", (), "the file must be a mapping of keys", "see config/archiver.example.yaml"))
+        return
+    _Builder(document).build(root)
+
+
+class _Builder:
+    """Turns nodes into plain values and notes where they stood."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._nodes = 0
+
+    def build(self, root: MappingNode) -> None:
+        self._document.marks[()] = Mark(_start(root), _start(root))
+        try:
+            self._document.value = self._mapping(root, ())
+        except _TooMuch:
+            self._document.problems.append(self._document.at(1, 1, "C100", (), "the file is too deep or its aliases expand too far"))
+
+    def _value(self, node: Node, place: Place) -> Written:
+        self._nodes += 1
+        if self._nodes > _MOST_NODES or len(place) > _DEEPEST:
+            raise _TooMuch
+        if node.tag not in _PLAIN_TAGS:
+            self._refuse(node, place, f"the tag {node.tag} is not known here", "remove it; plain YAML is enough")
+            return None
+        if isinstance(node, MappingNode):
+            return self._mapping(node, place)
+        if isinstance(node, SequenceNode):
+            items = []
+            for index, item in enumerate(node.value):
+                self._document.marks[*place, index] = Mark(_start(item), _start(item))
+                items.append(self._value(item, (*place, index)))
+            return items
+        if isinstance(node, ScalarNode) and not node.tag.endswith(":null"):
+            return str(node.value)
+        return None
+
+    def _mapping(self, node: MappingNode, place: Place) -> dict[str, Written]:
+        values: dict[str, Written] = {}
+        first: dict[str, int] = {}
+        for key, node_of_value in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if not isinstance(key, ScalarNode):
+                self._refuse(key, place, "a key must be plain text", "quote it if it begins with { or [")
+                continue
+            name = str(key.value)
+            if name in first:
+                line, column = _start(key)
+                self._document.problems.append(
+                    self._document.at(line, column, "C105", (*place, name), f"key '{name[:40]}' is here twice", f"first on line {first[name]}")
+                )
+                continue
+            first[name] = _start(key)[0]
+            self._document.marks[*place, name] = Mark(_start(key), _start(node_of_value))
+            value = self._value(node_of_value, (*place, name))
+            if value is not None:
+                values[name] = value
+        for merged in self._merged(node, place):
+            values = {**merged, **values}
+        return values
+
+    def _merged(self, node: MappingNode, place: Place) -> list[dict[str, Written]]:
+        """What `<<` brings in; the first of several wins, and what is written here wins over all."""
+        found: list[dict[str, Written]] = []
+        for key, value in node.value:
+            if key.tag != "tag:yaml.org,2002:merge":
+                continue
+            for source in value.value if isinstance(value, SequenceNode) else [value]:
+                if isinstance(source, MappingNode):
+                    own = dict(self._document.marks)
+                    found.append(self._mapping(source, place))
+                    self._document.marks.update(own)
+                else:
+                    self._refuse(source, place, "<< must name a mapping", "e.g.  <<: *common")
+                self._nodes += 1
+        return found
+
+    def _refuse(self, node: Node, place: Place, message: str, hint: str) -> None:
+        line, column = _start(node)
+        self._document.problems.append(self._document.at(line, column, "C100", place, message, hint))
+
+
+class _TooMuch(Exception):
+    """The tree is deeper or larger than any configuration."""
+
+
+def _start(node: Node) -> tuple[int, int]:
+    mark: StringMark = node.start_mark
+    return mark.line + 1, mark.column + 1
+
+
+def _yaml_hint(document: Document, problem: MarkedYAMLError) -> str:
+    mark = problem.problem_mark
+    line = document.lines[mark.line] if mark is not None and mark.line < len(document.lines) else ""
+    if "\t" in line[: len(line) - len(line.lstrip())] or "'\\t'" in str(problem.problem):
+        return "indent with spaces, not tabs"
+    return str(problem.problem or problem.context or "")[:120]
+
+
+def within(value: Written, *place: str | int) -> Written:
+    """The value at `place` below `value`, or None where nothing of the kind was written."""
+    for part in place:
+        if isinstance(value, Mapping) and isinstance(part, str):
+            value = value.get(part)
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            value = value[part]
+        else:
+            return None
+    return value

@@ -1,0 +1,175 @@
+"""Durations, sizes, rates and instants as they are written in the configuration. Pure.
+
+Everything arrives as the text that stands in the file (see `document`), so that a number never loses its leading zeros and
+a date never its time zone; ready values are taken too, for configurations built in Python. Every refusal is a
+`PydanticCustomError` whose type is the problem's code and whose context may hold a `hint`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+from pydantic_core import PydanticCustomError
+
+from archiver.retention.span import Span
+
+_UNITS: Final = {
+    "y": timedelta(days=365),
+    "w": timedelta(weeks=1),
+    "d": timedelta(days=1),
+    "h": timedelta(hours=1),
+    "m": timedelta(minutes=1),
+    "s": timedelta(seconds=1),
+}
+_UNIT_HINT = "units: y w d h m s, e.g. 1h30m"
+_DURATION = re.compile(r"(?:[0-9]{1,9}[ywdhms])+")
+_PART = re.compile(r"([0-9]{1,9})([ywdhms])")
+_NEARLY = re.compile(r"([0-9]{1,9})\s*(y|w|d|h|m(?!o)|s)[a-z]*\.?", re.IGNORECASE)
+_LONGEST = timedelta(days=365 * 100)
+
+_SIZES: Final = {
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+}
+_SIZE = re.compile(r"([0-9]{1,9})\s?([KMGT]i?B|B)")
+_PERIODS: Final = {"s": timedelta(seconds=1), "min": timedelta(minutes=1), "h": timedelta(hours=1)}
+_RATE = re.compile(r"([0-9]{1,6})/(s|min|h)")
+
+
+class Size(int):
+    """A number of bytes that shows itself as it would be written."""
+
+    def __str__(self) -> str:
+        for unit in ("TiB", "GiB", "MiB", "KiB", "TB", "GB", "MB", "KB"):
+            if self and self % _SIZES[unit] == 0:
+                return f"{self // _SIZES[unit]}{unit}"
+        return f"{int(self)}B"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """`count` requests per `period`."""
+
+    count: int
+    period: timedelta
+
+    def __str__(self) -> str:
+        return f"{self.count}/{next(name for name, period in _PERIODS.items() if period == self.period)}"
+
+
+def refused(code: str, message: str, hint: str = "") -> PydanticCustomError:
+    """The refusal of one value, to be raised by a validator."""
+    # The code is a literal at every call site but one; pydantic wants LiteralString only against injection into templates.
+    return PydanticCustomError(code, "{message}", {"message": message, "hint": hint})  # type: ignore[arg-type]
+
+
+def quoted(value: object) -> str:
+    """A value for a message: short, printable, in quotes."""
+    text = "".join(char if char.isprintable() else "?" for char in str(value))
+    return f"'{text[:40]}…'" if len(text) > 40 else f"'{text}'"
+
+
+def parse_duration(value: object) -> timedelta:
+    """`1h30m` and the like; weeks of 7 and years of 365 days."""
+    if isinstance(value, timedelta):
+        return value
+    total = sum((int(number) * _UNITS[unit] for number, unit in _parts(value)), timedelta(0))
+    return _bounded(total, value)
+
+
+def parse_span(value: object) -> Span:
+    """Like a duration, but its years are calendar years."""
+    if isinstance(value, Span):
+        return value
+    parts = _parts(value)
+    years = sum(int(number) for number, unit in parts if unit == "y")
+    rest = sum((int(number) * _UNITS[unit] for number, unit in parts if unit != "y"), timedelta(0))
+    if not years and not rest:
+        raise refused("C121", f"{quoted(value)} is no time at all", "recordings must be kept for a while, e.g. 7y")
+    _bounded(timedelta(days=365) * min(years, 1000) + rest, value)
+    return Span(years, rest)
+
+
+def parse_size(value: object) -> Size:
+    """`2GiB`, `500MB`: the unit is never left out."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Size(value)
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if found is None or int(found[1]) == 0:
+        raise refused("C122", f"{quoted(value)} is not a size", _size_hint(value))
+    return Size(int(found[1]) * _SIZES[found[2]])
+
+
+def parse_rate(value: object) -> Rate:
+    """`60/min`, `10/s`, `1800/h`."""
+    if isinstance(value, Rate):
+        return value
+    found = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if found is None or int(found[1]) == 0:
+        raise refused("C123", f"{quoted(value)} is not a rate", "requests per s, min or h, e.g. 60/min")
+    return Rate(int(found[1]), _PERIODS[found[2]])
+
+
+def parse_instant(value: object) -> datetime:
+    """An ISO 8601 date (midnight UTC) or date and time; without an offset it is UTC."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    try:
+        if not isinstance(value, str):
+            raise TypeError
+        instant = datetime.fromisoformat(value)
+        return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    except (ValueError, TypeError, OverflowError):
+        raise refused("C104", f"{quoted(value)} is not a date", "e.g. 2026-01-31 or 2026-01-31T08:00:00Z") from None
+
+
+def show_duration(value: timedelta) -> str:
+    """The shortest way to write it, without years so that reading it again cannot change its meaning."""
+    seconds = int(value.total_seconds())
+    written = ""
+    for unit in ("d", "h", "m", "s"):
+        size = int(_UNITS[unit].total_seconds())
+        if seconds >= size:
+            written += f"{seconds // size}{unit}"
+            seconds %= size
+    return written or "0s"
+
+
+def show_span(value: Span) -> str:
+    years = f"{value.years}y" if value.years else ""
+    return years + (show_duration(value.rest) if value.rest or not years else "")
+
+
+def _parts(value: object) -> list[tuple[str, str]]:
+    if not isinstance(value, str) or not _DURATION.fullmatch(value):
+        raise refused("C121", f"{quoted(value)} is not a duration", _duration_hint(value))
+    return _PART.findall(value)
+
+
+def _bounded(total: timedelta, value: object) -> timedelta:
+    if total > _LONGEST:
+        raise refused("C121", f"{quoted(value)} is longer than a hundred years", _UNIT_HINT)
+    return total
+
+
+def _duration_hint(value: object) -> str:
+    found = _NEARLY.fullmatch(value.strip()) if isinstance(value, str) else None
+    return f"did you mean {found[1]}{found[2].lower()}?  {_UNIT_HINT}" if found else _UNIT_HINT
+
+
+def _size_hint(value: object) -> str:
+    units = "units: B KB MB GB TB KiB MiB GiB TiB, e.g. 2GiB"
+    found = re.fullmatch(r"([0-9]{1,9})\s*([kmgt])i?b?", value.strip(), re.IGNORECASE) if isinstance(value, str) else None
+    return f"did you mean {found[1]}{found[2].upper()}iB?  {units}" if found else units

@@ -1,0 +1,65 @@
+"""One storage as the pipe sees it: trusted or not, up or down.
+
+A storage that failed is left alone for a while, so that fetching into the spool goes on at full speed; one that did not prove
+its lock is never written to at all, because nothing in it could be called archived (fail closed).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from archiver import errors
+from archiver.recording import Lock, LockMode, Sealed, Stored
+from archiver.store.port import ObjectStore, ProbeReport
+
+_SHORTEST_PAUSE = timedelta(seconds=1)
+_LONGEST_PAUSE = timedelta(seconds=30)
+
+
+class Destination:
+    """A storage with its proof and its present health."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+        self.report: ProbeReport | None = None
+        self.down_until: datetime | None = None
+        self.problem: str | None = None
+        self._failures = 0
+
+    @property
+    def id(self) -> str:
+        return self.store.id
+
+    def usable(self, now: datetime) -> bool:
+        """True when the storage has proved itself and is not resting after a failure."""
+        return self.report is not None and self.report.trusted and (self.down_until is None or now >= self.down_until)
+
+    def proved(self, report: ProbeReport) -> None:
+        """Take over what the probe found."""
+        self.report = report
+        failed = [check for check in report.checks if check.fatal and not check.ok]
+        self.problem = f"{failed[0].name}: {failed[0].detail}" if failed else None
+
+    async def put(self, key: str, sealed: Sealed, retain_until: datetime, now: datetime) -> Stored:
+        """Store and read back one sealed object. A failure of the storage rests it; any success ends its rest."""
+        if not self.usable(now):
+            raise errors.DestinationError(f"{self.id} is not usable: {self.problem or 'it has not been probed'}")
+        mode = self.store.lock_mode
+        lock = Lock(mode, None if mode is LockMode.OFF else retain_until)
+        try:
+            stored = await self.store.put_once(
+                key, sealed.path, size=sealed.size, sealed_sha256=sealed.sealed_sha256, lock=lock
+            )
+        except errors.DestinationError as failed:
+            self.failed(failed, now)
+            raise
+        self._failures = 0
+        self.down_until = None
+        self.problem = None
+        return stored
+
+    def failed(self, error: errors.ArchiverError, now: datetime) -> None:
+        """Rest after a failure, longer each time."""
+        self._failures += 1
+        self.down_until = now + min(_SHORTEST_PAUSE * 2 ** min(self._failures - 1, 10), _LONGEST_PAUSE)
+        self.problem = str(error)

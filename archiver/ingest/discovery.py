@@ -1,0 +1,346 @@
+"""What listings showed, written down: new recordings, changed ones, rows nobody understood, and the spans now covered.
+
+Each function runs inside the caller's transaction, so that a row, its custody event and its place in the queue appear together
+or not at all. Listing the same thing twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from archiver.clock import Chance
+from archiver.custody.ledger import Draft, Ledger
+from archiver.ingest.tables import coverage, listing_window, provider_state, recording, reject
+from archiver.recording import Audio, Flag, Json, Listing, Reason, RecordingRef, Reject, State, Window
+from archiver.schedule.deadline import Deadline
+from archiver.schedule.window import merge
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What one page changed. `links` maps our ids to the fresh links that came with the page."""
+
+    new: int
+    changed: int
+    known: int
+    ids: dict[str, Listing]
+
+
+def identity(ref: RecordingRef) -> str:
+    """Names a recording of a provider account whatever its content; provider ids may be too long or odd for an index."""
+    named = json.dumps([ref.provider, ref.recording_id, ref.variant], ensure_ascii=True)
+    return hashlib.sha256(named.encode()).hexdigest()
+
+
+def called_at(listing: Listing, now: datetime) -> datetime:
+    """The instant from which the provider's clocks run: the call's end, never in the future, else when we first saw it."""
+    stated = listing.ended_at or listing.started_at
+    return min(stated, now) if stated is not None else now
+
+
+def note_page(
+    conn: Connection,
+    ledger: Ledger,
+    chance: Chance,
+    listings: Sequence[Listing],
+    now: datetime,
+    deadline_of: Callable[[datetime], Deadline | None],
+) -> Noted:
+    """Bring the journal up to date with one page.
+
+    Same id and same revision is the same recording. Same id with another revision is another recording (the Vobiz document
+    itself shows one id with two audios), unless the row known so far never had audio: then the listing has been completed.
+    """
+    unique = {(identity(each.ref), each.revision): each for each in listings}
+    known: dict[str, dict[str, Row[tuple[object, ...]]]] = {}
+    for row in _rows_of(conn, {key for key, _ in unique}):
+        known.setdefault(row.identity, {})[row.revision] = row
+    fresh: list[dict[str, object]] = []
+    drafts: list[Draft] = []
+    changed = 0
+    ids: dict[str, Listing] = {}
+    for (key, revision), listing in unique.items():
+        siblings = known.get(key, {})
+        row = siblings.get(revision) or _awaiting_audio(siblings, {rev for k, rev in unique if k == key})
+        if row is not None:
+            changed += _refresh_row(conn, ledger, row, listing, now, deadline_of)
+            ids[str(row.id)] = listing
+            continue
+        conflict = bool(siblings) or sum(1 for k, _ in unique if k == key) > 1
+        values = _new_row(chance.uuid(), key, listing, now, deadline_of, conflict)
+        fresh.append(values)
+        drafts.append(_discovered(str(values["id"]), listing))
+        ids[str(values["id"])] = listing
+        for sibling in siblings.values():
+            _add_flags(conn, sibling, {Flag.ID_CONFLICT})
+    if fresh:
+        conn.execute(insert(recording), fresh)
+        ledger.append_many(conn, drafts)
+    return Noted(len(fresh), changed, len(unique) - len(fresh) - changed, ids)
+
+
+def note_rejects(conn: Connection, provider: str, rejects: Iterable[Reject], now: datetime) -> None:
+    """Keep rows that could not be understood, each once, for a person to look at."""
+    for each in rejects:
+        digest = hashlib.sha256(each.raw).hexdigest()
+        same = (reject.c.provider == provider) & (reject.c.digest == digest)
+        if conn.execute(update(reject).where(same).values(last_seen_at=now)).rowcount == 0:
+            conn.execute(
+                insert(reject).values(
+                    provider=provider,
+                    digest=digest,
+                    raw=each.raw,
+                    problem=each.problem,
+                    provider_recording_id=each.recording_id,
+                    first_seen_at=now,
+                    last_seen_at=now,
+                )
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """A window that was enumerated to its last page, and what that took."""
+
+    scope: str
+    window: Window
+    walks: int
+    rows: int
+    total: int | None
+    digest: str
+
+
+def cover(conn: Connection, chance: Chance, provider: str, walked: Walked, now: datetime) -> None:
+    """Record that a window is proved: only ever called after a full, stable walk whose rows are already noted."""
+    conn.execute(
+        insert(listing_window).values(
+            id=chance.uuid(),
+            provider=provider,
+            scope=walked.scope,
+            since=walked.window.since,
+            until=walked.window.until,
+            walks=walked.walks,
+            rows=walked.rows,
+            total=walked.total,
+            digest=walked.digest,
+            completed_at=now,
+        )
+    )
+    before = covered(conn, provider, walked.scope)
+    after = merge([*before, walked.window])
+    ours = (coverage.c.provider == provider) & (coverage.c.scope == walked.scope)
+    for span in set(before) - set(after):
+        conn.execute(delete(coverage).where(ours, coverage.c.since == span.since))
+    for span in set(after) - set(before):
+        conn.execute(insert(coverage).values(provider=provider, scope=walked.scope, since=span.since, until=span.until))
+
+
+def covered(conn: Connection, provider: str, scope: str) -> tuple[Window, ...]:
+    """The spans of `scope` known to be enumerated, disjoint and ordered."""
+    found = conn.execute(
+        select(coverage.c.since, coverage.c.until)
+        .where(coverage.c.provider == provider, coverage.c.scope == scope)
+        .order_by(coverage.c.since)
+    )
+    return tuple(Window(row.since, row.until) for row in found)
+
+
+def polled(conn: Connection, provider: str, now: datetime, error: str | None, *, deep: bool = False) -> None:
+    """Record the end of a poll, good or bad."""
+    values: dict[str, object] = {"polled_at": now, "poll_error": error}
+    if error is None:
+        values["poll_succeeded_at"] = now
+        values["parked_until"] = None
+        values["parked_reason"] = None
+    if deep:
+        values["deep_walk_at"] = now
+    _upsert_provider(conn, provider, values)
+
+
+def deep_walk_at(conn: Connection, provider: str) -> datetime | None:
+    """When everything that this provider lists was last walked from end to end."""
+    return conn.execute(
+        select(provider_state.c.deep_walk_at).where(provider_state.c.provider == provider)
+    ).scalar_one_or_none()
+
+
+def park(conn: Connection, provider: str, until: datetime, reason: str) -> None:
+    """The whole provider waits: its credentials were refused."""
+    _upsert_provider(conn, provider, {"parked_until": until, "parked_reason": reason})
+
+
+def _upsert_provider(conn: Connection, provider: str, values: dict[str, object]) -> None:
+    same = provider_state.c.provider == provider
+    if conn.execute(update(provider_state).where(same).values(**values)).rowcount == 0:
+        conn.execute(insert(provider_state).values(provider=provider, **values))
+
+
+def bytes_per_day(conn: Connection, provider: str, now: datetime, bytes_per_second: int) -> float:
+    """The account's present rate of recording, from the durations listed over the last 30 days."""
+    days = 30
+    milliseconds = conn.execute(
+        select(func.sum(recording.c.duration_ms)).where(
+            recording.c.provider == provider, recording.c.call_started_at >= now - timedelta(days=days)
+        )
+    ).scalar()
+    return float(milliseconds or 0) / 1000 * bytes_per_second / days
+
+
+def _rows_of(conn: Connection, identities: set[str]) -> list[Row[tuple[object, ...]]]:
+    if not identities:
+        return []
+    columns = recording.c
+    return list(
+        conn.execute(
+            select(
+                columns.id, columns.identity, columns.revision, columns.stable_digest, columns.state, columns.reason,
+                columns.flags, columns.token, columns.owner, columns.ready, columns.account,
+            ).where(columns.identity.in_(identities))
+        )
+    )  # fmt: skip
+
+
+def _awaiting_audio(
+    siblings: dict[str, Row[tuple[object, ...]]], listed_now: set[str]
+) -> Row[tuple[object, ...]] | None:
+    """The row that this listing completes: one that had no audio so far and is not itself listed beside it."""
+    for revision, row in siblings.items():
+        silent = row.state == State.ABSENT or (row.state == State.WAITING and row.reason == Reason.NOT_READY)
+        if silent and revision not in listed_now:
+            return row
+    return None
+
+
+def _refresh_row(
+    conn: Connection,
+    ledger: Ledger,
+    row: Row[tuple[object, ...]],
+    listing: Listing,
+    now: datetime,
+    deadline_of: Callable[[datetime], Deadline | None],
+) -> bool:
+    """Take over what changed; wake the row when audio has turned up. True when anything but `last_seen_at` changed."""
+    values: dict[str, object] = {"last_seen_at": now}
+    edited = row.stable_digest != listing.stable_digest
+    if edited:
+        values |= _described(listing, now, deadline_of)
+        ledger.append(
+            conn, f"rec:{row.id}", "recording.source_refreshed", {"why": "metadata changed"}, private=_private(listing)
+        )
+    waits_for_audio = row.state in (State.ABSENT, State.GONE) or (
+        row.state == State.WAITING and row.reason == Reason.NOT_READY
+    )
+    woken = waits_for_audio and listing.audio is Audio.PRESENT and (edited or row.state != State.WAITING)
+    if woken and row.owner is None:
+        values |= {"state": State.LISTED, "reason": None, "ready": True, "next_attempt_at": None, "denials": 0}
+    conn.execute(update(recording).where(recording.c.id == row.id).values(**values))
+    return edited or woken
+
+
+def _new_row(
+    row_id: str,
+    key: str,
+    listing: Listing,
+    now: datetime,
+    deadline_of: Callable[[datetime], Deadline | None],
+    conflict: bool,
+) -> dict[str, object]:
+    flags = set(listing.flags) | ({Flag.ID_CONFLICT} if conflict else set())
+    state, reason = {
+        Audio.PRESENT: (State.LISTED, None),
+        Audio.NOT_YET: (State.WAITING, Reason.NOT_READY),
+        Audio.NONE: (State.ABSENT, None),
+    }[listing.audio]
+    return {
+        "id": row_id,
+        "identity": key,
+        "provider": listing.ref.provider,
+        "provider_recording_id": listing.ref.recording_id,
+        "variant": listing.ref.variant,
+        "state": state,
+        "reason": reason,
+        "flags": _dump_flags(flags),
+        "listed_at": now,
+        "last_seen_at": now,
+        "ready": listing.audio is Audio.PRESENT,
+        "next_attempt_at": now + timedelta(minutes=1) if listing.audio is Audio.NOT_YET else None,
+        "attempts": 0,
+        "denials": 0,
+        "token": 0,
+        **_described(listing, now, deadline_of),
+    }
+
+
+def _described(
+    listing: Listing, now: datetime, deadline_of: Callable[[datetime], Deadline | None]
+) -> dict[str, object]:
+    """The columns that follow from the listing alone."""
+    due = deadline_of(called_at(listing, now))
+    about = listing.metadata
+    return {
+        "account": listing.ref.account,
+        "revision": listing.revision,
+        "call_started_at": listing.started_at,
+        "call_ended_at": listing.ended_at,
+        "duration_ms": None if listing.duration is None else round(listing.duration.total_seconds() * 1000),
+        "format": listing.format,
+        "direction": _text(about.get("direction")),
+        "from_number": _text(about.get("from_number")),
+        "to_number": _text(about.get("to_number")),
+        "agent": _text(about.get("agent_id") or about.get("agent_name")),
+        "metadata": json.dumps(dict(about), ensure_ascii=False, sort_keys=True),
+        "raw": listing.raw,
+        "stable_digest": listing.stable_digest,
+        "delete_at": due.delete_at if due else None,
+        "deadline_source": due.source if due else None,
+        "archive_by": due.archive_by if due else None,
+    }
+
+
+def _discovered(row_id: str, listing: Listing) -> Draft:
+    return Draft(
+        subject=f"rec:{row_id}",
+        type="recording.discovered",
+        data={
+            "provider": listing.ref.provider,
+            "variant": listing.ref.variant,
+            "provider_created": listing.started_at.isoformat() if listing.started_at else None,
+            "source": "list",
+        },
+        private=_private(listing),
+    )
+
+
+def _private(listing: Listing) -> dict[str, dict[str, Json]]:
+    """What is personal: the provider's row as received and the parties, each under its own commitment."""
+    parties = {
+        name: unicodedata.normalize("NFC", str(listing.metadata[name]))
+        for name in ("from_number", "to_number", "agent_id", "agent_name")
+        if listing.metadata.get(name) is not None
+    }
+    return {
+        "provider_meta": {"row_base64": base64.b64encode(listing.raw).decode()},
+        "parties": dict(parties),
+    }
+
+
+def _add_flags(conn: Connection, row: Row[tuple[object, ...]], flags: set[Flag]) -> None:
+    present = {Flag(name) for name in json.loads(str(row.flags))}
+    if not flags <= present:
+        conn.execute(update(recording).where(recording.c.id == row.id).values(flags=_dump_flags(present | flags)))
+
+
+def _dump_flags(flags: Iterable[Flag]) -> str:
+    return json.dumps(sorted(flags))
+
+
+def _text(value: Json) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,132 @@
+"""What to do next with a recording, and what a failure means. Pure: no I/O, no clock, no chance.
+
+Retries are data: every outcome maps to one `Verdict`, and the shell writes it down. Nothing here ever gives a recording up
+quietly: the worst verdicts leave a row that waits with a reason, or that is gone or absent with evidence.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from archiver import errors
+from archiver.recording import Flag, Reason, State
+
+RECHECKS = 3
+RECHECK_SPACING = timedelta(hours=1)
+_FIRST_DELAY = timedelta(seconds=2)
+_LONGEST_DELAY = timedelta(minutes=15)
+_LONGEST_OUTAGE_DELAY = timedelta(minutes=1)
+_LONGEST_PAUSE = timedelta(hours=1)
+_PARKED_DELAY = timedelta(hours=6)
+_SOONEST = timedelta(seconds=1)
+
+
+class Step(enum.StrEnum):
+    """The two things that can be done with a recording that is not archived."""
+
+    FETCH = "fetch"
+    STORE = "store"
+
+
+class Fate(enum.StrEnum):
+    """What becomes of a recording after an attempt that did not finish."""
+
+    WAIT = "wait"
+    DENIED = "denied"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What is known of one recording when a verdict is due."""
+
+    state: State
+    attempts: int
+    denials: int
+    denied_at: datetime | None
+    called_at: datetime
+    archive_by: datetime | None
+    spooled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How to go on: `fate`, when to look again, why, and whether the attempt counts.
+
+    `park`: the whole provider waits for this long. `flags` are added to the row.
+    """
+
+    fate: Fate
+    again_at: datetime | None
+    reason: Reason
+    counted: bool = True
+    park: timedelta | None = None
+    flags: frozenset[Flag] = frozenset()
+
+
+def next_step(spool_name: str | None, spool_id: str | None, ours: str) -> Step:
+    """Store what lies sealed in our own spool; otherwise fetch. Another replica's spool cannot be read from here."""
+    return Step.STORE if spool_name is not None and spool_id == ours else Step.FETCH
+
+
+def backoff(attempts: int, archive_by: datetime | None, now: datetime, spread: float) -> timedelta:
+    """Exponential from 2 s to a quarter of an hour with jitter (`spread` in [0, 1)), shorter as the deadline comes near.
+
+    Never more than a quarter of the time left, so that a recording at risk gets several more tries; never under a second.
+    """
+    ceiling = min(_FIRST_DELAY * 2.0 ** min(attempts - 1, 20), _LONGEST_DELAY)
+    if archive_by is not None and archive_by > now:
+        ceiling = min(ceiling, (archive_by - now) / 4)
+    return max(_SOONEST, ceiling * (0.5 + spread / 2))
+
+
+def judge(
+    error: errors.ArchiverError, it: Situation, now: datetime, *, spread: float, not_ready_for: timedelta
+) -> Verdict:
+    """What `error` means for this recording."""
+    delay = backoff(max(it.attempts, 1), it.archive_by, now, spread)
+    asked = error.retry_after if isinstance(error, errors.TransientError) and error.retry_after else timedelta(0)
+    again = now + max(delay, min(asked, _LONGEST_PAUSE))
+    # An outage says nothing of this recording: it keeps its attempts, and is looked at soon after the outage ends.
+    soon = now + max(min(delay, _LONGEST_OUTAGE_DELAY), min(asked, _LONGEST_PAUSE))
+    match error:
+        case errors.RecordingGoneError():
+            return _denied(it, now)
+        case errors.NoRecordingError() | errors.NotReadyError() if now - it.called_at > not_ready_for:
+            return Verdict(Fate.ABSENT, None, Reason.NOT_READY)
+        case errors.NoRecordingError() | errors.NotReadyError():
+            return Verdict(Fate.WAIT, again, Reason.NOT_READY)
+        case errors.LinkRefusedError():
+            # The first refusal is the ordinary end of a link's life and costs nothing; a fresh link that is refused too counts.
+            return Verdict(Fate.WAIT, again, Reason.LINK)
+        case errors.DestinationError() | errors.VerificationError():
+            return Verdict(Fate.WAIT, soon, Reason.DESTINATION, counted=False)
+        case errors.SpoolFullError() | errors.ThrottledError() | errors.KeyUnavailableError():
+            return Verdict(Fate.WAIT, soon, Reason.RETRY, counted=False)
+        case errors.UnavailableError():
+            return Verdict(Fate.WAIT, soon, Reason.RETRY, counted=False)
+        case errors.CredentialsRefusedError():
+            return Verdict(Fate.WAIT, soon, Reason.RETRY, counted=False, park=timedelta(minutes=1))
+        case errors.EgressRefusedError():
+            return Verdict(Fate.WAIT, now + _PARKED_DELAY, Reason.LINK, flags=frozenset({Flag.EGRESS_REFUSED}))
+        case errors.TooLargeError():
+            return Verdict(Fate.WAIT, now + _PARKED_DELAY, Reason.RETRY, flags=frozenset({Flag.TOO_LARGE}))
+    return Verdict(Fate.WAIT, again, Reason.RETRY)
+
+
+def _denied(it: Situation, now: datetime) -> Verdict:
+    """The provider says that there is none such: believed after three confirmations, each an hour after the last."""
+    if it.spooled:
+        # Another replica's disk holds it sealed: the provider may well have deleted it, and nothing is lost.
+        return Verdict(Fate.WAIT, now + RECHECK_SPACING, Reason.DESTINATION, counted=False)
+    fresh = it.denied_at is None or now - it.denied_at >= RECHECK_SPACING
+    if not fresh and it.denied_at is not None:
+        return Verdict(Fate.WAIT, it.denied_at + RECHECK_SPACING, Reason.RETRY, counted=False)
+    return Verdict(Fate.DENIED, now + RECHECK_SPACING, Reason.RETRY)
+
+
+def hopeless(it: Situation, now: datetime) -> bool:
+    """At the deadline and after several tries, an error page is better kept, marked as what it is, than lost (DESIGN §3)."""
+    return it.archive_by is not None and now >= it.archive_by and it.attempts >= RECHECKS

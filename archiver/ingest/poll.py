@@ -1,0 +1,245 @@
+"""Enumerate one provider: which windows are due, walk each to its last page until two walks agree, then call it covered.
+
+A window is covered only when its rows are in the journal. Whatever goes wrong in between leaves the window open, and the next
+poll walks it again: listing is idempotent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import Connection, func, select
+
+from archiver import errors
+from archiver.clock import Chance, Clock
+from archiver.custody.ledger import Ledger
+from archiver.database import Writer
+from archiver.ingest import discovery
+from archiver.ingest.links import Links
+from archiver.ingest.tables import recording
+from archiver.ingest.telemetry import Telemetry
+from archiver.providers.port import Provider
+from archiver.recording import Page, Window
+from archiver.schedule import lease
+from archiver.schedule.deadline import Deadline, ProviderRetention, deadline
+from archiver.schedule.window import Bounds, due_windows
+
+log = structlog.get_logger("archiver.poll")
+
+MOST_WALKS = 5
+LEASE = timedelta(seconds=60)
+_DEEP_EVERY = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class PollPlan:
+    """How one provider is to be enumerated. `bytes_per_second` estimates a quota's use from durations."""
+
+    overlap: timedelta
+    margin: timedelta
+    retention: ProviderRetention
+    earliest: datetime | None = None
+    bytes_per_second: int = 16_000  # 128 kbit/s mono, the JustCall document's format
+
+
+@dataclass(slots=True)
+class _Walk:
+    """The fingerprint of one walk: order does not matter, and a million pages take no more room than one."""
+
+    rows: int = 0
+    total: int | None = None
+    pages: int = 0
+    sum: int = 0
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+    def add(self, page: Page, until: datetime) -> None:
+        self.pages += 1
+        self.total = page.total if page.total is not None else self.total
+        self.digest.update(bytes.fromhex(page.digest))
+        for listing in page.listings:
+            if listing.started_at is not None and listing.started_at >= until:
+                continue  # younger than the window: it may come and go between walks
+            named = f"{discovery.identity(listing.ref)}{listing.revision}".encode()
+            self.sum = (self.sum + int.from_bytes(hashlib.sha256(named).digest()[:8], "big")) % 2**64
+            self.rows += 1
+
+    def agrees(self, other: _Walk) -> bool:
+        return (self.rows, self.sum) == (other.rows, other.sum)
+
+
+class Poller:
+    """Enumerates one provider for one replica. Only the holder of the provider's poll lease does anything."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        plan: PollPlan,
+        *,
+        writer: Writer,
+        ledger: Ledger,
+        links: Links,
+        telemetry: Telemetry,
+        clock: Clock,
+        chance: Chance,
+        replica_id: str,
+    ) -> None:
+        self._provider = provider
+        self._plan = plan
+        self._writer = writer
+        self._ledger = ledger
+        self._links = links
+        self._telemetry = telemetry
+        self._clock = clock
+        self._chance = chance
+        self._replica_id = replica_id
+        self._lease_name = f"poll:{provider.id}"
+
+    async def poll(self) -> bool:
+        """One full poll. True when every due window was covered; False when something is left for the next poll.
+
+        Never raises for what a provider does; says it in the journal, the log and the metrics.
+        """
+        held = await self._writer.run(self._lease)
+        if held is None:
+            return True
+        problems: list[str] = []
+        deep = await self._writer.run(self._deep_due)
+        started = self._clock.monotonic()
+        try:
+            for scope in self._provider.scopes():
+                problems += await self._enumerate(scope, held, deep=deep)
+        except errors.CredentialsRefusedError as refused:
+            problems.append(str(refused))
+            until = self._clock.now() + timedelta(minutes=1)
+            await self._writer.run(lambda conn: discovery.park(conn, self._provider.id, until, str(refused)))
+            log.error("poll.credentials_refused", provider=self._provider.id, problem=str(refused))
+        except errors.LeaseLostError:
+            return False
+        except errors.ArchiverError as failed:
+            problems.append(str(failed))
+            log.warning("poll.failed", provider=self._provider.id, problem=str(failed))
+        now = self._clock.now()
+        problem = "; ".join(problems)[:500] or None
+        await self._writer.run(
+            lambda conn: discovery.polled(conn, self._provider.id, now, problem, deep=deep and problem is None)
+        )
+        self._telemetry.polled(self._provider.id, ok=problem is None, seconds=self._clock.monotonic() - started)
+        return problem is None
+
+    async def _enumerate(self, scope: str, held: lease.Held, *, deep: bool) -> list[str]:
+        """Walk every due window of one scope; one that is no listing leaves the others alone."""
+        now = self._clock.now()
+        facts = self._provider.facts
+        earliest = max(facts.earliest, self._plan.earliest) if self._plan.earliest else facts.earliest
+        bounds = Bounds(earliest, facts.max_window, facts.settle)
+        known = await self._writer.run(lambda conn: discovery.covered(conn, self._provider.id, scope))
+        windows = due_windows(known, now, bounds, self._plan.overlap)
+        if not facts.time_filtered and (deep or not known):
+            windows = (Window(earliest, now),)  # the provider cannot narrow it down: one walk sees everything
+        problems: list[str] = []
+        rate = await self._writer.run(self._recording_rate)
+        for window in windows:
+            try:
+                await self._cover(scope, window, held, rate)
+            except errors.ListingError as unusable:
+                problems.append(f"{scope} {window.since:%Y-%m-%d %H:%M}: {unusable}")
+                log.warning("poll.window_open", provider=self._provider.id, scope=scope, problem=str(unusable))
+        return problems
+
+    async def _cover(self, scope: str, window: Window, held: lease.Held, rate: float) -> None:
+        """Walk `window` until two walks agree, then record it as covered.
+
+        One page is one consistent answer and needs no second look; keyset pages neither skip nor repeat. Offset pages shift
+        under inserts and deletions, so only two equal walks prove that nothing was stepped over.
+        """
+        previous: _Walk | None = None
+        for number in range(1, MOST_WALKS + 1):
+            walk = await self._walk(scope, window, held, rate)
+            steady = walk.pages <= 1 or self._provider.facts.stable_paging
+            if steady or (previous is not None and walk.agrees(previous)):
+                await self._prove(scope, window, walk, number, held)
+                return
+            previous = walk
+        raise errors.ListingError(f"{MOST_WALKS} walks of the same window never agreed")
+
+    async def _walk(self, scope: str, window: Window, held: lease.Held, rate: float) -> _Walk:
+        walk = _Walk()
+        async for page in self._provider.list(scope, window):
+            walk.add(page, window.until)
+            await self._note(page, held, rate)
+        return walk
+
+    async def _note(self, page: Page, held: lease.Held, rate: float) -> None:
+        now = self._clock.now()
+
+        def write(conn: Connection) -> discovery.Noted:
+            self._fence(conn, held)
+            discovery.note_rejects(conn, self._provider.id, page.rejects, now)
+            return discovery.note_page(
+                conn, self._ledger, self._chance, page.listings, now, lambda called: self._deadline(called, rate)
+            )
+
+        noted = await self._writer.run(write)
+        for recording_id, listing in noted.ids.items():
+            if listing.link is not None:
+                self._links.keep(recording_id, listing.link)
+        self._telemetry.discovered(self._provider.id, noted.new, rejected=len(page.rejects))
+        if page.rejects:
+            log.error("poll.rows_not_understood", provider=self._provider.id, rows=len(page.rejects))
+
+    async def _prove(self, scope: str, window: Window, walk: _Walk, number: int, held: lease.Held) -> None:
+        now = self._clock.now()
+        if walk.rows == 0:
+            missing = await self._writer.run(lambda conn: self._known_within(conn, scope, window, now))
+            if missing:
+                self._telemetry.suspicious_empty(self._provider.id)
+                raise errors.ListingError(f"an empty listing where {missing} recordings were listed before")
+        if walk.total is not None and walk.total > walk.rows and number == 1:
+            log.warning("poll.total_differs", provider=self._provider.id, rows=walk.rows, total=walk.total)
+        walked = discovery.Walked(scope, window, number, walk.rows, walk.total, walk.digest.hexdigest())
+
+        def write(conn: Connection) -> None:
+            self._fence(conn, held)
+            discovery.cover(conn, self._chance, self._provider.id, walked, now)
+
+        await self._writer.run(write)
+        log.debug("poll.covered", provider=self._provider.id, scope=scope, rows=walk.rows, walks=number)
+
+    def _lease(self, conn: Connection) -> lease.Held | None:
+        return lease.acquire(conn, self._lease_name, self._replica_id, LEASE)
+
+    def _fence(self, conn: Connection, held: lease.Held) -> None:
+        """Renew the lease in the same transaction as the write it protects."""
+        renewed = self._lease(conn)
+        if renewed is None or renewed.token != held.token:
+            raise errors.LeaseLostError(self._lease_name)
+
+    def _deep_due(self, conn: Connection) -> bool:
+        last = discovery.deep_walk_at(conn, self._provider.id)
+        return last is None or self._clock.now() - last >= _DEEP_EVERY
+
+    def _recording_rate(self, conn: Connection) -> float:
+        if self._plan.retention.quota_bytes is None:
+            return 0.0
+        return discovery.bytes_per_day(conn, self._provider.id, self._clock.now(), self._plan.bytes_per_second)
+
+    def _deadline(self, called_at: datetime, rate: float) -> Deadline | None:
+        return deadline(called_at, self._plan.retention, self._plan.margin, bytes_per_day=rate)
+
+    def _known_within(self, conn: Connection, scope: str, window: Window, now: datetime) -> int:
+        """How many recordings of this window the provider should still have. Scopes share rows; one scope is certain."""
+        if len(self._provider.scopes()) > 1:
+            return 0
+        kept = (recording.c.delete_at.is_(None)) | (recording.c.delete_at > now)
+        return conn.execute(
+            select(func.count()).where(
+                recording.c.provider == self._provider.id,
+                recording.c.call_started_at >= window.since,
+                recording.c.call_started_at < window.until,
+                recording.c.state.not_in(["gone", "disposed"]),
+                kept,
+            )
+        ).scalar_one()

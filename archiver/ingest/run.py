@@ -1,0 +1,422 @@
+"""The one place where the stages meet: claimed → fetched → sealed → spooled → stored → archived.
+
+Order of effects (DESIGN §3): the sealed object is fsynced in the spool before the journal says `spooled`; every required copy is
+read back before the journal says `archived`; the spool file goes last. Dying between any two of them is repaired by claiming
+the row again and doing whatever `next_step` says: there is no other recovery code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from archiver import errors
+from archiver.clock import Chance, Clock
+from archiver.custody.ledger import Ledger
+from archiver.database import Writer
+from archiver.fetch.receive import Expected, ReceiveLimits, receive
+from archiver.fetch.spool import Part, Spool
+from archiver.ingest import discovery, journal
+from archiver.ingest.destination import Destination
+from archiver.ingest.links import Links
+from archiver.ingest.plan import Step, Verdict, hopeless, judge, next_step
+from archiver.ingest.telemetry import Telemetry
+from archiver.providers.port import Media, Provider
+from archiver.recording import Audio, Flag, Link, Reason, Received, Sealed, State, Stored
+from archiver.retention.policy import Retention, Rule, retention
+from archiver.seal.cipher import Sealer
+from archiver.seal.recipients import Recipient
+from archiver.store import layout
+
+log = structlog.get_logger("archiver.ingest")
+
+_DOUBTS = frozenset({Flag.LENGTH_UNVERIFIED, Flag.DURATION_MISMATCH, Flag.TRUNCATED})
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What one provider's recordings may cost and how long their copies are kept."""
+
+    limits: ReceiveLimits
+    rules: Sequence[Rule]
+    default: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What every worker of this process shares."""
+
+    writer: Writer
+    ledger: Ledger
+    spool: Spool
+    recipients: Sequence[Recipient]
+    destinations: Sequence[Destination]
+    links: Links
+    telemetry: Telemetry
+    clock: Clock
+    chance: Chance
+    executor: Executor
+    replica_id: str
+
+
+class Worker:
+    """Brings recordings of one provider from listed to archived, `concurrency` at a time, most urgent first."""
+
+    def __init__(self, provider: Provider, policy: Policy, bench: Bench, concurrency: int) -> None:
+        self._provider = provider
+        self._policy = policy
+        self._bench = bench
+        self._concurrency = concurrency
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def busy(self) -> int:
+        """How many recordings are being worked on."""
+        return len(self._tasks)
+
+    async def fill(self) -> int:
+        """Claim as many recordings as there are free places and start on them. Returns how many."""
+        free = self._concurrency - len(self._tasks)
+        if free <= 0:
+            return 0
+        bench, now = self._bench, self._bench.clock.now()
+        storing = all(each.usable(now) for each in bench.destinations if each.store.required)
+        fetching = bench.spool.has_room()
+        claims = await bench.writer.run(
+            lambda conn: (
+                []
+                if journal.parked(conn, self._provider.id)
+                else journal.claim(
+                    conn, self._provider.id, bench.replica_id, bench.spool.id, free, fetching=fetching, storing=storing
+                )
+            )
+        )
+        for held in claims:
+            task = asyncio.create_task(self._accession(held), name=f"accession {held.id}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return len(claims)
+
+    async def changed(self) -> None:
+        """Wait until one of the recordings in work is done."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+
+    async def drain(self, within: timedelta) -> None:
+        """Let what is in work finish for a while; what does not is handed back untouched."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=within.total_seconds())
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
+
+    async def _accession(self, held: journal.Claim) -> None:
+        """One recording, as far as it goes; every outcome is written down."""
+        bench = self._bench
+        try:
+            if next_step(held.spool_name, held.spool_id, bench.spool.id) is Step.STORE and not self._spool_has(held):
+                log.error("recording.spool_lost", provider=self._provider.id, recording_id=held.id)
+                held = _unspooled(held)
+            if next_step(held.spool_name, held.spool_id, bench.spool.id) is Step.FETCH:
+                fetched = await self._fetch(held)
+                if fetched is None:
+                    return
+                held = fetched
+            await self._store(held)
+        except errors.LeaseLostError:
+            log.warning("recording.taken_over", provider=self._provider.id, recording_id=held.id)
+        except errors.ArchiverError as error:
+            await self._unfinished(held, error)
+        except asyncio.CancelledError:
+            await asyncio.shield(bench.writer.run(lambda conn: journal.hand_back(conn, held)))
+            raise
+
+    # --- fetch: provider → spool ------------------------------------------------------------------------------
+
+    async def _fetch(self, held: journal.Claim) -> journal.Claim | None:
+        """Receive and seal into the spool. None when the same content is archived already or nothing is left to store."""
+        bench = self._bench
+        started = bench.clock.monotonic()
+        quarantine = hopeless(held.situation, bench.clock.now())
+        received, sealed = await self._receive(held, quarantine=quarantine)
+        bench.telemetry.fetched(self._provider.id, received.size, bench.clock.monotonic() - started)
+        flags = received.flags
+        if Flag.QUARANTINED in flags:
+            return await self._quarantine(held, sealed)
+        now = bench.clock.now()
+        if await bench.writer.run(lambda conn: journal.adopted(conn, bench.ledger, held, received, now)):
+            await self._discard(sealed)
+            bench.telemetry.archived(self._provider.id, None)
+            return None
+        await bench.writer.run(
+            lambda conn: journal.spooled(
+                conn, bench.ledger, held, received, sealed, flags=flags, spool_id=bench.spool.id
+            )
+        )
+        held = _now_spooled(held, sealed, flags, bench.spool.id)
+        log.info("recording.sealed", provider=self._provider.id, recording_id=held.id, size_bytes=sealed.size)
+        return await self._second_look(held, received) if flags & _DOUBTS else held
+
+    async def _receive(self, held: journal.Claim, *, quarantine: bool) -> tuple[Received, Sealed]:
+        """Open, download and seal; a spent link is renewed once without counting as an attempt."""
+        link = self._bench.links.fresh(held.id, self._bench.clock.now())
+        if link is None and self._provider.facts.needs_link:
+            link = await self._refresh(held)
+        elif link is not None or not self._provider.facts.needs_link:
+            try:
+                return await self._download(held, link, quarantine=quarantine)
+            except errors.LinkRefusedError:
+                link = await self._refresh(held)
+            except errors.RecordingGoneError:
+                await self._ask_again(held)
+        try:
+            return await self._download(held, link, quarantine=quarantine)
+        except errors.RecordingGoneError:
+            await self._ask_again(held)
+            raise
+
+    async def _refresh(self, held: journal.Claim) -> Link | None:
+        """A fresh link from the provider's API, which has the last word on whether there is audio at all."""
+        listing = await self._provider.refresh(held.ref)
+        self._bench.telemetry.refreshed(self._provider.id)
+        if listing.audio is Audio.NONE:
+            raise errors.NoRecordingError(held.ref.recording_id[:80])
+        if listing.audio is Audio.NOT_YET:
+            raise errors.NotReadyError(held.ref.recording_id[:80])
+        if listing.link is not None:
+            self._bench.links.keep(held.id, listing.link)
+        return listing.link
+
+    async def _ask_again(self, held: journal.Claim) -> None:
+        """The audio's address says 404: only the API can say that the recording is gone (it raises); else it is late."""
+        self._bench.links.drop(held.id)
+        await self._refresh(held)
+        raise errors.NotReadyError("the provider lists the recording, but its audio is not there")
+
+    async def _download(self, held: journal.Claim, link: Link | None, *, quarantine: bool) -> tuple[Received, Sealed]:
+        bench = self._bench
+        async with bench.spool.part() as part:
+            sink = _SealingSink(part, bench)
+            received = await receive(
+                sink.opening(lambda offset, etag: self._provider.open(held.ref, link, offset=offset, etag=etag)),
+                sink,
+                expected=Expected(held.format, held.duration),
+                limits=self._policy.limits,
+                clock=bench.clock,
+                executor=bench.executor,
+                quarantine=quarantine,
+            )
+            sealed = await sink.finish(received)
+        return received, sealed
+
+    async def _second_look(self, held: journal.Claim, received: Received) -> journal.Claim:
+        """What came is kept, but it is doubtful: download once more and compare. Two different answers are both kept."""
+        bench = self._bench
+        try:
+            link = await self._refresh(held) if self._provider.facts.needs_link else None
+            again = await receive(
+                lambda offset, etag: self._provider.open(held.ref, link, offset=offset, etag=etag),
+                _Nowhere(),
+                expected=Expected(held.format, held.duration),
+                limits=self._policy.limits,
+                clock=bench.clock,
+                executor=bench.executor,
+            )
+        except (errors.TransientError, errors.RecordingGoneError, errors.NoRecordingError) as failed:
+            log.info("recording.second_look_failed", recording_id=held.id, problem=str(failed))
+            return held
+        now = bench.clock.now()
+        if again.plaintext_sha256 == received.plaintext_sha256:
+            await bench.writer.run(lambda conn: journal.clear_flag(conn, held, Flag.LENGTH_UNVERIFIED))
+            return dataclasses.replace(held, flags=held.flags - {Flag.LENGTH_UNVERIFIED})
+        digest = again.plaintext_sha256
+        await bench.writer.run(lambda conn: journal.sibling_for(conn, bench.chance, bench.ledger, held, digest, now))
+        log.error("recording.content_differs", provider=self._provider.id, recording_id=held.id)
+        return dataclasses.replace(held, flags=held.flags | {Flag.ID_CONFLICT})
+
+    # --- store: spool → storages ------------------------------------------------------------------------------
+
+    async def _store(self, held: journal.Claim) -> None:
+        """Put every copy, then say archived. Required copies must succeed; an optional one that fails is made later."""
+        bench, now = self._bench, self._bench.clock.now()
+        sealed = self._from_spool(held)
+        kept = self._retention(held, now)
+        key = layout.recording_key(held.id, sealed.sealed_sha256, held.situation.called_at)
+        copies, missing = await self._put_everywhere(key, sealed, kept)
+        done = bench.clock.now()
+        await bench.writer.run(
+            lambda conn: journal.archived(
+                conn, bench.ledger, held, copies, done, retain_until=kept.until, rule=kept.rule, missing=missing
+            )
+        )
+        await self._discard(sealed)
+        lag = (done - held.situation.called_at).total_seconds()
+        bench.telemetry.archived(self._provider.id, lag)
+        bench.telemetry.attempted(self._provider.id, "archived")
+        log.info("recording.archived", provider=self._provider.id, recording_id=held.id, copies=len(copies))
+
+    async def _put_everywhere(self, key: str, sealed: Sealed, kept: Retention) -> tuple[list[Stored], str | None]:
+        bench = self._bench
+        copies: list[Stored] = []
+        missing: list[str] = []
+        for destination in sorted(bench.destinations, key=lambda each: not each.store.required):
+            started, was_down = bench.clock.monotonic(), destination.down_until is not None
+            try:
+                copies.append(await destination.put(key, sealed, kept.until, bench.clock.now()))
+            except (errors.DestinationError, errors.VerificationError) as failed:
+                if destination.store.required:
+                    raise
+                missing.append(f"no copy in {destination.id}: {failed}")
+                continue
+            bench.telemetry.stored(destination.id, sealed.size, bench.clock.monotonic() - started)
+            if was_down:
+                await bench.writer.run(lambda conn: journal.wake(conn, Reason.DESTINATION))
+        return copies, "; ".join(missing)[:500] or None
+
+    async def _quarantine(self, held: journal.Claim, sealed: Sealed) -> None:
+        """Past the deadline an error page is all there is: keep it locked, marked, and go on asking."""
+        bench = self._bench
+        now = bench.clock.now()
+        key = layout.quarantine_key(held.id, sealed.sealed_sha256)
+        try:
+            copies, _ = await self._put_everywhere(key, sealed, self._retention(held, now))
+        finally:
+            await self._discard(sealed)
+        verdict = self._verdict(held, errors.UnacceptableMediaError("kept in quarantine"), now)
+        await bench.writer.run(
+            lambda conn: journal.quarantined(conn, bench.ledger, held, copies, verdict, bench.clock.now())
+        )
+        log.error("recording.quarantined", provider=self._provider.id, recording_id=held.id)
+
+    def _spool_has(self, held: journal.Claim) -> bool:
+        return (
+            held.sealed is not None and held.spool_name is not None and self._bench.spool.path(held.spool_name).exists()
+        )
+
+    def _from_spool(self, held: journal.Claim) -> Sealed:
+        assert held.spool_name is not None and held.sealed is not None
+        sealed_sha256, sealed_bytes, plaintext_sha256, plaintext_bytes = held.sealed
+        path = self._bench.spool.path(held.spool_name)
+        return Sealed(path, sealed_bytes, sealed_sha256, plaintext_bytes, plaintext_sha256, (), "")
+
+    def _retention(self, held: journal.Claim, now: datetime) -> Retention:
+        return retention(held.attributes, held.situation.called_at, self._policy.rules, self._policy.default, now)
+
+    async def _discard(self, sealed: Sealed) -> None:
+        """The spool file goes last; dying before this leaves a file that the next sweep removes."""
+        await asyncio.get_running_loop().run_in_executor(
+            self._bench.executor, self._bench.spool.remove, sealed.path.name
+        )
+
+    # --- outcomes ---------------------------------------------------------------------------------------------
+
+    def _verdict(self, held: journal.Claim, error: errors.ArchiverError, now: datetime) -> Verdict:
+        spread = int.from_bytes(self._bench.chance.token(2), "big") / 65_536
+        return judge(error, held.situation, now, spread=spread, not_ready_for=self._provider.facts.not_ready_for)
+
+    async def _unfinished(self, held: journal.Claim, error: errors.ArchiverError) -> None:
+        bench, now = self._bench, self._bench.clock.now()
+        verdict = self._verdict(held, error, now)
+        try:
+            state = await bench.writer.run(
+                lambda conn: journal.unfinished(conn, bench.ledger, held, verdict, error, now)
+            )
+        except errors.LeaseLostError:
+            return
+        bench.telemetry.attempted(self._provider.id, type(error).__name__)
+        log.warning(
+            "recording.unfinished",
+            provider=self._provider.id,
+            recording_id=held.id,
+            attempt=held.situation.attempts,
+            state=state.value,
+            problem=str(error),
+        )
+        if state is State.GONE:
+            bench.telemetry.lost(self._provider.id, "gone")
+        if verdict.park is not None:
+            await self._park(verdict.park, error)
+
+    async def _park(self, wait: timedelta, error: errors.ArchiverError) -> None:
+        until = self._bench.clock.now() + wait
+        await self._bench.writer.run(lambda conn: discovery.park(conn, self._provider.id, until, str(error)))
+
+
+class _SealingSink:
+    """Seals what the receiver hands on into a part of the spool; made when the body's length is known."""
+
+    def __init__(self, part: Part, bench: Bench) -> None:
+        self._part = part
+        self._bench = bench
+        self._sealer: Sealer | None = None
+        self._length: int | None = None
+
+    def opening(self, opener: Callable[[int, str | None], object]) -> Callable[[int, str | None], object]:
+        """`opener`, noting the length that the first answer pins."""
+
+        @asynccontextmanager
+        async def opened(offset: int, etag: str | None) -> AsyncIterator[Media]:
+            async with opener(offset, etag) as media:  # type: ignore[attr-defined]
+                if self._sealer is None:
+                    self._length = media.length
+                yield media
+
+        return opened
+
+    def write(self, data: bytes) -> None:
+        if self._sealer is None:
+            self._sealer = Sealer(self._part.file, self._bench.recipients, self._bench.chance, self._length)
+        self._sealer.write(data)
+
+    async def finish(self, received: Received) -> Sealed:
+        """Close the envelope and make the file durable under its final name."""
+
+        def close() -> Sealed:
+            if self._sealer is None:
+                self.write(b"")
+            assert self._sealer is not None
+            result = self._sealer.finish()
+            path = self._bench.spool.commit(self._part)
+            return Sealed(
+                path=path,
+                size=result.size,
+                sealed_sha256=result.sealed_sha256,
+                plaintext_size=received.size,
+                plaintext_sha256=received.plaintext_sha256,
+                recipients=result.recipients,
+                wrapped_key_sha256=result.wrapped_key_sha256,
+            )
+
+        return await asyncio.get_running_loop().run_in_executor(self._bench.executor, close)
+
+
+class _Nowhere:
+    """Takes bytes that only need hashing."""
+
+    def write(self, data: bytes) -> None:
+        """Nothing is kept."""
+
+
+def _now_spooled(held: journal.Claim, sealed: Sealed, flags: frozenset[Flag], spool_id: str) -> journal.Claim:
+    return dataclasses.replace(
+        held,
+        flags=held.flags | flags,
+        spool_id=spool_id,
+        spool_name=sealed.path.name,
+        sealed=(sealed.sealed_sha256, sealed.size, sealed.plaintext_sha256, sealed.plaintext_size),
+        situation=dataclasses.replace(held.situation, state=State.SPOOLED, spooled=True),
+    )
+
+
+def _unspooled(held: journal.Claim) -> journal.Claim:
+    """Its sealed object is lost with the disk: the provider is asked again, and may be believed again."""
+    situation = dataclasses.replace(held.situation, spooled=False)
+    return dataclasses.replace(held, spool_id=None, spool_name=None, sealed=None, situation=situation)

@@ -1,0 +1,352 @@
+"""Read-only questions to the journal: what there is, what waits, what is at risk, what was never looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Connection, Row, case, func, or_, select
+
+from archiver.ingest import discovery
+from archiver.ingest.tables import copy, coverage, provider_state, recording, reject, storage_state
+from archiver.recording import Flag, Json, State, Window
+from archiver.schedule.window import holes
+from archiver.schedule.tables import replica
+
+PENDING = (State.LISTED, State.WAITING, State.SPOOLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which recordings to list; every field narrows. `text` matches ids, numbers, agents and digests."""
+
+    provider: str | None = None
+    state: str | None = None
+    flag: str | None = None
+    number: str | None = None
+    agent: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    text: str | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderCounts:
+    """One provider's row of the status table."""
+
+    provider: str
+    states: dict[str, int]
+    nearest_deadline: datetime | None
+    nearest_source: str | None
+    overdue: int
+    lost: int
+    polled_at: datetime | None
+    poll_succeeded_at: datetime | None
+    poll_error: str | None
+    parked_until: datetime | None
+    parked_reason: str | None
+    rejects: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """A span of provider time that nobody has enumerated."""
+
+    provider: str
+    scope: str
+    since: datetime
+    until: datetime
+
+
+def recordings(conn: Connection, search: Search) -> Iterator[dict[str, Json]]:
+    """The rows as scripts see them (`archiver.recordings/v1`), oldest call first, streamed."""
+    wanted = (
+        select(recording)
+        .where(*_conditions(search))
+        .order_by(recording.c.call_started_at.nulls_last(), recording.c.listed_at, recording.c.id)
+    )
+    if search.limit is not None:
+        wanted = wanted.limit(search.limit)
+    result = conn.execution_options(stream_results=True).execute(wanted)
+    for rows in result.partitions(500):
+        copies = _copies(conn, [row.id for row in rows])
+        for row in rows:
+            yield _public(row, copies.get(row.id, []))
+
+
+def find(conn: Connection, wanted: str) -> list[str]:
+    """Our ids that begin with `wanted`, or whose provider id or digest is `wanted`."""
+    rows = conn.execute(
+        select(recording.c.id)
+        .where(
+            or_(
+                recording.c.id.startswith(wanted, autoescape=True),
+                recording.c.provider_recording_id == wanted,
+                recording.c.plaintext_sha256 == wanted.lower(),
+                recording.c.sealed_sha256 == wanted.lower(),
+            )
+        )
+        .limit(50)
+    )
+    return [str(each) for each in rows.scalars()]
+
+
+def one(conn: Connection, recording_id: str) -> dict[str, Json] | None:
+    """One recording with everything the journal knows of it."""
+    row = conn.execute(select(recording).where(recording.c.id == recording_id)).one_or_none()
+    if row is None:
+        return None
+    shown = _public(row, _copies(conn, [row.id]).get(row.id, []))
+    shown |= {
+        "account": row.account,
+        "metadata": json.loads(row.metadata),
+        "media": json.loads(row.media) if row.media else None,
+        "content_type": row.content_type,
+        "recipients": json.loads(row.recipients) if row.recipients else [],
+        "retention_rule": row.retention_rule,
+        "deadline_source": row.deadline_source,
+        "next_attempt_at": _iso(row.next_attempt_at),
+        "denials": row.denials,
+        "provider_row": json.loads(row.raw),
+    }
+    return shown
+
+
+def counts(conn: Connection, providers: Sequence[str], now: datetime) -> list[ProviderCounts]:
+    """One row per provider, configured or remembered: a provider taken out of the configuration stays visible."""
+    grouped: dict[str, dict[str, int]] = {name: {} for name in providers}
+    for row in conn.execute(
+        select(recording.c.provider, recording.c.state, func.count().label("n")).group_by(
+            recording.c.provider, recording.c.state
+        )
+    ):
+        grouped.setdefault(row.provider, {})[row.state] = row.n
+    states = {row.provider: row for row in conn.execute(select(provider_state))}
+    rejects = dict(conn.execute(select(reject.c.provider, func.count()).group_by(reject.c.provider)).tuples().all())
+    return [
+        _provider_counts(conn, name, by_state, states.get(name), rejects.get(name, 0), now)
+        for name, by_state in grouped.items()
+    ]
+
+
+def runway(conn: Connection, now: datetime, edges: Sequence[timedelta]) -> list[int]:
+    """How many pending recordings have less time left than each edge, and last those with more or no deadline at all."""
+    bucket = case(*((recording.c.archive_by < now + edge, index) for index, edge in enumerate(edges)), else_=len(edges))
+    found: dict[int, int] = dict(
+        conn.execute(select(bucket, func.count()).where(recording.c.state.in_(PENDING)).group_by(bucket)).tuples().all()
+    )
+    return [found.get(index, 0) for index in range(len(edges) + 1)]
+
+
+def uncovered(conn: Connection, provider: str, scopes: Sequence[str], whole: Window) -> list[Hole]:
+    """The holes of `whole` that no listing has covered, scope by scope."""
+    return [
+        Hole(provider, scope, hole.since, hole.until)
+        for scope in scopes
+        for hole in holes(discovery.covered(conn, provider, scope), whole)
+    ]
+
+
+def covered_until(conn: Connection, provider: str) -> datetime | None:
+    """The end of the newest covered span; of several scopes, the one that lags most."""
+    per_scope = (
+        select(func.max(coverage.c.until).label("until"))
+        .where(coverage.c.provider == provider)
+        .group_by(coverage.c.scope)
+        .subquery()
+    )
+    result: datetime | None = conn.execute(select(func.min(per_scope.c.until))).scalar()
+    return result
+
+
+def gaps(conn: Connection, provider: str | None = None) -> list[dict[str, Json]]:
+    """Recordings that should be here and are not: gone, absent, quarantined, or past their deadline and still pending."""
+    doubtful = or_(
+        recording.c.state.in_([State.GONE, State.ABSENT]),
+        recording.c.flags.contains(f'"{Flag.QUARANTINED}"'),
+        recording.c.state.in_(PENDING) & (recording.c.attempts >= 3),
+    )
+    wanted = select(recording).where(doubtful).order_by(recording.c.call_started_at)
+    if provider is not None:
+        wanted = wanted.where(recording.c.provider == provider)
+    return [_public(row, []) for row in conn.execute(wanted)]
+
+
+def rejected(conn: Connection, provider: str | None = None) -> list[dict[str, Json]]:
+    """Listed rows that could not be understood."""
+    wanted = select(reject).order_by(reject.c.first_seen_at)
+    if provider is not None:
+        wanted = wanted.where(reject.c.provider == provider)
+    return [
+        {
+            "provider": row.provider,
+            "digest": row.digest,
+            "problem": row.problem,
+            "provider_recording_id": row.provider_recording_id,
+            "bytes": len(row.raw),
+            "first_seen_at": _iso(row.first_seen_at),
+            "last_seen_at": _iso(row.last_seen_at),
+        }
+        for row in conn.execute(wanted)
+    ]
+
+
+def pending_soon(conn: Connection, provider: str, until: datetime) -> int:
+    """How many recordings are ready or become ready before `until`."""
+    return conn.execute(
+        select(func.count()).where(
+            recording.c.provider == provider,
+            or_(recording.c.ready, recording.c.owner.is_not(None), recording.c.next_attempt_at <= until),
+        )
+    ).scalar_one()
+
+
+def lacking_copy(conn: Connection, storage: str, limit: int) -> list[dict[str, Json]]:
+    """Archived recordings of which `storage` holds no copy yet."""
+    has = select(copy.c.recording_id).where(copy.c.storage == storage, copy.c.recording_id == recording.c.id).exists()
+    rows = conn.execute(select(recording).where(recording.c.state == State.ARCHIVED, ~has).limit(limit)).all()
+    copies = _copies(conn, [row.id for row in rows])
+    return [_public(row, copies.get(row.id, [])) for row in rows]
+
+
+def replicas(conn: Connection) -> list[dict[str, Json]]:
+    """Who is alive, by the heartbeats."""
+    return [
+        {"id": row.id, "host": row.host, "version": row.version, "started_at": _iso(row.started_at),
+         "alive_until": _iso(row.alive_until)}
+        for row in conn.execute(select(replica).order_by(replica.c.started_at))
+    ]  # fmt: skip
+
+
+def storages(conn: Connection) -> dict[str, dict[str, Json]]:
+    """What each storage proved when it was last probed."""
+    return {
+        row.storage: {"trusted": row.trusted, "probed_at": _iso(row.probed_at), "checks": json.loads(row.report)}
+        for row in conn.execute(select(storage_state))
+    }
+
+
+def _conditions(search: Search) -> list[ColumnElement[bool]]:
+    columns, found = recording.c, []
+    if search.provider:
+        found.append(columns.provider == search.provider)
+    if search.state:
+        found.append(columns.state == search.state)
+    if search.flag:
+        found.append(columns.flags.contains(f'"{search.flag}"', autoescape=True))
+    if search.number:
+        found.append(or_(columns.from_number == search.number, columns.to_number == search.number))
+    if search.agent:
+        found.append(columns.agent == search.agent)
+    if search.since:
+        found.append(columns.call_started_at >= search.since)
+    if search.until:
+        found.append(columns.call_started_at < search.until)
+    for name, value in search.metadata:
+        pair = json.dumps({name: value}, ensure_ascii=False)[1:-1]
+        found.append(columns.metadata.contains(pair, autoescape=True))
+    if search.text:
+        found.append(
+            or_(
+                columns.id.startswith(search.text, autoescape=True),
+                columns.provider_recording_id.contains(search.text, autoescape=True),
+                columns.plaintext_sha256 == search.text.lower(),
+                columns.sealed_sha256 == search.text.lower(),
+                columns.metadata.contains(json.dumps(search.text, ensure_ascii=False)[1:-1], autoescape=True),
+            )
+        )
+    return found
+
+
+def _provider_counts(
+    conn: Connection,
+    name: str,
+    states: dict[str, int],
+    row: Row[tuple[object, ...]] | None,
+    rejects: int,
+    now: datetime,
+) -> ProviderCounts:
+    pending = (recording.c.provider == name) & recording.c.state.in_(PENDING)
+    nearest = conn.execute(
+        select(recording.c.delete_at, recording.c.deadline_source)
+        .where(pending, recording.c.delete_at.is_not(None))
+        .order_by(recording.c.delete_at)
+        .limit(1)
+    ).one_or_none()
+    overdue = conn.execute(select(func.count()).where(pending, recording.c.archive_by < now)).scalar_one()
+    return ProviderCounts(
+        provider=name,
+        states=states,
+        nearest_deadline=nearest.delete_at if nearest else None,
+        nearest_source=nearest.deadline_source if nearest else None,
+        overdue=overdue,
+        lost=states.get(State.GONE, 0),
+        polled_at=row.polled_at if row else None,
+        poll_succeeded_at=row.poll_succeeded_at if row else None,
+        poll_error=row.poll_error if row else None,
+        parked_until=row.parked_until if row else None,
+        parked_reason=row.parked_reason if row else None,
+        rejects=rejects,
+    )
+
+
+def _copies(conn: Connection, ids: Sequence[str]) -> dict[str, list[dict[str, Json]]]:
+    found: dict[str, list[dict[str, Json]]] = {}
+    if not ids:
+        return found
+    for row in conn.execute(select(copy).where(copy.c.recording_id.in_(ids)).order_by(copy.c.storage)):
+        found.setdefault(row.recording_id, []).append(
+            {
+                "storage": row.storage,
+                "bucket": row.bucket,
+                "key": row.key,
+                "version_id": row.version_id,
+                "size": row.size,
+                "lock_mode": row.lock_mode,
+                "retain_until": _iso(row.retain_until),
+                "legal_hold": row.legal_hold,
+                "stored_at": _iso(row.stored_at),
+                "verified_at": _iso(row.verified_at),
+            }
+        )
+    return found
+
+
+def _public(row: Row[tuple[object, ...]], copies: list[dict[str, Json]]) -> dict[str, Json]:
+    """The stable shape of one recording (`archiver.recordings/v1`): fields may be added, never renamed."""
+    return {
+        "id": row.id,
+        "provider": row.provider,
+        "provider_recording_id": row.provider_recording_id,
+        "variant": row.variant,
+        "state": row.state,
+        "reason": row.reason,
+        "flags": json.loads(row.flags),
+        "call_started_at": _iso(row.call_started_at),
+        "call_ended_at": _iso(row.call_ended_at),
+        "duration_ms": row.duration_ms,
+        "direction": row.direction,
+        "from_number": row.from_number,
+        "to_number": row.to_number,
+        "agent": row.agent,
+        "listed_at": _iso(row.listed_at),
+        "delete_at": _iso(row.delete_at),
+        "archive_by": _iso(row.archive_by),
+        "archived_at": _iso(row.archived_at),
+        "retain_until": _iso(row.retain_until),
+        "attempts": row.attempts,
+        "last_error": row.last_error,
+        "bytes": row.plaintext_bytes,
+        "plaintext_sha256": row.plaintext_sha256,
+        "sealed_bytes": row.sealed_bytes,
+        "sealed_sha256": row.sealed_sha256,
+        "copies": list(copies),
+    }
+
+
+def _iso(instant: datetime | None) -> str | None:
+    return None if instant is None else instant.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,173 @@
+"""The journal's tables: working state, disposable. Losing them costs work, not evidence."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from archiver.database import UtcDateTime, metadata
+
+recording = Table(
+    "recording",
+    metadata,
+    Column("id", String(36), primary_key=True),  # our UUID; custody subject is "rec:<id>"
+    # sha256 over (provider, account, provider id, variant): provider ids may be 4 kB long, too long for an index
+    Column("identity", String(64), nullable=False),
+    # what the provider states of the content: one id with two audios is two rows (DESIGN §1, invariant 4)
+    Column("revision", String(64), nullable=False),
+    Column("provider", String(64), nullable=False),
+    Column("account", Text, nullable=False),
+    Column("provider_recording_id", Text, nullable=False),
+    Column("variant", String(32), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", String(16)),
+    Column("flags", Text, nullable=False, server_default="[]"),
+    # what the listing said
+    Column("call_started_at", UtcDateTime),
+    Column("call_ended_at", UtcDateTime),
+    Column("duration_ms", BigInteger),
+    Column("format", String(16)),
+    Column("direction", Text),
+    Column("from_number", Text),
+    Column("to_number", Text),
+    Column("agent", Text),
+    Column("metadata", Text, nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+    Column("stable_digest", String(64), nullable=False),
+    Column("listed_at", UtcDateTime, nullable=False),
+    Column("last_seen_at", UtcDateTime, nullable=False),
+    # deadlines: delete_at is the provider's fatal clock, archive_by is delete_at less the safety margin
+    Column("delete_at", UtcDateTime),
+    Column("deadline_source", Text),
+    Column("archive_by", UtcDateTime),
+    # the queue: `ready` rows may be claimed now; the others become ready at next_attempt_at
+    Column("ready", Boolean, nullable=False),
+    Column("next_attempt_at", UtcDateTime),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("denials", Integer, nullable=False, server_default="0"),  # "there is none such", confirmed ≥ 1 h apart
+    Column("denied_at", UtcDateTime),
+    Column("last_error", Text),
+    Column("owner", String(36)),
+    Column("token", BigInteger, nullable=False, server_default="0"),
+    # what came, and what was sealed of it
+    Column("content_type", Text),
+    Column("media", Text),
+    Column("plaintext_bytes", BigInteger),
+    Column("plaintext_sha256", String(64)),
+    Column("sealed_bytes", BigInteger),
+    Column("sealed_sha256", String(64)),
+    Column("recipients", Text),
+    Column("spool_id", String(36)),  # whose disk holds the sealed object until it is stored
+    Column("spool_name", String(64)),
+    Column("retain_until", UtcDateTime),
+    Column("retention_rule", Text),
+    Column("archived_at", UtcDateTime),
+    UniqueConstraint("identity", "revision"),
+)
+
+_PENDING = text("state IN ('listed', 'waiting', 'spooled')")
+
+Index("recording_ready", recording.c.provider, recording.c.archive_by, recording.c.listed_at,
+      sqlite_where=recording.c.ready, postgresql_where=recording.c.ready)  # fmt: skip
+Index("recording_due", recording.c.next_attempt_at,
+      sqlite_where=recording.c.next_attempt_at.is_not(None), postgresql_where=recording.c.next_attempt_at.is_not(None))  # fmt: skip
+Index("recording_owner", recording.c.owner,
+      sqlite_where=recording.c.owner.is_not(None), postgresql_where=recording.c.owner.is_not(None))  # fmt: skip
+Index("recording_spool", recording.c.spool_id,
+      sqlite_where=recording.c.spool_id.is_not(None), postgresql_where=recording.c.spool_id.is_not(None))  # fmt: skip
+Index("recording_pending", recording.c.provider, recording.c.state, recording.c.archive_by,
+      sqlite_where=_PENDING, postgresql_where=_PENDING)  # fmt: skip
+Index("recording_state", recording.c.provider, recording.c.state)
+Index("recording_started", recording.c.call_started_at)
+Index("recording_plaintext", recording.c.plaintext_sha256)
+Index("recording_from", recording.c.from_number)
+Index("recording_to", recording.c.to_number)
+
+copy = Table(
+    "copy",
+    metadata,
+    Column("recording_id", ForeignKey("recording.id"), primary_key=True),
+    Column("storage", String(64), primary_key=True),
+    Column("bucket", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("version_id", Text),
+    Column("size", BigInteger, nullable=False),
+    Column("sealed_sha256", String(64), nullable=False),
+    Column("lock_mode", String(16), nullable=False),
+    Column("retain_until", UtcDateTime),
+    Column("legal_hold", Boolean, nullable=False),
+    Column("checked_by", String(32), nullable=False),
+    Column("stored_at", UtcDateTime, nullable=False),
+    Column("verified_at", UtcDateTime),
+)
+
+reject = Table(
+    "reject",
+    metadata,
+    Column("provider", String(64), primary_key=True),
+    Column("digest", String(64), primary_key=True),
+    Column("raw", LargeBinary, nullable=False),
+    Column("problem", Text, nullable=False),
+    Column("provider_recording_id", Text),
+    Column("first_seen_at", UtcDateTime, nullable=False),
+    Column("last_seen_at", UtcDateTime, nullable=False),
+)
+
+listing_window = Table(
+    "listing_window",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("provider", String(64), nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    Column("until", UtcDateTime, nullable=False),
+    Column("walks", Integer, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("total", BigInteger),
+    Column("digest", String(64), nullable=False),  # over the digests of the raw pages of the agreeing walk
+    Column("completed_at", UtcDateTime, nullable=False),
+)
+Index("listing_window_span", listing_window.c.provider, listing_window.c.scope, listing_window.c.until)
+
+# The spans of provider time that were enumerated to their last page, merged: a hole between rows is "never looked".
+coverage = Table(
+    "coverage",
+    metadata,
+    Column("provider", String(64), primary_key=True),
+    Column("scope", String(128), primary_key=True),
+    Column("since", UtcDateTime, primary_key=True),
+    Column("until", UtcDateTime, nullable=False),
+)
+
+provider_state = Table(
+    "provider_state",
+    metadata,
+    Column("provider", String(64), primary_key=True),
+    Column("parked_until", UtcDateTime),
+    Column("parked_reason", Text),
+    Column("polled_at", UtcDateTime),
+    Column("poll_succeeded_at", UtcDateTime),
+    Column("poll_error", Text),
+    Column("deep_walk_at", UtcDateTime),
+)
+
+storage_state = Table(
+    "storage_state",
+    metadata,
+    Column("storage", String(64), primary_key=True),
+    Column("trusted", Boolean, nullable=False),
+    Column("report", Text, nullable=False),
+    Column("probed_at", UtcDateTime, nullable=False),
+)

@@ -1,0 +1,237 @@
+"""Provider rows as evidence: read without trusting, kept canonically, compared by digest. Pure.
+
+A row is what a provider lists for one recording. It is hostile until sifted: one row that cannot be used becomes a
+`Reject` and its page's other rows go on. Numbers keep the provider's own spelling ("7880.00000", 0.0004), because a
+float would not give it back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from json.encoder import encode_basestring, encode_basestring_ascii
+from typing import TypeAlias
+
+from archiver.errors import ListingError
+from archiver.recording import Listing, Page, Reject
+
+Row: TypeAlias = "dict[str, object]"
+
+MAX_TEXT = 256 * 1024
+"""Characters of one string in a row; the longest honest field is an agent's note."""
+MAX_DEPTH = 32
+"""Levels of nesting in a row; the documented shapes have three."""
+_MAX_DIGITS = 40
+_REMOVED = "(removed)"
+
+
+class NumberText(str):
+    """A JSON number that is no small integer, spelled as the provider spelled it."""
+
+    __slots__ = ()
+
+
+class Blemish(str):
+    """Stands where a value was that no row may carry; its text says what was there."""
+
+    __slots__ = ()
+
+
+class RowError(ValueError):
+    """The row cannot be used; the text says why."""
+
+
+# --- reading ----------------------------------------------------------------------------------------------------
+
+
+def parse(body: bytes) -> object:
+    """The JSON document in `body`, its oddities marked by `Blemish` where they stand instead of failing the whole.
+
+    Raises `ListingError` when it is no JSON document (a login page, a cut answer).
+    """
+    text = body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")  # stray bytes become surrogates: `blemish`
+    try:
+        try:
+            return _DECODER.decode(text)
+        except RecursionError:
+            return _DECODER.decode(_pruned(text))
+    except (ValueError, RecursionError):
+        raise ListingError("the answer is not JSON") from None
+
+
+def _integer(text: str) -> object:
+    if len(text) <= 18:
+        return int(text)
+    return NumberText(text) if len(text) <= _MAX_DIGITS else Blemish(f"a number of {len(text)} digits")
+
+
+def _real(text: str) -> object:
+    return NumberText(text) if len(text) <= _MAX_DIGITS else Blemish(f"a number of {len(text)} characters")
+
+
+def _object(pairs: Sequence[tuple[str, object]]) -> Row:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                row[key] = Blemish("a key that stands twice")  # which of the two was meant is not ours to choose
+            seen.add(key)
+    return row
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_integer, parse_float=_real, parse_constant=Blemish, strict=False
+)
+_TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+_TOO_DEEP = '"\\udfff"'  # a lone surrogate: refuses its row, and only that
+
+
+def _pruned(text: str) -> str:
+    """`text` with everything below `MAX_DEPTH` + 8 levels cut out, so that the decoder's recursion holds."""
+    pieces: list[str] = []
+    depth = kept = 0
+    for token in _TOKENS.finditer(text):
+        mark = token[0]
+        if mark in "[{":
+            depth += 1
+            if depth == MAX_DEPTH + 9:
+                pieces += text[kept : token.start()], _TOO_DEEP
+        elif mark in "]}":
+            if depth == MAX_DEPTH + 9:
+                kept = token.end()
+            depth -= 1
+    return "".join([*pieces, text[kept:]]) if depth <= 0 else ""
+
+
+def blemish(value: object, depth: int = 0) -> str | None:
+    """Why `value` may not go on to a database, a log or a person; None when it may."""
+    if isinstance(value, str):
+        return _text_blemish(value)
+    if not isinstance(value, dict | list):
+        return None
+    if depth >= MAX_DEPTH:
+        return f"nested more than {MAX_DEPTH} deep"
+    parts = [*value, *value.values()] if isinstance(value, dict) else value
+    return next((found for part in parts if (found := blemish(part, depth + 1))), None)
+
+
+def _text_blemish(text: str) -> str | None:
+    if isinstance(text, Blemish):
+        return f"holds {text}"
+    if len(text) > MAX_TEXT:
+        return f"holds a text of {len(text)} characters"
+    if "\0" in text:
+        return "holds a NUL character"
+    return None if text.isascii() or not _SURROGATE.search(text) else "holds a lone surrogate or invalid UTF-8"
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+# --- keeping ----------------------------------------------------------------------------------------------------
+
+
+def canonical(value: object) -> bytes:
+    """One spelling per value: UTF-8 JSON, keys sorted, no spaces, numbers as the provider wrote them."""
+    return _spelled(value).encode()
+
+
+def _spelled(value: object) -> str:
+    if isinstance(value, NumberText):
+        return str(value)
+    if isinstance(value, str):
+        return encode_basestring_ascii(value) if _SURROGATE.search(value) else encode_basestring(value)
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{_spelled(str(key))}:{_spelled(value[key])}" for key in sorted(value)) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_spelled, value)) + "]"
+    return json.dumps(value)
+
+
+_SECRET_KEYS = frozenset(
+    "auth_token token access_token api_key api_secret secret password credentials signature handler_props".split()
+)
+_IS_LINK = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*:/)?/[^\s?#]*[?#]\S*\s*", re.IGNORECASE)
+_LINK_QUERY = re.compile(r"[?#][^\s\"'<>]*")
+_SIGNED_QUERY = re.compile(
+    r"(https?://[^\s?#\"'<>]*)[?#][^\s\"'<>]*(?:token|sig|signature|expires|credential|key)=[^\s\"'<>]*", re.IGNORECASE
+)
+_USERINFO = re.compile(r"(?<=://)[^\s/?#@]*@")
+
+
+def redacted(value: object) -> object:
+    """`value` less tokens, the queries of links (they carry signatures) and user information in links."""
+    if isinstance(value, dict):
+        return {k: _REMOVED if str(k).lower() in _SECRET_KEYS and v else redacted(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [redacted(part) for part in value]
+    return without_signature(value) if isinstance(value, str) and "/" in value else value
+
+
+def without_signature(text: str) -> str:
+    """A text that is a link loses its query; within prose, only queries that look signed."""
+    text = _USERINFO.sub("", text)
+    return _LINK_QUERY.sub("", text) if _IS_LINK.fullmatch(text) else _SIGNED_QUERY.sub(r"\1", text)
+
+
+def digest(*parts: object) -> str:
+    """SHA-256 over the canonical spelling of `parts`, lower-case hex."""
+    return hashlib.sha256(canonical(list(parts))).hexdigest()
+
+
+def stable_digest(row: Mapping[str, object], volatile: frozenset[str]) -> str:
+    """Digest of a redacted row without the fields that change by themselves."""
+    return digest({key: value for key, value in row.items() if key not in volatile})
+
+
+# --- sifting ----------------------------------------------------------------------------------------------------
+
+
+def sift(rows: Sequence[object], read: Callable[[Row], Iterable[Listing]], *, total: int | None = None) -> Page:
+    """Every row as listings or as a `Reject`; the page's digest covers all of them in order."""
+    listings: list[Listing] = []
+    rejects: list[Reject] = []
+    marks: list[str] = []
+    for row in rows:
+        try:
+            found = tuple(read(_usable(row)))
+        except RowError as exc:
+            reject = _reject(row, str(exc))
+            rejects.append(reject)
+            marks.append(hashlib.sha256(reject.raw).hexdigest())
+        else:
+            listings += found
+            marks += (f"{listing.revision}:{listing.stable_digest}" for listing in found)
+    return Page(tuple(listings), digest(*marks), tuple(rejects), total)
+
+
+def _usable(row: object) -> Row:
+    if not isinstance(row, dict):
+        raise RowError("is not a JSON object")
+    if problem := blemish(row):
+        raise RowError(problem)
+    return row
+
+
+def _reject(row: object, problem: str) -> Reject:
+    name = next((row[k] for k in ("recording_id", "call_id", "id") if k in row), None) if isinstance(row, dict) else None
+    known = isinstance(name, str | int) and not isinstance(name, bool) and not blemish(name)
+    return Reject(canonical(redacted(_shown(row))), problem, str(name)[:1024] if known and name != "" else None)
+
+
+def _shown(value: object, depth: int = 0) -> object:
+    """`value` as far as a person needs it: what is too deep or too long is named instead."""
+    if isinstance(value, dict | list) and depth >= MAX_DEPTH:
+        return "(nested deeper)"
+    if isinstance(value, dict):
+        return {_shown_text(str(key)): _shown(part, depth + 1) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_shown(part, depth + 1) for part in value]
+    return _shown_text(value) if isinstance(value, str) and not isinstance(value, NumberText) else value
+
+
+def _shown_text(text: str) -> str:
+    return text if len(text) <= 4096 else f"{text[:4096]}… ({len(text)} characters)"

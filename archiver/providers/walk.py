@@ -1,0 +1,234 @@
+"""What the adapters do with a provider in the same way: walk pages to a provable end, judge answers, open links."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+from archiver.errors import (
+    ConfigurationError,
+    CredentialsRefusedError,
+    LinkRefusedError,
+    ListingError,
+    NotAllowedError,
+    NotReadyError,
+    RecordingGoneError,
+)
+from archiver.providers.normal import at
+from archiver.providers.port import Media
+from archiver.providers.rows import Row, parse, sift, without_signature
+from archiver.recording import Link, Listing, Page, RecordingRef
+
+if TYPE_CHECKING:
+    from archiver.providers.http import Answer, HttpClient
+
+MAX_PAGES = 50_000
+"""Pages of one walk; at the smallest documented page size that is a million recordings."""
+
+
+@dataclass(slots=True)
+class Trail:
+    """The pages of one walk so far. A page seen before, or one too many, ends the walk with `ListingError`."""
+
+    limit: int = MAX_PAGES
+    pages: int = 0
+    _seen: set[str] = field(default_factory=set)
+
+    def repeats(self, page: Page) -> bool:
+        return page.digest in self._seen
+
+    def step(self, page: Page) -> Page:
+        if self.repeats(page):
+            raise ListingError(f"page {self.pages + 1} repeats an earlier page")
+        if self.pages >= self.limit:
+            raise ListingError(f"no end after {self.limit} pages")
+        self._seen.add(page.digest)
+        self.pages += 1
+        return page
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The rows of one offset page, the provider's total, and whether it says that these are the last (None: unsaid)."""
+
+    rows: Sequence[object]
+    total: int | None
+    last: bool | None
+
+    def ends(self, offset: int, limit: int) -> bool:
+        """True when nothing can follow the rows that end at `offset`. A stated total outweighs "last"."""
+        if self.last is None:
+            return len(self.rows) < limit if self.total is None else offset >= self.total
+        return self.last and (self.total is None or offset >= self.total)
+
+
+async def offset_walk(
+    ask: Callable[[int], Awaitable[Batch]],
+    read: Callable[[Row], Iterable[Listing]],
+    *,
+    limit: int,
+    trail: Trail,
+    total_fits: bool = True,
+) -> AsyncIterator[Page]:
+    """Pages by our own offset arithmetic over the rows that really came: a server may cap `limit`, and a `next` link is
+    never followed (Vobiz's lacks the /api of its own base)."""
+    offset = 0
+    while (batch := await ask(offset)).rows:
+        yield trail.step(sift(batch.rows, read, total=batch.total if total_fits else None))
+        offset += len(batch.rows)
+        if batch.ends(offset, limit):
+            return
+
+
+# --- answers ----------------------------------------------------------------------------------------------------
+
+
+def listing_document(answer: Answer) -> Row:
+    """The JSON object of a listing. Raises `CredentialsRefusedError` on 401 and 403, `ListingError` on all else."""
+    if answer.status in {401, 403}:
+        raise CredentialsRefusedError(told(answer))
+    if answer.status != 200:
+        raise ListingError(told(answer))
+    return _object(answer)
+
+
+def item_document(answer: Answer) -> Row:
+    """The JSON object of one recording. 401, 403 → `CredentialsRefusedError`; 404, 410 → `RecordingGoneError`;
+    what else is no such object → `NotReadyError`."""
+    if answer.status in {401, 403}:
+        raise CredentialsRefusedError(told(answer))
+    if answer.status in {404, 410}:
+        raise RecordingGoneError(told(answer))
+    if answer.status != 200:
+        raise NotReadyError(told(answer))
+    try:
+        return _object(answer)
+    except ListingError as exc:
+        raise NotReadyError(exc.detail) from exc
+
+
+def confirm_deleted(answer: Answer) -> None:
+    """A delete that took effect, now or earlier. 401 → `CredentialsRefusedError`; anything else → `NotAllowedError`."""
+    if answer.status == 401:
+        raise CredentialsRefusedError(told(answer))
+    if answer.status not in {200, 202, 204, 404, 410}:
+        raise NotAllowedError(told(answer))
+
+
+def _object(answer: Answer) -> Row:
+    document = parse(answer.body)
+    if not isinstance(document, dict):
+        raise ListingError("the answer is not a JSON object")
+    return document
+
+
+def row_list(document: Row, *names: str) -> Sequence[object]:
+    """The rows under the first of `names` that is there. Raises `ListingError` when none is a list."""
+    rows = next((document[name] for name in names if name in document), None)
+    if not isinstance(rows, list):
+        raise ListingError(f"the answer has no list {' or '.join(map(repr, names))}")
+    return rows
+
+
+def only_row(document: object) -> Row:
+    """The row of a single-recording answer, which some providers wrap in a list."""
+    row = document[0] if isinstance(document, list) and document else document
+    if not isinstance(row, dict):
+        raise NotReadyError("the answer holds no recording")
+    return row
+
+
+def only_listing(row: Row, read: Callable[[Row], Iterable[Listing]], ref: RecordingRef) -> Listing:
+    """The listing of `ref` in one row. Raises `NotReadyError` when the row is of another recording or is unusable."""
+    page = sift([row], read)
+    if page.rejects:
+        raise NotReadyError(f"the row {page.rejects[0].problem}")
+    for listing in page.listings:
+        if (listing.ref.recording_id, listing.ref.variant) == (ref.recording_id, ref.variant):
+            return listing
+    raise NotReadyError("the answer is about another recording")
+
+
+def told(answer: Answer) -> str:
+    """The status and a few of the provider's own words, less anything that might be a credential or a signature."""
+    try:
+        document = parse(answer.body)
+    except ListingError:
+        return f"HTTP {answer.status}"
+    words = (at(document, path) for path in ("error.message", "message", "error", "data.message"))
+    said = next((word for word in words if isinstance(word, str) and word.strip()), "")
+    said = " ".join(_CREDENTIAL_LIKE.sub("…", without_signature(said)).split())[:120]
+    said = said.encode("ascii", "replace").decode() if said else ""
+    return f"HTTP {answer.status}, “{said}”" if said else f"HTTP {answer.status}"
+
+
+_CREDENTIAL_LIKE = re.compile(r"\S*(?:\d[A-Za-z_-]*){3}\S*|\S*[:=]\S+|\S{24,}|[A-Z0-9]{8,}|https?\S*")
+
+
+# --- requests ---------------------------------------------------------------------------------------------------
+
+
+def segment(name: str) -> str:
+    """`name` as exactly one path segment, whatever it holds."""
+    return quote(name, safe="")
+
+
+def check_filters(filters: Mapping[str, str], allowed: Callable[[str], bool], provider: str) -> None:
+    """Raises `ConfigurationError` naming the filters that the provider's documents do not know."""
+    if unknown := sorted(name for name in filters if not allowed(name)):
+        raise ConfigurationError(f"{provider}: unknown filter {', '.join(unknown)}")
+
+
+def origin_of(link: str) -> str:
+    """Scheme, host and port of a link, in lower case, the port only when it is written."""
+    parts = urlsplit(link)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port is not None else "")
+
+
+def own_origins(link: str, base_url: str, domain: str) -> tuple[str, ...]:
+    """The link's origin, if credentials may go there: it is the API's own, or https within the provider's `domain`."""
+    origin, host = origin_of(link), urlsplit(link).hostname or ""
+    within = origin.startswith("https://") and (host == domain or host.endswith(f".{domain}"))
+    return (origin,) if within or origin == origin_of(base_url) else ()
+
+
+@asynccontextmanager
+async def open_link(
+    client: HttpClient,
+    link: Link | None,
+    *,
+    credentials: Mapping[str, str],
+    origins: Sequence[str],
+    ask_bare_first: bool,
+    offset: int,
+    etag: str | None,
+) -> AsyncIterator[Media]:
+    """Download from a listed link. Credentials go to `origins` only: at once, or (`ask_bare_first`) after a refusal.
+
+    Public media is the rule at Plivo and JustCall and a console switch can change it at any time, so the answer
+    decides, not the configuration.
+    """
+    if link is None:
+        raise LinkRefusedError("there is no link yet")
+    url = link.url.reveal()
+    async with AsyncExitStack() as stack:
+
+        async def download(headers: Mapping[str, str], allowed: Sequence[str]) -> Media:
+            return await stack.enter_async_context(
+                client.media(
+                    url, headers={}, credentials=headers, credential_origins=allowed, offset=offset, etag=etag
+                )
+            )
+
+        try:
+            media = await download({}, ()) if ask_bare_first else await download(credentials, origins)
+        except LinkRefusedError:
+            if not (ask_bare_first and origins):
+                raise
+            media = await download(credentials, origins)
+        yield media

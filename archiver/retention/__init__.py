@@ -1,0 +1,1 @@
+"""How long our copies must be kept, and by which rule. Pure."""

@@ -1,0 +1,57 @@
+"""How long our copy of a recording is kept, by the first rule that matches. Pure: no I/O, no clock.
+
+Retention counts from the end of the call, not from the upload (MiFID II DR 2017/565 art. 76(11)): a back-filled call of last
+year gets last year's date. A date that is already near or past is moved out to the shortest lock that a store can express.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from archiver.recording import Json
+from archiver.retention.span import Span
+
+SHORTEST_LOCK = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Keep what matches all of `match` for `keep` after the call's end. `name` stands in custody events."""
+
+    name: str
+    keep: Span
+    match: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """The date until which a copy must be kept, and the rule that says so."""
+
+    until: datetime
+    rule: str
+
+
+def matches(rule: Rule, attributes: Mapping[str, Json]) -> bool:
+    """True when every attribute that the rule names has the rule's value; of a list attribute, any member."""
+    for name, wanted in rule.match.items():
+        present = attributes.get(name)
+        values = present if isinstance(present, list) else [present]
+        if wanted not in [str(value) for value in values if value is not None]:
+            return False
+    return True
+
+
+def retention(
+    attributes: Mapping[str, Json],
+    ended_at: datetime,
+    rules: Sequence[Rule],
+    default: Rule,
+    now: datetime,
+) -> Retention:
+    """The first matching rule's date, whole seconds (stores keep no finer), at least a day from now."""
+    rule = next((each for each in rules if matches(each, attributes)), default)
+    until = max(rule.keep.after(ended_at), now + SHORTEST_LOCK)
+    whole = until.replace(microsecond=0)
+    return Retention(whole if whole == until else whole + timedelta(seconds=1), rule.name)

@@ -1,0 +1,80 @@
+"""The ticker: the only user of APScheduler. It ticks; it does not decide, and it keeps no state.
+
+APScheduler 3.11 drops a run that is a second late unless told otherwise, and its timer can die silently after one internal
+error while `running` stays true. Hence memory jobs only, `misfire_grace_time=None`, and an age that the daemon watches: a ticker
+that has not ticked for three beats ends the process, and the supervisor above starts a fresh one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, timedelta
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+
+from archiver.clock import Clock
+
+BEAT = timedelta(seconds=5)
+
+
+class Ticker:
+    """Named events that are set when due. Missed ticks coalesce into one, whoever waits decides what is due."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._events: dict[str, asyncio.Event] = {}
+        self._beat_at = clock.monotonic()
+        self._scheduler = AsyncIOScheduler(
+            timezone=UTC, job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
+        )
+        self._scheduler.add_job(self._beat, IntervalTrigger(seconds=BEAT.total_seconds(), timezone=UTC))
+
+    def every(self, name: str, interval: timedelta, *, jitter: timedelta = timedelta(0)) -> asyncio.Event:
+        """An event set now and then every `interval`, spread by up to `jitter`."""
+        seconds = max(1.0, interval.total_seconds())
+        return self._add(name, IntervalTrigger(seconds=seconds, jitter=jitter.total_seconds() or None, timezone=UTC))
+
+    def cron(self, name: str, expression: str) -> asyncio.Event:
+        """An event set now and then by a five-field cron expression in UTC: local time would skip and repeat hours."""
+        return self._add(name, CronTrigger.from_crontab(expression, timezone=UTC))
+
+    def start(self) -> None:
+        """Begin ticking on the running event loop."""
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Stop ticking; events already set stay set."""
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+
+    def remove(self, name: str) -> None:
+        """Forget the event `name`."""
+        if self._events.pop(name, None) is not None:
+            self._scheduler.remove_job(name)
+
+    @property
+    def age(self) -> timedelta:
+        """How long ago the last beat was."""
+        return timedelta(seconds=self._clock.monotonic() - self._beat_at)
+
+    @property
+    def stalled(self) -> bool:
+        """True when three beats in a row are missing."""
+        return self.age > 3 * BEAT
+
+    def _add(self, name: str, trigger: BaseTrigger) -> asyncio.Event:
+        event = self._events[name] = asyncio.Event()
+        event.set()
+        self._scheduler.add_job(self._set, trigger, args=[name], id=name, replace_existing=True)
+        return event
+
+    async def _set(self, name: str) -> None:
+        event = self._events.get(name)
+        if event is not None:
+            event.set()
+
+    async def _beat(self) -> None:
+        self._beat_at = self._clock.monotonic()

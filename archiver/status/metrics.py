@@ -1,0 +1,143 @@
+"""Prometheus metrics. Labels are provider ids, storages, outcomes: never a number, an agent or a recording (operations §2.6)."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+
+from archiver.recording import State
+from archiver.status.report import Report
+
+_LAG = (10, 60, 300, 900, 3600, 4 * 3600, 86_400, 3 * 86_400, 7 * 86_400, 30 * 86_400)
+_STAGE = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120, 600)
+_PENDING = (State.LISTED, State.WAITING, State.SPOOLED)
+
+
+class Metrics:
+    """Counts what the pipe tells, and shows the last status report as gauges."""
+
+    def __init__(self, version: str) -> None:
+        self.registry = registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"archiver_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"archiver_{name}", text, labels, registry=registry)
+
+        self._discovered = counter("recordings_discovered", "Recordings first listed", "provider")
+        self._archived = counter("recordings_archived", "Recordings archived", "provider")
+        self._lost = counter("recordings_lost", "Recordings gone before they were archived", "provider", "reason")
+        self._rejected = counter("listed_rows_rejected", "Listed rows that could not be understood", "provider")
+        self._suspicious = counter("suspicious_empty", "Empty listings where recordings were known", "provider")
+        self._downloaded = counter("downloaded_bytes", "Audio bytes received", "provider")
+        self._uploaded = counter("uploaded_bytes", "Sealed bytes stored", "target")
+        self._requests = counter("provider_requests", "Requests sent to the provider", "provider", "endpoint", "code")
+        self._attempts = counter("fetch_attempts", "Attempts by outcome", "provider", "outcome")
+        self._refreshes = counter("url_refreshes", "Fresh links asked for", "provider")
+        self._polls = counter("polls", "Polls by outcome", "provider", "outcome")
+        self._integrity = counter("integrity_failures", "Bytes or proof not as promised", "kind")
+        self._lag = Histogram(
+            "archiver_archive_lag_seconds", "Call end to archived", ["provider"], buckets=_LAG, registry=registry
+        )
+        self._stage = Histogram(
+            "archiver_stage_duration_seconds", "Time in a stage", ["stage"], buckets=_STAGE, registry=registry
+        )
+        self._answer = Histogram("archiver_provider_request_duration_seconds", "Provider answers", ["provider", "endpoint"],
+                                 buckets=_STAGE, registry=registry)  # fmt: skip
+        self._recordings = gauge("recordings", "Recordings by state", "provider", "state")
+        self._at_risk = gauge("recordings_at_risk", "Pending recordings past their archive-by", "provider")
+        self._nearest = gauge(
+            "nearest_deadline_timestamp_seconds", "Earliest provider deletion of a pending one", "provider"
+        )
+        self._last_poll = gauge("last_poll_success_timestamp_seconds", "Last complete poll", "provider")
+        self._covered = gauge("covered_until_timestamp_seconds", "Listed without a gap up to here", "provider")
+        self._gap = gauge("coverage_gaps", "Spans of provider time never enumerated", "provider")
+        self._spool = gauge("spool_bytes", "Sealed bytes waiting for the storage")
+        self._spool_limit = gauge("spool_limit_bytes", "The spool's quota")
+        self._trusted = gauge("storage_trusted", "1 when the storage proved its lock", "target")
+        self._reloaded = gauge("config_last_reload_successful", "1 when the last reload took effect")
+        self._reloaded_at = gauge("config_last_reload_success_timestamp_seconds", "When a reload last took effect")
+        self._loop_lag = gauge("loop_lag_seconds", "How late the event loop runs")
+        gauge("build_info", "Version", "version").labels(version).set(1)
+
+    # --- what the pipe tells (archiver.ingest.telemetry.Telemetry) -------------------------------------------
+
+    def polled(self, provider: str, *, ok: bool, seconds: float) -> None:
+        self._polls.labels(provider, "ok" if ok else "failed").inc()
+        self._stage.labels("poll").observe(seconds)
+
+    def discovered(self, provider: str, count: int, *, rejected: int) -> None:
+        self._discovered.labels(provider).inc(count)
+        self._rejected.labels(provider).inc(rejected)
+
+    def suspicious_empty(self, provider: str) -> None:
+        self._suspicious.labels(provider).inc()
+
+    def fetched(self, provider: str, size: int, seconds: float) -> None:
+        self._downloaded.labels(provider).inc(size)
+        self._stage.labels("fetch").observe(seconds)
+
+    def refreshed(self, provider: str) -> None:
+        self._refreshes.labels(provider).inc()
+
+    def stored(self, storage: str, size: int, seconds: float) -> None:
+        self._uploaded.labels(storage).inc(size)
+        self._stage.labels("store").observe(seconds)
+
+    def archived(self, provider: str, lag_seconds: float | None) -> None:
+        self._archived.labels(provider).inc()
+        if lag_seconds is not None:
+            self._lag.labels(provider).observe(max(0.0, lag_seconds))
+
+    def attempted(self, provider: str, outcome: str) -> None:
+        self._attempts.labels(provider, outcome).inc()
+        if outcome in ("ConflictError", "NotLockedError", "VerificationError"):
+            self._integrity.labels(outcome).inc()
+
+    def lost(self, provider: str, reason: str) -> None:
+        self._lost.labels(provider, reason).inc()
+
+    # --- what the daemon tells --------------------------------------------------------------------------------
+
+    def requested(self, provider: str, endpoint: str, code: int | str, seconds: float) -> None:
+        """One request to a provider's API or media host."""
+        self._requests.labels(provider, endpoint, str(code)).inc()
+        self._answer.labels(provider, endpoint).observe(seconds)
+
+    def reloaded(self, at: datetime, *, ok: bool) -> None:
+        self._reloaded.set(1 if ok else 0)
+        if ok:
+            self._reloaded_at.set(at.timestamp())
+
+    def loop_lag(self, lag: timedelta) -> None:
+        self._loop_lag.set(lag.total_seconds())
+
+    def spool(self, used: int, limit: int) -> None:
+        self._spool.set(used)
+        self._spool_limit.set(limit)
+
+    def show(self, report: Report) -> None:
+        """Bring the gauges up to the report."""
+        for each in report.providers:
+            counts, name = each.counts, each.provider
+            for state in State:
+                self._recordings.labels(name, state.value).set(counts.states.get(state, 0))
+            self._at_risk.labels(name).set(counts.overdue)
+            self._gap.labels(name).set(each.holes)
+            if counts.nearest_deadline is not None:
+                self._nearest.labels(name).set(counts.nearest_deadline.timestamp())
+            elif self._nearest.labels(name):
+                self._nearest.remove(name)
+            if counts.poll_succeeded_at is not None:
+                self._last_poll.labels(name).set(counts.poll_succeeded_at.timestamp())
+            if each.covered_until is not None:
+                self._covered.labels(name).set(each.covered_until.timestamp())
+        for storage, state in report.storages.items():
+            self._trusted.labels(storage).set(1 if state.get("trusted") else 0)
+
+    def text(self) -> bytes:
+        """The exposition format that Prometheus scrapes."""
+        return generate_latest(self.registry)
