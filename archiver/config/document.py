@@ -137,13 +137,11 @@ class _Builder:
         self._document.marks[()] = Mark(_start(root), _start(root))
         try:
             self._document.value = self._mapping(root, ())
-        except _TooMuch:
+        except (_TooMuch, RecursionError):
             self._document.problems.append(self._document.at(1, 1, "C100", (), "the file is too deep or its aliases expand too far"))
 
     def _value(self, node: Node, place: Place) -> Written:
-        self._nodes += 1
-        if self._nodes > _MOST_NODES or len(place) > _DEEPEST:
-            raise _TooMuch
+        self._count(place)
         if node.tag not in _PLAIN_TAGS:
             self._refuse(node, place, f"the tag {node.tag} is not known here", "remove it; plain YAML is enough")
             return None
@@ -191,14 +189,19 @@ class _Builder:
             if key.tag != "tag:yaml.org,2002:merge":
                 continue
             for source in value.value if isinstance(value, SequenceNode) else [value]:
+                self._count(place)
                 if isinstance(source, MappingNode):
                     own = dict(self._document.marks)
                     found.append(self._mapping(source, place))
                     self._document.marks.update(own)
                 else:
                     self._refuse(source, place, "<< must name a mapping", "e.g.  <<: *common")
-                self._nodes += 1
         return found
+
+    def _count(self, place: Place) -> None:
+        self._nodes += 1
+        if self._nodes > _MOST_NODES or len(place) > _DEEPEST:
+            raise _TooMuch
 
     def _refuse(self, node: Node, place: Place, message: str, hint: str) -> None:
         line, column = _start(node)

@@ -43,6 +43,16 @@ _SIZES: Final = {
 }
 _SIZE = re.compile(r"([0-9]{1,9})\s?([KMGT]i?B|B)")
 _PERIODS: Final = {"s": timedelta(seconds=1), "min": timedelta(minutes=1), "h": timedelta(hours=1)}
+_LISTEN = re.compile(r"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):([0-9]{1,5})")
+_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+_WEEKDAYS = "mon tue wed thu fri sat sun".split()
+_CRON: Final = (
+    [str(minute) for minute in range(60)],
+    [str(hour) for hour in range(24)],
+    [str(day) for day in range(32)][1:],
+    [str(month) for month in range(13)][1:] + _MONTHS,
+    _WEEKDAYS,
+)
 _RATE = re.compile(r"([0-9]{1,6})/(s|min|h)")
 
 
@@ -54,6 +64,17 @@ class Size(int):
             if self and self % _SIZES[unit] == 0:
                 return f"{self // _SIZES[unit]}{unit}"
         return f"{int(self)}B"
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """A host and port to listen on."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +156,25 @@ def parse_instant(value: object) -> datetime:
         raise refused("C104", f"{quoted(value)} is not a date", "e.g. 2026-01-31 or 2026-01-31T08:00:00Z") from None
 
 
+def parse_listen(value: object) -> Listen:
+    """`127.0.0.1:8484`, `[::1]:8484`, `localhost:8484`."""
+    if isinstance(value, Listen):
+        return value
+    found = _LISTEN.fullmatch(value) if isinstance(value, str) else None
+    if found is None or not 0 <= int(found[2]) < 65536:
+        raise refused("C124", f"{quoted(value)} is not an address to listen on", "host and port, e.g. 127.0.0.1:8484")
+    return Listen(found[1].strip("[]"), int(found[2]))
+
+
+def parse_cron(value: object) -> str:
+    """Five cron fields, UTC. Weekdays by name only: cron counts them from Sunday, the scheduler below from Monday."""
+    fields = value.split() if isinstance(value, str) else []
+    if len(fields) != len(_CRON) or not all(_cron_field(*each) for each in zip(fields, _CRON, strict=True)):
+        hint = "five fields: minute hour day month weekday (mon-sun), e.g. */10 7-20 * * mon-sat"
+        raise refused("C104", f"{quoted(value)} is not a cron expression", hint)
+    return " ".join(fields)
+
+
 def show_duration(value: timedelta) -> str:
     """The shortest way to write it, without years so that reading it again cannot change its meaning."""
     seconds = int(value.total_seconds())
@@ -173,3 +213,16 @@ def _size_hint(value: object) -> str:
     units = "units: B KB MB GB TB KiB MiB GiB TiB, e.g. 2GiB"
     found = re.fullmatch(r"([0-9]{1,9})\s*([kmgt])i?b?", value.strip(), re.IGNORECASE) if isinstance(value, str) else None
     return f"did you mean {found[1]}{found[2].upper()}iB?  {units}" if found else units
+
+
+def _cron_field(text: str, allowed: list[str]) -> bool:
+    for part in text.lower().split(","):
+        span, _, step = part.partition("/")
+        low, dash, high = span.partition("-")
+        if part != span and not (step.isascii() and step.isdigit() and 0 < int(step[:4]) <= len(allowed)):
+            return False
+        if span == "*":
+            continue
+        if low not in allowed or (dash and (high not in allowed or allowed.index(high) < allowed.index(low))):
+            return False
+    return True

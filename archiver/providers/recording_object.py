@@ -73,9 +73,9 @@ def read(
     stated_add, stated_start, stated_end = (
         first(row, "add_time", "created_at"), row.get("recording_start_ms"), row.get("recording_end_ms"),
     )  # fmt: skip
-    added, started, ended = instant(stated_add), since_epoch_ms(stated_start), since_epoch_ms(stated_end)
+    added, started, finished = instant(stated_add), since_epoch_ms(stated_start), since_epoch_ms(stated_end)
     duration = milliseconds(row.get("recording_duration_ms")) or seconds(row.get("duration"))
-    ended = ended or later(started, duration) or added
+    ended = finished or later(started, duration) or added
     kind = audio_format(first(row, "recording_format", "file_format"))
     address = link(first(row, "recording_url", "url", "download_path"))
     known = redacted(row)
@@ -94,5 +94,5 @@ def read(
         metadata=metadata(known, _FIELDS, duration_ms=whole_ms(duration), format=kind),
         link=address,
         format=kind,
-        flags=time_flags(now, (stated_add, added), (stated_start, started), (stated_end, ended)),
+        flags=time_flags(now, (stated_add, added), (stated_start, started), (stated_end, finished)),
     )

@@ -154,16 +154,24 @@ def only_listing(row: Row, read: Callable[[Row], Iterable[Listing]], ref: Record
 
 
 def told(answer: Answer) -> str:
-    """The status and a few of the provider's own words, less anything that might be a credential or a signature."""
+    """The status and a few of the provider's own words, less anything that might be a credential or a signature.
+
+    None of its words where credentials were refused: such answers echo them.
+    """
+    if answer.status in {401, 403}:
+        return f"HTTP {answer.status}"
+    words = " ".join(_CREDENTIAL_LIKE.sub("…", without_signature(said(answer))).split())[:120]
+    return f"HTTP {answer.status}, “{words.encode('ascii', 'replace').decode()}”" if words else f"HTTP {answer.status}"
+
+
+def said(answer: Answer) -> str:
+    """The provider's own words in an error answer, as they came: to be judged, never shown."""
     try:
         document = parse(answer.body)
     except ListingError:
-        return f"HTTP {answer.status}"
-    words = (at(document, path) for path in ("error.message", "message", "error", "data.message"))
-    said = next((word for word in words if isinstance(word, str) and word.strip()), "")
-    said = " ".join(_CREDENTIAL_LIKE.sub("…", without_signature(said)).split())[:120]
-    said = said.encode("ascii", "replace").decode() if said else ""
-    return f"HTTP {answer.status}, “{said}”" if said else f"HTTP {answer.status}"
+        return ""
+    paths = ("error.message", "message", "error", "data.message")
+    return " ".join(word for path in paths if isinstance(word := at(document, path), str))
 
 
 _CREDENTIAL_LIKE = re.compile(r"\S*(?:\d[A-Za-z_-]*){3}\S*|\S*[:=]\S+|\S{24,}|[A-Z0-9]{8,}|https?\S*")

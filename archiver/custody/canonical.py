@@ -1,0 +1,78 @@
+"""One value, one sequence of bytes: JSON Canonicalization Scheme (RFC 8785) over a profile where it is simple. Pure: no I/O.
+
+Within the profile the standard library's encoder with sorted keys gives exactly the bytes of RFC 8785; outside it (floats,
+keys beyond ASCII, lone surrogates) it does not, so nothing outside is encoded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from archiver.errors import VerificationError
+from archiver.recording import Json
+
+_KEY = re.compile(r"[a-z0-9_.]+")
+_MAX_INT = 2**53 - 1
+_MAX_DEPTH = 16
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
+
+
+def dumps(value: object, *, normalised: bool = True) -> bytes:
+    """The canonical bytes of `value`. Raises ValueError outside the profile, naming the place.
+
+    With `normalised` false strings need not be in Unicode NFC: for data kept as it was received.
+    """
+    return _encode(_checked(value, "$", 0, normalised)).encode()
+
+
+def loads(raw: bytes) -> Json:
+    """The value whose canonical bytes are `raw`. Raises `VerificationError` unless they are exactly those."""
+    try:
+        value = json.loads(raw.decode(), parse_float=_refuse, parse_constant=_refuse)
+        canonical = dumps(value)
+    except (ValueError, RecursionError) as exc:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise VerificationError("not canonical JSON") from exc
+    if canonical != raw:  # also how duplicate keys, spaces and other spellings of the same value are refused
+        raise VerificationError("not canonical JSON")
+    return value  # type: ignore[no-any-return]  # what the profile admits is Json
+
+
+def _refuse(literal: str) -> NoReturn:
+    raise ValueError(f"number {literal[:20]} is not an integer")
+
+
+def _checked(value: object, path: str, depth: int, normalised: bool) -> Json:
+    """`value` in plain dicts and lists, if it is in the profile."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _checked_text(value, path, normalised)
+    if isinstance(value, int):
+        if abs(value) > _MAX_INT:
+            raise ValueError(f"{path}: integer beyond 2^53 - 1")
+        return int(value)
+    if depth >= _MAX_DEPTH:
+        raise ValueError(f"{path}: nested deeper than {_MAX_DEPTH}")
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str) or not _KEY.fullmatch(key):
+                raise ValueError(f"{path}: key outside [a-z0-9_.]+")
+        return {str(key): _checked(item, f"{path}.{key}", depth + 1, normalised) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+        return [_checked(item, f"{path}[{index}]", depth + 1, normalised) for index, item in enumerate(value)]
+    raise ValueError(f"{path}: a {type(value).__name__} is not in the profile")
+
+
+def _checked_text(value: str, path: str, normalised: bool) -> str:
+    if value.isascii():
+        return str(value)
+    if any("\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError(f"{path}: lone surrogate")
+    if normalised and not unicodedata.is_normalized("NFC", value):
+        raise ValueError(f"{path}: string not in NFC")
+    return str(value)

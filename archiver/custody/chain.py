@@ -1,0 +1,117 @@
+"""Whether a subject's events are all there, in order, and from writers that were enrolled. Pure: no I/O.
+
+A chain alone cannot show that its *end* was cut off: compare with the head, and with an anchor outside the database.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from archiver.custody.event import Entry, Event, Type, leaf_hash, parse, verify
+from archiver.errors import VerificationError
+
+_BY_HOST = frozenset({Type.WRITER_ENROLLED, Type.WRITER_RETIRED})
+
+
+class Fault(enum.StrEnum):
+    """What can be wrong with a chain."""
+
+    FORMAT = "format"
+    SIGNATURE = "signature"
+    WRITER = "writer"
+    PLACE = "place"
+    GAP = "gap"
+    LINK = "link"
+    HEAD = "head"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong, at one event of one subject."""
+
+    subject: str
+    seq: int
+    fault: Fault
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.subject} event {self.seq}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a subject's newest event is said to be."""
+
+    seq: int
+    leaf_hash: bytes
+
+
+def check_chain(
+    subject: str,
+    entries: Iterable[Entry],
+    writers: Collection[str],
+    hosts: Collection[str],
+    head: Head | None = None,
+) -> list[Problem]:
+    """Every problem of `subject`'s events, which come in the order of their rows' `seq`; none means a whole chain.
+
+    `writers` are the enrolled session keys (`enrolled_writers`), `hosts` the host keys that may enrol them, all in hex.
+    Host keys sign enrolments and nothing else. Never raises for bad entries: they are what it looks for.
+    """
+    problems: list[Problem] = []
+
+    def found(seq: int, fault: Fault, detail: str) -> None:
+        problems.append(Problem(subject, seq, fault, detail))
+
+    expected, prev = 0, b""
+    for entry in entries:
+        if entry.seq > expected:
+            missing = f"event {expected}" if entry.seq == expected + 1 else f"events {expected} to {entry.seq - 1}"
+            found(entry.seq, Fault.GAP, f"{missing} missing before it")
+        elif entry.seq < expected:
+            found(entry.seq, Fault.GAP, "two events have this number, or they are out of order")
+        event = _opened(entry, found)
+        if event is not None:
+            if (event.subject, event.seq) != (subject, entry.seq):
+                found(entry.seq, Fault.PLACE, f"is event {event.seq} of {event.subject}, standing in another's place")
+            if entry.seq == expected and event.prev != (prev.hex() or None):
+                found(entry.seq, Fault.LINK, "does not follow the event before it")
+            if event.writer not in (hosts if event.type in _BY_HOST else writers):
+                found(entry.seq, Fault.WRITER, f"signed by {event.writer[:16]}…, which was not enrolled")
+        expected, prev = entry.seq + 1, leaf_hash(entry.raw)
+    if head is not None and (head.seq + 1, head.leaf_hash) != (expected, prev):
+        found(head.seq, Fault.HEAD, f"the chain should end with this event, but ends with {expected - 1}")
+    return problems
+
+
+def enrolled_writers(archive: Iterable[Entry], hosts: Collection[str]) -> frozenset[str]:
+    """The session keys that the events of subject `archive` enrol, in hex.
+
+    Only enrolments that one of `hosts` really signed count; what is wrong with the others is `check_chain`'s to say.
+    """
+    writers = set()
+    for entry in archive:
+        try:
+            if parse(entry.raw).type != Type.WRITER_ENROLLED:
+                continue
+            event = verify(entry.raw)
+        except VerificationError:
+            continue
+        if event.writer in hosts and isinstance(writer := event.data.get("writer"), str):
+            writers.add(writer)
+    return frozenset(writers)
+
+
+def _opened(entry: Entry, found: Callable[[int, Fault, str], None]) -> Event | None:
+    try:
+        event = parse(entry.raw)
+    except VerificationError as exc:
+        found(entry.seq, Fault.FORMAT, exc.detail)
+        return None
+    try:
+        verify(entry.raw)
+    except VerificationError as exc:
+        found(entry.seq, Fault.SIGNATURE, exc.detail)
+    return event

@@ -1,0 +1,60 @@
+"""Ed25519 signing keys: the host's, in a file, and the process's, in memory only."""
+
+from __future__ import annotations
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from archiver.clock import Chance
+from archiver.errors import KeyUnavailableError
+
+
+def generate_signing_key(chance: Chance) -> Ed25519PrivateKey:
+    """A fresh key."""
+    return Ed25519PrivateKey.from_private_bytes(chance.token(32))
+
+
+def load_signing_key(pem: bytes) -> Ed25519PrivateKey:
+    """The host key in an unencrypted PKCS#8 PEM file. Raises `KeyUnavailableError`; never repeats the contents."""
+    try:
+        key = load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise KeyUnavailableError("the signing key is not an unencrypted PKCS#8 PEM private key") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyUnavailableError("the signing key is not an Ed25519 key")
+    return key
+
+
+def load_public_key(pem: bytes) -> Ed25519PublicKey:
+    """The public half, from SPKI PEM, for hosts that only verify. Raises `KeyUnavailableError`."""
+    try:
+        key = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm):
+        raise KeyUnavailableError("the verification key is not a PEM public key") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise KeyUnavailableError("the verification key is not an Ed25519 key")
+    return key
+
+
+def to_pem(key: Ed25519PrivateKey) -> bytes:
+    """PKCS#8 PEM, unencrypted: a file that only the archiver's user may read."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def public_pem(key: Ed25519PrivateKey) -> bytes:
+    """SPKI PEM of the public half."""
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def public_hex(key: Ed25519PrivateKey | Ed25519PublicKey) -> str:
+    """The 32-byte public key in hex, as events name it."""
+    public = key if isinstance(key, Ed25519PublicKey) else key.public_key()
+    return public.public_bytes_raw().hex()

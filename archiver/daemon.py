@@ -1,0 +1,318 @@
+"""The running process: one sweep (`run --once`) or for ever (`run`), supervised, drained and watched.
+
+Every long task runs under one supervisor: a task that ends, for whatever reason, ends the process, and whoever started it starts
+a fresh one. Nothing is lost by that: a stop at any instant is repaired by the ordinary path (DESIGN §3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import signal
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import structlog
+
+from archiver import errors, systemd
+from archiver.assembly import Assembly
+from archiver.ingest import journal, survey
+from archiver.ingest.destination import Destination
+from archiver.ingest.upkeep import keep_probe, make_missing_copies, sweep_spool
+from archiver.schedule import lease
+from archiver.schedule.timer import Ticker
+from archiver.status.web import StatusServer
+
+log = structlog.get_logger("archiver.daemon")
+T = TypeVar("T")
+
+HEARTBEAT = timedelta(seconds=15)
+ALIVE = timedelta(seconds=45)
+DRAIN = timedelta(seconds=18)
+PATIENCE = timedelta(seconds=60)
+_HOUSEKEEPING = timedelta(seconds=2)
+_IDLE = 5.0
+_REPROBE_TRUSTED = timedelta(hours=1)
+_REPROBE_REFUSED = timedelta(seconds=30)
+
+
+class End(enum.Enum):
+    """Why the process leaves its loop."""
+
+    STOP = "stop"
+    RELOAD = "reload"
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What one sweep left behind."""
+
+    polled: bool
+    pending: int
+    trusted: bool
+    interrupted: bool
+
+    @property
+    def exit_code(self) -> errors.Exit:
+        if self.interrupted:
+            return errors.Exit.TERMINATED
+        if not self.trusted:
+            return errors.Exit.UNAVAILABLE
+        return errors.Exit.OK if self.polled and not self.pending else errors.Exit.UNFINISHED
+
+
+class Daemon:
+    """Runs one assembled archive."""
+
+    def __init__(self, assembly: Assembly) -> None:
+        self._a = assembly
+        self._stop = asyncio.Event()
+        self._end = End.STOP
+        self._loop_beat = assembly.clock.monotonic()
+
+    @property
+    def stopping(self) -> bool:
+        """True once the stop has begun."""
+        return self._stop.is_set()
+
+    def stop(self, end: End = End.STOP) -> None:
+        """Begin to stop: no new claims, what is in work may finish for a while."""
+        if not self._stop.is_set():
+            self._end = end
+            self._stop.set()
+
+    # --- one sweep --------------------------------------------------------------------------------------------
+
+    async def once(self, providers: Iterable[str] | None = None) -> Sweep:
+        """Poll everything once, work until nothing is left that can be done within a minute, and report."""
+        a = self._a
+        chosen = [each for each in a.providers if providers is None or each in set(providers)]
+        await self._begin()
+        beat = asyncio.create_task(self._every(HEARTBEAT, self._beat))
+        keeper = asyncio.create_task(self._every(_HOUSEKEEPING, self._housekeeping))
+        polling = {name: asyncio.create_task(a.pollers[name].poll()) for name in chosen}
+        try:
+            await asyncio.gather(*(self._work_until_done(name, polling[name]) for name in chosen))
+        finally:
+            for task in polling.values():
+                if self._stop.is_set():
+                    task.cancel()
+            ends = await asyncio.gather(*polling.values(), return_exceptions=True)
+            for task in (beat, keeper):
+                task.cancel()
+            await asyncio.gather(*(a.workers[name].drain(DRAIN) for name in chosen))
+            await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
+        await self._copies()
+        counts = await a.read(lambda conn: survey.counts(conn, chosen, a.clock.now()))
+        pending = sum(each.states.get(s, 0) for each in counts if each.provider in chosen for s in survey.PENDING)
+        return Sweep(
+            polled=all(end is True for end in ends),
+            pending=pending,
+            trusted=all(each.report is not None and each.report.trusted for each in a.destinations if each.store.required),
+            interrupted=self._stop.is_set(),
+        )
+
+    async def _work_until_done(self, name: str, polling: asyncio.Task[bool]) -> None:
+        """Work on one provider until its poll is over and nothing more becomes ready within the patience of a sweep."""
+        a, worker, give_up = self._a, self._a.workers[name], None
+        while not self._stop.is_set():
+            started = await worker.fill()
+            if started == 0 and worker.busy == 0 and polling.done():
+                give_up = give_up or a.clock.now() + PATIENCE
+                until = give_up
+                if not self._can_progress() or not await a.read(lambda conn: survey.pending_soon(conn, name, until)):  # noqa: B023
+                    return
+                if a.clock.now() >= give_up:
+                    return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.1 if worker.busy == 0 else 0.5):
+                    await (worker.changed() if worker.busy else self._stop.wait())
+
+    def _can_progress(self) -> bool:
+        """False when a required storage is not trusted: nothing more can be archived in this sweep."""
+        return all(each.report is not None and each.report.trusted for each in self._a.destinations if each.store.required)
+
+    # --- for ever ---------------------------------------------------------------------------------------------
+
+    async def forever(self) -> End:
+        """Run until told to stop. Raises what ended a task that should never end."""
+        a = self._a
+        ticker = Ticker(a.clock)
+        await self._begin()
+        server = StatusServer(
+            beat_age=lambda: timedelta(seconds=a.clock.monotonic() - self._loop_beat),
+            readiness=a.unready,
+            status=a.status_json,
+            metrics=a.metrics_text,
+        )
+        if a.listen is not None:
+            port = await server.start(*a.listen)
+            log.info("web.listening", address=a.listen[0], port=port)
+        tasks = [
+            self._every(HEARTBEAT, self._beat),
+            self._every(_HOUSEKEEPING, self._housekeeping),
+            self._every(timedelta(seconds=1), self._watch(ticker)),
+            self._keep_probing(),
+            self._on(ticker.every("sweep", timedelta(hours=1)), self._sweep_spool),
+            self._on(ticker.every("copies", timedelta(minutes=1)), self._copies),
+        ]
+        for name in a.providers:
+            event = ticker.cron(name, a.cron[name]) if name in a.cron else ticker.every(
+                name, a.poll_every[name], jitter=a.poll_every[name] / 10
+            )  # fmt: skip
+            tasks += [self._on(event, a.pollers[name].poll), self._work(name)]
+        ticker.start()
+        systemd.notify("READY=1", f"STATUS={len(a.providers)} providers, {len(a.destinations)} storages")
+        log.info("daemon.ready", providers=list(a.providers), replica=a.replica_id)
+        try:
+            await self._supervise(tasks)
+        finally:
+            systemd.notify("STOPPING=1")
+            ticker.stop()
+            await server.stop()
+            with contextlib.suppress(errors.ArchiverError):
+                await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
+        log.info("daemon.stopped", why=self._end.value)
+        return self._end
+
+    async def _supervise(self, coroutines: Sequence[Awaitable[None]]) -> None:
+        """Run all until the stop; the first that ends by itself ends everything."""
+        tasks = [asyncio.ensure_future(each) for each in coroutines]
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+            log.info("daemon.stopping", drain_seconds=DRAIN.total_seconds())
+            self._stop.set()
+            await asyncio.gather(*(worker.drain(DRAIN) for worker in self._a.workers.values()))
+        finally:
+            for task in [*tasks, stopping]:
+                task.cancel()
+            await asyncio.gather(*tasks, stopping, return_exceptions=True)
+        for task in done - {stopping}:
+            task.result()
+            raise errors.ArchiverError("a task that should never end has ended")
+
+    async def _work(self, name: str) -> None:
+        worker = self._a.workers[name]
+        while not self._stop.is_set():
+            started = await self._guarded(f"worker {name}", worker.fill)
+            if started or worker.busy:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.5):
+                        await worker.changed()
+                if started == 0:
+                    await self._pause(0.05)
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_IDLE):
+                        await self._a.stirred.wait()
+                self._a.stirred.clear()
+        await asyncio.Event().wait()
+
+    async def _keep_probing(self) -> None:
+        """Probe again on a schedule, and soon after a refusal: a storage may be mended while we run."""
+        while True:
+            trusted = all(each.report is not None and each.report.trusted for each in self._a.destinations)
+            await asyncio.sleep((_REPROBE_TRUSTED if trusted else _REPROBE_REFUSED).total_seconds())
+            for destination in self._a.destinations:
+                await self._probe(destination, force=True)
+
+    async def _on(self, event: asyncio.Event, act: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            await event.wait()
+            event.clear()
+            await self._guarded(getattr(act, "__qualname__", "task"), act)
+            self._a.stirred.set()
+
+    async def _every(self, interval: timedelta, act: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            await self._guarded(getattr(act, "__qualname__", "task"), act)
+            await asyncio.sleep(interval.total_seconds())
+
+    async def _guarded(self, what: str, act: Callable[[], Awaitable[T]]) -> T | None:
+        """A dependency that fails leaves the loop standing; a bug does not: it ends the process, loudly."""
+        try:
+            return await act()
+        except errors.TransientError as failed:
+            log.warning("daemon.try_again", task=what, problem=str(failed))
+        except errors.LeaseLostError as lost:
+            log.warning("daemon.lease_lost", task=what, problem=str(lost))
+        return None
+
+    # --- parts of both ----------------------------------------------------------------------------------------
+
+    async def _begin(self) -> None:
+        """Show that we live, prove the storages, and throw out what an earlier death left in the spool."""
+        await self._beat()
+        for destination in self._a.destinations:
+            await self._probe(destination)
+        await self._sweep_spool()
+        await self._housekeeping()
+
+    async def _beat(self) -> None:
+        a = self._a
+        await a.writer.run(
+            lambda conn: lease.beat(
+                conn, a.replica_id, spool_id=a.spool.id, host=a.host, version=a.version, lasting=ALIVE
+            )
+        )
+
+    async def _housekeeping(self) -> None:
+        """Bring back to the queue what is due and what dead replicas held."""
+        now = self._a.clock.now()
+        woken = await self._a.writer.run(lambda conn: journal.wake_due(conn) + journal.release_dead(conn, now))
+        if woken:
+            self._a.stirred.set()
+
+    async def _probe(self, destination: Destination, *, force: bool = False) -> None:
+        await keep_probe(self._a.writer, destination, self._a.clock, force=force)
+        if destination.report is not None and not destination.report.trusted:
+            log.error("storage.not_trusted", storage=destination.id, problem=destination.problem)
+
+    async def _sweep_spool(self) -> None:
+        await sweep_spool(self._a.writer, self._a.spool, self._a.executor)
+
+    async def _copies(self) -> None:
+        await make_missing_copies(self._a.bench)
+
+    def _watch(self, ticker: Ticker) -> Callable[[], Awaitable[None]]:
+        interval = systemd.watchdog_interval()
+        due = self._a.clock.monotonic()
+
+        async def watch() -> None:
+            nonlocal due
+            now = self._a.clock.monotonic()
+            self._a.metrics.loop_lag(timedelta(seconds=max(0.0, now - self._loop_beat - 1.0)))
+            self._loop_beat = now
+            if ticker.stalled:
+                raise errors.ArchiverError(f"the ticker has not ticked for {ticker.age.total_seconds():.0f} s")
+            if interval is not None and now >= due:
+                systemd.notify("WATCHDOG=1")
+                due = now + interval.total_seconds()
+
+        return watch
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+
+
+def on_signals(daemon: Daemon, *, reload: bool) -> None:
+    """SIGTERM and SIGINT stop in good order, a second one at once; SIGHUP reloads. Both stops are as safe as SIGKILL."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if daemon.stopping:
+            signal.raise_signal(signal.SIGKILL)
+        log.info("daemon.signalled")
+        daemon.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    if reload:
+        loop.add_signal_handler(signal.SIGHUP, lambda: daemon.stop(End.RELOAD))
+

@@ -1,0 +1,24 @@
+"""The one door to SQL: SQLite for a single process, PostgreSQL for any number of replicas.
+
+Promises: writes go through one thread and are on disk when the answer comes; a write that fails leaves nothing; times are aware
+UTC in and out; no exception of SQLAlchemy or of a driver passes `Writer`, `read` or `reading`, and no bound value is in an error.
+"""
+
+from archiver.database.connection import UtcDateTime, create_engine, db_now, metadata, read, reading
+from archiver.database.schema import Upgrade, check_schema, current_revision, head_revision, upgrade
+from archiver.database.writer import Writer
+
+__all__ = [
+    "Upgrade",
+    "UtcDateTime",
+    "Writer",
+    "check_schema",
+    "create_engine",
+    "current_revision",
+    "db_now",
+    "head_revision",
+    "metadata",
+    "read",
+    "reading",
+    "upgrade",
+]

@@ -1,0 +1,75 @@
+"""What the database's errors mean to callers, with nothing of the data in them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from sqlalchemy.exc import (
+    DBAPIError,
+    DisconnectionError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    SQLAlchemyError,
+    TimeoutError as PoolTimeoutError,
+)
+
+from archiver.errors import ArchiverError, UnavailableError
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Whatever SQLAlchemy raises inside leaves as ours."""
+    try:
+        yield
+    except SQLAlchemyError as exc:
+        # Not `from exc`: PostgreSQL's DETAIL line quotes the row, and tracebacks end up in logs.
+        raise translate(exc).with_traceback(exc.__traceback__) from None
+
+
+def translate(exc: SQLAlchemyError) -> ArchiverError:
+    """`UnavailableError` when trying again may help, otherwise a plain `ArchiverError`: a bug, or evidence that refused to change."""
+    if isinstance(exc, OperationalError | InterfaceError | InternalError | DisconnectionError | PoolTimeoutError):
+        return UnavailableError(f"database: {describe(exc)}")
+    return ArchiverError(f"database: {describe(exc)}")
+
+
+def describe(exc: SQLAlchemyError) -> str:
+    """The error's kind and, where it cannot quote data, its message."""
+    cause = exc.orig if isinstance(exc, DBAPIError) else None
+    if isinstance(cause, sqlite3.Error):
+        return f"{type(cause).__name__} {getattr(cause, 'sqlite_errorname', '')}: {cause}"
+    if isinstance(cause, psycopg.Error):
+        state = cause.sqlstate or ""
+        # Class 22 (data exception) quotes the value in its primary message; the others quote it in DETAIL only.
+        message = (cause.diag.message_primary if state else str(cause).partition("\n")[0]) or ""
+        return f"{type(cause).__name__} {state}: {'' if state.startswith('22') else message}".rstrip(": ")
+    return type(exc).__name__
+
+
+def undoes_all(exc: SQLAlchemyError) -> bool:
+    """True when the whole transaction is lost or when another try, alone, may well succeed.
+
+    Deadlock and serialization failures, a lost connection, a disk error, and two transactions that insert the same key.
+    """
+    if isinstance(exc, DBAPIError) and exc.connection_invalidated:
+        return True
+    cause = getattr(exc, "orig", None)
+    if isinstance(cause, psycopg.Error):
+        return (cause.sqlstate or "40").startswith("40") or cause.sqlstate == "23505"
+    return isinstance(exc, OperationalError)
+
+
+def surely_not_committed(exc: SQLAlchemyError) -> bool:
+    """True when the answer to COMMIT says that nothing was kept. Everything else leaves it open: never guess from a message."""
+    cause = getattr(exc, "orig", None)
+    if isinstance(cause, psycopg.Error):
+        state = cause.sqlstate or ""
+        return state.startswith(("40", "23")) and state != "40003"
+    # SQLite answers BUSY before it has written anything of the commit, and a deferred foreign key before that.
+    busy = isinstance(cause, sqlite3.Error) and (cause.sqlite_errorcode or 0) & 0xFF == sqlite3.SQLITE_BUSY
+    return busy or isinstance(exc, IntegrityError)

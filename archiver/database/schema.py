@@ -1,0 +1,167 @@
+"""Which schema the database has, which one we know, and the way between: a command under a lock, never at start-up."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, Engine, inspect, text
+
+from archiver.database.connection import BEGIN, reading
+from archiver.database.errors import translated
+from archiver.errors import ConfigurationError, SchemaError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+_LOCK = 0x61726368697665  # "archive"; the number that every upgrade of an archiver's database locks
+_COMMAND = "archiver db upgrade"
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """What an upgrade did. `before` is None for an empty database; `backup` is the copy taken of a SQLite file."""
+
+    before: str | None
+    after: str
+    backup: Path | None = None
+
+
+def head_revision() -> str:
+    """The schema that this version of the archiver knows."""
+    from alembic.script import ScriptDirectory
+
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    if head is None:
+        raise SchemaError("no migrations are installed")
+    return head
+
+
+def current_revision(engine: Engine) -> str | None:
+    """The schema that the database has, None when it is empty or not there. Raises `UnavailableError`."""
+    path = _file(engine)
+    if path is not None and not path.exists():
+        return None
+    with reading(engine) as conn:
+        return _revision(conn)
+
+
+def check_schema(engine: Engine) -> None:
+    """Raise `SchemaError`, naming the command that helps, unless the database has exactly the schema that we know."""
+    _compare(current_revision(engine), head_revision())
+
+
+def upgrade(engine: Engine) -> Upgrade:
+    """Bring the database to our schema, or leave it as it was.
+
+    All of it in one transaction under a lock: killed half way it has not happened, run twice at once the second finds
+    nothing to do. A SQLite file is first copied beside itself. Raises `SchemaError` when the database is newer than we are.
+    """
+    head = head_revision()
+    path = _file(engine)
+    if path is not None:
+        _create(path)
+    with translated(), engine.connect().execution_options(**{BEGIN: "BEGIN EXCLUSIVE"}) as conn, conn.begin():
+        if path is None:
+            _lock_postgresql(conn)
+        before = _revision(conn)
+        if before == head:
+            return Upgrade(before, head)
+        _refuse_unknown(before)
+        backup = None
+        if path is not None and inspect(conn).get_table_names():
+            backup = _copy(conn, path.with_name(f"{path.name}.before-{head}"))
+        _migrate(conn)
+    return Upgrade(before, head, backup)
+
+
+def _compare(current: str | None, head: str) -> None:
+    if current is None:
+        raise SchemaError(f"the database is empty; run: {_COMMAND}")
+    _refuse_unknown(current)
+    if current != head:
+        raise SchemaError(f"the database is at {current}, this version needs {head}; run: {_COMMAND}")
+
+
+def _refuse_unknown(revision: str | None) -> None:
+    from alembic.script import ScriptDirectory
+
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if revision is not None and revision not in known:
+        raise SchemaError(f"the database is at {revision}, which this version does not know; install a newer archiver")
+
+
+def _revision(conn: Connection) -> str | None:
+    if not inspect(conn).has_table("alembic_version"):
+        return None
+    revision: str | None = conn.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    return revision
+
+
+def _lock_postgresql(conn: Connection) -> None:
+    # Waits for another upgrade; then again gives up soon, since a waiting ALTER TABLE holds up everybody behind it.
+    conn.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    conn.exec_driver_sql("SET LOCAL lock_timeout = '10min'")
+    conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    conn.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
+
+
+def _migrate(conn: Connection) -> None:
+    from alembic import command
+    from alembic.util import CommandError
+
+    config = _config()
+    config.attributes["connection"] = conn
+    try:
+        command.upgrade(config, "head")
+    except CommandError as exc:
+        raise SchemaError(str(exc)) from exc
+
+
+def _config() -> Config:
+    from alembic.config import Config
+
+    packaged = Path(__file__).parent.parent / "_data" / "migrations"
+    checkout = Path(__file__).parent.parent.parent / "migrations"
+    config = Config()
+    config.set_main_option("script_location", str(packaged if packaged.is_dir() else checkout).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _file(engine: Engine) -> Path | None:
+    return Path(engine.url.database) if engine.dialect.name == "sqlite" and engine.url.database else None
+
+
+def _create(path: Path) -> None:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as exc:
+        raise ConfigurationError(f"the database file {path} cannot be created: {exc.strerror}") from exc
+
+
+def _copy(conn: Connection, target: Path) -> Path:
+    """Copy the database through the connection that has it locked, so that nothing changes meanwhile. Durable on return."""
+    source = conn.connection.driver_connection
+    assert isinstance(source, sqlite3.Connection)
+    part = target.with_name(target.name + ".part")
+    try:
+        part.unlink(missing_ok=True)
+        _create(part)
+        copy = sqlite3.connect(part)
+        try:
+            source.backup(copy)
+        finally:
+            copy.close()
+        part.replace(target)
+        directory = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except (OSError, sqlite3.Error) as exc:
+        raise ConfigurationError(f"the database could not be copied to {target} before the upgrade") from exc
+    return target

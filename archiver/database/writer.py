@@ -1,0 +1,179 @@
+"""One thread writes; whatever is ready goes to disk together."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from archiver.database.errors import describe, surely_not_committed, translate, undoes_all
+from archiver.errors import ArchiverError, OutcomeUnknownError, UnavailableError
+
+T = TypeVar("T")
+
+_GROUP = 100
+
+
+class _Job:
+    """A change that somebody waits for."""
+
+    __slots__ = ("error", "fn", "future", "value")
+
+    def __init__(self, fn: Callable[[Connection], Any]) -> None:
+        self.fn = fn
+        self.future: Future[Any] = Future()
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def settle(self) -> None:
+        if self.error is None:
+            self.future.set_result(self.value)
+        else:
+            self.future.set_exception(self.error)
+
+    def fail(self, error: ArchiverError) -> None:
+        # Each caller its own instance: raising adds to the traceback of the one raised.
+        self.future.set_exception(type(error)(error.detail))
+
+
+class _UndoneError(Exception):
+    """The transaction is rolled back, surely, and another try may help."""
+
+    def __init__(self, error: ArchiverError) -> None:
+        super().__init__(error.detail)
+        self.error = error
+
+
+class Writer:
+    """All writes of this process, in one thread with group commit.
+
+    A change is a function of a connection. It is durable when `run` returns. Its own failure undoes it alone and reaches its
+    caller only. It may be called again, after a rollback: so it does nothing but SQL, never commits, and finds by its token
+    what an earlier try has done.
+
+    Raises `UnavailableError` (nothing was kept), `OutcomeUnknownError` (the answer to COMMIT was lost: read again by token),
+    `ArchiverError` (the database refused the statement), and whatever the function raises.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._closing = threading.Lock()
+        self._closed = False
+        # A daemon thread: dying within a transaction is safe, hanging at exit is not.
+        self._thread = threading.Thread(target=self._work, name="database-writer", daemon=True)
+        self._thread.start()
+
+    async def run(self, fn: Callable[[Connection], T]) -> T:
+        """Do `fn` durably. Cancelling the caller stops the waiting, never the change."""
+        return await asyncio.shield(asyncio.wrap_future(self._submit(fn)))
+
+    def run_sync(self, fn: Callable[[Connection], T]) -> T:
+        """`run` for callers without an event loop."""
+        return self._submit(fn).result()
+
+    def close(self) -> None:
+        """Finish what was asked for, then stop. Blocks; may be called twice."""
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                self._jobs.put(None)
+        self._thread.join()
+
+    def _submit(self, fn: Callable[[Connection], T]) -> Future[T]:
+        job = _Job(fn)
+        with self._closing:
+            if self._closed:
+                raise UnavailableError("the database writer is closed")
+            self._jobs.put(job)
+        return job.future
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            self._group(job)
+
+    def _group(self, first: _Job) -> None:
+        jobs = [first]
+        while len(jobs) < _GROUP:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                self._jobs.put(None)  # the end stands behind this group
+                break
+            jobs.append(job)
+        try:
+            self._transact(jobs)
+        except _UndoneError:
+            self._one_by_one(jobs)
+        except ArchiverError as error:
+            for job in jobs:
+                job.fail(error)
+        else:
+            for job in jobs:
+                job.settle()
+
+    def _one_by_one(self, jobs: Sequence[_Job]) -> None:
+        unreachable: UnavailableError | None = None
+        for job in jobs:
+            if unreachable:  # a hundred connection time-outs in a row would help nobody
+                job.fail(unreachable)
+                continue
+            try:
+                self._transact([job])
+            except _UndoneError as undone:
+                job.fail(undone.error)
+            except UnavailableError as error:
+                unreachable = error
+                job.fail(error)
+            except ArchiverError as error:
+                job.fail(error)
+            else:
+                job.settle()
+
+    def _transact(self, jobs: Sequence[_Job]) -> None:
+        """One transaction. Raises `_UndoneError`, `UnavailableError` when it could not begin, or `OutcomeUnknownError`."""
+        try:
+            conn = self._engine.connect()
+        except SQLAlchemyError as exc:
+            raise UnavailableError(f"database: {describe(exc)}") from None
+        with conn:
+            try:
+                transaction = conn.begin()
+            except SQLAlchemyError as exc:
+                raise UnavailableError(f"database: {describe(exc)}") from None
+            for job in jobs:
+                self._attempt(conn, job, alone=len(jobs) == 1)
+            if len(jobs) == 1 and jobs[0].error:
+                return  # leaving the connection rolls it back
+            try:
+                transaction.commit()
+            except SQLAlchemyError as exc:
+                conn.invalidate()
+                if surely_not_committed(exc):
+                    raise _UndoneError(translate(exc)) from None
+                # Died here? The rows are all there or all absent. Only reading again tells.
+                raise OutcomeUnknownError(f"database: {describe(exc)}") from None
+
+    @staticmethod
+    def _attempt(conn: Connection, job: _Job, *, alone: bool) -> None:
+        job.error = None
+        try:
+            if alone:
+                job.value = job.fn(conn)
+            else:
+                with conn.begin_nested():
+                    job.value = job.fn(conn)
+        except SQLAlchemyError as exc:
+            if conn.invalidated or undoes_all(exc):
+                raise _UndoneError(translate(exc)) from None
+            job.error = translate(exc).with_traceback(exc.__traceback__)
+        except BaseException as exc:  # noqa: BLE001  it is the caller's, and goes there
+            job.error = exc

@@ -1,0 +1,1 @@
+"""The demo: provider simulators and a workspace that shows the archiver at work."""

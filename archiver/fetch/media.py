@@ -1,0 +1,179 @@
+"""What received bytes are: sound, an error page, or neither. Pure: no I/O, no clock.
+
+Doubt never discards: whatever may be a recording is kept and flagged. Only what is plainly something else (a page of
+HTML, XML, JSON or plain words, or nothing at all) is refused (DESIGN §3, reliability §3.2).
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+from datetime import timedelta
+
+from archiver.errors import UnacceptableMediaError
+from archiver.fetch.containers import Au, Flac, Follower, Known, Mp4, Ogg, Riff, Walk
+from archiver.fetch.mpeg import Mpeg
+from archiver.recording import Flag, MediaFacts
+
+_MAGIC = 16  # bytes that tell every container
+_HEAD = 4096  # bytes that tell a page
+_TOLERANCE = timedelta(seconds=2)
+_TOLERANCE_RATIO = 0.02
+
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_MARKUP = re.compile(r"<(?:[a-z]|!--|!doctype|\?xml)", re.IGNORECASE)
+_HTML = re.compile(r"<!doctype\s+html|<(?:html|head|body|title|script|meta|h1|div|p|center)[\s>]", re.IGNORECASE)
+_JSON = re.compile(r'[\[{]\s*(?:["\[{\]}]|-?\d|true\b|false\b|null\b|\Z)')
+_PAGE_TYPE = re.compile(r"text/html|(?:application|text)/(?:[\w.-]+\+)?(?:json|xml)|application/xhtml\+xml", re.IGNORECASE)
+_MEDIA_TYPE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,60}")
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a body of `size` bytes turned out to be.
+
+    `whole`: True, the container ends where the body ends; False, it promises more; None, it cannot tell. `page`: the
+    kind of text that it plainly is ("html", "xml", "json", "text"), None for everything else.
+    """
+
+    size: int
+    media: MediaFacts
+    whole: bool | None
+    page: str | None
+
+
+class Sniffer:
+    """Looks at a body as it streams by. Keeps 4 KiB of it, whatever its size; never raises."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._head = b""
+        self._walk: Follower | None = None
+
+    @property
+    def page(self) -> str | None:
+        """The kind of page that this plainly is, as far as it has come."""
+        return _page(self._head, ended=False)
+
+    def feed(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if len(self._head) < _HEAD:
+            self._head += piece[: _HEAD - len(self._head)]
+        if self._walk is not None:
+            self._walk.feed(piece)
+        elif self._size >= _MAGIC:
+            self._walk = Follower(_walk(self._head))
+            seen = self._size - len(piece)
+            self._walk.feed(self._head[:seen])
+            self._walk.feed(piece)
+
+    def findings(self) -> Findings:
+        """The verdict on everything that came. The sniffer is used up."""
+        page = _page(self._head, ended=self._size <= _HEAD)
+        if self._walk is None or page is not None:
+            return Findings(self._size, MediaFacts(container=None), None, page)
+        shape = self._walk.shape()
+        return Findings(self._size, shape.media, shape.whole, None)
+
+
+def _walk(head: bytes) -> Walk:
+    """How to follow a body that begins so. What is not recognised may still be an MP3, which has no magic."""
+    match head[:4]:
+        case b"RIFF" | b"RF64" if head[8:12] == b"WAVE":
+            return Riff()
+        case b".snd":
+            return Au()
+        case b"fLaC":
+            return Flac()
+        case b"OggS":
+            return Ogg()
+        case b"\x1a\x45\xdf\xa3":
+            return Known(MediaFacts("matroska"))
+    if head[4:8] == b"ftyp":
+        return Mp4()
+    if head.startswith(b"#!AMR"):
+        return Known(MediaFacts("amr", "amr", 16000 if head[5:8] == b"-WB" else 8000, 1))
+    return Mpeg()
+
+
+def _page(head: bytes, *, ended: bool) -> str | None:
+    """The kind of page that begins so. Plain words are told from sound only when they are the whole body."""
+    if head[:2] == b"\x1f\x8b":
+        head = _unzipped(head)
+    text = _decoded(head).lstrip("\ufeff \t\r\n\f\0")
+    if _MARKUP.match(text):
+        return "html" if _HTML.search(text) else "xml"
+    if _CONTROL.search(text):
+        return None
+    if _JSON.match(text):
+        return "json"
+    return "text" if ended and head and "\ufffd" not in text else None
+
+
+def _decoded(head: bytes) -> str:
+    if head[:2] == b"\xff\xfe" or (head[1:2] == b"\0" and head[:1] in b"<{["):
+        return head.decode("utf-16-le", errors="replace")
+    if head[:2] == b"\xfe\xff" or (head[:1] == b"\0" and head[1:2] in (b"<", b"{", b"[")):
+        return head.decode("utf-16-be", errors="replace")
+    return head.decode(errors="replace")
+
+
+def _unzipped(head: bytes) -> bytes:
+    """The first 4 KiB behind gzip: an error page may come packed, and a bomb is not let off."""
+    try:
+        return zlib.decompressobj(wbits=31).decompress(head, _HEAD)
+    except zlib.error:
+        return head
+
+
+def judge(
+    found: Findings,
+    *,
+    declared: timedelta | None,
+    status: int,
+    content_type: str | None,
+    content_encoding: str | None,
+    framed: bool,
+    quarantine: bool = False,
+) -> frozenset[Flag]:
+    """The doubts to write on a body. `declared` is the listing's duration; `framed`: a cut would have been noticed.
+
+    Raises `UnacceptableMediaError` for what is plainly no recording; with `quarantine`, a page is kept and marked
+    instead, because at the deadline it is all that there is. Nothing at all is never kept.
+    """
+    if refused := _refusal(found, content_type):
+        if not (quarantine and found.size):
+            kind = match[0] if (match := _MEDIA_TYPE.match(content_type or "")) else "unstated"
+            raise UnacceptableMediaError(f"{refused}: status {status}, type {kind}, {found.size} bytes")
+        return frozenset({Flag.QUARANTINED, Flag.NOT_AUDIO})
+    flags: set[Flag] = set()
+    measured = found.media.duration
+    if content_encoding is not None and content_encoding.strip().lower() not in ("", "identity"):
+        flags.add(Flag.CONTENT_ENCODED)
+    elif found.media.container is None or measured == timedelta(0):
+        flags.add(Flag.NOT_AUDIO)
+    if found.whole is False:
+        flags.add(Flag.TRUNCATED)
+    agrees = measured is not None and declared is not None and _agree(measured, declared)
+    if measured is not None and declared is not None and not agrees:
+        flags.add(Flag.DURATION_MISMATCH)
+    if not framed and not (found.whole and agrees):
+        flags.add(Flag.LENGTH_UNVERIFIED)
+    return frozenset(flags)
+
+
+def _refusal(found: Findings, content_type: str | None) -> str | None:
+    """Why this is plainly no recording, if it is none."""
+    if found.size == 0:
+        return "the body is empty"
+    if found.page is not None:
+        return f"a page ({found.page}) came instead of audio"
+    if found.media.container is None and _PAGE_TYPE.match(content_type or ""):
+        return "what came is labelled as a page and is no audio"
+    return None
+
+
+def _agree(measured: timedelta, declared: timedelta) -> bool:
+    difference = abs(measured - declared)
+    return difference <= _TOLERANCE or difference <= declared * _TOLERANCE_RATIO

@@ -1,0 +1,109 @@
+"""What keeps the pipe in order between recordings: proofs of the storages, the spool's sweep, missing second copies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from concurrent.futures import Executor
+from datetime import datetime
+
+import structlog
+from sqlalchemy import Connection, insert, update
+
+from archiver import errors
+from archiver.clock import Clock
+from archiver.database import Writer
+from archiver.fetch.spool import Spool
+from archiver.ingest import journal, survey
+from archiver.ingest.destination import Destination
+from archiver.ingest.run import Bench
+from archiver.ingest.tables import storage_state
+from archiver.recording import Reason, Sealed
+from archiver.store.port import Check, ProbeReport
+
+log = structlog.get_logger("archiver.upkeep")
+
+_COPIES_AT_ONCE = 20
+
+
+async def keep_probe(writer: Writer, destination: Destination, clock: Clock, *, force: bool = False) -> None:
+    """Prove the storage and remember what it showed; one that cannot be reached keeps its last word for a while."""
+    was_trusted = destination.report is not None and destination.report.trusted
+    if destination.report is not None and not force:
+        return
+    try:
+        report = await destination.store.probe()
+    except errors.DestinationError as unreachable:
+        destination.failed(unreachable, clock.now())
+        log.warning("storage.unreachable", storage=destination.id, problem=str(unreachable))
+        return
+    destination.proved(report)
+    await writer.run(lambda conn: _remember(conn, report))
+    if report.trusted and not was_trusted:
+        destination.down_until = None
+        await writer.run(lambda conn: journal.wake(conn, Reason.DESTINATION))
+
+
+async def sweep_spool(writer: Writer, spool: Spool, executor: Executor) -> None:
+    """Remove what no row points to: parts of interrupted downloads, and objects that were stored before a death."""
+    keep = await writer.run(lambda conn: journal.referenced_spool(conn, spool.id))
+    removed = await asyncio.get_running_loop().run_in_executor(executor, spool.sweep, keep)
+    if removed:
+        log.info("spool.swept", files=removed)
+
+
+async def make_missing_copies(bench: Bench) -> int:
+    """Copy what an optional storage missed while it was down, from a storage that has it. Returns how many."""
+    made = 0
+    for destination in bench.destinations:
+        if destination.store.required or not destination.usable(bench.clock.now()):
+            continue
+        lacking = await bench.writer.run(lambda conn: survey.lacking_copy(conn, destination.id, _COPIES_AT_ONCE))  # noqa: B023
+        for row in lacking:
+            if not await _copy(bench, destination, row):
+                break
+            made += 1
+    return made
+
+
+async def _copy(bench: Bench, destination: Destination, row: dict[str, object]) -> bool:
+    """One copy from the first storage that can be read. The digest is checked again on the way."""
+    sources = {each.id: each for each in bench.destinations}
+    copies = row["copies"]
+    assert isinstance(copies, list)
+    for held in copies:
+        source = sources.get(held["storage"])
+        if source is None:
+            continue
+        try:
+            async with bench.spool.part(expected_size=int(held["size"])) as part:
+                async for piece in source.store.read(held["key"], held["version_id"]):
+                    await asyncio.get_running_loop().run_in_executor(bench.executor, part.file.write, piece)
+                part.file.flush()
+                sealed = Sealed(part.path, held["size"], str(row["sealed_sha256"]), 0, str(row["plaintext_sha256"]), (), "")
+                until = datetime.fromisoformat(str(row["retain_until"]))
+                stored = await destination.put(held["key"].removeprefix(held.get("prefix", "")), sealed, until, bench.clock.now())
+        except (errors.DestinationError, errors.SpoolFullError, errors.NotFoundError, errors.VerificationError) as failed:
+            log.warning("copy.failed", storage=destination.id, recording_id=row["id"], problem=str(failed))
+            return False
+        now = bench.clock.now()
+
+        def write(conn: Connection) -> None:
+            journal.keep_copy(conn, str(row["id"]), stored, now)
+            journal.copy_stored(conn, bench.ledger, f"rec:{row['id']}", stored, len(copies) + 1, "second copy")
+
+        await bench.writer.run(write)
+        return True
+    return False
+
+
+def _remember(conn: Connection, report: ProbeReport) -> None:
+    checks = json.dumps([_check(each) for each in report.checks])
+    values = {"trusted": report.trusted, "report": checks, "probed_at": report.probed_at}
+    same = storage_state.c.storage == report.storage
+    if conn.execute(update(storage_state).where(same).values(**values)).rowcount == 0:
+        conn.execute(insert(storage_state).values(storage=report.storage, **values))
+
+
+def _check(check: Check) -> dict[str, object]:
+    return {"name": check.name, "ok": check.ok, "detail": check.detail, "fatal": check.fatal}

@@ -1,0 +1,256 @@
+"""The two dialects of JustCall's call log: parameters, ends of listings, rows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from archiver.providers.normal import (
+    at,
+    count,
+    direction,
+    earlier,
+    first,
+    identifier,
+    instant,
+    later,
+    metadata,
+    number,
+    seconds,
+    text,
+    time_flags,
+    whole_ms,
+)
+from archiver.providers.rows import Row, canonical, digest, redacted, stable_digest
+from archiver.recording import Audio, Json, Link, Listing, RecordingRef, Window
+
+CALLS = "calls"
+SALES_DIALER = "sales_dialer"
+CHILD = "child"
+_SILENT = frozenset(
+    "missed busy failed blocked unanswered restricted abandoned".split() + ["abandoned before ringing", "not connected"]
+)
+"""Outcomes of a call that nobody spoke in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Whose row it is, when it was read, and how its link becomes ours."""
+
+    provider: str
+    now: datetime
+    link: Callable[[object], Link | None]
+    account: str = ""
+    child: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a walk has come: rows of this page and so far, beside the counts that the provider states."""
+
+    page: int
+    rows: int
+    read: int
+    limit: int
+    pages: int | None
+    total: int | None
+
+    def complete(self) -> bool:
+        """True when nothing can follow. The counts are hints: each one stated must agree, and a full page needs both a
+        stated total and agreement, else the next page is asked for until one is empty."""
+        counted = self.total is not None and self.read >= self.total
+        short = self.rows < self.limit
+        if self.pages is None:
+            return counted and (short or self.page > 0) if self.total is not None else short and self.page > 0
+        return self.page >= self.pages and (counted if self.total is not None else short)
+
+    def overran(self) -> bool:
+        """True when more was asked for than the provider says there is: a repeated page is then only its last one."""
+        return (self.pages is not None and self.page > self.pages) or (self.total is not None and self.read > self.total)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """`first_page`: where a walk starts. `filters`: configured name → wire name. `paths`: scope → collection."""
+
+    first_page: int
+    filters: Mapping[str, str]
+    paths: Mapping[str, str]
+    window: Callable[[Window], Sequence[tuple[str, str]]]
+    counts: Callable[[Row], tuple[int | None, int | None]]
+    read: Callable[[Row, Context], Iterable[Listing]]
+
+
+# --- v2, as documented ------------------------------------------------------------------------------------------
+
+_DAY = timedelta(days=1)
+
+
+def _window_v2(window: Window) -> Sequence[tuple[str, str]]:
+    """Bare dates, a day wider at both ends: a date may mean the account's local midnight, wherever that is."""
+    return (
+        ("start_date", (window.since - _DAY).date().isoformat()),
+        ("end_date", (window.until + _DAY).date().isoformat()),
+    )
+
+
+_FIELDS_V2 = {
+    "call_id": "call_id",
+    "from_number": "from",
+    "to_number": "to",
+    **{k: k for k in "agent_id agent_name tags notes disposition voicemail status".split()},
+}
+
+
+def _read_v2(row: Row, context: Context) -> Iterable[Listing]:
+    """The revision rests on the call's duration alone, which is all of the content that both the call log and the
+    single call state."""
+    call = seconds(row.get("duration"))
+    link = context.link(row.get("recording_url"))
+    silent = _word(row.get("status")) in _SILENT or (row.get("voicemail") is False and call == timedelta(0))
+    yield _listing(
+        row,
+        context,
+        name=identifier(first(row, "call_id", "id")),
+        link=link,
+        silent=silent,
+        started=(row.get("started_at"), instant(row.get("started_at"))),
+        ended=(row.get("ended_at"), instant(row.get("ended_at"))),
+        call=call,
+        recording=seconds(row.get("recording_duration")),
+        revision=digest(whole_ms(call)),
+        known=metadata(row, _FIELDS_V2, direction=direction(row.get("direction"))),
+    )
+
+
+# --- v2.1, as the vendor serves it ------------------------------------------------------------------------------
+
+
+def _window_v21(window: Window) -> Sequence[tuple[str, str]]:
+    """Times in the account's own zone, which the API does not tell: a day wider at both ends holds every zone. By
+    ascending id, so that calls made during the walk come after it instead of shifting its pages."""
+    return (
+        ("from_datetime", (window.since - _DAY).strftime("%Y-%m-%d %H:%M:%S")),
+        ("to_datetime", (window.until + _DAY).strftime("%Y-%m-%d %H:%M:%S")),
+        ("sort", "id"),
+        ("order", "asc"),
+    )
+
+
+_FIELDS_V21 = {
+    **{k: k for k in "call_sid agent_id agent_name agent_email contact_name contact_number contact_email tags".split()},
+    **{k: f"call_info.{k}" for k in "disposition notes rating missed_call_reason voicemail_transcription call_traits".split()},
+    "status": "call_info.type",
+    "archived": "call_info.status",
+    "line_name": "justcall_line_name",
+    "campaign": "campaign",
+    "cost_incurred": "cost_incurred",
+}  # fmt: skip
+
+
+def _read_v21(row: Row, context: Context) -> Iterable[Listing]:
+    names = ("call_id", "id") if context.account == SALES_DIALER else ("id", "call_id")
+    name = identifier(first(row, *names))
+    stated = " ".join(filter(None, (text(row.get("call_date")), text(row.get("call_time")))))
+    started = instant(stated)
+    call = seconds(next(filter(_known, (at(row, f"call_duration.{k}") for k in ("total_duration", "total"))), None))
+    outcome, way = _word(at(row, "call_info.type")), direction(at(row, "call_info.direction"))
+    ours = first(row, "justcall_number", "sales_dialer_number")
+    theirs = row.get("contact_number")
+    parties = (theirs, ours) if way == "inbound" else (ours, theirs)
+    known = metadata(
+        row,
+        _FIELDS_V21,
+        call_id=name,
+        direction=way,
+        from_number=text(parties[0]),
+        to_number=text(parties[1]),
+        voicemail=outcome == "voicemail" if outcome else None,
+    )
+    for variant, path in ("", "call_info.recording"), (CHILD, "call_info.recording_child"):
+        link = context.link(at(row, path))
+        if variant and (link is None or not context.child):
+            continue
+        yield _listing(
+            row,
+            context,
+            name=name,
+            variant=variant,
+            link=link,
+            silent=outcome in _SILENT or (call == timedelta(0) and outcome not in {"voicemail", "in progress"}),
+            started=(stated, started),
+            ended=(None, later(started, call)),
+            call=call,
+            recording=None,
+            revision=digest(started.isoformat() if started else stated, whole_ms(call)),
+            known=known,
+        )
+
+
+# --- both -------------------------------------------------------------------------------------------------------
+
+
+def _listing(
+    row: Row,
+    context: Context,
+    *,
+    name: str,
+    link: Link | None,
+    silent: bool,
+    started: tuple[object, datetime | None],
+    ended: tuple[object, datetime | None],
+    call: timedelta | None,
+    recording: timedelta | None,
+    revision: str,
+    known: dict[str, Json],
+    variant: str = "",
+) -> Listing:
+    kept = redacted(row)
+    assert isinstance(kept, dict)
+    duration = recording if recording is not None else call
+    spans: dict[str, Json] = {"duration_ms": whole_ms(duration), "call_duration_ms": whole_ms(call)}
+    return Listing(
+        ref=RecordingRef(context.provider, name, variant, context.account),
+        revision=revision,
+        audio=Audio.PRESENT if link else Audio.NONE if silent else Audio.NOT_YET,
+        started_at=started[1] or earlier(ended[1], call),
+        ended_at=ended[1] or later(started[1], call),
+        duration=duration,
+        raw=canonical(kept),
+        stable_digest=stable_digest(kept, frozenset()),
+        metadata=known | {key: value for key, value in spans.items() if value is not None},
+        link=link,
+        format=None,
+        flags=time_flags(context.now, started, ended),
+    )
+
+
+def _word(value: object) -> str:
+    return value.strip().lower() if isinstance(value, str) else ""
+
+
+def _known(value: object) -> bool:
+    return number(value) is not None
+
+
+DIALECTS: Mapping[str, Dialect] = {
+    "v2": Dialect(
+        first_page=1,
+        filters={name: name for name in ("direction", "agent_id", "number", "status")},
+        paths={CALLS: "/v2/calls"},
+        window=_window_v2,
+        counts=lambda document: (count(document.get("total_pages")), count(document.get("count"))),
+        read=_read_v2,
+    ),
+    "v2.1": Dialect(
+        first_page=0,
+        filters={"direction": "call_direction", "number": "justcall_number", "status": "call_type"}
+        | {k: k for k in "agent_id contact_number call_direction call_type justcall_number ivr_digit".split()}
+        | {k: k for k in ("call_traits", "disposition_codes", "campaign_id", "sales_dialer_number")},
+        paths={CALLS: "/v2.1/calls", SALES_DIALER: "/v2.1/sales_dialer/calls"},
+        window=_window_v21,
+        counts=lambda document: (None, count(document.get("total_count"))),
+        read=_read_v21,
+    ),
+}

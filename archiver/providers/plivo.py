@@ -1,0 +1,205 @@
+"""Plivo: recordings by HTTP Basic, windows of `add_time` in UTC, subaccounts, the pre-denoise original.
+
+Reference: provider-docs/plivo-recordings.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import TYPE_CHECKING
+
+from archiver.clock import Clock
+from archiver.errors import ConfigurationError
+from archiver.providers import recording_object, walk
+from archiver.providers.normal import instant, link_text
+from archiver.providers.port import Facts, Media
+from archiver.providers.rows import Row
+from archiver.recording import Link, Listing, Page, RecordingRef, Secret, Window
+
+if TYPE_CHECKING:
+    from archiver.providers.http import HttpClient
+
+ORIGIN = "https://api.plivo.com"
+MEDIA_HOSTS = ("media.plivo.com", "*.plivo.com", "s3.amazonaws.com")
+FILTERS = (
+    "from_number", "to_number", "subaccount", "call_uuid", "mpc_name", "mpc_uuid", "conference_name",
+    "conference_uuid", "add_time", "add_time__*", "recording_storage_duration", "recording_storage_duration__*",
+)  # fmt: skip
+ORIGINAL = "original"
+_LIMIT = 20
+_OPERATORS = ("", "__gt", "__gte", "__lt", "__lte")
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class PlivoSettings:
+    """`filters` as documented for the listing. `subaccounts` are listed through the parent, each on its own;
+    `subaccount_tokens` are needed only where HTTP Auth protects the media. `original` asks for the recording before
+    noise cancellation too (India region), as the variant "original"."""
+
+    auth_id: str
+    auth_token: Secret
+    base_url: str = ORIGIN
+    allow_http: bool = False
+    filters: Mapping[str, str] = field(default_factory=dict)
+    subaccounts: tuple[str, ...] = ()
+    subaccount_tokens: Mapping[str, Secret] = field(default_factory=dict)
+    original: bool = False
+
+
+class Plivo:
+    """One Plivo account with its subaccounts (`archiver.providers.port.Provider`).
+
+    Raises `ConfigurationError` at construction for filters that Plivo does not know or does not combine.
+    """
+
+    def __init__(
+        self, id: str, settings: PlivoSettings, client: HttpClient, clock: Clock, *, max_pages: int = walk.MAX_PAGES
+    ) -> None:
+        _check(settings)
+        self.id = id
+        self._settings = settings
+        self._client = client
+        self._clock = clock
+        self._max_pages = max_pages
+        self._by_storage = any(name.startswith("recording_storage_duration") for name in settings.filters)
+        self.facts = Facts(
+            # a minute below the documented 30 days: the 400 beyond them must not depend on how an end is rounded
+            max_window=timedelta(days=36_500) if self._by_storage else timedelta(days=30) - timedelta(minutes=1),
+            earliest=datetime(2011, 1, 1, tzinfo=UTC),
+            time_filtered=not self._by_storage,
+            deletes=True,
+        )
+
+    def scopes(self) -> Sequence[str]:
+        return ("account", *(f"subaccount:{name}" for name in self._settings.subaccounts))
+
+    async def list(self, scope: str, window: Window) -> AsyncIterator[Page]:
+        subaccount = scope.partition(":")[2]
+        bounds = self._bounds(window)
+        if bounds is None:
+            return
+        filters = {k: v for k, v in self._settings.filters.items() if not k.startswith("add_time")}
+        params = [*filters.items(), *bounds] + ([("subaccount", subaccount)] if subaccount else [])
+
+        async def ask(offset: int) -> walk.Batch:
+            page = [*params, ("limit", str(_LIMIT)), ("offset", str(offset))]
+            answer = await self._client.request(
+                "GET", self._path(), endpoint="list", params=page, headers=self._basic("")
+            )
+            return recording_object.batch(walk.listing_document(answer))
+
+        read = partial(self._read, owner=subaccount or self._settings.filters.get("subaccount", ""))
+        async for page in walk.offset_walk(ask, read, limit=_LIMIT, trail=walk.Trail(self._max_pages)):
+            yield page
+
+    async def refresh(self, ref: RecordingRef) -> Listing:
+        answer = await self._client.request(
+            "GET", self._path(ref.recording_id), endpoint="recording", headers=self._basic("")
+        )
+        document = walk.item_document(answer)
+        row = walk.only_row(document.get("objects", document))
+        return walk.only_listing(row, partial(self._read, owner=ref.account), ref)
+
+    def open(
+        self, ref: RecordingRef, link: Link | None, *, offset: int = 0, etag: str | None = None
+    ) -> AbstractAsyncContextManager[Media]:
+        origins = walk.own_origins(link.url.reveal(), self._settings.base_url, "plivo.com") if link else ()
+        return walk.open_link(
+            self._client,
+            link,
+            credentials=self._basic(ref.account),
+            origins=origins,
+            ask_bare_first=True,
+            offset=offset,
+            etag=etag,
+        )
+
+    async def delete(self, ref: RecordingRef) -> None:
+        path = self._path(ref.recording_id)
+        answer = await self._client.request("DELETE", path, endpoint="delete", headers=self._basic(""))
+        walk.confirm_deleted(answer)
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    def _path(self, recording_id: str = "") -> str:
+        base = f"/v1/Account/{walk.segment(self._settings.auth_id)}/Recording/"
+        return f"{base}{walk.segment(recording_id)}/" if recording_id else base
+
+    def _basic(self, account: str) -> Mapping[str, str]:
+        """A subaccount's media open with its own credentials, where they are configured; all else with the parent's."""
+        own = self._settings.subaccount_tokens.get(account)
+        name, token = (account, own) if own else (self._settings.auth_id, self._settings.auth_token)
+        return {"Authorization": "Basic " + b64encode(f"{name}:{token.reveal()}".encode()).decode()}
+
+    def _bounds(self, window: Window) -> Sequence[tuple[str, str]] | None:
+        """The window narrowed by the configured `add_time` filters, as parameters. None when nothing is left."""
+        if self._by_storage:
+            return ()
+        since, until = window.since, window.until
+        for name, value in self._settings.filters.items():
+            moment = instant(value)
+            if not name.startswith("add_time") or moment is None:
+                continue
+            operator = name.removeprefix("add_time")
+            if operator in {"", "__gt", "__gte"}:
+                since = max(since, moment + _MICROSECOND if operator == "__gt" else moment)
+            if operator in {"", "__lt", "__lte"}:
+                until = min(until, moment if operator == "__lt" else moment + _MICROSECOND)
+        return (("add_time__gte", _utc(since)), ("add_time__lt", _utc(until))) if since < until else None
+
+    def _read(self, row: Row, owner: str) -> Iterable[Listing]:
+        account = owner or self._owner(row)
+        variants = ("", ORIGINAL) if self._settings.original else ("",)
+        for variant in variants:
+            yield recording_object.read(
+                row,
+                provider=self.id,
+                account=account,
+                now=self._clock.now(),
+                link=partial(self._link, variant=variant),
+                variant=variant,
+            )
+
+    def _owner(self, row: Row) -> str:
+        """The parent's own listing may show a subaccount's recording; `resource_uri` tells."""
+        uri = row.get("resource_uri")
+        named = uri.split("/") if isinstance(uri, str) else []
+        return next((name for name in self._settings.subaccounts if name in named), self._settings.auth_id)
+
+    def _link(self, value: object, variant: str) -> Link | None:
+        url = link_text(value, allow_http=self._settings.allow_http)
+        if url is None:
+            return None
+        if variant:
+            url += f"{'&' if '?' in url else '?'}type={variant}"
+        return Link(Secret(url), self._clock.now())
+
+
+def _utc(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+def allows(name: str) -> bool:
+    """True for a documented filter, with one of the documented operators where it takes any."""
+    field_name, mark, operator = name.partition("__")
+    return any(fnmatchcase(name, pattern) for pattern in FILTERS) and mark + operator in _OPERATORS and bool(field_name)
+
+
+def _check(settings: PlivoSettings) -> None:
+    walk.check_filters(settings.filters, allows, "plivo")
+    names = {name.partition("__")[0] for name in settings.filters}
+    if {"add_time", "recording_storage_duration"} <= names:
+        raise ConfigurationError("plivo: recording_storage_duration cannot be combined with add_time")
+    if "subaccount" in names and settings.subaccounts:
+        raise ConfigurationError("plivo: filter subaccount and subaccounts exclude one another")
+    for name, value in settings.filters.items():
+        if name.startswith("add_time") and instant(value) is None:
+            raise ConfigurationError(f"plivo: filter {name} is not YYYY-MM-DD HH:MM[:ss[.uuuuuu]]")

@@ -1,0 +1,157 @@
+"""Vobiz: recordings by two headers, offset pages without a time filter, media that may redirect and need the headers.
+
+Reference: provider-docs/vobiz-recordings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from archiver.clock import Clock
+from archiver.errors import CredentialsRefusedError, NotAllowedError
+from archiver.providers import recording_object, walk
+from archiver.providers.normal import instant, link_text
+from archiver.providers.port import Facts, Media
+from archiver.providers.rows import Row
+from archiver.recording import Link, Listing, Page, RecordingRef, Secret, Window
+
+if TYPE_CHECKING:
+    from archiver.providers.http import Answer, HttpClient
+
+ORIGIN = "https://api.vobiz.ai"
+MEDIA_HOSTS = ("media.vobiz.ai", "recordings.vobiz.ai", "storage.vobiz.ai")
+FILTERS = ("call_uuid", "recording_type")
+_LIMIT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class VobizSettings:
+    """`base_url` is the origin alone; the documented /api/v1 path is added here."""
+
+    auth_id: str
+    auth_token: Secret
+    base_url: str = ORIGIN
+    allow_http: bool = False
+    filters: Mapping[str, str] = field(default_factory=dict)
+
+
+class Vobiz:
+    """One Vobiz account (`archiver.providers.port.Provider`). Raises `ConfigurationError` for unknown filters."""
+
+    def __init__(
+        self, id: str, settings: VobizSettings, client: HttpClient, clock: Clock, *, max_pages: int = walk.MAX_PAGES
+    ) -> None:
+        walk.check_filters(settings.filters, FILTERS.__contains__, "vobiz")
+        self.id = id
+        self._settings = settings
+        self._client = client
+        self._clock = clock
+        self._max_pages = max_pages
+        self.facts = Facts(
+            max_window=timedelta(days=36_500),
+            earliest=datetime(2020, 1, 1, tzinfo=UTC),
+            time_filtered=False,
+            deletes=True,
+        )
+
+    def scopes(self) -> Sequence[str]:
+        return ("account",)
+
+    async def list(self, scope: str, window: Window) -> AsyncIterator[Page]:  # noqa: ARG002 - there is one scope
+        """The whole listing, newest first as far as anyone has seen, cut short only when its order proves that the
+        rest is older than the window."""
+        params = [*self._settings.filters.items(), ("limit", str(_LIMIT))]
+
+        async def ask(offset: int) -> walk.Batch:
+            answer = await self._client.request(
+                "GET",
+                self._path(),
+                endpoint="list",
+                params=[*params, ("offset", str(offset))],
+                headers=self._headers(),
+            )
+            return recording_object.batch(walk.listing_document(_judged(answer)))
+
+        whole = window.since <= self.facts.earliest  # only then is the account's total the window's
+        trail = walk.Trail(self._max_pages)
+        ordered, oldest = True, None
+        async for page in walk.offset_walk(ask, self._read, limit=_LIMIT, trail=trail, total_fits=whole):
+            yield page
+            added = [_added(listing) for listing in page.listings]
+            ordered = ordered and not page.rejects and _descends(added if oldest is None else [oldest, *added])
+            if ordered and added[0] is not None and added[0] < window.since:
+                return
+            oldest = added[-1] if added else oldest
+
+    async def refresh(self, ref: RecordingRef) -> Listing:
+        answer = await self._client.request(
+            "GET", self._path(ref.recording_id), endpoint="recording", headers=self._headers()
+        )
+        document = walk.item_document(_judged(answer))
+        return walk.only_listing(walk.only_row(document.get("objects", document)), self._read, ref)
+
+    def open(
+        self, ref: RecordingRef, link: Link | None, *, offset: int = 0, etag: str | None = None  # noqa: ARG002
+    ) -> AbstractAsyncContextManager[Media]:
+        known = tuple(f"https://{host}" for host in MEDIA_HOSTS)
+        own = walk.own_origins(link.url.reveal(), self._settings.base_url, "vobiz.ai") if link else ()
+        return walk.open_link(
+            self._client,
+            link,
+            credentials=self._headers(),
+            origins=(*own, *known),
+            ask_bare_first=False,
+            offset=offset,
+            etag=etag,
+        )
+
+    async def delete(self, ref: RecordingRef) -> None:
+        """One recording. `…/Recording/BulkDelete/` would empty the account, so no id may spell it."""
+        if not ref.recording_id or "bulkdelete" in ref.recording_id.lower():
+            raise NotAllowedError("vobiz: this id would address the bulk deletion")
+        path = self._path(ref.recording_id)
+        answer = await self._client.request("DELETE", path, endpoint="delete", headers=self._headers())
+        walk.confirm_deleted(_judged(answer))
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    def _path(self, recording_id: str = "") -> str:
+        """The exact case and the trailing slash matter: without them Vobiz answers 401."""
+        base = f"/api/v1/Account/{walk.segment(self._settings.auth_id)}/Recording/"
+        return f"{base}{walk.segment(recording_id)}/" if recording_id else base
+
+    def _headers(self) -> Mapping[str, str]:
+        return {"X-Auth-ID": self._settings.auth_id, "X-Auth-Token": self._settings.auth_token.reveal()}
+
+    def _read(self, row: Row) -> Iterable[Listing]:
+        yield recording_object.read(
+            row, provider=self.id, account=self._settings.auth_id, now=self._clock.now(), link=self._link
+        )
+
+    def _link(self, value: object) -> Link | None:
+        url = link_text(value, allow_http=self._settings.allow_http)
+        return Link(Secret(url), self._clock.now()) if url else None
+
+
+def _descends(moments: Sequence[datetime | None]) -> bool:
+    """True when every instant is known and none is later than the one before it."""
+    known = [moment for moment in moments if moment is not None]
+    return len(known) == len(moments) and all(newer >= older for newer, older in pairwise(known))
+
+
+def _added(listing: Listing) -> datetime | None:
+    return instant(listing.metadata.get("add_time") or listing.metadata.get("created_at"))
+
+
+def _judged(answer: Answer) -> Answer:
+    if answer.status == 401:
+        raise CredentialsRefusedError(
+            "HTTP 401; Vobiz also answers so when the path's letter case or trailing slash is changed, by a proxy say"
+        )
+    return answer

@@ -1,0 +1,80 @@
+"""Windows and coverage: whatever was covered so far, one poll's windows leave no instant of the whole unlooked-at."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archiver.recording import Window
+from archiver.schedule.window import Bounds, due_windows, holes, merge, split, watermark
+
+ORIGIN = datetime(2026, 1, 1, tzinfo=UTC)
+minutes = st.integers(0, 200_000).map(lambda n: ORIGIN + timedelta(minutes=n))
+spans = st.tuples(minutes, minutes).map(lambda pair: Window(min(pair), max(pair)))
+
+
+def covers(spans: list[Window], instant: datetime) -> bool:
+    return any(each.since <= instant < each.until for each in spans)
+
+
+@given(st.lists(spans, max_size=12), minutes)
+def test_merging_changes_no_instant(some: list[Window], instant: datetime) -> None:
+    merged = list(merge(some))
+    assert covers(merged, instant) == covers(some, instant)
+    assert all(left.until < right.since for left, right in zip(merged, merged[1:], strict=False))
+
+
+@given(st.lists(spans, max_size=12), spans, minutes)
+def test_an_instant_is_in_a_hole_exactly_when_nothing_covers_it(
+    covered: list[Window], whole: Window, instant: datetime
+) -> None:
+    inside = whole.since <= instant < whole.until
+    assert covers(list(holes(covered, whole)), instant) == (inside and not covers(covered, instant))
+
+
+@given(spans, st.integers(1, 40_000))
+def test_pieces_are_short_enough_and_touch(span: Window, longest_minutes: int) -> None:
+    longest = timedelta(minutes=longest_minutes)
+    pieces = split(span, longest)
+    assert pieces[0].since == span.since
+    assert pieces[-1].until == span.until
+    assert all(piece.until - piece.since <= longest for piece in pieces)
+    assert all(left.until == right.since for left, right in zip(pieces, pieces[1:], strict=False))
+
+
+@given(st.lists(spans, max_size=8), minutes, st.integers(0, 10_000), st.integers(1, 50_000), st.integers(0, 60), minutes)
+def test_after_one_poll_nothing_settled_was_never_looked_at(
+    covered: list[Window], now: datetime, overlap: int, longest: int, settle: int, earliest: datetime
+) -> None:
+    bounds = Bounds(earliest, timedelta(minutes=longest), timedelta(minutes=settle))
+    windows = due_windows(covered, now, bounds, timedelta(minutes=overlap))
+    end = now - bounds.settle
+    assert all(window.until - window.since <= bounds.longest for window in windows)
+    assert all(earliest <= window.since and window.until <= end for window in windows)
+    if earliest < end:
+        assert holes([*covered, *windows], Window(earliest, end)) == ()
+
+
+@given(st.lists(spans, min_size=1, max_size=8), minutes)
+def test_the_watermark_never_passes_an_unproven_instant(covered: list[Window], earliest: datetime) -> None:
+    mark = watermark(covered, earliest)
+    if mark is not None:
+        assert holes(covered, Window(earliest, mark)) == ()
+
+
+def test_an_outage_of_91_days_is_walked_in_pieces_newest_stretch_first() -> None:
+    now = ORIGIN + timedelta(days=200)
+    covered = [Window(ORIGIN, now - timedelta(days=91))]
+    windows = due_windows(covered, now, Bounds(ORIGIN, timedelta(days=30)), timedelta(hours=24))
+    assert windows[0].since == now - timedelta(days=92)
+    assert max(each.until for each in windows) == now
+    assert holes([*covered, *windows], Window(ORIGIN, now)) == ()
+
+
+def test_a_first_poll_looks_at_today_before_the_back_fill() -> None:
+    now = ORIGIN + timedelta(days=100)
+    windows = due_windows([], now, Bounds(ORIGIN, timedelta(days=30)), timedelta(hours=24))
+    assert windows[0] == Window(now - timedelta(hours=24), now)
+    assert windows[1].since == ORIGIN
