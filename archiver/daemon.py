@@ -71,6 +71,7 @@ class Daemon:
         self._a = assembly
         self._stop = asyncio.Event()
         self._end = End.STOP
+        self._strays: frozenset[str] = frozenset()
         self._loop_beat = assembly.clock.monotonic()
 
     @property
@@ -111,7 +112,9 @@ class Daemon:
         return Sweep(
             polled=all(end is True for end in ends),
             pending=pending,
-            trusted=all(each.report is not None and each.report.trusted for each in a.destinations if each.store.required),
+            trusted=all(
+                each.report is not None and each.report.trusted for each in a.destinations if each.store.required
+            ),
             interrupted=self._stop.is_set(),
         )
 
@@ -133,7 +136,9 @@ class Daemon:
 
     def _can_progress(self) -> bool:
         """False when a required storage is not trusted: nothing more can be archived in this sweep."""
-        return all(each.report is not None and each.report.trusted for each in self._a.destinations if each.store.required)
+        return all(
+            each.report is not None and each.report.trusted for each in self._a.destinations if each.store.required
+        )
 
     # --- for ever ---------------------------------------------------------------------------------------------
 
@@ -262,10 +267,20 @@ class Daemon:
 
     async def _housekeeping(self) -> None:
         """Bring back to the queue what is due and what dead replicas held."""
-        now = self._a.clock.now()
-        woken = await self._a.writer.run(lambda conn: journal.wake_due(conn) + journal.release_dead(conn, now))
+        a, now = self._a, self._a.clock.now()
+        woken = await a.writer.run(lambda conn: journal.wake_due(conn) + journal.release_dead(conn, now))
+        # Seen twice, two seconds apart: a claim whose task is just being made is not a stray.
+        working = frozenset(each for worker in a.workers.values() for each in worker.held)
+        strays = await a.writer.run(lambda conn: journal.strays(conn, a.replica_id, working))
+        if lost := strays & self._strays:
+            log.warning("journal.strays", recordings=len(lost))
+            woken += await a.writer.run(lambda conn: journal.take_back(conn, a.replica_id, lost))
+        self._strays = strays
+        for worker in a.workers.values():
+            if worker.broken is not None:
+                raise worker.broken
         if woken:
-            self._a.stirred.set()
+            a.stirred.set()
 
     async def _probe(self, destination: Destination, *, force: bool = False) -> None:
         await keep_probe(self._a.writer, destination, self._a.clock, force=force)
@@ -315,4 +330,3 @@ def on_signals(daemon: Daemon, *, reload: bool) -> None:
         loop.add_signal_handler(number, stop)
     if reload:
         loop.add_signal_handler(signal.SIGHUP, lambda: daemon.stop(End.RELOAD))
-

@@ -22,14 +22,16 @@ LARGEST_FILE: Final = 256 * 1024
 _MOST_NODES: Final = 20_000  # aliases multiply: a small file can describe a huge tree
 _DEEPEST: Final = 32
 
-Written: TypeAlias = "str | None | list[Written] | dict[str, Written]"
+Written: TypeAlias = "str | list[Written] | dict[str, Written] | None"
 Place: TypeAlias = tuple[str | int, ...]
 
-_PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")}
-_SECRET_NAME = r"[\w-]*(?:secret|token|passw|api_?key|access_?key|auth|credential|private)[\w-]*"
-_SECRET_TEXT = re.compile(
-    rf"""(?P<name>(?:^|[\s{{,"'-]){_SECRET_NAME}["']?\s*:\s*)
-    (?P<quote>["']?)(?!(?:env|file|cred|vault|cmd):|[{{\[\#|>&*]|\s|$)
+_PLAIN_TAGS = {
+    f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")
+}
+_PRIVATE_NAME = r"[\w-]*(?:secret|token|passw|api_?key|access_?key|auth|credential|private)[\w-]*"
+_PRIVATE_TEXT = re.compile(
+    rf"""(?P<name>(?:^|[\s{{,"'-]){_PRIVATE_NAME}["']?\s*:\s*)
+    (?P<quote>["']?)(?!(?:env|file|cred|vault|cmd):|[{{\[\#|>]|\s|$)
     (?P<value>(?:(?<=")[^"]*|(?<=')[^']*|[^,}}\]\#"']+))""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -56,23 +58,38 @@ class Document:
     problems: list[Problem] = field(default_factory=list)
 
     def problem(
-        self, code: str, place: Place, message: str, hint: str = "", *, severity: Severity = Severity.ERROR, at_key: bool = False
+        self,
+        code: str,
+        place: Place,
+        message: str,
+        hint: str = "",
+        *,
+        severity: Severity = Severity.ERROR,
+        at_key: bool = False,
     ) -> Problem:
-        """A problem at `place`, or at the nearest thing around it that was written."""
+        """A problem with the value at `place`, or with the key there; where nothing was written, at what is around it."""
         known = place
-        while known and known not in self.marks:
+        while known not in self.marks and known:
             known = known[:-1]
         mark = self.marks.get(known, Mark((1, 1), (1, 1)))
         line, column = mark.key if at_key else mark.value
-        return self.at(line, column, code, place, message, hint, severity)
+        path = place[:-1] if code == "C101" else place
+        return self.at(line, column, code, path, message, hint, severity)
 
     def at(
-        self, line: int, column: int, code: str, place: Place, message: str, hint: str = "", severity: Severity = Severity.ERROR
+        self,
+        line: int,
+        column: int,
+        code: str,
+        place: Place,
+        message: str,
+        hint: str = "",
+        severity: Severity = Severity.ERROR,
     ) -> Problem:
         """A problem at a line and column."""
         text = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
-        excerpt = masked(text)
-        caret = len(masked(text[: column - 1]))
+        hide = _unreadable if code == "C100" else masked
+        excerpt, caret = hide(text), len(hide(text[: column - 1]))
         return Problem(code, severity, message, hint, self.file, line, column, dotted(place), excerpt, caret)
 
 
@@ -85,8 +102,13 @@ def dotted(place: Place) -> str:
 def masked(line: str) -> str:
     """A line of the file fit for a terminal and a ticket: literal secrets hidden, nothing unprintable."""
     clean = "".join(char if char.isprintable() else " " for char in line)
-    hidden = _SECRET_TEXT.sub(lambda found: f"{found['name']}{found['quote']}{_MASK}", clean)
+    hidden = _PRIVATE_TEXT.sub(lambda found: f"{found['name']}{found['quote']}{_MASK}", clean)
     return _USERINFO.sub(_MASK, hidden)
+
+
+def _unreadable(line: str) -> str:
+    """A line that could not be parsed, and so may be part of a pasted key."""
+    return re.sub(r"[A-Za-z0-9+/=_-]{40,}", _MASK, masked(line))
 
 
 def read_document(path: Path) -> Document:
@@ -114,14 +136,18 @@ def _compose(document: Document, text: str) -> None:
     except MarkedYAMLError as problem:
         mark = problem.problem_mark or problem.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
-        document.problems.append(document.at(line, column, "C100", (), "this is not valid YAML", _yaml_hint(document, problem)))
+        document.problems.append(
+            document.at(line, column, "C100", (), "this is not valid YAML", _yaml_hint(document, problem))
+        )
         return
     except (YAMLError, ValueError, RecursionError, AttributeError, IndexError, TypeError, KeyError, AssertionError):
         # ruamel.yaml meets some rubbish with whatever Python raises; for us all of it is one thing.
         document.problems.append(document.at(1, 1, "C100", (), "this is not valid YAML"))
         return
     if not isinstance(root, MappingNode):
-        document.problems.append(document.at(1, 1, "C100", (), "the file must be a mapping of keys", "see config/archiver.example.yaml"))
+        document.problems.append(
+            document.at(1, 1, "C100", (), "the file must be a mapping of keys", "see config/archiver.example.yaml")
+        )
         return
     _Builder(document).build(root)
 
@@ -137,13 +163,15 @@ class _Builder:
         self._document.marks[()] = Mark(_start(root), _start(root))
         try:
             self._document.value = self._mapping(root, ())
-        except (_TooMuch, RecursionError):
-            self._document.problems.append(self._document.at(1, 1, "C100", (), "the file is too deep or its aliases expand too far"))
+        except (_TooMuchError, RecursionError):
+            self._document.problems.append(
+                self._document.at(1, 1, "C100", (), "the file is too deep or its aliases expand too far")
+            )
 
     def _value(self, node: Node, place: Place) -> Written:
         self._count(place)
         if node.tag not in _PLAIN_TAGS:
-            self._refuse(node, place, f"the tag {node.tag} is not known here", "remove it; plain YAML is enough")
+            self._refuse(node, place, "tags are not known here", "remove it, or quote the value if the ! belongs to it")
             return None
         if isinstance(node, MappingNode):
             return self._mapping(node, place)
@@ -170,7 +198,14 @@ class _Builder:
             if name in first:
                 line, column = _start(key)
                 self._document.problems.append(
-                    self._document.at(line, column, "C105", (*place, name), f"key '{name[:40]}' is here twice", f"first on line {first[name]}")
+                    self._document.at(
+                        line,
+                        column,
+                        "C105",
+                        (*place, name),
+                        f"key '{name[:40]}' is here twice",
+                        f"first on line {first[name]}",
+                    )
                 )
                 continue
             first[name] = _start(key)[0]
@@ -201,14 +236,14 @@ class _Builder:
     def _count(self, place: Place) -> None:
         self._nodes += 1
         if self._nodes > _MOST_NODES or len(place) > _DEEPEST:
-            raise _TooMuch
+            raise _TooMuchError
 
     def _refuse(self, node: Node, place: Place, message: str, hint: str) -> None:
         line, column = _start(node)
         self._document.problems.append(self._document.at(line, column, "C100", place, message, hint))
 
 
-class _TooMuch(Exception):
+class _TooMuchError(Exception):
     """The tree is deeper or larger than any configuration."""
 
 
@@ -222,6 +257,8 @@ def _yaml_hint(document: Document, problem: MarkedYAMLError) -> str:
     line = document.lines[mark.line] if mark is not None and mark.line < len(document.lines) else ""
     if "\t" in line[: len(line) - len(line.lstrip())] or "'\\t'" in str(problem.problem):
         return "indent with spaces, not tabs"
+    if "alias" in str(problem.problem):
+        return "there is no anchor of this name; quote the value if the * belongs to it"
     return str(problem.problem or problem.context or "")[:120]
 
 

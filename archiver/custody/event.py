@@ -38,9 +38,6 @@ class Type(enum.StrEnum):
     STORE_VERIFIED = "recording.store_verified"
     FIXITY_CHECKED = "recording.fixity_checked"
     ACCESSED = "recording.accessed"
-    GONE = "recording.gone"
-    ABSENT = "recording.absent"
-    QUARANTINED = "recording.quarantined"
     REWRAPPED = "recording.rewrapped"
     SHREDDED = "recording.shredded"
     PURGED = "recording.purged"
@@ -101,7 +98,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An event's bytes as kept, and the place where they were found: `subject` and `seq` are the row's claim, not yet the event's."""
+    """An event's bytes as kept, and where they were found: `subject` and `seq` are the row's claim, not yet the event's."""
 
     subject: str
     seq: int
@@ -114,6 +111,7 @@ _SUBJECT = re.compile(rf"archive|rec:{_UUID}|hold:[A-Za-z0-9._-]{{1,64}}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _GROUP = re.compile(r"[a-z0-9_.]{1,64}")
+_KNOWN = frozenset(Type)
 _TYPE = re.compile(r"[a-z_]{1,32}\.[a-z_]{1,32}")
 
 # Checked in this order, so that the first wrong field is named.
@@ -192,7 +190,12 @@ def commitment(salt: bytes, group: Mapping[str, Json]) -> str:
     """
     if len(salt) != 32:
         raise ValueError("a salt has 32 bytes")
-    return hashlib.sha256(b"custody-priv-v1\x00" + salt + canonical.dumps(group, normalised=False)).hexdigest()
+    return hashlib.sha256(b"custody-priv-v1\x00" + salt + private_bytes(group)).hexdigest()
+
+
+def private_bytes(group: Mapping[str, Json]) -> bytes:
+    """The canonical bytes of a private group. Raises ValueError outside the profile."""
+    return canonical.dumps(group, normalised=False)
 
 
 def format_time(at: datetime) -> str:
@@ -203,7 +206,7 @@ def format_time(at: datetime) -> str:
 
 
 def _to_json(event: Event) -> dict[str, Any]:
-    if event.type not in set(Type):
+    if event.type not in _KNOWN:
         raise ValueError(f"unknown event type {event.type!r}")
     return {
         "actor": {"kind": event.actor_kind, "user": event.user, "writer": event.writer},

@@ -15,8 +15,8 @@ from sqlalchemy.exc import (
     InternalError,
     OperationalError,
     SQLAlchemyError,
-    TimeoutError as PoolTimeoutError,
 )
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from archiver.errors import ArchiverError, UnavailableError
 
@@ -32,7 +32,7 @@ def translated() -> Iterator[None]:
 
 
 def translate(exc: SQLAlchemyError) -> ArchiverError:
-    """`UnavailableError` when trying again may help, otherwise a plain `ArchiverError`: a bug, or evidence that refused to change."""
+    """`UnavailableError` when trying again may help, otherwise `ArchiverError`: a bug, or evidence that refused to change."""
     if isinstance(exc, OperationalError | InterfaceError | InternalError | DisconnectionError | PoolTimeoutError):
         return UnavailableError(f"database: {describe(exc)}")
     return ArchiverError(f"database: {describe(exc)}")

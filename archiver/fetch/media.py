@@ -25,7 +25,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _MARKUP = re.compile(r"<(?:[a-z]|!--|!doctype|\?xml)", re.IGNORECASE)
 _HTML = re.compile(r"<!doctype\s+html|<(?:html|head|body|title|script|meta|h1|div|p|center)[\s>]", re.IGNORECASE)
 _JSON = re.compile(r'[\[{]\s*(?:["\[{\]}]|-?\d|true\b|false\b|null\b|\Z)')
-_PAGE_TYPE = re.compile(r"text/html|(?:application|text)/(?:[\w.-]+\+)?(?:json|xml)|application/xhtml\+xml", re.IGNORECASE)
+_PAGE_TYPE = re.compile(
+    r"text/html|(?:application|text)/(?:[\w.-]+\+)?(?:json|xml)|application/xhtml\+xml", re.IGNORECASE
+)
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,60}")
 
 
@@ -49,17 +51,20 @@ class Sniffer:
     def __init__(self) -> None:
         self._size = 0
         self._head = b""
+        self._page: str | None = None
         self._walk: Follower | None = None
 
     @property
     def page(self) -> str | None:
-        """The kind of page that this plainly is, as far as it has come."""
-        return _page(self._head, ended=False)
+        """The kind of page that this plainly is, once enough has come to tell by the start alone."""
+        return self._page
 
     def feed(self, piece: bytes) -> None:
         self._size += len(piece)
         if len(self._head) < _HEAD:
             self._head += piece[: _HEAD - len(self._head)]
+            if len(self._head) == _HEAD:
+                self._page = _page(self._head, ended=False)
         if self._walk is not None:
             self._walk.feed(piece)
         elif self._size >= _MAGIC:
@@ -70,7 +75,7 @@ class Sniffer:
 
     def findings(self) -> Findings:
         """The verdict on everything that came. The sniffer is used up."""
-        page = _page(self._head, ended=self._size <= _HEAD)
+        page = _page(self._head, ended=True) if self._size <= _HEAD else self._page
         if self._walk is None or page is not None:
             return Findings(self._size, MediaFacts(container=None), None, page)
         shape = self._walk.shape()

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Executor
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, TypeAlias
 
 from archiver.clock import Clock
-from archiver.errors import CutShortError, TooLargeError, UnacceptableMediaError, UnavailableError
-from archiver.fetch.media import Findings, Sniffer, judge
+from archiver.errors import CutShortError, TooLargeError, UnavailableError
+from archiver.fetch.media import Sniffer, judge
 from archiver.providers.port import Media
 from archiver.recording import Flag, Received
 
-PIECE = 1 << 20
+_PIECE = 1 << 20
 
 OpenMedia: TypeAlias = Callable[[int, str | None], AbstractAsyncContextManager[Media]]
 
@@ -35,7 +35,7 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReceiveLimits:
-    """`max_size` in bytes of one recording; `resumes`: how often one download may go on where it was cut."""
+    """`max_size`: bytes of one recording. `resumes`: how often one download may go on from where it was cut."""
 
     max_size: int
     resumes: int = 3
@@ -53,22 +53,180 @@ async def receive(
 ) -> Received:
     """Download into `sink` and say what came. `declared`: the duration by the listing, when it gives one.
 
-    `open_media(offset, etag)` starts the download at `offset`; with an offset the ETag pins the content. A cut is
-    resumed only when length and a strong ETag were stated and the rest was granted from that very byte.
-    `quarantine`: keep an error page too, flagged, because the deadline has come.
+    `open_media(offset, etag)` starts the download at `offset`, pinned by the ETag when there is one. A cut is resumed
+    only where length and a strong ETag were stated and the rest is granted from that very byte; otherwise the caller
+    starts again from 0 with a new sink. `quarantine`: keep an error page too, flagged, because the deadline has come.
 
-    Raises what `open_media` and `Media.chunks` raise, what the sink raises, `CutShortError` (less or more came than
-    was stated), `TooLargeError`, `UnacceptableMediaError` (an error page: noticed within the first piece). After any of
-    them the sink has taken a part and is to be thrown away. No thread uses the sink any more when this returns or
-    raises, cancelled or not.
+    Raises what `open_media`, `Media.chunks` and the sink raise; `CutShortError` (less or more came than was stated),
+    `TooLargeError`, `UnacceptableMediaError` (an error page: noticed within the first piece). After any of them the
+    sink has taken a part and is to be thrown away. No thread uses the sink once this returns, raises or is cancelled.
     """
     started_at = clock.now()
-    body = _Body(sink, executor, limits.max_size, refuse_pages=not quarantine)
+    body = _Body(sink, executor, declared, limits.max_size, quarantine=quarantine)
     resumed = 0
-    first = await body.pour(open_media)
-    while first.cut is not None:
-        if resumed == limits.resumes or not first.resumable:
-            raise first.cut
-        resumed += 1
-        first = await body.pour(open_media, first)
-    return body.received(first, declared, started_at=started_at, clock=clock, resumed=resumed, quarantine=quarantine)
+    while True:
+        offset = body.size
+        try:
+            async with open_media(offset, body.head.etag if offset and body.head else None) as media:
+                body.admit(media)
+                await body.pour(media)
+            break
+        except (CutShortError, UnavailableError):
+            # A try that brought nothing would bring nothing again; the caller knows better when to come back.
+            if resumed == limits.resumes or body.size == offset or not body.resumable:
+                raise
+            resumed += 1
+    assert body.head is not None
+    return Received(
+        size=body.size,
+        plaintext_sha256=body.digest.hexdigest(),
+        status=body.head.status,
+        content_type=body.head.content_type,
+        etag=body.head.etag,
+        media=body.sniffer.findings().media,
+        flags=body.flags(),
+        started_at=started_at,
+        finished_at=clock.now(),
+        resumed=resumed,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What the first answer said; every later one must agree."""
+
+    status: int
+    content_type: str | None
+    content_encoding: str | None
+    length: int | None
+    etag: str | None
+    framed: bool
+
+
+class _Body:
+    """The bytes that came so far, seen by digest, sniffer and sink in this order."""
+
+    def __init__(
+        self, sink: Sink, executor: Executor, declared: timedelta | None, max_size: int, *, quarantine: bool
+    ) -> None:
+        self.size = 0
+        self.head: _Head | None = None
+        self.digest = hashlib.sha256()
+        self.sniffer = Sniffer()
+        self._overrun = False
+        self._sink = sink
+        self._executor = executor
+        self._declared = declared
+        self._max_size = max_size
+        self._quarantine = quarantine
+
+    @property
+    def resumable(self) -> bool:
+        """True while the rest can be asked for without any chance of joining two different bodies."""
+        head = self.head
+        if head is None or head.length is None or self._overrun:
+            return False
+        return head.etag is not None and head.etag.startswith('"')  # W/"…" promises likeness, not the same bytes
+
+    def admit(self, media: Media) -> None:
+        """Take a first answer as it is, a later one only if it is the rest of the same body."""
+        total = None if media.length is None else media.offset + media.length
+        if media.offset != self.size:
+            raise CutShortError(f"asked from byte {self.size}, got from {media.offset}")
+        if self.size and self.head is not None:
+            if media.etag != self.head.etag or total not in (None, self.head.length):
+                raise CutShortError("the rest belongs to another version of the recording")
+            return
+        if total is not None and total > self._max_size:
+            raise TooLargeError(f"{total} bytes announced, {self._max_size} allowed")
+        self.head = _Head(
+            media.status, media.content_type, media.content_encoding, total, media.etag, framed=media.framed
+        )
+
+    async def pour(self, media: Media) -> None:
+        """Take everything that `media` brings. While one piece is worked on, the next is read."""
+        loop = asyncio.get_running_loop()
+        job: asyncio.Future[None] | None = None
+        taken = self.size
+        try:
+            async with aclosing(_pieces(media.chunks())) as pieces:
+                async for piece in pieces:
+                    if job is not None:
+                        await _settled(job)
+                        job = None
+                    taken += sum(map(len, piece))
+                    self._check(taken)
+                    job = loop.run_in_executor(self._executor, self._absorb, piece)
+        finally:
+            if job is not None:
+                await _settled(job)
+        assert self.head is not None
+        if self.head.length is not None and self.size < self.head.length:
+            raise CutShortError(f"{self.size} of {self.head.length} bytes came")
+
+    def _check(self, taken: int) -> None:
+        assert self.head is not None
+        if self.head.length is not None and taken > self.head.length:
+            self._overrun = True
+            raise CutShortError(f"{self.head.length} bytes announced, more came")
+        if taken > self._max_size:
+            raise TooLargeError(f"more than {self._max_size} bytes came")
+
+    def _absorb(self, piece: list[bytes]) -> None:
+        """One hop to a thread for everything that a piece needs: hashing and sealing release the interpreter."""
+        for chunk in piece:
+            self.digest.update(chunk)
+            self.sniffer.feed(chunk)
+        if self.sniffer.page is not None:
+            self.flags()  # refuses a page before it is sealed, unless it is wanted
+        for chunk in piece:
+            self._sink.write(chunk)
+            self.size += len(chunk)
+
+    def flags(self) -> frozenset[Flag]:
+        assert self.head is not None
+        return judge(
+            self.sniffer.findings(),
+            declared=self._declared,
+            status=self.head.status,
+            content_type=self.head.content_type,
+            content_encoding=self.head.content_encoding,
+            framed=self.head.framed,
+            quarantine=self._quarantine,
+        )
+
+
+async def _pieces(chunks: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes], None]:
+    """Chunks gathered into pieces of up to 1 MiB, so that small ones do not cost a thread hop each.
+
+    What came before a cut is a piece too: with it the rest may be asked for.
+    """
+    piece: list[bytes] = []
+    weight = 0
+    try:
+        async for chunk in chunks:
+            if piece and weight + len(chunk) > _PIECE:
+                yield piece
+                piece, weight = [], 0
+            if chunk:
+                piece.append(chunk)
+                weight += len(chunk)
+    except (CutShortError, UnavailableError):
+        if piece:
+            yield piece
+        raise
+    if piece:
+        yield piece
+
+
+async def _settled(job: asyncio.Future[None]) -> None:
+    """Wait for a job to its end, even when cancelled meanwhile: its thread goes on and must not meet a closed sink."""
+    cancelled: asyncio.CancelledError | None = None
+    while not job.done():
+        try:
+            await asyncio.wait([job])
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None:
+        raise cancelled
+    job.result()

@@ -391,6 +391,20 @@ def hand_back(conn: Connection, held: Claim) -> None:
     _settle(conn, held, {"ready": True, "attempts": held.situation.attempts - 1})
 
 
+def strays(conn: Connection, owner: str, working: frozenset[str]) -> frozenset[str]:
+    """What the journal says is ours though nobody here works on it: an answer to a claim or to an outcome was lost."""
+    return frozenset(conn.execute(select(recording.c.id).where(recording.c.owner == owner)).scalars()) - working
+
+
+def take_back(conn: Connection, owner: str, ids: frozenset[str]) -> int:
+    """Return strays to the queue under a new token."""
+    return conn.execute(
+        update(recording)
+        .where(recording.c.owner == owner, recording.c.id.in_(ids))
+        .values(owner=None, ready=True, next_attempt_at=None, token=recording.c.token + 1)
+    ).rowcount
+
+
 def retry_now(conn: Connection, recording_id: str) -> bool:
     """A person asks for another try: gone and absent rows are looked at again too. False when nothing waits."""
     again = [State.LISTED, State.WAITING, State.SPOOLED, State.ABSENT, State.GONE]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from archiver import errors
 from archiver.clock import Chance, Clock
 from archiver.custody.ledger import Ledger
 from archiver.database import Writer
-from archiver.fetch.receive import Expected, ReceiveLimits, receive
+from archiver.fetch.receive import OpenMedia, ReceiveLimits, receive
 from archiver.fetch.spool import Part, Spool
 from archiver.ingest import discovery, journal
 from archiver.ingest.destination import Destination
@@ -75,6 +75,8 @@ class Worker:
         self._bench = bench
         self._concurrency = concurrency
         self._tasks: set[asyncio.Task[None]] = set()
+        self.held: set[str] = set()  # what the journal says is ours beside these is a stray (see `journal.strays`)
+        self.broken: BaseException | None = None
 
     @property
     def busy(self) -> int:
@@ -88,7 +90,7 @@ class Worker:
             return 0
         bench, now = self._bench, self._bench.clock.now()
         storing = all(each.usable(now) for each in bench.destinations if each.store.required)
-        fetching = bench.spool.has_room()
+        fetching = self._room()
         claims = await bench.writer.run(
             lambda conn: (
                 []
@@ -99,10 +101,24 @@ class Worker:
             )
         )
         for held in claims:
+            self.held.add(held.id)
             task = asyncio.create_task(self._accession(held), name=f"accession {held.id}")
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._finished)
         return len(claims)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            self.broken = bug
+
+    def _room(self) -> bool:
+        """False while the spool admits nothing: then only what lies in it is worked on."""
+        try:
+            self._bench.spool.admit()
+        except errors.ArchiverError:
+            return False
+        return True
 
     async def changed(self) -> None:
         """Wait until one of the recordings in work is done."""
@@ -119,7 +135,18 @@ class Worker:
             await asyncio.wait(list(self._tasks))
 
     async def _accession(self, held: journal.Claim) -> None:
-        """One recording, as far as it goes; every outcome is written down."""
+        """One recording, as far as it goes; every outcome is written down.
+
+        When the database does not take the outcome, the claim becomes a stray, and housekeeping hands it back.
+        """
+        try:
+            await self._attempt(held)
+        except errors.TransientError as unwritten:
+            log.warning("recording.outcome_unwritten", recording_id=held.id, problem=str(unwritten))
+        finally:
+            self.held.discard(held.id)
+
+    async def _attempt(self, held: journal.Claim) -> None:
         bench = self._bench
         try:
             if next_step(held.spool_name, held.spool_id, bench.spool.id) is Step.STORE and not self._spool_has(held):
@@ -202,20 +229,22 @@ class Worker:
         raise errors.NotReadyError("the provider lists the recording, but its audio is not there")
 
     async def _download(self, held: journal.Claim, link: Link | None, *, quarantine: bool) -> tuple[Received, Sealed]:
-        bench = self._bench
-        async with bench.spool.part() as part:
+        bench, loop = self._bench, asyncio.get_running_loop()
+        part = await loop.run_in_executor(bench.executor, bench.spool.part)
+        try:
             sink = _SealingSink(part, bench)
             received = await receive(
                 sink.opening(lambda offset, etag: self._provider.open(held.ref, link, offset=offset, etag=etag)),
                 sink,
-                expected=Expected(held.format, held.duration),
+                declared=held.duration,
                 limits=self._policy.limits,
                 clock=bench.clock,
                 executor=bench.executor,
                 quarantine=quarantine,
             )
-            sealed = await sink.finish(received)
-        return received, sealed
+            return received, await sink.finish(received)
+        finally:
+            await loop.run_in_executor(bench.executor, bench.spool.abandon, part)
 
     async def _second_look(self, held: journal.Claim, received: Received) -> journal.Claim:
         """What came is kept, but it is doubtful: download once more and compare. Two different answers are both kept."""
@@ -225,7 +254,7 @@ class Worker:
             again = await receive(
                 lambda offset, etag: self._provider.open(held.ref, link, offset=offset, etag=etag),
                 _Nowhere(),
-                expected=Expected(held.format, held.duration),
+                declared=held.duration,
                 limits=self._policy.limits,
                 clock=bench.clock,
                 executor=bench.executor,
@@ -359,12 +388,12 @@ class _SealingSink:
         self._sealer: Sealer | None = None
         self._length: int | None = None
 
-    def opening(self, opener: Callable[[int, str | None], object]) -> Callable[[int, str | None], object]:
+    def opening(self, opener: OpenMedia) -> OpenMedia:
         """`opener`, noting the length that the first answer pins."""
 
         @asynccontextmanager
         async def opened(offset: int, etag: str | None) -> AsyncIterator[Media]:
-            async with opener(offset, etag) as media:  # type: ignore[attr-defined]
+            async with opener(offset, etag) as media:
                 if self._sealer is None:
                     self._length = media.length
                 yield media

@@ -19,6 +19,7 @@ from archiver.ingest.destination import Destination
 from archiver.ingest.run import Bench
 from archiver.ingest.tables import storage_state
 from archiver.recording import Reason, Sealed
+from archiver.store import layout
 from archiver.store.port import Check, ProbeReport
 
 log = structlog.get_logger("archiver.upkeep")
@@ -76,14 +77,23 @@ async def _copy(bench: Bench, destination: Destination, row: dict[str, object]) 
         if source is None:
             continue
         try:
-            async with bench.spool.part(expected_size=int(held["size"])) as part:
+            with bench.spool.part(int(held["size"])) as part:
                 async for piece in source.store.read(held["key"], held["version_id"]):
                     await asyncio.get_running_loop().run_in_executor(bench.executor, part.file.write, piece)
                 part.file.flush()
-                sealed = Sealed(part.path, held["size"], str(row["sealed_sha256"]), 0, str(row["plaintext_sha256"]), (), "")
+                sealed = Sealed(
+                    part.path, held["size"], str(row["sealed_sha256"]), 0, str(row["plaintext_sha256"]), (), ""
+                )
                 until = datetime.fromisoformat(str(row["retain_until"]))
-                stored = await destination.put(held["key"].removeprefix(held.get("prefix", "")), sealed, until, bench.clock.now())
-        except (errors.DestinationError, errors.SpoolFullError, errors.NotFoundError, errors.VerificationError) as failed:
+                called = datetime.fromisoformat(str(row["call_ended_at"] or row["call_started_at"] or row["listed_at"]))
+                key = layout.recording_key(str(row["id"]), sealed.sealed_sha256, called)
+                stored = await destination.put(key, sealed, until, bench.clock.now())
+        except (
+            errors.DestinationError,
+            errors.SpoolFullError,
+            errors.NotFoundError,
+            errors.VerificationError,
+        ) as failed:
             log.warning("copy.failed", storage=destination.id, recording_id=row["id"], problem=str(failed))
             return False
         now = bench.clock.now()

@@ -7,6 +7,7 @@ what differs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -15,7 +16,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from archiver.clock import Clock
-import re
 from archiver.errors import ConfigurationError, ListingError, NotAllowedError
 from archiver.providers import walk
 from archiver.providers.justcall_dialects import CALLS, DIALECTS, SALES_DIALER, Context, Progress
@@ -66,13 +66,19 @@ class JustCall:
     """
 
     def __init__(
-        self, id: str, settings: JustCallSettings, client: HttpClient, clock: Clock, *, max_pages: int = walk.MAX_PAGES
+        self,
+        name: str,
+        settings: JustCallSettings,
+        client: HttpClient,
+        clock: Clock,
+        *,
+        max_pages: int = walk.MAX_PAGES,
     ) -> None:
         self._dialect = DIALECTS[settings.dialect]
         walk.check_filters(settings.filters, self._dialect.filters.__contains__, f"justcall {settings.dialect}")
         if settings.sales_dialer and SALES_DIALER not in self._dialect.paths:
             raise ConfigurationError("justcall: sales_dialer needs dialect v2.1")
-        self.id = id
+        self.id = name
         self._settings = settings
         self._client = client
         self._clock = clock
@@ -139,7 +145,12 @@ class JustCall:
         return walk.only_listing(row, partial(self._read, scope=scope), ref)
 
     def open(
-        self, ref: RecordingRef, link: Link | None, *, offset: int = 0, etag: str | None = None  # noqa: ARG002
+        self,
+        ref: RecordingRef,  # noqa: ARG002 - the link says it all
+        link: Link | None,
+        *,
+        offset: int = 0,
+        etag: str | None = None,
     ) -> AbstractAsyncContextManager[Media]:
         own = link is not None and walk.origin_of(link.url.reveal()) == walk.origin_of(self._settings.base_url)
         return walk.open_link(

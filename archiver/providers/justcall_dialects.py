@@ -17,6 +17,7 @@ from archiver.providers.normal import (
     later,
     metadata,
     number,
+    same,
     seconds,
     text,
     time_flags,
@@ -29,7 +30,7 @@ CALLS = "calls"
 SALES_DIALER = "sales_dialer"
 CHILD = "child"
 _SILENT = frozenset(
-    "missed busy failed blocked unanswered restricted abandoned".split() + ["abandoned before ringing", "not connected"]
+    ["missed", "busy", "failed", "blocked", "unanswered", "restricted", "abandoned", "abandoned before ringing", "not connected"]
 )
 """Outcomes of a call that nobody spoke in."""
 
@@ -67,7 +68,9 @@ class Progress:
 
     def overran(self) -> bool:
         """True when more was asked for than the provider says there is: a repeated page is then only its last one."""
-        return (self.pages is not None and self.page > self.pages) or (self.total is not None and self.read > self.total)
+        return (self.pages is not None and self.page > self.pages) or (
+            self.total is not None and self.read > self.total
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +99,9 @@ def _window_v2(window: Window) -> Sequence[tuple[str, str]]:
 
 
 _FIELDS_V2 = {
-    "call_id": "call_id",
     "from_number": "from",
     "to_number": "to",
-    **{k: k for k in "agent_id agent_name tags notes disposition voicemail status".split()},
+    **same("call_id agent_id agent_name tags notes disposition voicemail status"),
 }
 
 
@@ -138,15 +140,15 @@ def _window_v21(window: Window) -> Sequence[tuple[str, str]]:
     )
 
 
+_INFO = ("disposition", "notes", "rating", "missed_call_reason", "voicemail_transcription", "call_traits")
 _FIELDS_V21 = {
-    **{k: k for k in "call_sid agent_id agent_name agent_email contact_name contact_number contact_email tags".split()},
-    **{k: f"call_info.{k}" for k in "disposition notes rating missed_call_reason voicemail_transcription call_traits".split()},
     "status": "call_info.type",
     "archived": "call_info.status",
     "line_name": "justcall_line_name",
-    "campaign": "campaign",
-    "cost_incurred": "cost_incurred",
-}  # fmt: skip
+    **{name: f"call_info.{name}" for name in _INFO},
+    **same("call_sid agent_id agent_name agent_email contact_name contact_number contact_email"),
+    **same("tags campaign cost_incurred"),
+}
 
 
 def _read_v21(row: Row, context: Context) -> Iterable[Listing]:
@@ -237,7 +239,7 @@ def _known(value: object) -> bool:
 DIALECTS: Mapping[str, Dialect] = {
     "v2": Dialect(
         first_page=1,
-        filters={name: name for name in ("direction", "agent_id", "number", "status")},
+        filters=same("direction agent_id number status"),
         paths={CALLS: "/v2/calls"},
         window=_window_v2,
         counts=lambda document: (count(document.get("total_pages")), count(document.get("count"))),
@@ -246,8 +248,8 @@ DIALECTS: Mapping[str, Dialect] = {
     "v2.1": Dialect(
         first_page=0,
         filters={"direction": "call_direction", "number": "justcall_number", "status": "call_type"}
-        | {k: k for k in "agent_id contact_number call_direction call_type justcall_number ivr_digit".split()}
-        | {k: k for k in ("call_traits", "disposition_codes", "campaign_id", "sales_dialer_number")},
+        | same("agent_id contact_number call_direction call_type justcall_number ivr_digit call_traits")
+        | same("disposition_codes campaign_id sales_dialer_number"),
         paths={CALLS: "/v2.1/calls", SALES_DIALER: "/v2.1/sales_dialer/calls"},
         window=_window_v21,
         counts=lambda document: (None, count(document.get("total_count"))),

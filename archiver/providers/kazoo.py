@@ -6,7 +6,7 @@ Reference: provider-docs/kazoo-recordings and crossbar's documents for paging, f
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -14,35 +14,18 @@ from typing import TYPE_CHECKING
 
 from archiver.clock import Clock
 from archiver.errors import (
-    CredentialsRefusedError,
     LinkRefusedError,
     ListingError,
     NotReadyError,
     RecordingGoneError,
     UnacceptableMediaError,
 )
-from archiver.providers import walk
+from archiver.providers import kazoo_document, walk
 from archiver.providers.kazoo_login import Login, Session
-from archiver.providers.normal import (
-    at,
-    audio_format,
-    count,
-    direction,
-    first,
-    gregorian,
-    identifier,
-    later,
-    metadata,
-    milliseconds,
-    seconds,
-    text,
-    time_flags,
-    to_gregorian,
-    whole_ms,
-)
+from archiver.providers.normal import at, count, to_gregorian
 from archiver.providers.port import Facts, Media
-from archiver.providers.rows import Row, canonical, digest, redacted, sift, stable_digest
-from archiver.recording import Audio, Link, Listing, Page, RecordingRef, Secret, Window
+from archiver.providers.rows import Row, canonical, sift
+from archiver.recording import Link, Listing, Page, RecordingRef, Secret, Window
 
 if TYPE_CHECKING:
     from archiver.providers.http import Answer, HttpClient
@@ -73,14 +56,15 @@ class Kazoo:
     """One KAZOO account (`archiver.providers.port.Provider`). Raises `ConfigurationError` for unknown filters."""
 
     def __init__(
-        self, id: str, settings: KazooSettings, client: HttpClient, clock: Clock, *, max_pages: int = walk.MAX_PAGES
+        self, name: str, settings: KazooSettings, client: HttpClient, clock: Clock, *, max_pages: int = walk.MAX_PAGES
     ) -> None:
         walk.check_filters(settings.filters, allows, "kazoo")
-        self.id = id
+        self.id = name
         self._settings = settings
         self._client = client
         self._clock = clock
         self._max_pages = max_pages
+        self._origin = walk.origin_of(settings.base_url)
         self._session = Session(settings.login, client, clock, read_only=settings.read_only)
         self.facts = Facts(
             max_window=settings.max_window,
@@ -115,33 +99,106 @@ class Kazoo:
             start = _key(document.get("next_start_key"))
             if start is None:
                 return
-            if start in seen or not rows and len(seen) > self._max_pages:
-                raise ListingError("a start_key came back")
+            if start in seen or len(seen) >= self._max_pages:
+                raise ListingError(f"no end after {len(seen) + 1} pages")
             seen.add(start)
 
     async def refresh(self, ref: RecordingRef) -> Listing:
-        answer = await self._ask("GET", self._path(ref), "recording", [])
+        answer = await self._ask("GET", self._path(ref.recording_id), "recording")
         document = walk.item_document(answer)
         return walk.only_listing(walk.only_row(document.get("data")), self._read, ref)
 
     @asynccontextmanager
     async def open(
-        self, ref: RecordingRef, link: Link | None, *, offset: int = 0, etag: str | None = None  # noqa: ARG002
+        self,
+        ref: RecordingRef,
+        link: Link | None,  # noqa: ARG002 - media and metadata share one URL
+        *,
+        offset: int = 0,
+        etag: str | None = None,
     ) -> AsyncIterator[Media]:
         """The attachment, asked for by header and by query: with neither, crossbar answers 200 and JSON.
 
         A recording whose document is there and whose media is not has been saved and not yet uploaded, which crossbar
         retries for most of an hour: `NotReadyError`.
         """
+        async with AsyncExitStack() as stack:
+            try:
+                media = await self._download(stack, ref, offset, etag)
+            except (LinkRefusedError, RecordingGoneError) as refusal:
+                await self.refresh(ref)  # renews a stale token; says whether it is gone, or the credentials refused
+                if isinstance(refusal, RecordingGoneError):
+                    raise NotReadyError("kazoo has the document but not its media") from refusal
+                media = await self._download(stack, ref, offset, etag)
+            if (media.content_type or "").partition(";")[0].strip().lower() in {"application/json", "text/html"}:
+                raise UnacceptableMediaError(f"{media.content_type} where audio was asked for")
+            yield media
+
+    async def _download(self, stack: AsyncExitStack, ref: RecordingRef, offset: int, etag: str | None) -> Media:
         token = await self._session.token()
-        try:
-            async with self._download(ref, token, offset, etag) as media:
-                yield _audio(media)
-            return
-        except LinkRefusedError:
-            token = await self._renewed_for_media(token)
-        except RecordingGoneError:
-            await self.refresh(ref)
-            raise NotReadyError("kazoo has the document but not its media") from None
-        async with self._download(ref, token, offset, etag) as media:
-            yield _audio(media)
+        download = self._client.media(
+            f"{self._origin}{self._path(ref.recording_id)}?accept=audio/mpeg",
+            headers={"Accept": "audio/mpeg"},
+            credentials={"X-Auth-Token": token.reveal()},
+            credential_origins=[self._origin],
+            offset=offset,
+            etag=etag,
+        )
+        return await stack.enter_async_context(download)
+
+    async def delete(self, ref: RecordingRef) -> None:
+        """Crossbar marks the document deleted; bytes at a storage provider stay. Proof of asking, not of erasure."""
+        walk.confirm_deleted(await self._ask("DELETE", self._path(ref.recording_id), "delete"))
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    def _account(self) -> str:
+        return f"/v2/accounts/{walk.segment(self._settings.account_id)}"
+
+    def _path(self, recording_id: str) -> str:
+        return f"{self._account()}/recordings/{walk.segment(recording_id)}"
+
+    async def _ask(self, method: str, path: str, endpoint: str, params: Sequence[tuple[str, str]] = ()) -> Answer:
+        token = await self._session.token()
+        answer = await self._send(method, path, endpoint, params, token)
+        if answer.status == 401:
+            answer = await self._send(method, path, endpoint, params, await self._session.renewed(token))
+        return answer
+
+    async def _send(
+        self, method: str, path: str, endpoint: str, params: Sequence[tuple[str, str]], token: Secret
+    ) -> Answer:
+        return await self._client.request(
+            method, path, endpoint=endpoint, params=params, headers={"X-Auth-Token": token.reveal()}
+        )
+
+    async def _envelope(self, answer: Answer) -> Row:
+        """The envelope of a listing. It echoes the live token, so nothing but its rows is ever kept."""
+        document = walk.listing_document(answer)
+        if document.get("status", "success") != "success":
+            raise ListingError(walk.told(answer))
+        remaining = count(at(document, "tokens.remaining"))
+        if remaining is not None and remaining < _LOW:
+            await self._client.throttle(timedelta(seconds=1))
+        return document
+
+    def _read(self, row: Row) -> Iterable[Listing]:
+        yield kazoo_document.read(
+            row, provider=self.id, account=self._settings.account_id, now=self._clock.now(), link=self._link
+        )
+
+    def _link(self, recording_id: str) -> Link:
+        return Link(Secret(f"{self._origin}{self._path(recording_id)}"), self._clock.now())
+
+
+def allows(name: str) -> bool:
+    """True for crossbar's generic filters."""
+    return any(fnmatchcase(name, pattern) for pattern in FILTERS)
+
+
+def _key(value: object) -> str | None:
+    """A start key as it is sent back; older crossbars show the view key itself."""
+    if value in (None, ""):
+        return None
+    return value if isinstance(value, str) else canonical(value).decode()

@@ -93,9 +93,7 @@ class Session:
         path, data = _credentials(self._login)
         if self._read_only:
             data["restrictions"] = {"get": ["#"]}
-        answer = await self._client.request(
-            "PUT", path, endpoint="login", json_body={"data": data}, cost=_LOGIN_COST
-        )
+        answer = await self._client.request("PUT", path, endpoint="login", json_body={"data": data}, cost=_LOGIN_COST)
         self._logged_in = self._clock.monotonic()
         if answer.status in {400, 401, 403, 404}:  # crossbar answers 404 to an unknown key
             raise CredentialsRefusedError(f"login: HTTP {answer.status}")

@@ -78,7 +78,11 @@ def instant(value: object) -> datetime | None:
     offset = timedelta(hours=int(off_hours or 0), minutes=int(off_minutes or 0)) * (-1 if sign == "-" else 1)
     try:
         return datetime(
-            *(int(part or 0) for part in (year, month, day, hour, minute)),
+            int(year),
+            int(month),
+            int(day),
+            int(hour or 0),
+            int(minute or 0),
             min(int(second or 0), 59),  # a leap second
             int((fraction or "0")[:6].ljust(6, "0")),
             tzinfo=timezone(offset),
@@ -193,6 +197,11 @@ def at(row: object, path: str) -> object:
 def first(row: Row, *names: str) -> object:
     """The first of these fields that says something."""
     return next((row[name] for name in names if row.get(name) not in (None, "")), None)
+
+
+def same(names: str) -> dict[str, str]:
+    """Fields that keep their names: a mapping for `metadata`."""
+    return {name: name for name in names.split()}
 
 
 def metadata(row: Row, fields: Mapping[str, str], **known: Json) -> dict[str, Json]:

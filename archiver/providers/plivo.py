@@ -60,10 +60,10 @@ class Plivo:
     """
 
     def __init__(
-        self, id: str, settings: PlivoSettings, client: HttpClient, clock: Clock, *, max_pages: int = walk.MAX_PAGES
+        self, name: str, settings: PlivoSettings, client: HttpClient, clock: Clock, *, max_pages: int = walk.MAX_PAGES
     ) -> None:
         _check(settings)
-        self.id = id
+        self.id = name
         self._settings = settings
         self._client = client
         self._clock = clock

@@ -20,6 +20,7 @@ from archiver.providers.normal import (
     later,
     metadata,
     milliseconds,
+    same,
     seconds,
     since_epoch_ms,
     text,
@@ -31,18 +32,15 @@ from archiver.providers.walk import Batch, row_list
 from archiver.recording import Audio, Link, Listing, RecordingRef
 
 VOLATILE = frozenset(
-    "api_id resource_uri recording_storage_duration recording_storage_rate monthly_recording_storage_amount".split()
+    same("api_id resource_uri recording_storage_duration recording_storage_rate monthly_recording_storage_amount")
 )
 """Billing counters that tick by themselves, and what tells of the request or of the resource's place."""
 
-_FIELDS = {
-    name: name
-    for name in (
-        "direction from_number to_number call_uuid conference_name conference_uuid mpc_name mpc_uuid recording_type "
-        "rounded_recording_duration recording_storage_duration recording_storage_rate "
-        "monthly_recording_storage_amount add_time created_at resource_uri label origin status tags file_size"
-    ).split()
-}
+_FIELDS = (
+    same("direction from_number to_number call_uuid conference_name conference_uuid mpc_name mpc_uuid recording_type")
+    | same("rounded_recording_duration recording_storage_duration recording_storage_rate")
+    | same("monthly_recording_storage_amount add_time created_at resource_uri label origin status tags file_size")
+)
 
 
 def batch(document: Row) -> Batch:

@@ -151,9 +151,10 @@ def _spelled(value: object) -> str:
     return json.dumps(value)
 
 
-_SECRET_KEYS = frozenset(
-    "auth_token token access_token api_key api_secret secret password credentials signature handler_props".split()
-)
+_SECRET_KEYS = frozenset({
+    "auth_token", "token", "access_token", "api_key", "api_secret", "secret", "password", "credentials", "signature",
+    "handler_props",
+})  # fmt: skip
 _IS_LINK = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*:/)?/[^\s?#]*[?#]\S*\s*", re.IGNORECASE)
 _LINK_QUERY = re.compile(r"[?#][^\s\"'<>]*")
 _SIGNED_QUERY = re.compile(
@@ -217,7 +218,9 @@ def _usable(row: object) -> Row:
 
 
 def _reject(row: object, problem: str) -> Reject:
-    name = next((row[k] for k in ("recording_id", "call_id", "id") if k in row), None) if isinstance(row, dict) else None
+    name = (
+        next((row[k] for k in ("recording_id", "call_id", "id") if k in row), None) if isinstance(row, dict) else None
+    )
     known = isinstance(name, str | int) and not isinstance(name, bool) and not blemish(name)
     return Reject(canonical(redacted(_shown(row))), problem, str(name)[:1024] if known and name != "" else None)
 

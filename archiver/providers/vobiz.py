@@ -44,10 +44,10 @@ class Vobiz:
     """One Vobiz account (`archiver.providers.port.Provider`). Raises `ConfigurationError` for unknown filters."""
 
     def __init__(
-        self, id: str, settings: VobizSettings, client: HttpClient, clock: Clock, *, max_pages: int = walk.MAX_PAGES
+        self, name: str, settings: VobizSettings, client: HttpClient, clock: Clock, *, max_pages: int = walk.MAX_PAGES
     ) -> None:
         walk.check_filters(settings.filters, FILTERS.__contains__, "vobiz")
-        self.id = id
+        self.id = name
         self._settings = settings
         self._client = client
         self._clock = clock
@@ -96,7 +96,12 @@ class Vobiz:
         return walk.only_listing(walk.only_row(document.get("objects", document)), self._read, ref)
 
     def open(
-        self, ref: RecordingRef, link: Link | None, *, offset: int = 0, etag: str | None = None  # noqa: ARG002
+        self,
+        ref: RecordingRef,  # noqa: ARG002 - the link says it all
+        link: Link | None,
+        *,
+        offset: int = 0,
+        etag: str | None = None,
     ) -> AbstractAsyncContextManager[Media]:
         known = tuple(f"https://{host}" for host in MEDIA_HOSTS)
         own = walk.own_origins(link.url.reveal(), self._settings.base_url, "vobiz.ai") if link else ()

@@ -228,9 +228,7 @@ async def open_link(
 
         async def download(headers: Mapping[str, str], allowed: Sequence[str]) -> Media:
             return await stack.enter_async_context(
-                client.media(
-                    url, headers={}, credentials=headers, credential_origins=allowed, offset=offset, etag=etag
-                )
+                client.media(url, headers={}, credentials=headers, credential_origins=allowed, offset=offset, etag=etag)
             )
 
         try:

@@ -5,7 +5,7 @@
         ...                                                # sim.base_url is what `base_url` of a config wants
         rule = sim.fail(Route.MEDIA, Cut(at=1000), times=2)  # the next two downloads end after 1000 bytes
         sim.fail(Route.LIST, TooManyRequests(retry_after=3), when=lambda ask: ask.query.get("offset") == "20")
-        sim.fail(Route.LIST, Meanwhile(lambda account: account.add(another)))       # a row slips in between two pages
+        sim.fail(Route.LIST, Meanwhile(lambda: account.add(another)))  # a row slips in between two pages
         account.replace(some_id, available_at=clock.now() + timedelta(minutes=20))  # late audio
         account.add(replace(recording, audio=other))                                # one id, two audios
         clock.move(timedelta(hours=25))                                             # links expire
@@ -14,7 +14,7 @@
 
 Every simulator takes an `Account` (what the provider holds; change it while the simulator runs), an
 `archiver.clock.Clock`, and the credentials it accepts. `apart=True` serves media from other origins (ports) than the
-API; `media_host` names their host. `audio_at(...)`, `truth()` and `requests` are for whoever judges a client.
+API; `media_host` names their host. `truth()` and `requests` are for whoever judges a client.
 
 `python -m archiver.demo.simulators` runs all four, with a control port (see `control`).
 

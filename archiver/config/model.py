@@ -1,0 +1,424 @@
+"""The configuration as the daemon sees it. Every key, its default and its meaning stand here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Field
+
+from archiver.config.fields import (
+    DatabaseUrl,
+    Duration,
+    FilePath,
+    Flag,
+    Ident,
+    Interval,
+    Keep,
+    KeyRef,
+    Listen,
+    Origin,
+    PublicRef,
+    Size,
+    Text,
+    TextOrRef,
+    TokenRef,
+    Url,
+    matching,
+    whole,
+)
+from archiver.config.provider import AnyProvider
+from archiver.config.secrets import Scheme, SecretRef
+from archiver.config.section import Conflict, Section
+from archiver.config.values import Size as SizeValue
+from archiver.config.values import quoted
+from archiver.recording import LockMode
+from archiver.retention.policy import Rule
+from archiver.retention.span import Span
+
+
+class Defaults(Section):
+    """What holds for every provider that does not say otherwise."""
+
+    poll_every: Interval = timedelta(minutes=10)
+    """How often new recordings are looked for."""
+    overlap: Duration = timedelta(hours=24)
+    """How much already covered time each poll lists again, so that late rows are found."""
+    safety_margin: Duration = timedelta(hours=72)
+    """How long before the provider's deadline a recording must be safe."""
+    concurrency: Annotated[int, whole(1, 64)] = 4
+    """Downloads at the same time, per provider."""
+    max_size: Size = SizeValue(2 * 2**30)
+    """Larger recordings are refused and shown."""
+
+
+class ObjectLock(Section):
+    """How the store protects objects until their retention ends."""
+
+    mode: Annotated[LockMode, Field(title="lock mode")] = LockMode.COMPLIANCE
+    """`compliance`: cannot be shortened by anyone, root account included. `governance`: those with a special right can.
+    `off`: no protection."""
+
+
+class ServerSideEncryption(Section):
+    """Encryption by the store itself, on top of ours."""
+
+    mode: Annotated[Literal["AES256", "aws:kms"], Field(title="encryption mode")]
+    """`AES256` or `aws:kms`."""
+    key_id: Text | None = None
+    """KMS key, for `aws:kms`."""
+
+
+class S3Storage(Section):
+    """A bucket made with Object Lock, at AWS or at any server that speaks S3."""
+
+    kind: Literal["s3"]
+    """`s3`"""
+    id: Ident = "primary"
+    """Stable name: stands in evidence. Never rename it."""
+    endpoint: Origin | None = None
+    """Scheme, host and port; without it, AWS."""
+    region: Text = "us-east-1"
+    """Region."""
+    bucket: Annotated[
+        str, matching(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}", "a bucket's name", "3 to 63 letters, digits, hyphens")
+    ]
+    """Bucket."""
+    prefix: Annotated[
+        str, matching(r"[a-z0-9][a-z0-9/_-]{0,80}", "a key prefix", "lower-case letters, digits, / _ -")
+    ] = ""
+    """Put before every object's key."""
+    access_key: TextOrRef | None = None
+    """Access key id; without it, the role of the machine or pod."""
+    secret_key: TokenRef | None = None
+    """Secret access key."""
+    session_token: TokenRef | None = None
+    """Session token, with temporary keys."""
+    ca_bundle: FilePath | None = None
+    """Certificates to trust instead of the system's."""
+    addressing: Annotated[Literal["auto", "path", "virtual"], Field(title="addressing style")] = "auto"
+    """Where the bucket's name stands in URLs."""
+    object_lock: ObjectLock = ObjectLock()
+    """How objects are protected."""
+    storage_class: Text = "STANDARD"
+    """Storage class of new objects."""
+    sse: ServerSideEncryption | None = None
+    """Server-side encryption of new objects."""
+    required: Flag = True
+    """A recording counts as archived only with a copy here."""
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        for one, other in (("access_key", "secret_key"), ("secret_key", "access_key"), ("session_token", "access_key")):
+            if one in given and other not in given:
+                yield Conflict((), "C102", f"missing key '{other}'", f"it goes with {one}")
+
+
+class DirectoryStorage(Section):
+    """A folder, e.g. on a WORM file system. The archiver itself cannot keep anyone from changing it."""
+
+    kind: Literal["directory"]
+    """`directory`"""
+    id: Ident = "primary"
+    """Stable name: stands in evidence. Never rename it."""
+    path: FilePath
+    """Folder."""
+    required: Flag = True
+    """A recording counts as archived only with a copy here."""
+
+
+class Kms(Section):
+    """An RSA key in AWS KMS."""
+
+    key_id: Text
+    """Key id, ARN or alias."""
+    region: Text
+    """Region."""
+    endpoint: Origin | None = None
+    """Scheme, host and port; without it, AWS."""
+
+
+class RsaRecipient(Section):
+    """An RSA key, 3072 bits or more. The daemon needs its public half only."""
+
+    id: Ident
+    """Name of the key in evidence."""
+    kind: Literal["rsa-oaep-256"]
+    """`rsa-oaep-256`"""
+    public_key: PublicRef | None = None
+    """Public key or certificate, PEM."""
+    kms: Kms | None = None
+    """The key in AWS KMS, instead of `public_key`."""
+    escrow: Flag = False
+    """The private key is kept off-line, for the day when all others are lost."""
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        yield from _exactly_one(given, "public_key", "kms")
+
+
+class KeyWrapRecipient(Section):
+    """A local AES key, for the demo and small sites: whoever can write can also read."""
+
+    id: Ident
+    """Name of the key in evidence."""
+    kind: Literal["aes-kw-256"]
+    """`aes-kw-256`"""
+    key: KeyRef
+    """32 bytes in base64."""
+    escrow: Flag = False
+    """A copy of the key is kept off-line, for the day when all others are lost."""
+
+
+class Identity(Section):
+    """A key that opens recordings; only on hosts that may."""
+
+    id: Ident
+    """The recipient that this is the other half of."""
+    private_key: KeyRef | None = None
+    """RSA private key, PEM (PKCS#8)."""
+    key: KeyRef | None = None
+    """AES key, 32 bytes in base64."""
+    kms: Kms | None = None
+    """RSA key in AWS KMS."""
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        yield from _exactly_one(given, "private_key", "key", "kms")
+
+
+AnyRecipient: TypeAlias = RsaRecipient | KeyWrapRecipient
+
+
+class Encryption(Section):
+    """Who can open recordings."""
+
+    recipients: Annotated[tuple[Annotated[AnyRecipient, Field(discriminator="kind")], ...], Field(title="recipient")]
+    """Each of them alone can open every recording."""
+    identities: tuple[Identity, ...] = ()
+    """Keys that this host opens recordings with; none on a host that only writes."""
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        yield from _none(given, "recipients")
+        yield from _twice(given, "recipients")
+        known = [each.get("id") for _, each in _mappings(given, "recipients")]
+        for index, each in _mappings(given, "identities"):
+            name = each.get("id")
+            if name is not None and name not in known:
+                message = f"no recipient has the id {quoted(name)}"
+                yield Conflict(
+                    ("identities", index, "id"), "C130", message, "an identity is the other half of a recipient"
+                )
+
+
+class Timestamp(Section):
+    """Time stamps by a third party (RFC 3161)."""
+
+    url: Url
+    """Time-stamping authority."""
+    every: Interval = timedelta(hours=1)
+    """How often."""
+
+
+class Custody(Section):
+    """The record of what happened to each recording."""
+
+    signing_key: KeyRef
+    """Ed25519 private key, PEM (PKCS#8): signs the chain of custody for this host."""
+    checkpoint_every: Interval = timedelta(seconds=10)
+    """Reserved: this version signs events, and makes no checkpoints yet."""
+    timestamp: Timestamp | None = None
+    """Reserved: this version asks for no time stamps yet."""
+
+
+class Match(Section):
+    """What a recording must be for a rule to hold; all of them."""
+
+    provider: Ident | None = None
+    """Provider id."""
+    direction: Text | None = None
+    """`inbound`, `outbound`, …, as the provider says."""
+    tag: Text | None = None
+    """One of the call's tags."""
+    agent: Text | None = None
+    """Agent, by id or name."""
+    number: Text | None = None
+    """Either party's number."""
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        if not given:
+            yield Conflict((), "C102", "a rule must match something", "or set retention.default")
+
+    def attributes(self) -> dict[str, str]:
+        return {name: str(value) for name, value in self.model_dump(exclude_none=True).items()}
+
+
+class RetentionRule(Section):
+    """An exception to the default retention."""
+
+    match: Match
+    """Which recordings."""
+    keep: Keep
+    """How long, from the call's end."""
+    reason: Text | None = None
+    """Why; stands in evidence."""
+
+
+class Retention(Section):
+    """How long our own copies are kept and locked. The first matching rule holds."""
+
+    default: Keep = Span(years=7)
+    """How long, from the call's end, unless a rule says otherwise."""
+    rules: tuple[RetentionRule, ...] = ()
+    """Exceptions, in order."""
+
+    def policy(self) -> tuple[tuple[Rule, ...], Rule]:
+        """The rules and the default, as `archiver.retention.policy` takes them."""
+        rules = tuple(
+            Rule(rule.reason or f"rules[{index}]", rule.keep, rule.match.attributes())
+            for index, rule in enumerate(self.rules)
+        )
+        return rules, Rule("default", self.default, {})
+
+
+class Spool(Section):
+    """Sealed recordings on disk that wait for the store."""
+
+    quota: Size = SizeValue(20 * 2**30)
+    """Fetching pauses when the spool holds this much."""
+
+
+class Web(Section):
+    """Health, metrics and status over HTTP."""
+
+    listen: Listen
+    """Host and port; there is no authentication, so keep it to this machine or a trusted network."""
+
+
+class Logging(Section):
+    """Logs go to standard output."""
+
+    format: Annotated[Literal["auto", "json", "text"], Field(title="log format")] = "auto"
+    """`auto`: text on a terminal, JSON elsewhere."""
+    level: Annotated[Literal["debug", "info", "warning", "error"], Field(title="log level")] = "info"
+    """The least important thing that is logged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How one provider is polled and fetched, its own settings before the defaults. `cron` rules when it is set."""
+
+    every: timedelta
+    cron: str | None
+    overlap: timedelta
+    safety_margin: timedelta
+    concurrency: int
+    max_size: int
+
+
+def _as_list(given: Any) -> Any:
+    return [given] if isinstance(given, Mapping) else given
+
+
+def _version(given: Any) -> Any:
+    return 1 if given == "1" else given
+
+
+class Config(Section):
+    """The whole file."""
+
+    version: Annotated[Literal[1], BeforeValidator(_version), Field(title="version of the configuration format")]
+    """Format of this file."""
+    instance: Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "a name", "letters, digits, hyphens")] = (
+        "archiver"
+    )
+    """Name of this archive in logs, metrics and evidence."""
+    database: DatabaseUrl = SecretRef(Scheme.LITERAL, "sqlite:///archiver.db")
+    """SQLite (relative to `state_dir`), or a reference to a `postgresql+psycopg://…` URL."""
+    state_dir: FilePath
+    """Folder for the spool and the embedded database; only the daemon's user may enter it."""
+    defaults: Defaults = Defaults()
+    """What holds for every provider that does not say otherwise."""
+    providers: Annotated[tuple[Annotated[AnyProvider, Field(discriminator="kind")], ...], Field(title="provider")]
+    """Where recordings come from."""
+    storage: Annotated[
+        tuple[Annotated[S3Storage | DirectoryStorage, Field(discriminator="kind")], ...],
+        BeforeValidator(_as_list),
+        Field(title="storage"),
+    ]
+    """Where recordings go to; a single one needs no list."""
+    encryption: Encryption
+    """Who can open recordings."""
+    custody: Custody
+    """The record of what happened to each recording."""
+    retention: Retention = Retention()
+    """How long our own copies are kept and locked."""
+    spool: Spool = Spool()
+    """Sealed recordings on disk that wait for the store."""
+    web: Web | None = None
+    """Health, metrics and status over HTTP; off unless stated."""
+    logging: Logging = Logging()
+    """Logs go to standard output."""
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        yield from _none(given, "providers")
+        yield from _none(given, "storage")
+        yield from _twice(given, "providers")
+        yield from _twice({"storage": _as_list(given.get("storage"))}, "storage", default="primary")
+        known = [each.get("id") for _, each in _mappings(given, "providers")]
+        retention = given.get("retention")
+        for index, rule in _mappings(retention, "rules") if isinstance(retention, Mapping) else []:
+            match = rule.get("match")
+            name = match.get("provider") if isinstance(match, Mapping) else None
+            if name is not None and name not in known:
+                place = ("retention", "rules", index, "match", "provider")
+                yield Conflict(place, "C130", f"no provider has the id {quoted(name)}", "a rule that can never match")
+
+    def pace(self, provider: AnyProvider) -> Pace:
+        """How this provider is polled and fetched."""
+        own, common = provider, self.defaults
+        return Pace(
+            every=own.poll_every or common.poll_every,
+            cron=own.poll_cron,
+            overlap=common.overlap if own.overlap is None else own.overlap,
+            safety_margin=common.safety_margin if own.safety_margin is None else own.safety_margin,
+            concurrency=own.concurrency or common.concurrency,
+            max_size=own.max_size or common.max_size,
+        )
+
+
+def _mappings(given: Mapping[str, Any], key: str) -> list[tuple[int, Mapping[str, Any]]]:
+    """The mappings in the list under `key`, with their places in it."""
+    listed = given.get(key)
+    if not isinstance(listed, list | tuple):
+        return []
+    return [(index, each) for index, each in enumerate(listed) if isinstance(each, Mapping)]
+
+
+def _none(given: Mapping[str, Any], key: str) -> Iterator[Conflict]:
+    # Not `min_length`: pydantic counts only the items that are right, and would call a list of mistakes empty.
+    if given.get(key) in ([], (), {}):
+        yield Conflict((key,), "C102", f"'{key}' is empty", "at least one is needed")
+
+
+def _twice(given: Mapping[str, Any], key: str, default: str | None = None) -> Iterator[Conflict]:
+    seen = []
+    for index, each in _mappings(given, key):
+        name = each.get("id", default)
+        if name is not None and name in seen:
+            at = (key, index, "id") if "id" in each else (key, index)
+            yield Conflict(at, "C130", f"two of {key} have the id {quoted(name)}", "give each its own")
+        seen.append(name)
+
+
+def _exactly_one(given: Mapping[str, Any], *names: str) -> Iterator[Conflict]:
+    present = [name for name in names if name in given]
+    for name in present[1:]:
+        yield Conflict((name,), "C130", f"'{name}' and '{present[0]}' exclude one another", "state one of them")
+    if not present:
+        yield Conflict((), "C102", f"missing key: one of {', '.join(names)}")

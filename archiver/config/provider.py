@@ -1,0 +1,377 @@
+"""The settings of the four providers, each with the keys and filters that its own documents know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+from pydantic import ConfigDict, Field
+
+from archiver.config.fields import (
+    Cron,
+    Duration,
+    Flag,
+    Host,
+    Ident,
+    Instant,
+    Interval,
+    Origin,
+    Rate,
+    Size,
+    Text,
+    TextOrRef,
+    TimeZone,
+    TokenRef,
+    whole,
+)
+from archiver.config.section import Conflict, Section
+from archiver.config.values import Rate as RateValue
+from archiver.config.values import Size as SizeValue
+from archiver.config.values import parse_duration
+from archiver.schedule.deadline import ProviderRetention
+
+_MINUTE = timedelta(minutes=1)
+_DAY = timedelta(days=1)
+
+
+class Keeps(Section):
+    """How long the provider keeps recordings: one of `days`, `months` or `keep`, or a duration, or `none` for no limit."""
+
+    days: Annotated[int, whole(1, 36_500)] | None = None
+    """Days after the call."""
+    months: Annotated[int, whole(1, 1_200)] | None = None
+    """Whole month databases: everything of a month goes at once."""
+    keep: Interval | None = None
+    """Any duration; `retention: 90d` is short for this."""
+    source: Text | None = None
+    """Who says so, e.g. "contract 2026-02, §4". Stands beside every deadline."""
+
+    _ways: ClassVar[tuple[str, ...]] = ("days", "months", "keep")
+
+    @classmethod
+    def shorthand(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            return cls.model_construct() if given == "none" else {"keep": parse_duration(given)}
+        return given
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        ways = [name for name in given if name in cls._ways]
+        for name in ways[1:]:
+            yield Conflict((name,), "C130", f"'{name}' and '{ways[0]}' exclude one another", "state one of them")
+        if not ways:
+            yield Conflict((), "C102", f"missing key: one of {', '.join(cls._ways)}", "or  retention: none")
+
+    def facts(self) -> ProviderRetention:
+        keeps = timedelta(days=self.days) if self.days is not None else self.keep
+        return ProviderRetention(self.source or "configuration", keeps, self.months)
+
+
+class Filters(Section):
+    """Only recordings that match are listed, and so archived. Keys are the provider's own."""
+
+    def query(self) -> dict[str, str]:
+        """The parameters as the provider wants them."""
+        return {name: str(value) for name, value in self.model_dump(exclude_none=True).items()}
+
+
+class Provider(Section):
+    """What every provider account has."""
+
+    id: Ident
+    """Stable name: stands in metrics, object keys and evidence. Never rename it."""
+    base_url: Origin
+    """Scheme, host and port of the API; the documented path is added."""
+    media_hosts: tuple[Host, ...] = ()
+    """Hosts beside the API's own that recordings may be fetched from; `*.` matches any subdomain."""
+    allow_http: Flag = False
+    """Permit plain http: credentials and recordings then cross the network in clear."""
+    allow_private_addresses: Flag = False
+    """Permit loopback and private addresses; link-local ones never."""
+    poll_every: Interval | None = None
+    """How often new recordings are looked for; instead of the default."""
+    poll_cron: Cron | None = None
+    """When new recordings are looked for, in UTC; instead of `poll_every`."""
+    overlap: Duration | None = None
+    """How much already covered time each poll lists again; instead of the default."""
+    safety_margin: Duration | None = None
+    """How long before the provider's deadline a recording must be safe; instead of the default."""
+    rate: Rate
+    """The most requests sent with this account's credentials."""
+    concurrency: Annotated[int, whole(1, 64)] | None = None
+    """Downloads at the same time; instead of the default."""
+    max_size: Size | None = None
+    """Larger recordings are refused and shown; instead of the default."""
+    backfill_from: Instant | None = None
+    """How far back the first walk goes; without it, as far as the provider has anything."""
+    retention: Keeps | None = None
+    """How long the provider keeps recordings: `90d`, `{days: 90}`, `{months: 6}` or `none`."""
+    url_ttl: Interval | None = None
+    """How long a recording's URL works; a fresh one is asked for at half of it."""
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        if "poll_every" in given and "poll_cron" in given:
+            yield Conflict(
+                ("poll_cron",), "C130", "'poll_cron' and 'poll_every' exclude one another", "state one of them"
+            )
+        http = str(given.get("base_url", "")).lower().startswith("http:")
+        if http and str(given.get("allow_http", "")).lower() != "true":
+            yield Conflict(("base_url",), "C124", "plain http is refused", "use https, or set  allow_http: true")
+
+    def keeps(self) -> ProviderRetention:
+        """The provider's own retention clock, with its source; no limit when none is stated."""
+        return self.retention.facts() if self.retention is not None else ProviderRetention("not stated")
+
+
+class JustCallFilters(Filters):
+    """JustCall call log filters."""
+
+    direction: Literal["inbound", "outbound", "all"] | None = None
+    """Direction of the call."""
+    agent_id: Annotated[int, whole(0, 2**31 - 1)] | None = None
+    """Calls of one agent."""
+    number: Text | None = None
+    """Calls of one JustCall number, E.164."""
+    status: Literal["completed", "missed", "voicemail", "busy"] | None = None
+    """Outcome of the call."""
+
+
+PLANS = {
+    "team": (90 * _DAY, SizeValue(5 * 10**9)),
+    "pro": (365 * _DAY, SizeValue(25 * 10**9)),
+    "business": (730 * _DAY, SizeValue(100 * 10**9)),
+}
+"""What each JustCall plan keeps, and how much ("Recording Retention Policies", 2026-03-12). Enterprise is by contract."""
+
+PlanName: TypeAlias = Annotated[Literal["team", "pro", "business", "enterprise"], Field(title="JustCall plan")]
+
+
+class JustCallKeeps(Keeps):
+    """As for every provider, or by `plan`."""
+
+    plan: PlanName | None = None
+    """The account's plan; the same as the provider's key `plan`."""
+
+    _ways: ClassVar[tuple[str, ...]] = ("days", "months", "keep", "plan")
+
+
+class JustCall(Provider):
+    """A JustCall account."""
+
+    kind: Literal["justcall"]
+    """`justcall`"""
+    base_url: Origin = "https://api.justcall.io"
+    """Scheme, host and port of the API; the documented path is added."""
+    rate: Rate = RateValue(30, _MINUTE)
+    """The most requests sent with this account's credentials."""
+    api_key: TokenRef
+    """API key."""
+    api_secret: TokenRef
+    """API secret."""
+    dialect: Annotated[Literal["v2", "v2.1"], Field(title="JustCall dialect")] = "v2"
+    """`v2` as documented, or the vendor's `v2.1`."""
+    plan: PlanName | None = None
+    """The account's plan: how long and how much JustCall keeps. Unstated counts as `team`, the shortest."""
+    quota: Size | None = None
+    """The account's storage limit, when it is not the plan's. Treated as a deadline."""
+    timezone: TimeZone = "UTC"
+    """The account's time zone: dialect `v2.1` filters by it."""
+    retention: JustCallKeeps | None = None
+    """How long JustCall keeps recordings, when it is not the plan's."""
+    filters: JustCallFilters = JustCallFilters()
+    """Only list what matches."""
+    url_ttl: Interval = timedelta(hours=24)
+    """How long a recording's URL works; a fresh one is asked for at half of it."""
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        yield from super().conflicts(given)
+        retention = given.get("retention")
+        if "plan" in given and isinstance(retention, Mapping) and retention.get("plan", given["plan"]) != given["plan"]:
+            yield Conflict(("retention",), "C130", "'retention' names another plan than 'plan'", "state the plan once")
+        if given.get("plan") == "enterprise" and retention is None:
+            yield Conflict(
+                ("plan",),
+                "C130",
+                "an enterprise plan's retention is by contract",
+                "add  retention: {days: N, source: …}",
+            )
+
+    def keeps(self) -> ProviderRetention:
+        """By plan, unless stated otherwise; an unknown plan counts as the one that keeps shortest."""
+        plan = self.plan or (self.retention.plan if self.retention is not None else None)
+        keeps, quota = PLANS.get(plan or "team", (None, None))
+        quota = self.quota or quota
+        if self.retention is None or self.retention.plan is not None:
+            source = (
+                self.retention.source if self.retention is not None else None
+            ) or f"JustCall plan {plan or 'team (assumed)'}"
+            return ProviderRetention(source, keeps, None, quota)
+        facts = self.retention.facts()
+        return ProviderRetention(facts.source, facts.keeps, facts.months, self.quota or (quota if plan else None))
+
+
+class KazooFilters(Filters):
+    """KAZOO's generic list filters: `filter_<key>`, `filter_not_<key>`, `has_key`, `key_missing`, `has_value`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        for name, value in given.items():
+            if not name.startswith(("filter_", "filter_not_")) and name not in {"has_key", "key_missing", "has_value"}:
+                yield Conflict(
+                    (name,),
+                    "C101",
+                    f"unknown key '{name[:40]}'",
+                    "filter_<key>, filter_not_<key>, has_key, key_missing, has_value",
+                )
+            elif not isinstance(value, str) or not value.isprintable():
+                yield Conflict((name,), "C104", "a filter's value must be a line of text")
+
+
+class Kazoo(Provider):
+    """A KAZOO (2600Hz) account. Authenticates by `auth_token`, by `api_key`, or by `user` and `password`."""
+
+    kind: Literal["kazoo"]
+    """`kazoo`"""
+    base_url: Origin
+    """Scheme, host and port of Crossbar, e.g. `https://kazoo.example.net:8443`."""
+    rate: Rate = RateValue(5, timedelta(seconds=1))
+    """The most requests sent with this account's credentials."""
+    account_id: TextOrRef
+    """Account id."""
+    auth_token: TokenRef | None = None
+    """A token made elsewhere; when it expires a person must renew it."""
+    api_key: TokenRef | None = None
+    """The account's API key; tokens are made and renewed from it."""
+    user: TextOrRef | None = None
+    """User name; tokens are made and renewed from it and `password`."""
+    password: TokenRef | None = None
+    """The user's password."""
+    account_name: Text | None = None
+    """The user's account, by name."""
+    account_realm: Text | None = None
+    """The user's account, by realm."""
+    method: Literal["md5", "sha"] = "md5"
+    """How user and password are hashed for the log-in."""
+    users: tuple[Text, ...] = ()
+    """User ids whose recordings are listed one by one; without it, the whole account."""
+    filters: KazooFilters = KazooFilters()
+    """Only list what matches."""
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        yield from super().conflicts(given)
+        ways = [name for name in ("auth_token", "api_key", "user") if name in given]
+        for name in ways[1:]:
+            yield Conflict((name,), "C130", f"'{name}' and '{ways[0]}' exclude one another", "authenticate in one way")
+        if not ways:
+            yield Conflict((), "C102", "missing key: one of auth_token, api_key, user")
+        if "user" not in given:
+            return
+        if "password" not in given:
+            yield Conflict((), "C102", "missing key 'password'", "it goes with user")
+        if ("account_name" in given) == ("account_realm" in given):
+            yield Conflict(("user",), "C130", "'user' needs one of account_name and account_realm")
+
+
+class VobizFilters(Filters):
+    """Vobiz list filters."""
+
+    call_uuid: Text | None = None
+    """Recordings of one call."""
+    recording_type: Text | None = None
+    """Commonly `trunk`, `extension` or `call`."""
+
+
+class Vobiz(Provider):
+    """A Vobiz account."""
+
+    kind: Literal["vobiz"]
+    """`vobiz`"""
+    base_url: Origin = "https://api.vobiz.ai"
+    """Scheme, host and port of the API; the documented path is added."""
+    rate: Rate = RateValue(60, _MINUTE)
+    """The most requests sent with this account's credentials."""
+    auth_id: TextOrRef
+    """Account id, `MA_…`."""
+    auth_token: TokenRef
+    """Auth token."""
+    filters: VobizFilters = VobizFilters()
+    """Only list what matches."""
+
+
+_DAYS = whole(0, 36_500)
+
+
+class PlivoFilters(Filters):
+    """Plivo list filters. Time is the archiver's own business: see `backfill_from`."""
+
+    from_number: Text | None = None
+    """Caller, E.164 or SIP endpoint."""
+    to_number: Text | None = None
+    """Callee, E.164 or SIP endpoint."""
+    subaccount: Text | None = None
+    """Recordings of one subaccount; to archive several, see `subaccounts`."""
+    call_uuid: Text | None = None
+    """Recordings of one call."""
+    mpc_name: Text | None = None
+    """Multiparty call, by name."""
+    mpc_uuid: Text | None = None
+    """Multiparty call, by id."""
+    conference_name: Text | None = None
+    """Conference, by name."""
+    conference_uuid: Text | None = None
+    """Conference, by id."""
+    recording_storage_duration: Annotated[int, _DAYS] | None = None
+    """Days in Plivo's storage, exactly."""
+    recording_storage_duration__gt: Annotated[int, _DAYS] | None = None
+    """More days than this."""
+    recording_storage_duration__gte: Annotated[int, _DAYS] | None = None
+    """At least so many days."""
+    recording_storage_duration__lt: Annotated[int, _DAYS] | None = None
+    """Fewer days than this."""
+    recording_storage_duration__lte: Annotated[int, _DAYS] | None = None
+    """At most so many days."""
+
+
+class Subaccount(Section):
+    """A Plivo subaccount; `SA…` alone is short for its id."""
+
+    id: Text
+    """`SA…`"""
+    auth_token: TokenRef | None = None
+    """Its own token: needed when recordings are behind HTTP authentication."""
+
+    @classmethod
+    def shorthand(cls, given: Any) -> Any:
+        return {"id": given} if isinstance(given, str) else given
+
+
+class Plivo(Provider):
+    """A Plivo account."""
+
+    kind: Literal["plivo"]
+    """`plivo`"""
+    base_url: Origin = "https://api.plivo.com"
+    """Scheme, host and port of the API; the documented path is added."""
+    rate: Rate = RateValue(5, timedelta(seconds=1))
+    """The most requests sent with this account's credentials."""
+    auth_id: TextOrRef
+    """Auth id, `MA…`."""
+    auth_token: TokenRef
+    """Auth token."""
+    subaccounts: tuple[Subaccount, ...] = ()
+    """Subaccounts whose recordings are archived too."""
+    original: Flag = False
+    """Also fetch the recording from before noise cancellation (India region)."""
+    cost_after: Interval = 90 * _DAY
+    """When Plivo begins to bill storage. Shown, never an alarm."""
+    filters: PlivoFilters = PlivoFilters()
+    """Only list what matches."""
+
+
+AnyProvider: TypeAlias = JustCall | Kazoo | Vobiz | Plivo

@@ -1,0 +1,104 @@
+"""What is allowed in a configuration, but not wise, or not what one would expect. Pure.
+
+Looks at what is written rather than at the model, so that warnings show even while there are errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from archiver.config.document import Document, Place, Written, within
+from archiver.config.problem import Problem, Severity
+from archiver.config.suggest import closest
+
+_UNDOCUMENTED = {
+    "kazoo": (
+        "KAZOO documents none",
+        "Ask your operator when monthly databases are removed, then set  retention: {months: N}  or  retention: none",
+    ),
+    "vobiz": ("Vobiz documents none", "Ask Vobiz, then set  retention: {days: N, source: …}  or  retention: none"),
+}
+
+
+def warnings(document: Document) -> Iterator[Problem]:
+    """Every warning about this file."""
+    for place, code, message, hint in _all(document.value):
+        yield document.problem(code, place, message, hint, severity=Severity.WARNING)
+
+
+_Warning = tuple[Place, str, str, str]
+
+
+def _all(value: dict[str, Written]) -> Iterator[_Warning]:
+    for place, provider in _listed(value, "providers"):
+        yield from _provider(place, provider)
+    for place, storage in _listed(value, "storage"):
+        yield from _storage(place, storage)
+    recipients = [each for _, each in _listed(value.get("encryption"), "recipients")]
+    if recipients and not any(_true(each.get("escrow")) for each in recipients):
+        hint = "Add a recipient with  escrow: true  whose private key is kept off-line, or losing one key loses the archive"
+        yield ("encryption", "recipients"), "C205", "no recipient is for escrow", hint
+    if "retention" not in value:
+        yield (
+            (),
+            "C211",
+            "no retention is stated: recordings will be kept and locked for 7y",
+            "State  retention: {default: …}",
+        )
+    for name in ("checkpoint_every", "timestamp"):
+        if within(value, "custody", name) is not None:
+            yield (
+                ("custody", name),
+                "C212",
+                f"custody.{name} has no effect in this version",
+                "It is reserved for checkpoints",
+            )
+    listen = within(value, "web", "listen")
+    if isinstance(listen, str) and not listen.startswith(("127.", "localhost:", "[::1]:")):
+        yield ("web", "listen"), "C210", "the web listener is open to other machines", "It asks for no password"
+
+
+def _provider(place: Place, provider: dict[str, Written]) -> Iterator[_Warning]:
+    name, kind = str(provider.get("id", "a provider")), closest(str(provider.get("kind")), ["justcall", *_UNDOCUMENTED])
+    if kind in _UNDOCUMENTED and "retention" not in provider:
+        documented, hint = _UNDOCUMENTED[kind]
+        yield place, "C204", f"{name} states no retention; {documented}", hint
+    if kind == "justcall" and "plan" not in provider and "retention" not in provider:
+        yield place, "C204", f"{name} states neither plan nor retention; the shortest, team, is assumed", "Set  plan: …"
+    if _true(provider.get("allow_http")):
+        yield (
+            (*place, "allow_http"),
+            "C207",
+            f"{name} may use plain http",
+            "Credentials and recordings then cross the network in clear",
+        )
+
+
+def _storage(place: Place, storage: dict[str, Written]) -> Iterator[_Warning]:
+    name, mode = str(storage.get("id", "primary")), within(storage, "object_lock", "mode")
+    if mode == "off":
+        yield (
+            (*place, "object_lock", "mode"),
+            "C206",
+            f"{name} protects nothing: its lock mode is off",
+            "Set  compliance",
+        )
+    if mode == "governance":
+        hint = "Those with s3:BypassGovernanceRetention can delete recordings; compliance keeps everyone from it"
+        yield (*place, "object_lock", "mode"), "C208", f"{name} uses governance mode", hint
+    if str(storage.get("endpoint", "")).lower().startswith("http:"):
+        yield (*place, "endpoint"), "C207", f"{name} uses plain http", "Credentials cross the network in clear"
+
+
+def _listed(value: Written, key: str) -> list[tuple[Place, dict[str, Written]]]:
+    """The mappings under `key`, one alone or several in a list, with their places."""
+    listed = within(value, key)
+    if isinstance(listed, dict):
+        return [((key,), listed)]
+    prefix: Place = ("encryption", key) if key == "recipients" else (key,)
+    items = listed if isinstance(listed, list) else []
+    return [((*prefix, index), each) for index, each in enumerate(items) if isinstance(each, dict)]
+
+
+def _true(value: Written) -> bool:
+    return isinstance(value, str) and value.lower() == "true"

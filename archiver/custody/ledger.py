@@ -1,0 +1,181 @@
+"""The writing side of custody: events in the caller's own transaction, so that a change and its witness live or die together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Self
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy.dialects import postgresql
+
+from archiver.clock import Chance, Clock
+from archiver.custody.event import ARCHIVE, Event, Type, commitment, leaf_hash, private_bytes, sign
+from archiver.custody.keys import generate_signing_key, public_hex
+from archiver.custody.tables import custody_pending, custody_private, custody_subject
+from archiver.recording import Json
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_PAGE = 500  # rows per statement, well below both databases' limits on parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An event that is to be: what its writer has to say. `private` groups are kept beside the event, which commits to them."""
+
+    subject: str
+    type: str
+    data: Mapping[str, Json] = field(default_factory=lambda: _NOTHING)
+    private: Mapping[str, Mapping[str, Json]] = field(default_factory=lambda: _NOTHING)
+    op: str | None = None
+    outcome: str = "ok"
+    actor_kind: str = "worker"
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where an event stands in its chain."""
+
+    subject: str
+    seq: int
+    leaf_hash: bytes
+
+
+@dataclass(slots=True)
+class _Head:
+    number: int
+    seq: int
+    hash: bytes | None
+
+
+class Ledger:
+    """Appends signed events. Holds the process's session key, which dies with it; no state of its own otherwise.
+
+    Everything happens on the caller's connection, in the caller's transaction: nothing is there until that commits. Safe to run
+    again after a rollback. Concurrent appends to one subject wait for one another on its row.
+    """
+
+    def __init__(self, session_key: Ed25519PrivateKey, clock: Clock, chance: Chance) -> None:
+        self._key = session_key
+        self._clock = clock
+        self._chance = chance
+
+    @classmethod
+    def open(cls, clock: Clock, chance: Chance) -> Self:
+        """A ledger with a fresh session key; `enroll` it before anything else is appended."""
+        return cls(generate_signing_key(chance), clock, chance)
+
+    @property
+    def writer(self) -> str:
+        """The session's public key in hex."""
+        return public_hex(self._key)
+
+    def enroll(self, conn: Connection, host_key: Ed25519PrivateKey) -> Appended:
+        """Say, signed by the host, that this session writes from now on."""
+        draft = Draft(ARCHIVE, Type.WRITER_ENROLLED, {"writer": self.writer}, actor_kind="host")
+        return self._append(conn, [draft], host_key)[0]
+
+    def append(
+        self,
+        conn: Connection,
+        subject: str,
+        type: str,  # noqa: A002  the field's name in the format
+        data: Mapping[str, Json],
+        *,
+        op: str | None = None,
+        outcome: str = "ok",
+        private: Mapping[str, Mapping[str, Json]] | None = None,
+        actor_kind: str = "worker",
+        user: str | None = None,
+    ) -> Appended:
+        """Add one event to `subject`'s chain, which begins with it if there is none.
+
+        Raises ValueError, with nothing written, when the event is outside the format.
+        """
+        draft = Draft(subject, type, data, private or _NOTHING, op, outcome, actor_kind, user)
+        return self._append(conn, [draft], self._key)[0]
+
+    def append_many(self, conn: Connection, drafts: Sequence[Draft]) -> list[Appended]:
+        """Add many events, in few statements; several of one subject follow each other in the order given."""
+        return self._append(conn, drafts, self._key)
+
+    def _append(self, conn: Connection, drafts: Sequence[Draft], key: Ed25519PrivateKey) -> list[Appended]:
+        writer = public_hex(key)
+        heads = _lock_heads(conn, {draft.subject for draft in drafts})
+        appended, events, private = [], [], []
+        for draft in drafts:
+            head = heads[draft.subject]
+            seq = head.seq + 1
+            salted = [(name, self._chance.token(32), group) for name, group in draft.private.items()]
+            entry = sign(
+                Event(
+                    subject=draft.subject,
+                    seq=seq,
+                    prev=head.hash.hex() if head.hash else None,
+                    type=draft.type,
+                    at=self._clock.now(),
+                    id=self._chance.uuid(),
+                    writer=writer,
+                    actor_kind=draft.actor_kind,
+                    user=draft.user,
+                    op=draft.op,
+                    outcome=draft.outcome,
+                    data=draft.data,
+                    priv={name: commitment(salt, group) for name, salt, group in salted},
+                ),
+                key,
+            )
+            head.seq, head.hash = seq, leaf_hash(entry)
+            appended.append(Appended(draft.subject, seq, head.hash))
+            events.append({"subject_no": head.number, "seq": seq, "entry": entry})
+            private += [
+                {"subject_no": head.number, "seq": seq, "grp": name, "salt": salt, "data": private_bytes(group)}
+                for name, salt, group in salted
+            ]
+        _insert(conn, events, private, heads.values())
+        return appended
+
+
+def _lock_heads(conn: Connection, subjects: set[str]) -> dict[str, _Head]:
+    """The heads of `subjects`, locked until the transaction ends; the missing ones are created, with no event yet."""
+    heads = _select_heads(conn, subjects)
+    missing = [{"subject": subject, "head_seq": -1} for subject in sorted(subjects - heads.keys())]
+    if missing:
+        if conn.dialect.name == "postgresql":  # another replica may create the same subject right now
+            conn.execute(postgresql.insert(custody_subject).on_conflict_do_nothing(), missing)
+        else:
+            conn.execute(insert(custody_subject), missing)
+        heads |= _select_heads(conn, subjects - heads.keys())
+    return heads
+
+
+def _select_heads(conn: Connection, subjects: Iterable[str]) -> dict[str, _Head]:
+    ordered = sorted(subjects)
+    heads: dict[str, _Head] = {}
+    for start in range(0, len(ordered), _PAGE):
+        query = (
+            select(custody_subject)
+            .where(custody_subject.c.subject.in_(ordered[start : start + _PAGE]))
+            .order_by(custody_subject.c.subject)  # everybody locks in one order, so that nobody deadlocks
+            .with_for_update()
+        )
+        heads |= {row.subject: _Head(row.subject_no, row.head_seq, row.head_hash) for row in conn.execute(query)}
+    return heads
+
+
+def _insert(
+    conn: Connection, events: list[dict[str, Any]], private: list[dict[str, Any]], heads: Iterable[_Head]
+) -> None:
+    if events:
+        conn.execute(insert(custody_pending), events)
+        conn.execute(
+            update(custody_subject)
+            .where(custody_subject.c.subject_no == bindparam("number"))
+            .values(head_seq=bindparam("new_seq"), head_hash=bindparam("new_hash")),
+            [{"number": head.number, "new_seq": head.seq, "new_hash": head.hash} for head in heads],
+        )
+    if private:
+        conn.execute(insert(custody_private), private)

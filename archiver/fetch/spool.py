@@ -1,0 +1,328 @@
+"""The spool: sealed objects on this machine's disk, safe before they are stored (DESIGN §3, durable point 1).
+
+`<uuid>.part` while it is written, `<uuid>.sealed` once it is whole: fsync, rename, fsync of the directory, in this
+order, so that a name ending in `.sealed` never stands for less than the whole, whenever the power goes. Ciphertext only.
+Everything here blocks; call it from a thread. A `Spool` may be used by many threads, by one process only
+(`lock_state_dir`).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import os
+import re
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from archiver.clock import Chance, Clock
+from archiver.errors import (
+    ArchiverError,
+    ConfigurationError,
+    NotAllowedError,
+    NotFoundError,
+    SpoolFullError,
+    TooLargeError,
+    UnavailableError,
+)
+
+_UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_ID = re.compile(_UUID)
+_SEALED = re.compile(_UUID + r"\.sealed")
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_UNKNOWN_SIZE = 4 << 20  # reserved for a recording of unstated size, before it shows its own
+_STEP = 1 << 20  # a reservation that proves too small grows by this
+
+
+@contextmanager
+def lock_state_dir(state_dir: Path) -> Iterator[None]:
+    """Hold `state_dir` for this process alone; made if missing, mode 0700. The kernel lets go when the process ends.
+
+    Raises `NotAllowedError` when another process holds it.
+    """
+    with _translated():
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(state_dir / "archiver.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        with _translated():
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                raise NotAllowedError(f"another archiver uses {state_dir}") from exc
+        yield
+    finally:
+        os.close(lock)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Bytes: lying sealed, reserved by what is being written, allowed, free on the disk. `files`: sealed objects."""
+
+    files: int
+    used: int
+    reserved: int
+    quota: int
+    free: int
+
+
+class Part:
+    """A sealed object being written. A context manager: what was not committed at its end is removed.
+
+    `file` is open for reading and writing; its writes raise `SpoolFullError`, `TooLargeError` or `UnavailableError`.
+    """
+
+    def __init__(self, spool: Spool, path: Path, reserved: int) -> None:
+        self.path = path
+        self.reserved = reserved
+        self.extent = 0
+        self._spool = spool
+        self._raw = _Metered(self)
+        self.file = io.BufferedRandom(self._raw)
+
+    def grow(self, extent: int) -> None:
+        """Called before the file becomes `extent` bytes long."""
+        self._spool.grow(self, extent)
+
+    def discard_file(self) -> None:
+        """Close without flushing: the buffer may hold what the disk refused."""
+        with suppress(OSError):
+            self._raw.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None) -> None:
+        self._spool.abandon(self)
+
+
+class _Metered(io.FileIO):
+    """A new file, mode 0600, that asks its part before it grows and speaks in the archiver's errors."""
+
+    def __init__(self, part: Part) -> None:
+        super().__init__(part.path, "x+", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, 0o600))
+        self._part = part
+
+    def write(self, data: object, /) -> int:
+        view = memoryview(data)  # type: ignore[arg-type]  # typeshed says ReadableBuffer, which has no public name
+        with _translated():
+            self._part.grow(self.tell() + view.nbytes)
+            return super().write(view)
+
+    def readinto(self, buffer: object, /) -> int:
+        with _translated():
+            return super().readinto(buffer)  # type: ignore[arg-type]  # as above
+
+
+class Spool:
+    """Keeps what lies in `directory` within `quota` bytes and the disk above its reserve.
+
+    `id` names this spool to the journal: a sealed object can be stored only by who has its disk.
+    """
+
+    def __init__(self, directory: Path, quota: int, *, clock: Clock, chance: Chance) -> None:
+        """Open the spool; made if missing, mode 0700. Raises `UnavailableError`, `SpoolFullError`, `ConfigurationError`."""
+        self._directory = directory
+        self._quota = quota
+        self._clock = clock
+        self._chance = chance
+        self._lock = threading.Lock()
+        self._parts: set[Part] = set()
+        with _translated():
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.chmod(0o700)
+            self.id = self._identity()
+            self._sealed = {
+                entry.name: entry.stat(follow_symlinks=False).st_size
+                for entry in os.scandir(directory)
+                if _SEALED.fullmatch(entry.name)
+            }
+
+    def _identity(self) -> str:
+        path = self._directory / "spool.id"
+        try:
+            name = path.read_text("ascii", errors="replace").strip()
+        except FileNotFoundError:
+            name = self._chance.uuid()
+            fresh = path.with_suffix(".new")
+            with fresh.open("w", encoding="ascii") as file:
+                file.write(name)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+            self._sync_directory()
+        if not _ID.fullmatch(name):
+            raise ConfigurationError(f"{path} holds no spool id; without the file a new spool begins")
+        return name
+
+    # --- room ---------------------------------------------------------------------------------------------------
+
+    def usage(self) -> Usage:
+        """How full it is now."""
+        disk = self._disk()
+        with self._lock:
+            return Usage(len(self._sealed), self._used(), self._reserved(), self._quota, disk.f_bavail * disk.f_frsize)
+
+    def admit(self, expected: int | None = None) -> None:
+        """Say whether `expected` bytes (None: unknown) would find room now. Raises what `part` raises."""
+        with self._lock:
+            self._check_room(self._wanted(expected))
+
+    def _used(self) -> int:
+        return sum(self._sealed.values())
+
+    def _reserved(self) -> int:
+        return sum(part.reserved for part in self._parts)
+
+    def _wanted(self, expected: int | None) -> int:
+        return min(_UNKNOWN_SIZE, self._quota) if expected is None else expected
+
+    def _check_room(self, wanted: int) -> None:
+        """Room in the quota, and on the disk besides room for two more and a tenth: others live on this disk too."""
+        self._check_quota(wanted, wanted)
+        disk = self._disk()
+        unwritten = sum(part.reserved - part.extent for part in self._parts)
+        free = disk.f_bavail * disk.f_frsize - unwritten - wanted
+        floor = max(2 * wanted, min(disk.f_blocks * disk.f_frsize, self._quota) // 10)
+        if free < floor:
+            raise SpoolFullError(f"{wanted} bytes wanted; the disk would keep {max(free, 0)}, {floor} must stay free")
+
+    def _check_quota(self, more: int, whole: int) -> None:
+        if whole > self._quota:
+            raise TooLargeError(f"{whole} bytes; the spool's quota is {self._quota}")
+        if self._used() + self._reserved() + more > self._quota:
+            raise SpoolFullError(
+                f"{more} bytes wanted; {self._used()} used and {self._reserved()} reserved of {self._quota}"
+            )
+
+    def grow(self, part: Part, extent: int) -> None:
+        """Reserve what `part` needs to become `extent` bytes long. Raises `SpoolFullError`, `TooLargeError`."""
+        with self._lock:
+            if extent > part.reserved:
+                more = extent - part.reserved
+                self._check_quota(more, extent)
+                spare = self._quota - self._used() - self._reserved()
+                part.reserved += min(max(more, _STEP), spare)
+            part.extent = max(part.extent, extent)
+
+    def _disk(self) -> os.statvfs_result:
+        with _translated():
+            return os.statvfs(self._directory)
+
+    # --- life of an object --------------------------------------------------------------------------------------
+
+    def part(self, expected: int | None = None) -> Part:
+        """Begin an object of about `expected` bytes (None: unknown), its room reserved.
+
+        Raises `SpoolFullError` (no room now), `TooLargeError` (never any room), `UnavailableError` (the disk fails).
+        """
+        path = self._directory / f"{self._chance.uuid()}.part"
+        with self._lock:
+            wanted = self._wanted(expected)
+            self._check_room(wanted)
+            with _translated():
+                part = Part(self, path, wanted)
+            self._parts.add(part)
+            return part
+
+    def commit(self, part: Part) -> Path:
+        """Make the object durable under its final name. On any failure nothing of it is left, and it must be made anew.
+
+        Raises `SpoolFullError` or `UnavailableError`.
+        """
+        sealed = part.path.with_suffix(".sealed")
+        try:
+            with _translated():
+                part.file.flush()
+                os.fsync(part.file.fileno())  # a failed fsync may have dropped the bytes: never try it twice
+                size = os.fstat(part.file.fileno()).st_size
+                part.file.close()
+                part.path.rename(sealed)
+                self._sync_directory()
+        except ArchiverError:
+            # Whole or not, nobody will be told of it; if it cannot be removed either, a later sweep does.
+            with suppress(OSError):
+                sealed.unlink(missing_ok=True)
+            self.abandon(part)
+            raise
+        with self._lock:
+            self._parts.discard(part)
+            self._sealed[sealed.name] = size
+        return sealed
+
+    def abandon(self, part: Part) -> None:
+        """Remove a part and free its room. Does nothing to a committed one."""
+        part.discard_file()
+        with self._lock:
+            if part not in self._parts:
+                return
+            self._parts.discard(part)
+        with suppress(OSError):  # what cannot be removed now is removed at the next start
+            part.path.unlink(missing_ok=True)
+
+    def path(self, name: str) -> Path:
+        """Where the sealed object `name` lies. Raises `NotFoundError` when it does not."""
+        path = self._directory / self._valid(name)
+        if not path.is_file():
+            raise NotFoundError(f"{name} is not in the spool")
+        return path
+
+    def remove(self, name: str) -> None:
+        """Remove the sealed object `name` for good. Gone already is success. Raises `UnavailableError`."""
+        path = self._directory / self._valid(name)
+        with _translated():
+            path.unlink(missing_ok=True)
+            self._sync_directory()
+        with self._lock:
+            self._sealed.pop(name, None)
+
+    def sweep(self, keep: Collection[str], grace: timedelta = timedelta(hours=1)) -> tuple[str, ...]:
+        """Remove what died: parts that nobody writes, and sealed objects not in `keep` that are older than `grace`.
+
+        Between commit and the journal's transaction an object is in nobody's `keep`: the grace covers that.
+        Returns the names removed. Raises `UnavailableError`.
+        """
+        oldest = (self._clock.now() - grace).timestamp()
+        removed: list[str] = []
+        with _translated():
+            with self._lock:  # no part may begin between the look and the removal
+                writing = {part.path.name for part in self._parts}
+                for entry in list(os.scandir(self._directory)):
+                    dead = entry.name.endswith(".part") and entry.name not in writing
+                    if _SEALED.fullmatch(entry.name) and entry.name not in keep:
+                        dead = entry.stat(follow_symlinks=False).st_mtime < oldest
+                    if dead:
+                        Path(entry).unlink(missing_ok=True)
+                        self._sealed.pop(entry.name, None)
+                        removed.append(entry.name)
+            self._sync_directory()
+        return tuple(sorted(removed))
+
+    @staticmethod
+    def _valid(name: str) -> str:
+        if not _SEALED.fullmatch(name):
+            raise NotFoundError("no sealed object has such a name")
+        return name
+
+    def _sync_directory(self) -> None:
+        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """The disk's errors in the archiver's words. The path's name is no secret; the bytes are never shown."""
+    try:
+        yield
+    except OSError as exc:
+        detail = f"spool: {os.strerror(exc.errno) if exc.errno else 'input/output error'}"
+        raise (SpoolFullError if exc.errno in _FULL else UnavailableError)(detail) from exc

@@ -1,0 +1,189 @@
+"""What verification can find, and what it did not look at. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from archiver.recording import Json, LockMode, Stored
+
+_STRENGTH = {LockMode.OFF: 0, LockMode.GOVERNANCE: 1, LockMode.COMPLIANCE: 2}
+
+
+class Kind(enum.StrEnum):
+    """Everything that can be wrong, one word each; scripts rely on them."""
+
+    MISSING = "object_missing"
+    SIZE = "size_differs"
+    SEALED_DIGEST = "sealed_digest_differs"
+    PLAINTEXT_DIGEST = "plaintext_digest_differs"
+    DOES_NOT_OPEN = "does_not_open"
+    LOCK_WEAKER = "lock_weaker"
+    LOCK_SHORTER = "lock_shorter"
+    LATER_VERSION = "later_version"
+    DELETE_MARKER = "delete_marker"
+    CHAIN = "custody_chain"
+    CLAIM_UNJUSTIFIED = "claim_without_event"
+    COMMITMENT = "private_data_differs"
+    NO_COPY = "no_copy"
+
+
+class Gravity(enum.StrEnum):
+    """FAILURE: evidence is not as promised (exit 65). NOTICE: a person should know; nothing is lost or false."""
+
+    FAILURE = "failure"
+    NOTICE = "notice"
+
+
+_NOTICES = frozenset({Kind.LATER_VERSION, Kind.DELETE_MARKER})
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it should be, and where."""
+
+    kind: Kind
+    subject: str
+    detail: str
+    provider: str | None = None
+    storage: str | None = None
+    key: str | None = None
+    version_id: str | None = None
+
+    @property
+    def gravity(self) -> Gravity:
+        return Gravity.NOTICE if self.kind in _NOTICES else Gravity.FAILURE
+
+    def as_json(self) -> dict[str, Json]:
+        return {
+            "kind": self.kind,
+            "gravity": self.gravity,
+            "subject": self.subject,
+            "detail": self.detail,
+            "provider": self.provider,
+            "storage": self.storage,
+            "key": self.key,
+            "version_id": self.version_id,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """One recording that the journal calls archived, with what it claims of it."""
+
+    id: str
+    provider: str
+    state: str
+    plaintext_sha256: str
+    plaintext_bytes: int
+    sealed_sha256: str
+    sealed_bytes: int
+    retain_until: datetime | None
+    copies: tuple[Stored, ...]
+
+    @property
+    def subject(self) -> str:
+        return f"rec:{self.id}"
+
+
+@dataclass(slots=True)
+class Verification:
+    """What was checked, what was found, and what was left out and why."""
+
+    recordings: int = 0
+    objects_read: int = 0
+    bytes_read: int = 0
+    opened: int = 0
+    locks: int = 0
+    events: int = 0
+    chains: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    unchecked: Counter[str] = field(default_factory=Counter)
+    unreachable: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def failures(self) -> list[Finding]:
+        return [each for each in self.findings if each.gravity is Gravity.FAILURE]
+
+    @property
+    def clean(self) -> bool:
+        """True when nothing was wrong *and* nothing that was asked for could not be reached."""
+        return not self.failures and not self.unreachable
+
+    def as_json(self) -> dict[str, Json]:
+        return {
+            "recordings": self.recordings,
+            "objects_read": self.objects_read,
+            "bytes_read": self.bytes_read,
+            "opened": self.opened,
+            "locks_checked": self.locks,
+            "chains": self.chains,
+            "events": self.events,
+            "failures": len(self.failures),
+            "notices": len(self.findings) - len(self.failures),
+            "findings": [each.as_json() for each in self.findings],
+            "unreachable": dict(self.unreachable),
+            "not_checked": dict(self.unchecked),
+        }
+
+
+def lock_findings(claimed: Claimed, recorded: Stored, seen: Stored) -> Iterable[Finding]:
+    """Whether the storage still protects the copy as it was recorded to."""
+
+    def found(kind: Kind, detail: str) -> Finding:
+        return at_copy(claimed, recorded, kind, detail)
+
+    if _STRENGTH[seen.lock_mode] < _STRENGTH[recorded.lock_mode]:
+        yield found(Kind.LOCK_WEAKER, f"{recorded.lock_mode} was recorded, the storage shows {seen.lock_mode}")
+    if recorded.lock_mode is LockMode.OFF or recorded.retain_until is None:
+        return
+    if seen.retain_until is None:
+        yield found(Kind.LOCK_SHORTER, f"locked until {recorded.retain_until:%Y-%m-%d} was recorded, now not at all")
+    elif seen.retain_until < recorded.retain_until:
+        yield found(
+            Kind.LOCK_SHORTER,
+            f"locked until {recorded.retain_until:%Y-%m-%d %H:%M} was recorded, now {seen.retain_until:%Y-%m-%d %H:%M}",
+        )
+
+
+def at_copy(claimed: Claimed, copy: Stored, kind: Kind, detail: str) -> Finding:
+    """A finding at one copy of one recording."""
+    return Finding(kind, claimed.subject, detail, claimed.provider, copy.storage, copy.key, copy.version_id)
+
+
+def justification_findings(claimed: Claimed, events: Iterable[tuple[str, Mapping[str, Json]]]) -> Iterable[Finding]:
+    """Whether signed events back every claim that the journal makes: digests, and each copy stored and read back.
+
+    `events` are (type, data) in order. A later sealing supersedes an earlier one (a spool may be lost and filled again); an
+    adopted recording points to the row whose object it shares, which has its own events.
+    """
+    sealed: Mapping[str, Json] | None = None
+    adopted = False
+    stored: set[tuple[Json, Json, Json]] = set()
+    verified: set[tuple[Json, Json]] = set()
+    for kind, data in events:
+        if kind == "recording.sealed":
+            sealed = data
+        elif kind == "recording.downloaded" and "same_content_as" in data:
+            adopted = data.get("pt_sha256") == claimed.plaintext_sha256
+        elif kind == "recording.stored":
+            stored.add((data.get("storage"), data.get("key"), data.get("version_id")))
+        elif kind == "recording.store_verified" and data.get("result") == "ok":
+            verified.add((data.get("storage"), data.get("ct_sha256")))
+    if adopted:
+        return
+    if sealed is None:
+        yield Finding(Kind.CLAIM_UNJUSTIFIED, claimed.subject, "no event says that it was sealed", claimed.provider)
+        return
+    for name, wanted in (("pt_sha256", claimed.plaintext_sha256), ("ct_sha256", claimed.sealed_sha256)):
+        if sealed.get(name) != wanted:
+            detail = f"the journal says {name} {wanted[:16]}…, the signed event {str(sealed.get(name))[:16]}…"
+            yield Finding(Kind.CLAIM_UNJUSTIFIED, claimed.subject, detail, claimed.provider)
+    for copy in claimed.copies:
+        if (copy.storage, copy.key, copy.version_id) not in stored:
+            yield at_copy(claimed, copy, Kind.CLAIM_UNJUSTIFIED, "no event says that this version was stored")
+        elif (copy.storage, claimed.sealed_sha256) not in verified:
+            yield at_copy(claimed, copy, Kind.CLAIM_UNJUSTIFIED, "no event says that this copy was read back")
