@@ -39,7 +39,7 @@ def wav(pcm: bytes, *, rate: int = 8000, tag: int = 1, bits: int = 16, data: int
     """A mono WAV; `data` and `riff` override the stated sizes, as streaming writers do."""
     block = bits // 8
     stated = len(pcm) if data is None else data
-    head = struct.pack("<4sI8sIHHIIHH4sI", b"RIFF", 36 + stated if riff is None else riff, b"WAVEfmt ", 16,
+    head = struct.pack("<4sI8sIHHIIHH4sI", b"RIFF", min(36 + stated, 0xFFFFFFFF) if riff is None else riff, b"WAVEfmt ", 16,
                        tag, 1, rate, rate * block, block, bits, b"data", stated)  # fmt: skip
     return head + pcm
 

@@ -31,7 +31,7 @@ def _networks(*texts: str) -> tuple[Network, ...]:
 _NEVER = _networks(
     "169.254.0.0/16", "fe80::/10",                                        # link-local: cloud metadata lives here
     "fd00:ec2::/32", "100.100.100.200/32",                                # and here (AWS over IPv6, Alibaba)
-    "0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "::/128", "ff00::/8", "fec0::/10",
+    "0.0.0.0/8", "192.0.0.0/24", "224.0.0.0/4", "240.0.0.0/4", "::/128", "ff00::/8", "fec0::/10",
     "::ffff:0:0/96", "::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32",  # an IPv4 address in disguise
 )
 _PRIVATE = _networks("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "::1/128", "fc00::/7")
@@ -48,14 +48,13 @@ def address_problem(address: str, *, allow_private: bool) -> str | None:
         ip = ipaddress.ip_address(address)
     except ValueError:
         return "it is no IP address"
-    inside = [net for net in (*_PRIVATE, *_NEVER) if ip.version == net.version and ip in net]
-    private = [net for net in inside if net in _PRIVATE]
-    refused = [net for net in inside if net in _NEVER and not (private and net.prefixlen < private[0].prefixlen)]
-    if refused:
-        return f"it is in {refused[0]}, which is never allowed"
-    if private:
-        return None if allow_private else f"it is in {private[0]} (allow_private_addresses is off)"
-    return None if ip.is_global else "it is in a reserved range"
+    inside = [network for network in (*_PRIVATE, *_NEVER) if ip in network]
+    if not inside:
+        return None if ip.is_global else "it is in a reserved range"
+    closest = max(inside, key=lambda network: network.prefixlen)
+    if closest in _NEVER:
+        return f"it is in {closest}, which is never allowed"
+    return None if allow_private else f"it is in {closest} (allow_private_addresses is off)"
 
 
 @dataclass(frozen=True, slots=True)

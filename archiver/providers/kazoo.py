@@ -49,7 +49,7 @@ class KazooSettings:
     users: tuple[str, ...] = ()
     filters: Mapping[str, str] = field(default_factory=dict)
     read_only: bool = False
-    max_window: timedelta = timedelta(days=31)
+    max_window: timedelta = timedelta(days=31) - timedelta(minutes=1)
 
 
 class Kazoo:
@@ -130,7 +130,7 @@ class Kazoo:
                 if isinstance(refusal, RecordingGoneError):
                     raise NotReadyError("kazoo has the document but not its media") from refusal
                 media = await self._download(stack, ref, offset, etag)
-            if (media.content_type or "").partition(";")[0].strip().lower() in {"application/json", "text/html"}:
+            if (media.content_type or "").partition(";")[0].strip().lower() == "application/json":
                 raise UnacceptableMediaError(f"{media.content_type} where audio was asked for")
             yield media
 

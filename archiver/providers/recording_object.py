@@ -32,9 +32,10 @@ from archiver.providers.walk import Batch, row_list
 from archiver.recording import Audio, Link, Listing, RecordingRef
 
 VOLATILE = frozenset(
-    same("api_id resource_uri recording_storage_duration recording_storage_rate monthly_recording_storage_amount")
+    same("api_id resource_uri rounded_recording_duration")
+    | same("recording_storage_duration recording_storage_rate monthly_recording_storage_amount")
 )
-"""Billing counters that tick by themselves, and what tells of the request or of the resource's place."""
+"""Billing figures, of which some tick by themselves, and what tells of the request or of the resource's place."""
 
 _FIELDS = (
     same("direction from_number to_number call_uuid conference_name conference_uuid mpc_name mpc_uuid recording_type")

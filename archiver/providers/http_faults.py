@@ -1,0 +1,64 @@
+"""The one place where an exception of the HTTP library becomes one of ours.
+
+The library's texts are dropped: `str(ClientResponseError)` holds the whole signed URL. What is kept is a short code for
+metrics and a sentence without anything that the other side wrote. Hence `raise … from None` around here: a chained
+exception would bring the text back.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp.http import HttpProcessingError
+
+LIBRARY_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError, EOFError)
+"""Everything that the client may raise on account of the other side. `TimeoutError` and `ssl.SSLError` are `OSError`."""
+
+REFUSED_ADDRESS = -0xE9
+"""The errno of a connection that the address policy refused. Negative, so that no kernel can give it."""
+
+
+class AddressRefused(OSError):  # noqa: N818 - never leaves: it only carries the reason through the library
+    """The address policy said no to this socket address."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(REFUSED_ADDRESS, problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`code` names the kind for metrics; `sentence` is fit for logs."""
+
+    code: str
+    sentence: str
+
+
+def fault(exc: BaseException) -> Fault:
+    """What happened, in our words."""
+    cause = exc.os_error if isinstance(exc, aiohttp.ClientConnectorError) else exc
+    if isinstance(cause, OSError) and cause.errno == REFUSED_ADDRESS:
+        return Fault("egress", str(cause.strerror))
+    for kinds, known in _KINDS:
+        if isinstance(exc, kinds):
+            return known
+    if isinstance(exc, OSError) and exc.strerror:
+        return Fault("connection", f"the connection failed ({exc.strerror})" if exc.errno else _LOST.sentence)
+    return _LOST
+
+
+def tls_fault(exc: ssl.SSLError) -> Fault:
+    """OpenSSL's own words for why a handshake failed; they name no secret."""
+    words = exc.verify_message if isinstance(exc, ssl.SSLCertVerificationError) else exc.reason or "handshake failed"
+    return Fault("tls", f"TLS: {words[:120].lower().replace('_', ' ')}")
+
+
+_LOST = Fault("connection", "the connection was lost")
+_KINDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Fault], ...] = (
+    (aiohttp.ClientConnectorDNSError, Fault("dns", "its name could not be resolved")),
+    (TimeoutError, Fault("timeout", "it took too long")),
+    (aiohttp.ClientPayloadError, Fault("cut", "the answer ended early or its framing is broken")),
+    (aiohttp.ServerDisconnectedError, Fault("connection", "the connection was closed without an answer")),
+    ((aiohttp.ClientResponseError, HttpProcessingError), Fault("protocol", "the answer is not valid HTTP")),
+)
