@@ -15,12 +15,15 @@ from typing import Final, TypeAlias
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, StringMark, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from archiver.config.problem import Problem, Severity
+from archiver.config.values import quoted
 
 LARGEST_FILE: Final = 256 * 1024
 _MOST_NODES: Final = 20_000  # aliases multiply: a small file can describe a huge tree
 _DEEPEST: Final = 32
+_MOST_PROBLEMS: Final = 100
 
 Written: TypeAlias = "str | list[Written] | dict[str, Written] | None"
 Place: TypeAlias = tuple[str | int, ...]
@@ -131,8 +134,10 @@ def read_document(path: Path) -> Document:
 
 
 def _compose(document: Document, text: str) -> None:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.composer.warn_double_anchors = False  # legal YAML, and the warning would print the lines as they are
     try:
-        root = YAML(typ="safe", pure=True).compose(text)
+        root = yaml.compose(text)
     except MarkedYAMLError as problem:
         mark = problem.problem_mark or problem.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
@@ -140,8 +145,11 @@ def _compose(document: Document, text: str) -> None:
             document.at(line, column, "C100", (), "this is not valid YAML", _yaml_hint(document, problem))
         )
         return
-    except (YAMLError, ValueError, RecursionError, AttributeError, IndexError, TypeError, KeyError, AssertionError):
-        # ruamel.yaml meets some rubbish with whatever Python raises; for us all of it is one thing.
+    except ReaderError as problem:
+        line = text.count("\n", 0, problem.position) + 1
+        document.problems.append(document.at(line, 1, "C100", (), "a character that YAML does not allow"))
+        return
+    except (YAMLError, ValueError, RecursionError):
         document.problems.append(document.at(1, 1, "C100", (), "this is not valid YAML"))
         return
     if not isinstance(root, MappingNode):
@@ -164,9 +172,8 @@ class _Builder:
         try:
             self._document.value = self._mapping(root, ())
         except (_TooMuchError, RecursionError):
-            self._document.problems.append(
-                self._document.at(1, 1, "C100", (), "the file is too deep or its aliases expand too far")
-            )
+            message = "the file is too deep, its aliases expand too far, or too much is wrong with it"
+            self._document.problems.append(self._document.at(1, 1, "C100", (), message))
 
     def _value(self, node: Node, place: Place) -> Written:
         self._count(place)
@@ -196,17 +203,8 @@ class _Builder:
                 continue
             name = str(key.value)
             if name in first:
-                line, column = _start(key)
-                self._document.problems.append(
-                    self._document.at(
-                        line,
-                        column,
-                        "C105",
-                        (*place, name),
-                        f"key '{name[:40]}' is here twice",
-                        f"first on line {first[name]}",
-                    )
-                )
+                message, hint = f"key {quoted(name)} is here twice", f"first on line {first[name]}"
+                self._add(self._document.at(*_start(key), "C105", (*place, name), message, hint))
                 continue
             first[name] = _start(key)[0]
             self._document.marks[*place, name] = Mark(_start(key), _start(node_of_value))
@@ -239,8 +237,12 @@ class _Builder:
             raise _TooMuchError
 
     def _refuse(self, node: Node, place: Place, message: str, hint: str) -> None:
-        line, column = _start(node)
-        self._document.problems.append(self._document.at(line, column, "C100", place, message, hint))
+        self._add(self._document.at(*_start(node), "C100", place, message, hint))
+
+    def _add(self, problem: Problem) -> None:
+        self._document.problems.append(problem)
+        if len(self._document.problems) >= _MOST_PROBLEMS:
+            raise _TooMuchError
 
 
 class _TooMuchError(Exception):

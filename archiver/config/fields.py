@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 from urllib.parse import SplitResult, urlsplit
-from zoneinfo import ZoneInfo
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
@@ -132,15 +131,6 @@ def _path(value: object, context: Context) -> Path:
     return value if isinstance(value, Path) else context.base / _text(value)
 
 
-def _time_zone(value: object) -> str:
-    name = _text(value)
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, KeyError):
-        raise refused("C104", f"{quoted(name)} is not a time zone", "e.g. UTC or America/New_York") from None
-    return name
-
-
 def _reference(use: Use, *, literal: bool = False) -> Written:
     def parse(value: object, context: Context) -> SecretRef:
         if isinstance(value, SecretRef):
@@ -175,7 +165,7 @@ def _database(value: object, context: Context) -> SecretRef:
     url = reference.name if reference.scheme == "literal" else reference.resolve().reveal() if context.resolve else ""
     if reference.scheme == "literal" and re.match(r"[a-z0-9+]+://[^/@]*:[^/@]*@", url):
         raise refused("C110", "a password in the database URL")
-    if url and not re.match(r"sqlite:///|postgresql\+psycopg://", url):
+    if url and not re.match(r"sqlite:///|postgres(ql)?(\+psycopg)?://", url):
         hint = "sqlite:///archiver.db or postgresql+psycopg://user@host/name, or a reference to one"
         raise refused("C124", "this is not a database URL that the archiver knows", hint)
     return reference
@@ -208,7 +198,6 @@ Listen: TypeAlias = Annotated[values.Listen, _simple(values.parse_listen, "host:
 Origin: TypeAlias = Annotated[str, _simple(_origin, "scheme, host and port")]
 Url: TypeAlias = Annotated[str, _simple(_url, "URL")]
 FilePath: TypeAlias = Annotated[Path, Written(_path, "path")]
-TimeZone: TypeAlias = Annotated[str, _simple(_time_zone, "time zone name")]
 TokenRef: TypeAlias = Annotated[SecretRef, _reference(Use.TOKEN)]
 KeyRef: TypeAlias = Annotated[SecretRef, _reference(Use.KEY)]
 PublicRef: TypeAlias = Annotated[SecretRef, _reference(Use.PUBLIC)]

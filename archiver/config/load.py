@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -17,6 +18,8 @@ from archiver.config.secrets import SecretRef
 from archiver.config.section import Context, Section
 from archiver.config.warn import warnings
 from archiver.errors import ConfigurationError
+
+_MOST_ERRORS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,8 @@ def read(path: Path, *, resolve_secrets: bool) -> Loaded:
         config = Config.model_validate(document.value, context=context)
     except ValidationError as problem:
         # Every input error is translated here, and only its place, type and our own words are taken: pydantic knows the values.
-        errors = [explain(document, error) for error in problem.errors(include_url=False, include_input=False)]
+        every = problem.errors(include_url=False, include_input=False)[:_MOST_ERRORS]
+        errors = [explain(document, error) for error in every]
         return Loaded(path, document, None, tuple(dict.fromkeys([*errors, *found])))
     if resolve_secrets:
         found += _doubts(document, config)

@@ -16,7 +16,6 @@ from archiver.config.fields import (
     Flag,
     Ident,
     Interval,
-    Keep,
     KeyRef,
     Listen,
     Origin,
@@ -30,13 +29,12 @@ from archiver.config.fields import (
     whole,
 )
 from archiver.config.provider import AnyProvider
+from archiver.config.retention import Retention
 from archiver.config.secrets import Scheme, SecretRef
-from archiver.config.section import Conflict, Section
+from archiver.config.section import Conflict, Section, exactly_one, mappings, none, twice
 from archiver.config.values import Size as SizeValue
 from archiver.config.values import quoted
 from archiver.recording import LockMode
-from archiver.retention.policy import Rule
-from archiver.retention.span import Span
 
 
 class Defaults(Section):
@@ -156,7 +154,7 @@ class RsaRecipient(Section):
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
-        yield from _exactly_one(given, "public_key", "kms")
+        yield from exactly_one(given, "public_key", "kms")
 
 
 class KeyWrapRecipient(Section):
@@ -186,7 +184,7 @@ class Identity(Section):
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
-        yield from _exactly_one(given, "private_key", "key", "kms")
+        yield from exactly_one(given, "private_key", "key", "kms")
 
 
 AnyRecipient: TypeAlias = RsaRecipient | KeyWrapRecipient
@@ -202,10 +200,10 @@ class Encryption(Section):
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
-        yield from _none(given, "recipients")
-        yield from _twice(given, "recipients")
-        known = [each.get("id") for _, each in _mappings(given, "recipients")]
-        for index, each in _mappings(given, "identities"):
+        yield from none(given, "recipients")
+        yield from twice(given, "recipients")
+        known = [each.get("id") for _, each in mappings(given, "recipients")]
+        for index, each in mappings(given, "identities"):
             name = each.get("id")
             if name is not None and name not in known:
                 message = f"no recipient has the id {quoted(name)}"
@@ -232,57 +230,6 @@ class Custody(Section):
     """Reserved: this version signs events, and makes no checkpoints yet."""
     timestamp: Timestamp | None = None
     """Reserved: this version asks for no time stamps yet."""
-
-
-class Match(Section):
-    """What a recording must be for a rule to hold; all of them."""
-
-    provider: Ident | None = None
-    """Provider id."""
-    direction: Text | None = None
-    """`inbound`, `outbound`, …, as the provider says."""
-    tag: Text | None = None
-    """One of the call's tags."""
-    agent: Text | None = None
-    """Agent, by id or name."""
-    number: Text | None = None
-    """Either party's number."""
-
-    @classmethod
-    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
-        if not given:
-            yield Conflict((), "C102", "a rule must match something", "or set retention.default")
-
-    def attributes(self) -> dict[str, str]:
-        return {name: str(value) for name, value in self.model_dump(exclude_none=True).items()}
-
-
-class RetentionRule(Section):
-    """An exception to the default retention."""
-
-    match: Match
-    """Which recordings."""
-    keep: Keep
-    """How long, from the call's end."""
-    reason: Text | None = None
-    """Why; stands in evidence."""
-
-
-class Retention(Section):
-    """How long our own copies are kept and locked. The first matching rule holds."""
-
-    default: Keep = Span(years=7)
-    """How long, from the call's end, unless a rule says otherwise."""
-    rules: tuple[RetentionRule, ...] = ()
-    """Exceptions, in order."""
-
-    def policy(self) -> tuple[tuple[Rule, ...], Rule]:
-        """The rules and the default, as `archiver.retention.policy` takes them."""
-        rules = tuple(
-            Rule(rule.reason or f"rules[{index}]", rule.keep, rule.match.attributes())
-            for index, rule in enumerate(self.rules)
-        )
-        return rules, Rule("default", self.default, {})
 
 
 class Spool(Section):
@@ -366,13 +313,13 @@ class Config(Section):
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
-        yield from _none(given, "providers")
-        yield from _none(given, "storage")
-        yield from _twice(given, "providers")
-        yield from _twice({"storage": _as_list(given.get("storage"))}, "storage", default="primary")
-        known = [each.get("id") for _, each in _mappings(given, "providers")]
+        yield from none(given, "providers")
+        yield from none(given, "storage")
+        yield from twice(given, "providers")
+        yield from twice({"storage": _as_list(given.get("storage"))}, "storage", default="primary")
+        known = [each.get("id") for _, each in mappings(given, "providers")]
         retention = given.get("retention")
-        for index, rule in _mappings(retention, "rules") if isinstance(retention, Mapping) else []:
+        for index, rule in mappings(retention, "rules") if isinstance(retention, Mapping) else []:
             match = rule.get("match")
             name = match.get("provider") if isinstance(match, Mapping) else None
             if name is not None and name not in known:
@@ -390,35 +337,3 @@ class Config(Section):
             concurrency=own.concurrency or common.concurrency,
             max_size=own.max_size or common.max_size,
         )
-
-
-def _mappings(given: Mapping[str, Any], key: str) -> list[tuple[int, Mapping[str, Any]]]:
-    """The mappings in the list under `key`, with their places in it."""
-    listed = given.get(key)
-    if not isinstance(listed, list | tuple):
-        return []
-    return [(index, each) for index, each in enumerate(listed) if isinstance(each, Mapping)]
-
-
-def _none(given: Mapping[str, Any], key: str) -> Iterator[Conflict]:
-    # Not `min_length`: pydantic counts only the items that are right, and would call a list of mistakes empty.
-    if given.get(key) in ([], (), {}):
-        yield Conflict((key,), "C102", f"'{key}' is empty", "at least one is needed")
-
-
-def _twice(given: Mapping[str, Any], key: str, default: str | None = None) -> Iterator[Conflict]:
-    seen = []
-    for index, each in _mappings(given, key):
-        name = each.get("id", default)
-        if name is not None and name in seen:
-            at = (key, index, "id") if "id" in each else (key, index)
-            yield Conflict(at, "C130", f"two of {key} have the id {quoted(name)}", "give each its own")
-        seen.append(name)
-
-
-def _exactly_one(given: Mapping[str, Any], *names: str) -> Iterator[Conflict]:
-    present = [name for name in names if name in given]
-    for name in present[1:]:
-        yield Conflict((name,), "C130", f"'{name}' and '{present[0]}' exclude one another", "state one of them")
-    if not present:
-        yield Conflict((), "C102", f"missing key: one of {', '.join(names)}")

@@ -62,7 +62,8 @@ class InvalidConfigurationError(ConfigurationError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n" + render(self.problems))
+        file = self.problems[0].file if self.problems else ""
+        super().__init__(f"{file}\n{render(self.problems)}")
 
 
 def render(problems: Sequence[Problem]) -> str:

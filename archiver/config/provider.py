@@ -1,4 +1,4 @@
-"""The settings of the four providers, each with the keys and filters that its own documents know."""
+"""The settings of the four providers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from archiver.config.fields import (
     Cron,
@@ -21,10 +21,10 @@ from archiver.config.fields import (
     Size,
     Text,
     TextOrRef,
-    TimeZone,
     TokenRef,
     whole,
 )
+from archiver.config.filters import JustCallFilters, KazooFilters, PlivoFilters, VobizFilters, wrong_dialect
 from archiver.config.section import Conflict, Section
 from archiver.config.values import Rate as RateValue
 from archiver.config.values import Size as SizeValue
@@ -68,14 +68,6 @@ class Keeps(Section):
         return ProviderRetention(self.source or "configuration", keeps, self.months)
 
 
-class Filters(Section):
-    """Only recordings that match are listed, and so archived. Keys are the provider's own."""
-
-    def query(self) -> dict[str, str]:
-        """The parameters as the provider wants them."""
-        return {name: str(value) for name, value in self.model_dump(exclude_none=True).items()}
-
-
 class Provider(Section):
     """What every provider account has."""
 
@@ -107,8 +99,6 @@ class Provider(Section):
     """How far back the first walk goes; without it, as far as the provider has anything."""
     retention: Keeps | None = None
     """How long the provider keeps recordings: `90d`, `{days: 90}`, `{months: 6}` or `none`."""
-    url_ttl: Interval | None = None
-    """How long a recording's URL works; a fresh one is asked for at half of it."""
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
@@ -123,19 +113,6 @@ class Provider(Section):
     def keeps(self) -> ProviderRetention:
         """The provider's own retention clock, with its source; no limit when none is stated."""
         return self.retention.facts() if self.retention is not None else ProviderRetention("not stated")
-
-
-class JustCallFilters(Filters):
-    """JustCall call log filters."""
-
-    direction: Literal["inbound", "outbound", "all"] | None = None
-    """Direction of the call."""
-    agent_id: Annotated[int, whole(0, 2**31 - 1)] | None = None
-    """Calls of one agent."""
-    number: Text | None = None
-    """Calls of one JustCall number, E.164."""
-    status: Literal["completed", "missed", "voicemail", "busy"] | None = None
-    """Outcome of the call."""
 
 
 PLANS = {
@@ -176,21 +153,22 @@ class JustCall(Provider):
     """The account's plan: how long and how much JustCall keeps. Unstated counts as `team`, the shortest."""
     quota: Size | None = None
     """The account's storage limit, when it is not the plan's. Treated as a deadline."""
-    timezone: TimeZone = "UTC"
-    """The account's time zone: dialect `v2.1` filters by it."""
+    sales_dialer: Flag = False
+    """Archive the calls of the Sales Dialer too, a collection of its own (dialect `v2.1`)."""
     retention: JustCallKeeps | None = None
     """How long JustCall keeps recordings, when it is not the plan's."""
     filters: JustCallFilters = JustCallFilters()
     """Only list what matches."""
-    url_ttl: Interval = timedelta(hours=24)
-    """How long a recording's URL works; a fresh one is asked for at half of it."""
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
         yield from super().conflicts(given)
+        yield from wrong_dialect(given.get("dialect", "v2"), given.get("filters"))
         retention = given.get("retention")
         if "plan" in given and isinstance(retention, Mapping) and retention.get("plan", given["plan"]) != given["plan"]:
             yield Conflict(("retention",), "C130", "'retention' names another plan than 'plan'", "state the plan once")
+        if str(given.get("sales_dialer")).lower() == "true" and given.get("dialect") != "v2.1":
+            yield Conflict(("sales_dialer",), "C130", "'sales_dialer' needs dialect v2.1", "add  dialect: v2.1")
         if given.get("plan") == "enterprise" and retention is None:
             yield Conflict(
                 ("plan",),
@@ -211,25 +189,6 @@ class JustCall(Provider):
             return ProviderRetention(source, keeps, None, quota)
         facts = self.retention.facts()
         return ProviderRetention(facts.source, facts.keeps, facts.months, self.quota or (quota if plan else None))
-
-
-class KazooFilters(Filters):
-    """KAZOO's generic list filters: `filter_<key>`, `filter_not_<key>`, `has_key`, `key_missing`, `has_value`."""
-
-    model_config = ConfigDict(extra="allow")
-
-    @classmethod
-    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
-        for name, value in given.items():
-            if not name.startswith(("filter_", "filter_not_")) and name not in {"has_key", "key_missing", "has_value"}:
-                yield Conflict(
-                    (name,),
-                    "C101",
-                    f"unknown key '{name[:40]}'",
-                    "filter_<key>, filter_not_<key>, has_key, key_missing, has_value",
-                )
-            elif not isinstance(value, str) or not value.isprintable():
-                yield Conflict((name,), "C104", "a filter's value must be a line of text")
 
 
 class Kazoo(Provider):
@@ -278,15 +237,6 @@ class Kazoo(Provider):
             yield Conflict(("user",), "C130", "'user' needs one of account_name and account_realm")
 
 
-class VobizFilters(Filters):
-    """Vobiz list filters."""
-
-    call_uuid: Text | None = None
-    """Recordings of one call."""
-    recording_type: Text | None = None
-    """Commonly `trunk`, `extension` or `call`."""
-
-
 class Vobiz(Provider):
     """A Vobiz account."""
 
@@ -302,40 +252,6 @@ class Vobiz(Provider):
     """Auth token."""
     filters: VobizFilters = VobizFilters()
     """Only list what matches."""
-
-
-_DAYS = whole(0, 36_500)
-
-
-class PlivoFilters(Filters):
-    """Plivo list filters. Time is the archiver's own business: see `backfill_from`."""
-
-    from_number: Text | None = None
-    """Caller, E.164 or SIP endpoint."""
-    to_number: Text | None = None
-    """Callee, E.164 or SIP endpoint."""
-    subaccount: Text | None = None
-    """Recordings of one subaccount; to archive several, see `subaccounts`."""
-    call_uuid: Text | None = None
-    """Recordings of one call."""
-    mpc_name: Text | None = None
-    """Multiparty call, by name."""
-    mpc_uuid: Text | None = None
-    """Multiparty call, by id."""
-    conference_name: Text | None = None
-    """Conference, by name."""
-    conference_uuid: Text | None = None
-    """Conference, by id."""
-    recording_storage_duration: Annotated[int, _DAYS] | None = None
-    """Days in Plivo's storage, exactly."""
-    recording_storage_duration__gt: Annotated[int, _DAYS] | None = None
-    """More days than this."""
-    recording_storage_duration__gte: Annotated[int, _DAYS] | None = None
-    """At least so many days."""
-    recording_storage_duration__lt: Annotated[int, _DAYS] | None = None
-    """Fewer days than this."""
-    recording_storage_duration__lte: Annotated[int, _DAYS] | None = None
-    """At most so many days."""
 
 
 class Subaccount(Section):
@@ -368,10 +284,16 @@ class Plivo(Provider):
     """Subaccounts whose recordings are archived too."""
     original: Flag = False
     """Also fetch the recording from before noise cancellation (India region)."""
-    cost_after: Interval = 90 * _DAY
-    """When Plivo begins to bill storage. Shown, never an alarm."""
     filters: PlivoFilters = PlivoFilters()
     """Only list what matches."""
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        yield from super().conflicts(given)
+        filters = given.get("filters")
+        if given.get("subaccounts") and isinstance(filters, Mapping) and "subaccount" in filters:
+            message = "the filter 'subaccount' and the key 'subaccounts' exclude one another"
+            yield Conflict(("filters", "subaccount"), "C130", message, "subaccounts are listed one by one")
 
 
 AnyProvider: TypeAlias = JustCall | Kazoo | Vobiz | Plivo

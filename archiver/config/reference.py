@@ -114,20 +114,14 @@ its line and column. Relative paths start from the file's folder.
 
 
 def _title(pattern: Pattern) -> str:
-    if not pattern:
-        return "The file"
+    """`providers[](plivo).subaccounts[]`."""
     written = ""
     for step in pattern:
         if step == "*":
             written += "[]"
-        elif written.endswith("[]"):
-            written += f" · kind {step}" if step in _KINDS else f".{step}"
-        elif " · kind " in written:
-            head, _, kind = written.partition(" · kind ")
-            written = f"{head}.{step} · {kind}" if " " not in kind else f"{head}.{step}"
         else:
-            written += f".{step}" if written else step
-    return f"`{written.split(' · ')[0]}`" + (f" · {written.split(' · ')[1]}" if " · " in written else "")
+            written += f"({step})" if written.endswith("[]") and step in _KINDS else f".{step}"
+    return f"`{written.removeprefix('.')}`" if pattern else "The file"
 
 
 _KINDS = {"justcall", "kazoo", "vobiz", "plivo", "s3", "directory", "rsa-oaep-256", "aes-kw-256"}

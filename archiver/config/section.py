@@ -11,7 +11,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, model_validator
 from pydantic_core import InitErrorDetails
 
-from archiver.config.values import refused
+from archiver.config.values import quoted, refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +72,38 @@ def _again(error: Any) -> InitErrorDetails:
     if re.fullmatch(r"C\d{3}", kind):
         kind = refused(kind, **error["ctx"])
     return InitErrorDetails(type=kind, loc=error["loc"], input=None, ctx=error.get("ctx", {}))
+
+
+def mappings(given: Mapping[str, Any], key: str) -> list[tuple[int, Mapping[str, Any]]]:
+    """The mappings in the list under `key`, with their places in it."""
+    listed = given.get(key)
+    if not isinstance(listed, list | tuple):
+        return []
+    return [(index, each) for index, each in enumerate(listed) if isinstance(each, Mapping)]
+
+
+def none(given: Mapping[str, Any], key: str) -> Iterator[Conflict]:
+    """Nothing in the list under `key`."""
+    # Not `min_length`: pydantic counts only the items that are right, and would call a list of mistakes empty.
+    if given.get(key) in ([], (), {}):
+        yield Conflict((key,), "C102", f"'{key}' is empty", "at least one is needed")
+
+
+def twice(given: Mapping[str, Any], key: str, default: str | None = None) -> Iterator[Conflict]:
+    """Two items of the list under `key` with one id."""
+    seen = []
+    for index, each in mappings(given, key):
+        name = each.get("id", default)
+        if name is not None and name in seen:
+            at = (key, index, "id") if "id" in each else (key, index)
+            yield Conflict(at, "C130", f"two of {key} have the id {quoted(name)}", "give each its own")
+        seen.append(name)
+
+
+def exactly_one(given: Mapping[str, Any], *names: str) -> Iterator[Conflict]:
+    """Several of these keys, or none of them."""
+    present = [name for name in names if name in given]
+    for name in present[1:]:
+        yield Conflict((name,), "C130", f"'{name}' and '{present[0]}' exclude one another", "state one of them")
+    if not present:
+        yield Conflict((), "C102", f"missing key: one of {', '.join(names)}")

@@ -79,13 +79,13 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """`count` requests per `period`."""
+    """`count` requests in each `per`."""
 
     count: int
-    period: timedelta
+    per: timedelta
 
     def __str__(self) -> str:
-        return f"{self.count}/{next(name for name, period in _PERIODS.items() if period == self.period)}"
+        return f"{self.count}/{next(name for name, period in _PERIODS.items() if period == self.per)}"
 
 
 def refused(code: str, message: str, hint: str = "") -> PydanticCustomError:
@@ -103,8 +103,7 @@ def parse_duration(value: object) -> timedelta:
     """`1h30m` and the like; weeks of 7 and years of 365 days."""
     if isinstance(value, timedelta):
         return value
-    total = sum((int(number) * _UNITS[unit] for number, unit in _parts(value)), timedelta(0))
-    return _bounded(total, value)
+    return _total(_parts(value), value)
 
 
 def parse_span(value: object) -> Span:
@@ -113,10 +112,10 @@ def parse_span(value: object) -> Span:
         return value
     parts = _parts(value)
     years = sum(int(number) for number, unit in parts if unit == "y")
-    rest = sum((int(number) * _UNITS[unit] for number, unit in parts if unit != "y"), timedelta(0))
+    rest = _total([part for part in parts if part[1] != "y"], value)
     if not years and not rest:
         raise refused("C121", f"{quoted(value)} is no time at all", "recordings must be kept for a while, e.g. 7y")
-    _bounded(timedelta(days=365) * min(years, 1000) + rest, value)
+    _total(parts, value)
     return Span(years, rest)
 
 
@@ -195,10 +194,11 @@ def _parts(value: object) -> list[tuple[str, str]]:
     return _PART.findall(value)
 
 
-def _bounded(total: timedelta, value: object) -> timedelta:
-    if total > _LONGEST:
+def _total(parts: list[tuple[str, str]], value: object) -> timedelta:
+    seconds = sum(int(number) * int(_UNITS[unit].total_seconds()) for number, unit in parts)
+    if seconds > _LONGEST.total_seconds():
         raise refused("C121", f"{quoted(value)} is longer than a hundred years", _UNIT_HINT)
-    return total
+    return timedelta(seconds=seconds)
 
 
 def _duration_hint(value: object) -> str:

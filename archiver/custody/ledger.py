@@ -139,15 +139,36 @@ class Ledger:
         return appended
 
 
+# Built once: making statements costs more than running them.
+_HEADS = (
+    select(custody_subject)
+    .where(custody_subject.c.subject.in_(bindparam("subjects", expanding=True)))
+    .order_by(custody_subject.c.subject)  # everybody locks in one order, so that nobody deadlocks
+    .with_for_update()
+)
+_BEGIN = insert(custody_subject).returning(custody_subject.c.subject_no, custody_subject.c.subject)
+_BEGIN_UNLESS_THERE = (
+    postgresql.insert(custody_subject)
+    .on_conflict_do_nothing()
+    .returning(custody_subject.c.subject_no, custody_subject.c.subject)
+)
+_EVENT = insert(custody_pending)
+_PRIVATE = insert(custody_private)
+_ADVANCE = (
+    update(custody_subject)
+    .where(custody_subject.c.subject_no == bindparam("number"))
+    .values(head_seq=bindparam("new_seq"), head_hash=bindparam("new_hash"))
+)
+
+
 def _lock_heads(conn: Connection, subjects: set[str]) -> dict[str, _Head]:
     """The heads of `subjects`, locked until the transaction ends; the missing ones are created, with no event yet."""
     heads = _select_heads(conn, subjects)
-    missing = [{"subject": subject, "head_seq": -1} for subject in sorted(subjects - heads.keys())]
-    if missing:
-        if conn.dialect.name == "postgresql":  # another replica may create the same subject right now
-            conn.execute(postgresql.insert(custody_subject).on_conflict_do_nothing(), missing)
-        else:
-            conn.execute(insert(custody_subject), missing)
+    if missing := subjects - heads.keys():
+        # On PostgreSQL another replica may be creating the same subject; SQLite's writer is alone.
+        begin = _BEGIN_UNLESS_THERE if conn.dialect.name == "postgresql" else _BEGIN
+        created = conn.execute(begin, [{"subject": subject, "head_seq": -1} for subject in sorted(missing)])
+        heads |= {row.subject: _Head(row.subject_no, -1, None) for row in created}
         heads |= _select_heads(conn, subjects - heads.keys())
     return heads
 
@@ -156,13 +177,8 @@ def _select_heads(conn: Connection, subjects: Iterable[str]) -> dict[str, _Head]
     ordered = sorted(subjects)
     heads: dict[str, _Head] = {}
     for start in range(0, len(ordered), _PAGE):
-        query = (
-            select(custody_subject)
-            .where(custody_subject.c.subject.in_(ordered[start : start + _PAGE]))
-            .order_by(custody_subject.c.subject)  # everybody locks in one order, so that nobody deadlocks
-            .with_for_update()
-        )
-        heads |= {row.subject: _Head(row.subject_no, row.head_seq, row.head_hash) for row in conn.execute(query)}
+        rows = conn.execute(_HEADS, {"subjects": ordered[start : start + _PAGE]})
+        heads |= {row.subject: _Head(row.subject_no, row.head_seq, row.head_hash) for row in rows}
     return heads
 
 
@@ -170,12 +186,7 @@ def _insert(
     conn: Connection, events: list[dict[str, Any]], private: list[dict[str, Any]], heads: Iterable[_Head]
 ) -> None:
     if events:
-        conn.execute(insert(custody_pending), events)
-        conn.execute(
-            update(custody_subject)
-            .where(custody_subject.c.subject_no == bindparam("number"))
-            .values(head_seq=bindparam("new_seq"), head_hash=bindparam("new_hash")),
-            [{"number": head.number, "new_seq": head.seq, "new_hash": head.hash} for head in heads],
-        )
+        conn.execute(_EVENT, events)
+        conn.execute(_ADVANCE, [{"number": head.number, "new_seq": head.seq, "new_hash": head.hash} for head in heads])
     if private:
-        conn.execute(insert(custody_private), private)
+        conn.execute(_PRIVATE, private)

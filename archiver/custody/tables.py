@@ -43,8 +43,9 @@ custody_pending = Table(
     Column("log_id", _SMALLINT, nullable=False, server_default="1"),
     Column("subject_no", _BIGINT, ForeignKey("custody_subject.subject_no"), nullable=False),
     Column("seq", Integer, nullable=False),
-    Column("entry", LargeBinary, CheckConstraint("octet_length(entry) <= 16384", name="entry_size"), nullable=False),
+    Column("entry", LargeBinary, nullable=False),
     UniqueConstraint("subject_no", "seq"),
+    CheckConstraint("length(entry) <= 16384", name="entry_size"),  # bytes, on both databases
     sqlite_strict=True,
     sqlite_autoincrement=True,
 )

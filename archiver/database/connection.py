@@ -151,12 +151,15 @@ def _begin_sqlite(conn: Connection) -> None:
 
 def _postgresql(url: URL) -> Engine:
     options = url.query.get("options", "")
+    connect_timeout = str(url.query.get("connect_timeout", "10"))
+    if not connect_timeout.isdecimal():
+        raise ConfigurationError("connect_timeout in the database URL is not a number of seconds")
     return sqlalchemy.create_engine(
         url.set(drivername="postgresql+psycopg").difference_update_query(["options"]),
         connect_args={
             "options": f"{_POSTGRESQL_LIMITS} {options if isinstance(options, str) else ' '.join(options)}".rstrip(),
             "application_name": url.query.get("application_name", "archiver"),
-            "connect_timeout": int(str(url.query.get("connect_timeout", 10))),
+            "connect_timeout": int(connect_timeout),
             "keepalives": 1,
             "keepalives_idle": 30,
             "keepalives_interval": 10,

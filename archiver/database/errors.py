@@ -71,5 +71,5 @@ def surely_not_committed(exc: SQLAlchemyError) -> bool:
         state = cause.sqlstate or ""
         return state.startswith(("40", "23")) and state != "40003"
     # SQLite answers BUSY before it has written anything of the commit, and a deferred foreign key before that.
-    busy = isinstance(cause, sqlite3.Error) and (cause.sqlite_errorcode or 0) & 0xFF == sqlite3.SQLITE_BUSY
+    busy = getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
     return busy or isinstance(exc, IntegrityError)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-from archiver.database.connection import BEGIN, reading
+from archiver.database.connection import reading
 from archiver.database.errors import translated
 from archiver.errors import ConfigurationError, SchemaError
 
@@ -64,7 +65,7 @@ def upgrade(engine: Engine) -> Upgrade:
     path = _file(engine)
     if path is not None:
         _create(path)
-    with translated(), engine.connect().execution_options(**{BEGIN: "BEGIN EXCLUSIVE"}) as conn, conn.begin():
+    with translated(), engine.begin() as conn:
         if path is None:
             _lock_postgresql(conn)
         before = _revision(conn)
@@ -73,7 +74,7 @@ def upgrade(engine: Engine) -> Upgrade:
         _refuse_unknown(before)
         backup = None
         if path is not None and inspect(conn).get_table_names():
-            backup = _copy(conn, path.with_name(f"{path.name}.before-{head}"))
+            backup = _copy(path, path.with_name(f"{path.name}.before-{head}"))
         _migrate(conn)
     return Upgrade(before, head, backup)
 
@@ -143,19 +144,14 @@ def _create(path: Path) -> None:
         raise ConfigurationError(f"the database file {path} cannot be created: {exc.strerror}") from exc
 
 
-def _copy(conn: Connection, target: Path) -> Path:
-    """Copy the database through the connection that has it locked, so that nothing changes meanwhile. Durable on return."""
-    source = conn.connection.driver_connection
-    assert isinstance(source, sqlite3.Connection)
+def _copy(path: Path, target: Path) -> Path:
+    """Copy the database, which nobody else can write meanwhile: the caller's transaction has it reserved. Durable on return."""
     part = target.with_name(target.name + ".part")
     try:
         part.unlink(missing_ok=True)
         _create(part)
-        copy = sqlite3.connect(part)
-        try:
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(part)) as copy:
             source.backup(copy)
-        finally:
-            copy.close()
         part.replace(target)
         directory = os.open(target.parent, os.O_RDONLY)
         try:

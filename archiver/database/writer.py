@@ -95,10 +95,17 @@ class Writer:
         return job.future
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            self._group(job)
+        while (first := self._jobs.get()) is not None:
+            jobs = self._take(first)
+            try:
+                self._do(jobs)
+            except BaseException as bug:  # noqa: BLE001  a dead thread would leave every caller waiting for ever
+                for job in jobs:
+                    if not job.future.done():
+                        job.fail(OutcomeUnknownError(f"the database writer failed: {type(bug).__name__}"))
 
-    def _group(self, first: _Job) -> None:
+    def _take(self, first: _Job) -> list[_Job]:
+        """`first` and whatever else is ready."""
         jobs = [first]
         while len(jobs) < _GROUP:
             try:
@@ -109,6 +116,9 @@ class Writer:
                 self._jobs.put(None)  # the end stands behind this group
                 break
             jobs.append(job)
+        return jobs
+
+    def _do(self, jobs: Sequence[_Job]) -> None:
         try:
             self._transact(jobs)
         except _UndoneError:

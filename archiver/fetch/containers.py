@@ -253,6 +253,8 @@ class Mp4:
     def __init__(self) -> None:
         self.at, self.need = 0, 8
         self._media = MediaFacts("mp4")
+        self._promised = 0  # where the boxes that were looked into end
+        self._has_data = False
 
     def step(self, window: bytes, here: int) -> None:
         length, name = int.from_bytes(window[here : here + 4]), window[here + 4 : here + 8]
@@ -266,12 +268,14 @@ class Mp4:
         if length < 8 or not name.isascii():
             self.at = DONE  # 0 means "to the end of the body", and the rest is damage
         elif name in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
+            self._promised = max(self._promised, self.at + length)
             self.at += 8  # a box of boxes: look inside
         else:
             if name == b"mvhd":
                 self._movie(window[here + 8 : here + 40])
             elif name == b"stsd":
                 self._sample(window[here + 16 : here + 52])
+            self._has_data = self._has_data or name == b"mdat"
             self.at += length
 
     def _movie(self, body: bytes) -> None:
@@ -284,6 +288,8 @@ class Mp4:
         self._media = replace(self._media, codec=codec, channels=channels, sample_rate=rate)
 
     def shape(self, size: int) -> Shape:
-        if self.at < size or self.at == DONE:
+        if self.at == DONE:
             return Shape(self._media, whole=None)
-        return Shape(self._media, whole=self.at == size and self._media.duration is not None)
+        if max(self.at, self._promised) > size or self._media.duration is None or not self._has_data:
+            return Shape(self._media, whole=False)
+        return Shape(self._media, whole=True if self.at == size else None)

@@ -1,6 +1,6 @@
 """Takes a download into a sink, once, while counting, hashing and looking at it.
 
-Plaintext is never held beyond two pieces of 1 MiB: one being worked on in a thread (SHA-256, sniffing and the sink's
+Plaintext is never held beyond two pieces of about 1 MiB: one being worked on in a thread (SHA-256, sniffing and the sink's
 own work, together), one being read from the network meanwhile.
 """
 
@@ -22,6 +22,7 @@ from archiver.providers.port import Media
 from archiver.recording import Flag, Received
 
 _PIECE = 1 << 20
+_MOST_CHUNKS = 1024  # a drip of single bytes must not make a piece of a million objects
 
 OpenMedia: TypeAlias = Callable[[int, str | None], AbstractAsyncContextManager[Media]]
 
@@ -124,7 +125,7 @@ class _Body:
     def resumable(self) -> bool:
         """True while the rest can be asked for without any chance of joining two different bodies."""
         head = self.head
-        if head is None or head.length is None or self._overrun:
+        if head is None or head.length is None or self.size >= head.length or self._overrun:
             return False
         return head.etag is not None and head.etag.startswith('"')  # W/"…" promises likeness, not the same bytes
 
@@ -197,7 +198,7 @@ class _Body:
 
 
 async def _pieces(chunks: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes], None]:
-    """Chunks gathered into pieces of up to 1 MiB, so that small ones do not cost a thread hop each.
+    """Chunks gathered until they make 1 MiB, so that small ones do not cost a thread hop each.
 
     What came before a cut is a piece too: with it the rest may be asked for.
     """
@@ -205,12 +206,12 @@ async def _pieces(chunks: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes], N
     weight = 0
     try:
         async for chunk in chunks:
-            if piece and weight + len(chunk) > _PIECE:
-                yield piece
-                piece, weight = [], 0
             if chunk:
                 piece.append(chunk)
                 weight += len(chunk)
+            if weight >= _PIECE or len(piece) == _MOST_CHUNKS:
+                yield piece
+                piece, weight = [], 0
     except (CutShortError, UnavailableError):
         if piece:
             yield piece

@@ -267,15 +267,14 @@ class Spool:
             part.path.unlink(missing_ok=True)
 
     def path(self, name: str) -> Path:
-        """Where the sealed object `name` lies. Raises `NotFoundError` when it does not."""
-        path = self._directory / self._valid(name)
-        if not path.is_file():
-            raise NotFoundError(f"{name} is not in the spool")
-        return path
+        """Where the sealed object `name` lies, if it does. Raises `NotFoundError` for what cannot be such a name."""
+        if not _SEALED.fullmatch(name):
+            raise NotFoundError("no sealed object has such a name")
+        return self._directory / name
 
     def remove(self, name: str) -> None:
         """Remove the sealed object `name` for good. Gone already is success. Raises `UnavailableError`."""
-        path = self._directory / self._valid(name)
+        path = self.path(name)
         with _translated():
             path.unlink(missing_ok=True)
             self._sync_directory()
@@ -303,12 +302,6 @@ class Spool:
                         removed.append(entry.name)
             self._sync_directory()
         return tuple(sorted(removed))
-
-    @staticmethod
-    def _valid(name: str) -> str:
-        if not _SEALED.fullmatch(name):
-            raise NotFoundError("no sealed object has such a name")
-        return name
 
     def _sync_directory(self) -> None:
         directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -113,11 +113,13 @@ def _number(text: str | None) -> float | None:
 
 # --- what may be kept of a download's headers -----------------------------------------------------------------------
 
-_KEPT = frozenset(
-    "accept-ranges age cache-control content-digest content-encoding content-length content-md5 content-range content-type "
-    "date digest etag expires last-modified repr-digest server transfer-encoding x-amz-checksum-crc32 x-amz-checksum-sha256 "
-    "x-amz-version-id x-goog-hash".split()
-)
+# fmt: off
+_KEPT = frozenset({
+    "accept-ranges", "age", "cache-control", "content-digest", "content-encoding", "content-length", "content-md5",
+    "content-range", "content-type", "date", "digest", "etag", "expires", "last-modified", "repr-digest", "server",
+    "transfer-encoding", "x-amz-checksum-crc32", "x-amz-checksum-sha256", "x-amz-version-id", "x-goog-hash",
+})
+# fmt: on
 
 
 def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:

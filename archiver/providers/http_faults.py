@@ -7,6 +7,7 @@ exception would bring the text back.
 
 from __future__ import annotations
 
+import os
 import ssl
 from dataclasses import dataclass
 
@@ -38,23 +39,25 @@ class Fault:
 def fault(exc: BaseException) -> Fault:
     """What happened, in our words."""
     cause = exc.os_error if isinstance(exc, aiohttp.ClientConnectorError) else exc
+    if isinstance(cause, ssl.SSLError):
+        return Fault("tls", f"TLS: {_tls_words(cause)}")
     if isinstance(cause, OSError) and cause.errno == REFUSED_ADDRESS:
-        return Fault("egress", str(cause.strerror))
+        return Fault("egress", cause.strerror or "")
     for kinds, known in _KINDS:
         if isinstance(exc, kinds):
             return known
-    if isinstance(exc, OSError) and exc.strerror:
-        return Fault("connection", f"the connection failed ({exc.strerror})" if exc.errno else _LOST.sentence)
-    return _LOST
+    reason = (
+        os.strerror(cause.errno).lower() if isinstance(cause, OSError) and cause.errno else "the connection was lost"
+    )
+    return Fault("connection", reason)
 
 
-def tls_fault(exc: ssl.SSLError) -> Fault:
-    """OpenSSL's own words for why a handshake failed; they name no secret."""
-    words = exc.verify_message if isinstance(exc, ssl.SSLCertVerificationError) else exc.reason or "handshake failed"
-    return Fault("tls", f"TLS: {words[:120].lower().replace('_', ' ')}")
+def _tls_words(exc: ssl.SSLError) -> str:
+    """OpenSSL's own reason; it names at most the host that was asked for."""
+    words = exc.verify_message if isinstance(exc, ssl.SSLCertVerificationError) else exc.reason
+    return (words or "handshake failed")[:160].lower().replace("_", " ")
 
 
-_LOST = Fault("connection", "the connection was lost")
 _KINDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Fault], ...] = (
     (aiohttp.ClientConnectorDNSError, Fault("dns", "its name could not be resolved")),
     (TimeoutError, Fault("timeout", "it took too long")),

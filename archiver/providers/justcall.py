@@ -50,6 +50,7 @@ class JustCallSettings:
     api_key: Secret
     api_secret: Secret
     base_url: str = ORIGIN
+    media_hosts: tuple[str, ...] = MEDIA_HOSTS
     allow_http: bool = False
     dialect: Literal["v2", "v2.1"] = "v2"
     plan: Literal["team", "pro", "business", "enterprise"] | None = None
@@ -97,9 +98,9 @@ class JustCall:
         """Every call, with or without a recording: whether one is missing or only late is the journal's to decide."""
         trail = walk.Trail(self._max_pages)
         read = partial(self._read, scope=scope)
-        page, seen = self._dialect.first_page, 0
+        page, seen, claimed = self._dialect.first_page, 0, False
         while True:
-            document = await self._page(scope, window, page)
+            document = await self._page(scope, window, page, may_be_refused=page == 0 or claimed)
             rows = walk.row_list(document, "data") if document else ()
             if not rows:
                 if page > 0:
@@ -107,22 +108,26 @@ class JustCall:
                 page = 1  # a server that counts from 1 may refuse page 0, or find it empty
                 continue
             pages, total = self._dialect.counts(document)
-            limit = min(_PER_PAGE, count(document.get("per_page")) or _PER_PAGE)
+            limit = min(_PER_PAGE, count(document.get("per_page")) or walk.SMALLEST_PAGE)
             progress = Progress(page, len(rows), seen + len(rows), limit, pages, total)
             listed = sift(rows, read, total=total)
+            if trail.repeats(listed) and claimed:
+                return  # past its end, a server may show its last page again
             if trail.repeats(listed) and page == 1 and self._dialect.first_page == 0:
-                page += 1  # a server that counts from 1 took page 0 for page 1
+                page = 2  # a server that counts from 1 took page 0 for page 1
                 continue
-            if trail.repeats(listed) and progress.overran():
-                return
             yield trail.step(listed)
             if progress.complete():
                 return
-            page, seen = page + 1, progress.read
+            page, seen, claimed = page + 1, progress.read, progress.claimed()
 
-    async def _page(self, scope: str, window: Window, page: int) -> Row:
-        """One page of the call log; nothing where page 0 is refused."""
-        filters = ((self._dialect.filters[name], value) for name, value in self._settings.filters.items())
+    async def _page(self, scope: str, window: Window, page: int, *, may_be_refused: bool) -> Row:
+        """One page of the call log; nothing where a page that need not exist is refused."""
+        filters = [
+            self._dialect.filter(name, value)
+            for name, value in self._settings.filters.items()
+            if (name, value) != ("direction", "all")  # the default, which v2.1 does not name
+        ]
         answer = await self._client.request(
             "GET",
             self._dialect.paths[scope],
@@ -130,7 +135,7 @@ class JustCall:
             params=[*self._dialect.window(window), *filters, ("page", str(page)), ("per_page", str(_PER_PAGE))],
             headers=self._headers(),
         )
-        if page == 0 and answer.status in {400, 404, 422}:
+        if may_be_refused and answer.status in {400, 404, 422}:
             return {}
         if answer.status == 403 and (scope == SALES_DIALER or _about_parameters(answer)):
             raise ListingError(f"{scope}: HTTP 403")  # the vendor answers 403 to bad parameters and to a smaller plan
@@ -152,12 +157,14 @@ class JustCall:
         offset: int = 0,
         etag: str | None = None,
     ) -> AbstractAsyncContextManager[Media]:
-        own = link is not None and walk.origin_of(link.url.reveal()) == walk.origin_of(self._settings.base_url)
+        settings = self._settings
+        host = "api.justcall.io"  # the signed links' own hosts need no credentials and get none
+        own = walk.own_origins(link.url.reveal(), settings.base_url, host, settings.media_hosts) if link else ()
         return walk.open_link(
             self._client,
             link,
             credentials=self._headers(),
-            origins=(walk.origin_of(self._settings.base_url),) if own else (),
+            origins=own,
             ask_bare_first=True,
             offset=offset,
             etag=etag,

@@ -30,7 +30,17 @@ CALLS = "calls"
 SALES_DIALER = "sales_dialer"
 CHILD = "child"
 _SILENT = frozenset(
-    ["missed", "busy", "failed", "blocked", "unanswered", "restricted", "abandoned", "abandoned before ringing", "not connected"]
+    [
+        "missed",
+        "busy",
+        "failed",
+        "blocked",
+        "unanswered",
+        "restricted",
+        "abandoned",
+        "abandoned before ringing",
+        "not connected",
+    ]
 )
 """Outcomes of a call that nobody spoke in."""
 
@@ -57,28 +67,26 @@ class Progress:
     pages: int | None
     total: int | None
 
-    def complete(self) -> bool:
-        """True when nothing can follow. The counts are hints: each one stated must agree, and a full page needs both a
-        stated total and agreement, else the next page is asked for until one is empty."""
-        counted = self.total is not None and self.read >= self.total
-        short = self.rows < self.limit
-        if self.pages is None:
-            return counted and (short or self.page > 0) if self.total is not None else short and self.page > 0
-        return self.page >= self.pages and (counted if self.total is not None else short)
+    def claimed(self) -> bool:
+        """True when the counts say that nothing follows: every stated one does, and there is one."""
+        by_pages = self.pages is None or self.page >= self.pages
+        by_rows = self.total is None or self.read >= self.total
+        return by_pages and by_rows and (self.pages is not None or self.total is not None)
 
-    def overran(self) -> bool:
-        """True when more was asked for than the provider says there is: a repeated page is then only its last one."""
-        return (self.pages is not None and self.page > self.pages) or (
-            self.total is not None and self.read > self.total
-        )
+    def complete(self) -> bool:
+        """True when nothing can follow. The counts are hints: after a full page the next one is asked for all the same."""
+        uncounted = self.pages is None and self.total is None and self.page > 0
+        return self.rows < self.limit and (self.claimed() or uncounted)
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """`first_page`: where a walk starts. `filters`: configured name → wire name. `paths`: scope → collection."""
+    """`first_page`: where a walk starts. `filters`: those known, and how one goes over the wire. `paths`: scope →
+    collection. `counts`: the pages and the rows that an answer says there are."""
 
     first_page: int
-    filters: Mapping[str, str]
+    filters: frozenset[str]
+    filter: Callable[[str, str], tuple[str, str]]
     paths: Mapping[str, str]
     window: Callable[[Window], Sequence[tuple[str, str]]]
     counts: Callable[[Row], tuple[int | None, int | None]]
@@ -138,6 +146,16 @@ def _window_v21(window: Window) -> Sequence[tuple[str, str]]:
         ("sort", "id"),
         ("order", "asc"),
     )
+
+
+_WORDS_V21 = {"inbound": "Incoming", "outbound": "Outgoing"}
+_NAMES_V21 = {"direction": "call_direction", "number": "justcall_number"}
+
+
+def _filter_v21(name: str, value: str) -> tuple[str, str]:
+    """The documented names in the vendor's words; numbers go without the plus."""
+    wire = _NAMES_V21.get(name, name)
+    return wire, value.removeprefix("+") if wire.endswith("_number") else _WORDS_V21.get(value, value)
 
 
 _INFO = ("disposition", "notes", "rating", "missed_call_reason", "voicemail_transcription", "call_traits")
@@ -239,7 +257,8 @@ def _known(value: object) -> bool:
 DIALECTS: Mapping[str, Dialect] = {
     "v2": Dialect(
         first_page=1,
-        filters=same("direction agent_id number status"),
+        filters=frozenset({"direction", "agent_id", "number", "status"}),
+        filter=lambda name, value: (name, value),
         paths={CALLS: "/v2/calls"},
         window=_window_v2,
         counts=lambda document: (count(document.get("total_pages")), count(document.get("count"))),
@@ -247,9 +266,11 @@ DIALECTS: Mapping[str, Dialect] = {
     ),
     "v2.1": Dialect(
         first_page=0,
-        filters={"direction": "call_direction", "number": "justcall_number", "status": "call_type"}
-        | same("agent_id contact_number call_direction call_type justcall_number ivr_digit call_traits")
-        | same("disposition_codes campaign_id sales_dialer_number"),
+        filters=frozenset(
+            same("direction number agent_id contact_number call_direction call_type justcall_number ivr_digit")
+            | same("call_traits disposition_codes campaign_id sales_dialer_number")
+        ),
+        filter=_filter_v21,
         paths={CALLS: "/v2.1/calls", SALES_DIALER: "/v2.1/sales_dialer/calls"},
         window=_window_v21,
         counts=lambda document: (None, count(document.get("total_count"))),

@@ -46,6 +46,7 @@ class PlivoSettings:
     auth_id: str
     auth_token: Secret
     base_url: str = ORIGIN
+    media_hosts: tuple[str, ...] = MEDIA_HOSTS
     allow_http: bool = False
     filters: Mapping[str, str] = field(default_factory=dict)
     subaccounts: tuple[str, ...] = ()
@@ -96,7 +97,7 @@ class Plivo:
             return recording_object.batch(walk.listing_document(answer))
 
         read = partial(self._read, owner=subaccount or self._settings.filters.get("subaccount", ""))
-        async for page in walk.offset_walk(ask, read, limit=_LIMIT, trail=walk.Trail(self._max_pages)):
+        async for page in walk.offset_walk(ask, read, trail=walk.Trail(self._max_pages)):
             yield page
 
     async def refresh(self, ref: RecordingRef) -> Listing:
@@ -110,7 +111,7 @@ class Plivo:
     def open(
         self, ref: RecordingRef, link: Link | None, *, offset: int = 0, etag: str | None = None
     ) -> AbstractAsyncContextManager[Media]:
-        origins = walk.own_origins(link.url.reveal(), self._settings.base_url, "plivo.com") if link else ()
+        origins = self._own_origins(link) if link else ()
         return walk.open_link(
             self._client,
             link,
@@ -120,6 +121,10 @@ class Plivo:
             offset=offset,
             etag=etag,
         )
+
+    def _own_origins(self, link: Link) -> tuple[str, ...]:
+        settings = self._settings
+        return walk.own_origins(link.url.reveal(), settings.base_url, "plivo.com", settings.media_hosts)
 
     async def delete(self, ref: RecordingRef) -> None:
         path = self._path(ref.recording_id)

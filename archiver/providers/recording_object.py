@@ -75,7 +75,7 @@ def read(
     added, started, finished = instant(stated_add), since_epoch_ms(stated_start), since_epoch_ms(stated_end)
     duration = milliseconds(row.get("recording_duration_ms")) or seconds(row.get("duration"))
     ended = finished or later(started, duration) or added
-    kind = audio_format(first(row, "recording_format", "file_format"))
+    kind = audio_format(first(row, "recording_format", "file_format", "format"))
     address = link(first(row, "recording_url", "url", "download_path"))
     known = redacted(row)
     assert isinstance(known, dict)

@@ -36,6 +36,7 @@ class VobizSettings:
     auth_id: str
     auth_token: Secret
     base_url: str = ORIGIN
+    media_hosts: tuple[str, ...] = MEDIA_HOSTS
     allow_http: bool = False
     filters: Mapping[str, str] = field(default_factory=dict)
 
@@ -80,7 +81,7 @@ class Vobiz:
         whole = window.since <= self.facts.earliest  # only then is the account's total the window's
         trail = walk.Trail(self._max_pages)
         ordered, oldest = True, None
-        async for page in walk.offset_walk(ask, self._read, limit=_LIMIT, trail=trail, total_fits=whole):
+        async for page in walk.offset_walk(ask, self._read, trail=trail, total_fits=whole):
             yield page
             added = [_added(listing) for listing in page.listings]
             ordered = ordered and not page.rejects and _descends(added if oldest is None else [oldest, *added])
@@ -104,7 +105,7 @@ class Vobiz:
         etag: str | None = None,
     ) -> AbstractAsyncContextManager[Media]:
         known = tuple(f"https://{host}" for host in MEDIA_HOSTS)
-        own = walk.own_origins(link.url.reveal(), self._settings.base_url, "vobiz.ai") if link else ()
+        own = self._own_origins(link) if link else ()
         return walk.open_link(
             self._client,
             link,
@@ -114,6 +115,10 @@ class Vobiz:
             offset=offset,
             etag=etag,
         )
+
+    def _own_origins(self, link: Link) -> tuple[str, ...]:
+        settings = self._settings
+        return walk.own_origins(link.url.reveal(), settings.base_url, "vobiz.ai", settings.media_hosts)
 
     async def delete(self, ref: RecordingRef) -> None:
         """One recording. `…/Recording/BulkDelete/` would empty the account, so no id may spell it."""

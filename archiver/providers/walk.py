@@ -30,6 +30,10 @@ MAX_PAGES = 50_000
 """Pages of one walk; at the smallest documented page size that is a million recordings."""
 
 
+SMALLEST_PAGE = 20
+"""Rows of a full page at a server that follows its documented default instead of what it was asked for."""
+
+
 @dataclass(slots=True)
 class Trail:
     """The pages of one walk so far. A page seen before, or one too many, ends the walk with `ListingError`."""
@@ -59,10 +63,11 @@ class Batch:
     total: int | None
     last: bool | None
 
-    def ends(self, offset: int, limit: int) -> bool:
-        """True when nothing can follow the rows that end at `offset`. A stated total outweighs "last"."""
+    def ends(self, offset: int) -> bool:
+        """True when nothing can follow the rows that end at `offset`. A stated total outweighs "last"; with neither, only
+        a page shorter than any documented page size is taken for the last."""
         if self.last is None:
-            return len(self.rows) < limit if self.total is None else offset >= self.total
+            return len(self.rows) < SMALLEST_PAGE if self.total is None else offset >= self.total
         return self.last and (self.total is None or offset >= self.total)
 
 
@@ -70,7 +75,6 @@ async def offset_walk(
     ask: Callable[[int], Awaitable[Batch]],
     read: Callable[[Row], Iterable[Listing]],
     *,
-    limit: int,
     trail: Trail,
     total_fits: bool = True,
 ) -> AsyncIterator[Page]:
@@ -80,7 +84,7 @@ async def offset_walk(
     while (batch := await ask(offset)).rows:
         yield trail.step(sift(batch.rows, read, total=batch.total if total_fits else None))
         offset += len(batch.rows)
-        if batch.ends(offset, limit):
+        if batch.ends(offset):
             return
 
 
@@ -171,7 +175,7 @@ def said(answer: Answer) -> str:
     except ListingError:
         return ""
     paths = ("error.message", "message", "error", "data.message")
-    return " ".join(word for path in paths if isinstance(word := at(document, path), str))
+    return " ".join(word[:1000] for path in paths if isinstance(word := at(document, path), str))
 
 
 _CREDENTIAL_LIKE = re.compile(r"\S*(?:\d[A-Za-z_-]*){3}\S*|\S*[:=]\S+|\S{24,}|[A-Z0-9]{8,}|https?\S*")
@@ -198,11 +202,13 @@ def origin_of(link: str) -> str:
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port is not None else "")
 
 
-def own_origins(link: str, base_url: str, domain: str) -> tuple[str, ...]:
-    """The link's origin, if credentials may go there: it is the API's own, or https within the provider's `domain`."""
+def own_origins(link: str, base_url: str, domain: str, media_hosts: Sequence[str]) -> tuple[str, ...]:
+    """The link's origin, if credentials may go there: the API's own, https within the provider's `domain`, or another
+    port of the API's host that the operator put among the media hosts ("host:port")."""
     origin, host = origin_of(link), urlsplit(link).hostname or ""
     within = origin.startswith("https://") and (host == domain or host.endswith(f".{domain}"))
-    return (origin,) if within or origin == origin_of(base_url) else ()
+    beside = origin.partition("://")[2] in media_hosts and host == urlsplit(base_url).hostname
+    return (origin,) if within or beside or origin == origin_of(base_url) else ()
 
 
 @asynccontextmanager

@@ -29,21 +29,17 @@ from archiver.demo.simulators.faults import (
     Cut,
     Delay,
     Drip,
-    EmptyList,
     Endless,
     ErrorBody,
     ExpiredLink,
     Frame,
     Gzip,
     Headers,
-    JsonChange,
     LoginPage,
     Meanwhile,
     RangeIgnored,
     Redirect,
-    RepeatedPage,
     Reset,
-    Rows,
     ServerError,
     TooManyRequests,
     UnaskedPart,
@@ -52,6 +48,8 @@ from archiver.demo.simulators.faults import (
 from archiver.demo.simulators.justcall import JustCallSimulator
 from archiver.demo.simulators.justcall_v21 import JustCallV21Simulator
 from archiver.demo.simulators.kazoo import KazooSimulator
+from archiver.demo.simulators.kazoo_auth import Credentials
+from archiver.demo.simulators.listing_faults import EmptyList, JsonChange, RepeatedPage, Rows
 from archiver.demo.simulators.plivo import PlivoSimulator
 from archiver.demo.simulators.scenario import Account, Audio, MovableClock, SimRecording, month_of_calls
 from archiver.demo.simulators.server import Rule, Seen, Simulator
@@ -64,6 +62,7 @@ __all__ = [
     "Ask",
     "Audio",
     "Body",
+    "Credentials",
     "Cut",
     "Delay",
     "Drip",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import enum
 import http
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import TypeAlias
 
-from archiver.recording import Json
+Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
 
 
 class Route(enum.StrEnum):
@@ -88,10 +88,6 @@ class RefusedError(Exception):
         self.answer = answer
 
 
-def refuse(answer: Answer) -> NoReturn:
-    raise RefusedError(answer)
-
-
 def as_json(payload: Json, status: int = 200, **headers: str) -> Answer:
     """`payload` as an `application/json` answer; underscores in `headers` stand for hyphens."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -102,4 +98,4 @@ def whole_number(text: str | None, default: int) -> int | None:
     """`text` as a non-negative integer, `default` when absent, None when it is anything else."""
     if text is None:
         return default
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None

@@ -7,17 +7,19 @@ what was asked. `Simulator.fail` says to which requests, and how often.
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import TypeAlias, cast
 
 from archiver.demo.simulators.answer import Answer, Framing, as_json
-from archiver.recording import Json
+from archiver.demo.simulators.pages import EXPIRED, LOGIN, NO_SUCH_AUDIO, NOT_FOUND
 
-ListedRows: TypeAlias = list[Json]
+ERROR_BODIES = {
+    "xml": NO_SUCH_AUDIO,
+    "html": NOT_FOUND,
+    "json": as_json({"status": "error", "message": "not available"}),
+}
 
 
 class Effect:
@@ -90,7 +92,7 @@ class ExpiredLink(Effect):
     """403 as an object store gives it for a signed link past its time."""
 
     def refuse(self) -> Answer:
-        return Answer(403, {"Content-Type": "application/xml"}, EXPIRED)
+        return EXPIRED
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class LoginPage(Effect):
     """200 and a page for people."""
 
     def refuse(self) -> Answer:
-        return Answer(200, {"Content-Type": "text/html; charset=utf-8"}, LOGIN)
+        return LOGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +115,9 @@ class ErrorBody(Effect):
     status: int = 200
 
     def refuse(self) -> Answer:
-        content_type, body = ERROR_BODIES[self.kind]
-        return Answer(self.status, {"Content-Type": self.claimed or content_type}, body)
+        page = ERROR_BODIES[self.kind]
+        told = {"Content-Type": self.claimed} if self.claimed else page.headers
+        return replace(page, status=self.status, headers=told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ class Endless(Effect):
     """A body that never ends, chunked, or that declares `declared` bytes and keeps sending them."""
 
     declared: int | None = None
-    block: bytes = b"\xff\xfb\x90\x00" * 16_384
+    block: bytes = field(default=b"\xff\xfb\x90\x00" * 16_384, repr=False)
     content_type: str = "audio/mpeg"
 
     def refuse(self) -> Answer:
@@ -215,7 +218,9 @@ class Headers(Effect):
 
     def alter(self, answer: Answer) -> Answer:
         gone = {name.lower() for name in (*self.drop, *self.set)}
-        return replace(answer, headers={k: v for k, v in answer.headers.items() if k.lower() not in gone} | dict(self.set))
+        return replace(
+            answer, headers={k: v for k, v in answer.headers.items() if k.lower() not in gone} | dict(self.set)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +228,9 @@ class Gzip(Effect):
     """The body compressed, and said so, though nobody asked for it."""
 
     def alter(self, answer: Answer) -> Answer:
-        return replace(answer, body=gzip.compress(answer.body, mtime=0), headers={**answer.headers, "Content-Encoding": "gzip"})
+        return replace(
+            answer, body=gzip.compress(answer.body, mtime=0), headers={**answer.headers, "Content-Encoding": "gzip"}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,74 +264,3 @@ class Meanwhile(Effect):
     def alter(self, answer: Answer) -> Answer:
         self.change()
         return answer
-
-
-@dataclass(frozen=True, slots=True)
-class JsonChange(Effect):
-    """The JSON document that was going to be sent, changed."""
-
-    change: Callable[[dict[str, Json]], Json]
-
-    def alter(self, answer: Answer) -> Answer:
-        return replace(answer, body=json.dumps(self.change(json.loads(answer.body))).encode())
-
-
-@dataclass(frozen=True, slots=True)
-class Rows(Effect):
-    """The listed rows, changed; totals and links stay as they were. For garbage rows, doubles, holes."""
-
-    change: Callable[[ListedRows], ListedRows]
-
-    def alter(self, answer: Answer) -> Answer:
-        def change(document: dict[str, Json]) -> Json:
-            key = rows_key(document)
-            return {**document, key: self.change(cast("ListedRows", document[key]))}
-
-        return JsonChange(change).alter(answer)
-
-
-@dataclass(frozen=True, slots=True)
-class EmptyList(Effect):
-    """A well-formed listing of nothing, with totals to match."""
-
-    def alter(self, answer: Answer) -> Answer:
-        return JsonChange(emptied).alter(answer)
-
-
-@dataclass(slots=True)
-class RepeatedPage(Effect):
-    """The first page that was asked for, again and again, whatever page is asked for."""
-
-    first: Answer | None = None
-
-    def alter(self, answer: Answer) -> Answer:
-        self.first = self.first or answer
-        return self.first
-
-
-def rows_key(document: Mapping[str, Json]) -> str:
-    """Under which key a listing of any of the four keeps its rows."""
-    return next(key for key in ("objects", "data", "recordings") if isinstance(document.get(key), list))
-
-
-def emptied(document: dict[str, Json]) -> Json:
-    zero: dict[str, Json] = {key: 0 for key in ("count", "total_count", "total_pages", "page_size") if key in document}
-    document = {**document, **zero, rows_key(document): []}
-    document.pop("next_start_key", None)
-    if "next_page_link" in document:
-        document["next_page_link"] = None
-    if isinstance(meta := document.get("meta"), dict):
-        document["meta"] = {**meta, "total_count": 0, "next": None, "previous": None}
-    return document
-
-
-EXPIRED = (
-    b'<?xml version="1.0" encoding="UTF-8"?>\n'
-    b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
-)
-LOGIN = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body><form method=post>Password</form></body></html>"
-ERROR_BODIES = {
-    "xml": ("application/xml", b'<?xml version="1.0"?>\n<Error><Code>NoSuchKey</Code><Message>gone</Message></Error>'),
-    "json": ("application/json", b'{"status": "error", "message": "Recording is not available"}'),
-    "html": ("text/html", b"<html><body><h1>404 Not Found</h1></body></html>"),
-}

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from datetime import date, timedelta
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, timedelta
 from typing import Unpack
+from urllib.parse import quote, unquote
 
 from archiver.clock import Clock
-from archiver.demo.simulators.answer import Answer, Ask, Route, as_json, refuse, whole_number
-from archiver.demo.simulators.media import NO_SUCH_AUDIO, Signer, audio_answer, no_credentials
+from archiver.demo.simulators.answer import Answer, Ask, Json, RefusedError, Route, as_json, whole_number
+from archiver.demo.simulators.media import Signer, audio_answer, no_credentials
+from archiver.demo.simulators.pages import NO_SUCH_AUDIO
 from archiver.demo.simulators.scenario import Account, Audio, SimRecording
 from archiver.demo.simulators.server import ServerOptions, Simulator
-from archiver.recording import Json
 
+MEDIA = re.compile(r"/rec_([^/]+)\.mp3")
 STATUSES = ("completed", "missed", "voicemail", "busy")
 ITEM_EXAMPLE = ("call_id", "direction", "duration", "recording_url", "recording_duration", "status")
 
@@ -45,14 +47,14 @@ class JustCall(Simulator):
 
     def signed_link(self, name: str) -> str:
         """A fresh link to the audio that `name` names."""
-        path = f"/rec_{name}.mp3"
+        path = f"/rec_{quote(name, safe='')}.mp3"
         return f"{self.media_url}{path}?token={self._signer.token(path, self.clock.now())}"
 
     def authorised(self, ask: Ask) -> None:
         if ask.headers.get("authorization") != self._credentials:
-            refuse(error(401, "Invalid API key or secret.", "UNAUTHORIZED"))
+            raise RefusedError(error(401, "Invalid API key or secret.", "UNAUTHORIZED"))
         if ask.method != "GET":
-            refuse(error(405, "Method not allowed.", "METHOD_NOT_ALLOWED"))
+            raise RefusedError(error(405, "Method not allowed.", "METHOD_NOT_ALLOWED"))
 
     def media(self, ask: Ask, name: str) -> Answer:
         no_credentials(ask)
@@ -88,17 +90,23 @@ class JustCallSimulator(JustCall):
     def route(self, ask: Ask) -> Route:
         if ask.path == "/v2/calls":
             return Route.LIST
-        return Route.ITEM if ask.path.startswith("/v2/calls/") else Route.MEDIA if MEDIA.fullmatch(ask.path) else Route.OTHER
+        return (
+            Route.ITEM
+            if ask.path.startswith("/v2/calls/")
+            else Route.MEDIA
+            if MEDIA.fullmatch(ask.path)
+            else Route.OTHER
+        )
 
     def answer(self, ask: Ask) -> Answer:
         if ask.at("media") and (named := MEDIA.fullmatch(ask.path)):
-            return self.media(ask, named[1])
+            return self.media(ask, unquote(named[1]))
         if not ask.at("api"):
             return NO_SUCH_AUDIO
         self.authorised(ask)
         if ask.path == "/v2/calls":
             return self._list(ask)
-        call_id = ask.path.removeprefix("/v2/calls/")
+        call_id = unquote(ask.path.removeprefix("/v2/calls/"))
         recording = self.account.find(call_id, self.clock.now(), outlive=True)
         if recording is None or call_id == ask.path:
             return error(404, "Call not found.", "NOT_FOUND")
@@ -107,14 +115,20 @@ class JustCallSimulator(JustCall):
     def _list(self, ask: Ask) -> Answer:
         page, size = whole_number(ask.query.get("page"), 1), whole_number(ask.query.get("per_page"), 25)
         if not page or not size or size > 100:
-            refuse(error(400, "page starts at 1, per_page is at most 100.", "VALIDATION_ERROR"))
-        wanted = filters(ask)
-        found = [each for each in self.account.visible(self.clock.now(), outlive=True) if all(ok(each) for ok in wanted)]
+            raise RefusedError(error(400, "page starts at 1, per_page is at most 100.", "VALIDATION_ERROR"))
+        found = list(filter(filters(ask.query), self.account.visible(self.clock.now(), outlive=True)))
         found.sort(key=lambda each: (each.started_at, each.file), reverse=True)
         data: list[Json] = [self._row(each) for each in found[(page - 1) * size : page * size]]
         pages = math.ceil(len(found) / size)
         return as_json(
-            {"status": "success", "count": len(found), "data": data, "page": page, "per_page": size, "total_pages": pages}
+            {
+                "status": "success",
+                "count": len(found),
+                "data": data,
+                "page": page,
+                "per_page": size,
+                "total_pages": pages,
+            }
         )
 
     def _row(self, call: SimRecording) -> dict[str, Json]:
@@ -145,32 +159,24 @@ class JustCallSimulator(JustCall):
         }
 
 
-MEDIA = re.compile(r"/rec_([A-Za-z0-9_-]+)\.mp3")
-Test = Callable[[SimRecording], bool]
+def filters(asked: Mapping[str, str]) -> Callable[[SimRecording], bool]:
+    """What the parameter table of the call log offers; raises `RefusedError` for values it does not allow."""
+    first, last = _day(asked.get("start_date"), date.min), _day(asked.get("end_date"), date.max)
+    agent = whole_number(asked.get("agent_id"), 0)
+    direction, status = asked.get("direction", "all"), asked.get("status")
+    if direction not in ("inbound", "outbound", "all") or status not in (None, *STATUSES) or agent is None:
+        raise RefusedError(error(400, "direction, status or agent_id has no such value.", "VALIDATION_ERROR"))
 
+    def passes(call: SimRecording) -> bool:
+        return (
+            first <= call.started_at.date() <= last
+            and direction in ("all", call.direction)
+            and status in (None, call.status)
+            and ("agent_id" not in asked or agent == call.agent_id)
+            and asked.get("number", own_number(call)) == own_number(call)
+        )
 
-def filters(ask: Ask) -> list[Test]:
-    """What the parameter table of the call log offers."""
-    tests: list[Test] = []
-    for name, value in ask.query.items():
-        match name:
-            case "start_date":
-                tests.append(lambda call, first=_day(name, value): call.started_at.date() >= first)  # type: ignore[misc]
-            case "end_date":
-                tests.append(lambda call, last=_day(name, value): call.started_at.date() <= last)  # type: ignore[misc]
-            case "direction" if value in ("inbound", "outbound"):
-                tests.append(lambda call, value=value: call.direction == value)  # type: ignore[misc]
-            case "status" if value in STATUSES:
-                tests.append(lambda call, value=value: call.status == value)  # type: ignore[misc]
-            case "agent_id" if value.isdigit():
-                tests.append(lambda call, value=value: call.agent_id == int(value))  # type: ignore[misc]
-            case "number":
-                tests.append(lambda call, value=value: own_number(call) == value)  # type: ignore[misc]
-            case "direction" if value == "all":
-                pass
-            case "direction" | "status" | "agent_id":
-                refuse(error(400, f"{name} has no such value.", "VALIDATION_ERROR"))
-    return tests
+    return passes
 
 
 def own_number(call: SimRecording) -> str:
@@ -178,13 +184,13 @@ def own_number(call: SimRecording) -> str:
     return call.to_number if call.direction == "inbound" else call.from_number
 
 
-def _day(name: str, value: str) -> date:
+def _day(text: str | None, absent: date) -> date:
+    if text is None:
+        return absent
     try:
-        if len(value) == 10:
-            return date.fromisoformat(value)
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
     except ValueError:
-        pass
-    refuse(error(400, f"{name} must be YYYY-MM-DD.", "VALIDATION_ERROR"))
+        raise RefusedError(error(400, "dates must be YYYY-MM-DD.", "VALIDATION_ERROR")) from None
 
 
 def error(status: int, message: str, code: str) -> Answer:

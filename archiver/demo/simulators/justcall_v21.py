@@ -9,18 +9,18 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Unpack
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 from zoneinfo import ZoneInfo
 
 from archiver.clock import Clock
-from archiver.demo.simulators.answer import Answer, Ask, Route, as_json, refuse, whole_number
+from archiver.demo.simulators.answer import Answer, Ask, Json, RefusedError, Route, as_json, whole_number
 from archiver.demo.simulators.justcall import MEDIA, JustCall, own_number
-from archiver.demo.simulators.media import NO_SUCH_AUDIO
+from archiver.demo.simulators.pages import NO_SUCH_AUDIO
 from archiver.demo.simulators.scenario import Account, SimRecording
 from archiver.demo.simulators.server import ServerOptions
-from archiver.recording import Json
 
 PATH = re.compile(r"/v2\.1/(?P<dialer>sales_dialer/)?calls(?:/(?P<id>[^/]+))?")
 REDIRECTOR = re.compile(r"/rec-redirect/(CA[0-9a-f]{32})")
@@ -60,7 +60,7 @@ class JustCallV21Simulator(JustCall):
 
     def answer(self, ask: Ask) -> Answer:
         if ask.at("media") and (named := MEDIA.fullmatch(ask.path)):
-            return self.media(ask, named[1])
+            return self.media(ask, unquote(named[1]))
         if ask.at("site") and (named := REDIRECTOR.fullmatch(ask.path)):
             return self._redirect(named[1])
         path = PATH.fullmatch(ask.path)
@@ -85,10 +85,10 @@ class JustCallV21Simulator(JustCall):
         page = whole_number(ask.query.get("page"), self._first_page)
         size = whole_number(ask.query.get("per_page"), 20)
         if page is None or page < self._first_page or not size or size > 100:
-            refuse(error(400, "Bad Request"))
+            raise RefusedError(error(400, "Bad Request"))
         descending = ask.query.get("order", "desc").lower() != "asc"
         key = (lambda call: call.started_at.timestamp()) if ask.query.get("sort") == "datetime" else call_number
-        found = sorted((call for call in calls if self._wanted(call, ask)), key=key, reverse=descending)
+        found = sorted(filter(self._filter(ask.query), calls), key=key, reverse=descending)
         if last := whole_number(ask.query.get("last_call_id_fetched"), 0):
             found = [each for each in found if (call_number(each) < last) == descending and call_number(each) != last]
         start = (page - self._first_page) * size
@@ -109,26 +109,31 @@ class JustCallV21Simulator(JustCall):
     def _page_link(self, ask: Ask, page: int) -> str:
         return f"{self.base_url}{ask.path}?{urlencode({**ask.query, 'page': str(page)})}"
 
-    def _wanted(self, call: SimRecording, ask: Ask) -> bool:
-        asked, outgoing = ask.query, call.direction == "outbound"
-        return (
-            ("from_datetime" not in asked or call.started_at >= self._instant(asked["from_datetime"]))
-            and ("to_datetime" not in asked or call.started_at <= self._instant(asked["to_datetime"]))
-            and asked.get("call_direction", "").lower() in ("", "outgoing" if outgoing else "incoming")
-            and asked.get("agent_id", str(call.agent_id)) == str(call.agent_id)
-            and asked.get("justcall_number", bare(own_number(call))) == bare(own_number(call))
-            and asked.get("contact_number", bare(contact(call))) == bare(contact(call))
-            and asked.get("call_type", call_type(call)) == call_type(call)
-        )
+    def _filter(self, asked: Mapping[str, str]) -> Callable[[SimRecording], bool]:
+        first = self._instant(asked["from_datetime"]) if "from_datetime" in asked else None
+        last = self._instant(asked["to_datetime"]) if "to_datetime" in asked else None
+
+        def passes(call: SimRecording) -> bool:
+            way = "outgoing" if call.direction == "outbound" else "incoming"
+            return (
+                (first is None or call.started_at >= first)
+                and (last is None or call.started_at <= last)
+                and asked.get("call_direction", way).lower() == way
+                and asked.get("agent_id", str(call.agent_id)) == str(call.agent_id)
+                and asked.get("justcall_number", bare(own_number(call))) == bare(own_number(call))
+                and asked.get("contact_number", bare(contact(call))) == bare(contact(call))
+                and asked.get("call_type", call_type(call)) == call_type(call)
+            )
+
+        return passes
 
     def _instant(self, text: str) -> datetime:
         """A bare date is that day's first moment. Both are the user's local time."""
-        for pattern in ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d"):
-            try:
-                return datetime.strptime(text, pattern).replace(tzinfo=self._zone).astimezone(UTC)
-            except ValueError:
-                continue
-        refuse(error(400, "Bad Request"))
+        pattern = "%Y-%m-%d" if len(text) <= 10 else "%Y-%m-%d %H:%M:%S"
+        try:
+            return datetime.strptime(text, pattern).replace(tzinfo=self._zone).astimezone(UTC)
+        except ValueError:
+            raise RefusedError(error(400, "Bad Request")) from None
 
     def _row(self, call: SimRecording) -> dict[str, Json]:
         talked, total = round(call.duration.total_seconds()), round((call.ended_at - call.started_at).total_seconds())
@@ -174,7 +179,7 @@ class JustCallV21Simulator(JustCall):
                 "hold_time": 0,
                 "wrap_up_time": 0,
             },
-        }  # fmt: skip
+        }
         return call.shaped(row)
 
 

@@ -13,22 +13,20 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Unpack
+from urllib.parse import unquote
 
 from archiver.clock import Clock
-from archiver.demo.simulators.answer import Answer, Ask, Route, as_json, refuse, whole_number
+from archiver.demo.simulators.answer import Answer, Ask, Json, RefusedError, Route, as_json, whole_number
 from archiver.demo.simulators.kazoo_auth import Credentials, Token, Tokens
 from archiver.demo.simulators.media import audio_answer
 from archiver.demo.simulators.scenario import Account, SimRecording
 from archiver.demo.simulators.server import ServerOptions, Simulator
-from archiver.recording import Json
 
 GREGORIAN = 62_167_219_200
 MAX_RANGE = 2_682_000
 MEDIA_TYPES = ("audio/mpeg", "audio/mp3")
 BUCKET, REFILL, LOGIN_COST = 100, 10, 35
-PATH = re.compile(
-    r"/v2/accounts/(?P<account>[^/]+)(?:/users/(?P<user>[^/]+))?/recordings(?:/(?P<id>[^/]+))?/?"
-)  # fmt: skip
+PATH = re.compile(r"/v2/accounts/(?P<account>[^/]+)(?:/users/(?P<user>[^/]+))?/recordings(?:/(?P<id>[^/]+))?/?")
 RECORDING_ID = re.compile(r"\d{6}-.+")
 
 
@@ -84,15 +82,15 @@ class KazooSimulator(Simulator):
         token = ask.headers.get("x-auth-token") or ask.headers.get("authorization", "").removeprefix("Bearer ")
         held = self.tokens.check(token, self.clock.now())
         if held is None:
-            refuse(self._error(401, "invalid_credentials", "invalid credentials"))
+            raise RefusedError(self._error(401, "invalid_credentials", "invalid credentials"))
         path = PATH.fullmatch(ask.path)
         if path is None:
-            refuse(self._error(404, "bad_identifier", "bad identifier"))
+            raise RefusedError(self._error(404, "bad_identifier", "bad identifier"))
         if path["account"] != self.account_id or not held.allows(ask.method, ask.path):
-            refuse(self._error(403, "forbidden", "forbidden"))
+            raise RefusedError(self._error(403, "forbidden", "forbidden"))
         if path["id"] is None:
             return self._list(ask, path["user"], token)
-        return self._one(ask, path["id"], token)
+        return self._one(ask, unquote(path["id"]), token)
 
     # --- tokens
 
@@ -109,7 +107,7 @@ class KazooSimulator(Simulator):
         self._bucket = min(BUCKET, self._bucket + REFILL * (now - self._filled_at))
         self._filled_at = now
         if self._limited and self._bucket < cost:
-            refuse(self._error(429, "too_many_requests", "too many requests"))
+            raise RefusedError(self._error(429, "too_many_requests", "too many requests"))
         self._bucket = max(self._bucket - cost, 0)
 
     # --- listing
@@ -120,7 +118,7 @@ class KazooSimulator(Simulator):
         rows = self.account.visible(self.clock.now())
         if user is not None:
             if user not in self._users | {each.owner for each in rows}:
-                refuse(self._error(404, "bad_identifier", "bad identifier", cause=user))
+                raise RefusedError(self._error(404, "bad_identifier", "bad identifier", cause=user))
             rows = [each for each in rows if each.owner == user]
         first, last = self._window(ask)
         rows = [each for each in rows if first <= gregorian(each.listed_at) <= last and self._passes(each, ask)]
@@ -130,7 +128,7 @@ class KazooSimulator(Simulator):
             return self._envelope([self._listed(each) for each in rows], token)
         size = whole_number(ask.query.get("page_size"), 50)
         if not size:
-            refuse(self._error(400, "validation_error", "page_size must be at least 1"))
+            raise RefusedError(self._error(400, "validation_error", "page_size must be at least 1"))
         start = self._start_key(ask)
         if start is not None:
             rows = [each for each in rows if (view_key(each) >= start if ascending else view_key(each) <= start)]
@@ -150,7 +148,7 @@ class KazooSimulator(Simulator):
             if last < first:
                 message = f"created_to {last} is prior to created_from {first}"
             problem: Json = {"created_from": {"date_range": {"message": message, "cause": first}}}
-            refuse(self._error(400, "invalid request", "invalid request", data=problem))
+            raise RefusedError(self._error(400, "invalid request", "invalid request", data=problem))
         return first, last
 
     def _start_key(self, ask: Ask) -> tuple[int, str] | None:
@@ -160,7 +158,7 @@ class KazooSimulator(Simulator):
             created, name = json.loads(base64.urlsafe_b64decode(ask.query["start_key"] + "=="))
             return int(created), str(name)
         except (ValueError, TypeError, binascii.Error):
-            refuse(self._error(400, "validation_error", "start_key is not one of ours"))
+            raise RefusedError(self._error(400, "validation_error", "start_key is not one of ours")) from None
 
     def _passes(self, recording: SimRecording, ask: Ask) -> bool:
         """crossbar's generic filters over the document's fields."""
@@ -242,7 +240,7 @@ class KazooSimulator(Simulator):
         return self._reply({"data": data, "status": "success", "auth_token": token, **(more or {})}, status)
 
     def _error(self, status: int, name: str, message: str, *, cause: str = "", data: Json = None) -> Answer:
-        told: dict[str, Json] = {"message": message} | ({"cause": cause} if cause else {})
+        told = {"message": message, "cause": cause} if cause else {"message": message}
         return self._reply(
             {"data": told if data is None else data, "status": "error", "error": str(status), "message": name}, status
         )

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from archiver.demo.simulators.answer import Ask
-from archiver.recording import Json
+from archiver.demo.simulators.answer import Ask, Json
 
 Restrictions = Mapping[str, Sequence[str]]
 
@@ -30,7 +29,8 @@ class Credentials:
     def digest(self, method: str) -> str:
         """The `credentials` of user_auth: hex over the lower-cased name, a colon, the password."""
         text = f"{self.user.lower()}:{self.password}".encode()
-        return hashlib.md5(text, usedforsecurity=False).hexdigest() if method == "md5" else hashlib.sha1(text).hexdigest()  # noqa: S324
+        made = hashlib.md5 if method == "md5" else hashlib.sha1
+        return made(text, usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ import hashlib
 import hmac
 import re
 from datetime import datetime, timedelta
+from urllib.parse import unquote
 
-from archiver.demo.simulators.answer import Answer, Ask, refuse
-from archiver.demo.simulators.faults import EXPIRED
+from archiver.demo.simulators.answer import Answer, Ask, RefusedError
+from archiver.demo.simulators.pages import DENIED, EXPIRED, ONE_AUTH
 from archiver.demo.simulators.scenario import Audio
 
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
@@ -25,9 +26,9 @@ def audio_answer(audio: Audio, ask: Ask, *, full_as_200: bool = False) -> Answer
         return Answer(304, headers)
     asked = RANGE.fullmatch(ask.headers.get("range", ""))
     unchanged = ask.headers.get("if-range", etag) == etag
-    if asked is None or asked.groups() == ("", "") or not unchanged:
+    if asked is None or asked[0] == "bytes=-" or not unchanged:
         return Answer(200, headers, data, whole=data)
-    first, last = _span(*asked.groups(), len(data))
+    first, last = _span(asked[1], asked[2], len(data))
     if first > last:
         return Answer(416, {**headers, "Content-Range": f"bytes */{len(data)}"})
     if full_as_200 and (first, last) == (0, len(data) - 1):
@@ -59,24 +60,15 @@ class Signer:
         """Refuse with 403, as an object store does, unless `token` is ours, for `path`, and not expired."""
         stamp, _, seal = token.rpartition("-")
         if not hmac.compare_digest(seal.encode(), self._seal(path, stamp).encode()):
-            refuse(Answer(403, {"Content-Type": "application/xml"}, EXPIRED.replace(b"Request has expired", b"Denied")))
+            raise RefusedError(DENIED)
         if now.timestamp() >= int(stamp.partition("-")[0]):
-            refuse(Answer(403, {"Content-Type": "application/xml"}, EXPIRED))
+            raise RefusedError(EXPIRED)
 
     def _seal(self, path: str, stamp: str) -> str:
-        return hmac.new(self._secret, f"{path}\n{stamp}".encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._secret, f"{unquote(path)}\n{stamp}".encode(), hashlib.sha256).hexdigest()
 
 
 def no_credentials(ask: Ask) -> None:
     """Refuse with 400 what came with credentials to a signed or public link on an origin of its own, as S3 does."""
     if ask.origin and "authorization" in ask.headers:
-        body = b"<Error><Code>InvalidArgument</Code><Message>Only one auth mechanism allowed</Message></Error>"
-        refuse(Answer(400, {"Content-Type": "application/xml"}, body))
-
-
-NO_SUCH_AUDIO = Answer(
-    404,
-    {"Content-Type": "application/xml"},
-    b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>NoSuchKey</Code><Message>The specified key does not exist.'
-    b"</Message></Error>",
-)
+        raise RefusedError(ONE_AUTH)

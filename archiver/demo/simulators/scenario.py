@@ -14,7 +14,7 @@ from typing import Literal, TypedDict, Unpack
 from tinytag import TinyTag
 
 from archiver.clock import Clock
-from archiver.recording import Json
+from archiver.demo.simulators.answer import Json
 
 Kind = Literal["justcall", "kazoo", "vobiz", "plivo"]
 
@@ -81,7 +81,6 @@ class SimRecording:
     original: Audio | None = None
     child: Audio | None = None
     sales_dialer: bool = False
-    external: bool = False
     call_extra: timedelta = timedelta(0)
     appears_at: datetime | None = None
     available_at: datetime | None = None
@@ -144,14 +143,17 @@ class Account:
     def recordings(self) -> list[SimRecording]:
         return [recording for same_id in self._by_id.values() for recording in same_id]
 
-    def add(self, *recordings: SimRecording) -> None:
-        """Add recordings; an id that is there already is reused, as providers do."""
+    def add(self, *recordings: SimRecording) -> list[SimRecording]:
+        """Add recordings, and return them as they are now named; an id that is there already is reused."""
+        added = []
         for each in recordings:
             same_id = self._by_id.setdefault(each.id, [])
             file = f"{each.id}-{len(same_id) + 1}" if same_id else each.id
             named = replace(each, file=file)
             same_id.append(named)
             self._by_file[file] = named
+            added.append(named)
+        return added
 
     def remove(self, recording_id: str) -> None:
         """Forget every recording of this id, as if it had never been."""
@@ -209,8 +211,21 @@ class MovableClock:
         self._moved += by
 
 
+SAMPLES = Path(__file__).parent.parent / "audio"
+
+
+def samples(folder: Path = SAMPLES) -> list[Audio]:
+    """The mp3 and wav files of a folder, by name; without one, the encoded speech that comes with the demo."""
+    return [Audio.read(path) for path in sorted(folder.iterdir()) if path.suffix in (".mp3", ".wav")]
+
+
 NAMES = ("Jordan Lee", "Priya Nair", "Tomás Ruiz", "Aoife Byrne", "Chen Wei")
-NOTES = ("Customer asked about upgrading to Business plan.", "Confirmed the delivery address.", "", "Wants a call back.")
+NOTES = (
+    "Customer asked about upgrading to Business plan.",
+    "Confirmed the delivery address.",
+    "",
+    "Wants a call back.",
+)
 TAGS = (("upgrade", "pricing"), ("support",), (), ("complaint", "priority"))
 OUTCOMES = ("Interested", "Not interested", "Follow up", "")
 

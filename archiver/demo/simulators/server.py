@@ -48,7 +48,11 @@ class Rule:
 
     def strikes(self, route: Route, ask: Ask) -> bool:
         """Whether it strikes this request; counts."""
-        if (self.route not in (None, route)) or (self.times is not None and self.hits >= self.times) or not self.when(ask):
+        if (
+            (self.route not in (None, route))
+            or (self.times is not None and self.hits >= self.times)
+            or not self.when(ask)
+        ):
             return False
         if self.passed < self.after:
             self.passed += 1
@@ -117,7 +121,9 @@ class Simulator(ABC):
         await self.start()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.stop()
 
     def url(self, origin: str) -> str:
@@ -144,7 +150,10 @@ class Simulator(ABC):
         after: int = 0,
         when: Callable[[Ask], bool] = lambda _: True,
     ) -> Rule:
-        """From now on let `effect` strike; `times=None` until `heal()`, `route=None` any request. `Rule.hits` counts."""
+        """From now on let `effect` strike; `times=None` until `heal()`, `route=None` any request. `Rule.hits` counts.
+
+        One fault strikes a request: the first that was ordered and is not spent.
+        """
         rule = Rule(route, effect, times, after, when)
         self._rules.append(rule)
         return rule
@@ -199,13 +208,11 @@ class Simulator(ABC):
         return handle
 
     def _with_faults(self, route: Route, ask: Ask) -> Answer:
-        effects = [rule.effect for rule in self._rules if rule.strikes(route, ask)]
-        answer = next((refusal for effect in effects if (refusal := effect.refuse())), None)
-        if answer is None:
-            try:
-                answer = self.answer(ask)
-            except RefusedError as refused:
-                answer = refused.answer
-        for effect in effects:
-            answer = effect.alter(answer)
-        return answer
+        effect = next((rule.effect for rule in self._rules if rule.strikes(route, ask)), Effect())
+        if (refusal := effect.refuse()) is not None:
+            return refusal
+        try:
+            answer = self.answer(ask)
+        except RefusedError as refused:
+            answer = refused.answer
+        return effect.alter(answer)

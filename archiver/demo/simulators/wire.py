@@ -49,13 +49,16 @@ async def _by_hand(transport: asyncio.Transport, answer: Answer) -> None:
 
 async def _drained(transport: asyncio.Transport, room: int = ROOM) -> None:
     """Wait until fewer than `room` bytes are unsent, or nobody is there to take them."""
-    while transport.get_write_buffer_size() >= room and not transport.is_closing():
+    while transport.get_write_buffer_size() >= room and not transport.is_closing():  # noqa: ASYNC110 - aiohttp owns the protocol, and with it the drain event
         await asyncio.sleep(0.005)
     await asyncio.sleep(0)
 
 
 def _head(answer: Answer) -> bytes:
-    lines = [f"HTTP/1.1 {answer.status} {answer.reason}", *(f"{name}: {value}" for name, value in answer.headers.items())]
+    lines = [
+        f"HTTP/1.1 {answer.status} {answer.reason}",
+        *(f"{name}: {value}" for name, value in answer.headers.items()),
+    ]
     if answer.framing is Framing.LENGTH:
         lines.append(f"Content-Length: {len(answer.body) if answer.declared is None else answer.declared}")
     elif answer.framing is Framing.CHUNKED:

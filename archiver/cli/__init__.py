@@ -1,0 +1,79 @@
+"""The command line: one file per noun, loaded only when it is asked for, so that help and version answer at once."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any, Final
+
+import click
+
+from archiver import errors
+from archiver.cli.options import Options, shared_options
+
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "init": ("archiver.cli.init:init", "Write a commented config, create keys and database; never overwrites."),
+    "check": ("archiver.cli.check:check", "Validate the config, its secrets and its keys."),
+    "config": ("archiver.cli.config:config", "Show the effective config, its schema."),
+    "version": ("archiver.cli.version:version", "Show the version."),
+}
+"""Name → where it is, and what help says of it without loading it."""
+
+
+class Lazy(click.Group):
+    """A group whose commands are imported when they run. Shared options are understood before and after the command."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        _share(command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+def _share(command: click.Command) -> None:
+    """Give a command, and all below it, the shared options that it does not use for something of its own."""
+    taken = {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
+    command.params += [option for option in shared_options(hidden=True) if not taken & set(option.opts)]
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            _share(below)
+
+
+@click.command(cls=Lazy, params=shared_options(), context_settings={"help_option_names": ["-h", "--help"]})
+def archiver() -> None:
+    """Saves call recordings before the telephony provider deletes them: sealed, locked, and with a chain of custody."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and exit with the code that `archiver.errors.Exit` gives its outcome."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command; its exit code. Whatever is expected to go wrong is told in one line, never as a traceback."""
+    try:
+        outcome: Any = archiver.main(arguments, prog_name="archiver", standalone_mode=False, obj=Options())
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as problem:
+        problem.show()
+        return errors.Exit.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return errors.Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has had enough; Python would complain once more while closing the stream.
+        sys.stdout = None
+        return errors.Exit.OK
+    except errors.ArchiverError as problem:
+        click.echo(f"archiver: {problem}", err=True)
+        return problem.exit_code
+    return outcome if isinstance(outcome, int) else errors.Exit.OK

@@ -1,0 +1,134 @@
+"""`archiver init`: a configuration to edit, keys, and an empty database."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from archiver.cli.options import Options
+from archiver.cli.output import emit
+from archiver.clock import Chance, Clock, SystemChance, SystemClock
+from archiver.errors import ConfigurationError, NotAllowedError
+from archiver.recording import Json
+
+if TYPE_CHECKING:
+    from archiver.config.model import Config
+
+_KEYS = ("ops.pub.pem", "escrow.pub.pem", "custody.pem")
+
+
+@click.command()
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder; the config is DIR/archiver.yaml.",
+)
+@click.pass_obj
+def init(options: Options, folder: Path | None) -> None:
+    """Write a commented config, create keys and database; never overwrites."""
+    file = options.config if options.config is not None and folder is None else (folder or Path()) / "archiver.yaml"
+    try:
+        keys_made = write_workspace(file, SystemClock(), SystemChance())
+    except OSError as problem:
+        raise ConfigurationError(f"{problem.filename or file}: {problem.strerror}") from problem
+    database = _make_database(file)
+    data: dict[str, Json] = {
+        "config": str(file),
+        "keys": str(file.parent / "keys"),
+        "keys_made": keys_made,
+        "database": database,
+    }
+    emit(options, "archiver.init/v1", data, lambda: _next_steps(file, keys_made, database))
+
+
+def write_workspace(file: Path, clock: Clock, chance: Chance) -> bool:
+    """The configuration `file`, with keys beside it unless they are there already; True when keys were made.
+
+    The keys appear all at once or not at all and the configuration comes last, so that a run that was killed half way can
+    be run again. Raises `NotAllowedError` rather than change anything that is there.
+    """
+    if file.exists():
+        raise NotAllowedError(f"{file} is there already; init never overwrites")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    keys = file.parent / "keys"
+    made = not keys.exists()
+    if made:
+        _make_keys(keys, clock, chance)
+    missing = [name for name in _KEYS if not (keys / name).is_file()]
+    if missing:
+        raise NotAllowedError(f"{keys} is there already, without {missing[0]}; init never overwrites")
+    _write(file, _template().read_bytes(), 0o640)
+    _sync(file.parent)
+    return made
+
+
+def _make_keys(keys: Path, clock: Clock, chance: Chance) -> None:
+    from archiver.custody.keys import generate_signing_key, to_pem
+    from archiver.seal.recipients import generate_rsa_keys
+
+    part = keys.with_name(f".keys-{chance.uuid()}")
+    part.mkdir(mode=0o700)
+    for name in ("ops", "escrow"):
+        pair = generate_rsa_keys(name, clock.now(), chance)
+        _write(part / f"{name}.key.pem", pair.private_key, 0o600)
+        _write(part / f"{name}.pub.pem", pair.public_key, 0o600)
+        _write(part / f"{name}.cert.pem", pair.certificate, 0o600)
+    _write(part / "custody.pem", to_pem(generate_signing_key(chance)), 0o600)
+    _sync(part)
+    part.rename(keys)
+
+
+def _make_database(file: Path) -> str:
+    """The embedded database with its schema, and the folder it lies in; its path."""
+    from archiver.config.load import load
+    from archiver.database import create_engine, upgrade
+
+    config: Config = load(file, resolve_secrets=False)
+    config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    engine = create_engine(config.database.resolve().reveal(), config.state_dir)
+    try:
+        upgrade(engine)
+    finally:
+        engine.dispose()
+    return str(engine.url.database)
+
+
+def _template() -> Path:
+    packaged = Path(__file__).parent.parent / "_data" / "config"
+    checkout = Path(__file__).parent.parent.parent / "config"
+    return (packaged if packaged.is_dir() else checkout) / "archiver.minimal.yaml"
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with open(descriptor, "wb") as file:  # noqa: PTH123 – with this mode from the first byte on
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _next_steps(file: Path, keys_made: bool, database: str) -> str:
+    keys = file.parent / "keys"
+    return f"""\
+wrote    {file}
+{"made" if keys_made else "kept"}     {keys}: ops and escrow open recordings, custody signs their history
+made     {database}
+
+Next
+  1. Take {keys}/escrow.key.pem off this host now, to where a fire here does not reach it. Nobody else has it.
+     Take ops.key.pem to the host that will open and verify recordings. The daemon needs neither.
+  2. Edit {file}: your providers and your bucket. Secrets by reference.
+  3. archiver -c {file} check
+  4. archiver -c {file} run --once"""

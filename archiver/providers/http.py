@@ -1,0 +1,280 @@
+"""The only way to a provider: one client per provider account, its credentials bound to their own origin.
+
+Every request goes through the same gates: the rate budget, the egress policy on the URL and again on the connected
+address, time and size limits. No exception of the HTTP library passes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import aiohttp
+
+from archiver.clock import Clock
+from archiver.errors import (
+    ConfigurationError,
+    LinkRefusedError,
+    ListingError,
+    NotReadyError,
+    RecordingGoneError,
+    ThrottledError,
+    UnavailableError,
+)
+from archiver.providers import egress, http_answer
+from archiver.providers.egress import Origin, Target
+from archiver.providers.http_answer import Answer
+from archiver.providers.http_media import PIECE, Download, Limits
+from archiver.providers.http_transport import Observe, Transport
+from archiver.providers.port import Budget
+from archiver.recording import Json
+
+__all__ = ["Answer", "Download", "HttpClient", "Limits", "UnlimitedBudget"]
+
+_DEFAULT_LIMITS = Limits()
+_DEFAULT_PAUSE = 5.0
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_SAID_TO_ANYONE = frozenset({"accept", "accept-encoding", "user-agent", "range", "if-range"})
+_OWN_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "compliance-archiver"}
+
+
+class UnlimitedBudget:
+    """A `Budget` without a rate, for one process: only a pause that the provider asked for holds requests."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    async def take(self, cost: int = 1) -> None:  # noqa: ARG002 - any number of requests may go
+        while (left := self._until - asyncio.get_running_loop().time()) > 0:  # noqa: ASYNC110 - a pause may grow meanwhile
+            await asyncio.sleep(left)
+
+    async def pause(self, wait: timedelta) -> None:
+        self._until = max(self._until, asyncio.get_running_loop().time() + wait.total_seconds())
+
+
+class HttpClient:
+    """Requests to one provider's API and downloads from its hosts. Safe for concurrent use within one event loop.
+
+    `origin` is scheme, host and port of the API; `media_hosts` are further hosts that links may lead to (`host`,
+    `host:port`, `*.suffix`). `ca_bundle` replaces the system's certificate authorities. `jitter` gives numbers in [0, 1)
+    that spread the default pause over many clients. `observe` hears of every exchange: endpoint, status or kind of
+    failure, seconds. Raises `ConfigurationError` for settings that cannot be meant.
+    """
+
+    def __init__(
+        self,
+        *,
+        provider: str,
+        origin: str,
+        media_hosts: Sequence[str] = (),
+        allow_http: bool = False,
+        allow_private_addresses: bool = False,
+        budget: Budget,
+        clock: Clock,
+        limits: Limits = _DEFAULT_LIMITS,
+        observe: Observe | None = None,
+        ca_bundle: Path | None = None,
+        jitter: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self._policy = egress.policy(
+            provider, origin, media_hosts, allow_http=allow_http, allow_private_addresses=allow_private_addresses
+        )
+        self._budget = budget
+        self._clock = clock
+        self._limits = limits
+        self._jitter = jitter
+        self._transport = Transport(self._policy, limits, clock, observe, ca_bundle)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        endpoint: str,
+        params: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+        json_body: Json = None,
+        cost: int = 1,
+    ) -> Answer:
+        """Ask the API and read the whole answer. Waits for the budget first; never follows a redirect.
+
+        `path` is percent-encoded by the caller and joined to the origin. Raises `ThrottledError` on 429, after pausing
+        the budget; `UnavailableError` on 5xx, 408 and everything that goes wrong below HTTP; `ListingError` on a
+        redirect or an answer larger than `max_answer`; `EgressRefusedError` when the address is refused. Every other
+        status is the caller's to judge.
+        """
+        target = Target(self._policy.origin, egress.api_path(path), urlencode(params, quote_via=quote))
+        sent = self._headers(headers or {})
+        data = None
+        if json_body is not None:
+            data = json.dumps(json_body, allow_nan=False).encode()
+            sent["Content-Type"] = "application/json"
+        await self._budget.take(cost)
+        host = target.origin.host
+        with self._transport.exchange(endpoint, host) as seen:
+            async with asyncio.timeout(self._limits.answer_time.total_seconds()):
+                async with await self._transport.ask(method, target, sent, data) as response:
+                    seen.append(response.status)
+                    body = await self._body(response, host)
+        answered = http_answer.flatten(response.headers.items())
+        return await self._judged(Answer(response.status, answered, body, http_answer.http_date(answered.get("date"))))
+
+    @asynccontextmanager
+    async def media(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        credentials: Mapping[str, str] | None = None,
+        credential_origins: Collection[str] = (),
+        offset: int = 0,
+        etag: str | None = None,
+        counts_against_budget: bool = False,
+        endpoint: str = "media",
+    ) -> AsyncIterator[Download]:
+        """Open a download, following up to `max_redirects` redirects within the egress policy.
+
+        `credentials` are sent to `credential_origins` only; of `headers`, another origin sees only what is said to anyone
+        (Accept, User-Agent). With `offset` and a strong `etag` the rest is asked for; `Download.offset` tells what was
+        granted. Raises `LinkRefusedError` (400, 401, 403, 410), `RecordingGoneError` (404), `NotReadyError` (202, 204,
+        205, 409, 423, 425), `ThrottledError` (429), `TooLargeError`, `EgressRefusedError`, else `UnavailableError`.
+        """
+        target = self._policy.check(url)
+        trusted = egress.origins(credential_origins)
+        resume = {"Range": f"bytes={offset}-", "If-Range": etag or ""} if offset and http_answer.is_strong(etag) else {}
+
+        def to(origin: Origin) -> dict[str, str]:
+            public = self._headers({**(headers or {}), **resume})
+            if origin != target.origin:
+                public = {name: value for name, value in public.items() if name.lower() in _SAID_TO_ANYONE}
+            return public | (self._clean(credentials or {}) if origin in trusted else {})
+
+        if counts_against_budget:
+            await self._budget.take()
+        response, last = await self._follow(target, to, endpoint)
+        if resume and not _granted(response, offset):
+            # the part is not to be had (416, or another part than asked for): the whole is asked for instead
+            response.close()
+            resume.clear()
+            response, last = await self._follow(target, to, endpoint)
+        try:
+            host = last.origin.host
+            answered = http_answer.flatten(response.headers.items())
+            counted = counts_against_budget or last.origin == self._policy.origin
+            await self._accept(response.status, host, answered, counted=counted, ranged=bool(resume))
+            start = offset if response.status == 206 else 0
+            yield Download(response, answered, host=host, offset=start, limits=self._limits, clock=self._clock)
+        finally:
+            response.close()
+
+    async def throttle(self, wait: timedelta) -> None:
+        """The provider said so in an answer's body: nobody sends for `wait` (at most 1 hour)."""
+        await self._budget.pause(min(wait, http_answer.MAX_WAIT))
+
+    async def aclose(self) -> None:
+        """Close every connection; open downloads fail."""
+        await self._transport.aclose()
+
+    # --- one exchange -----------------------------------------------------------------------------------------------
+
+    async def _follow(
+        self, start: Target, headers: Callable[[Origin], dict[str, str]], endpoint: str
+    ) -> tuple[aiohttp.ClientResponse, Target]:
+        """The first answer that is no redirect, and whose it is. Its body is unread."""
+        target = start
+        for _ in range(self._limits.max_redirects + 1):
+            host = target.origin.host
+            with self._transport.exchange(endpoint, host) as seen:
+                async with asyncio.timeout(self._limits.answer_time.total_seconds()):
+                    response = await self._transport.download(target, headers(target.origin))
+                    seen.append(response.status)
+            if response.status not in _REDIRECTS:
+                return response, target
+            location = response.headers.get("Location")
+            response.close()
+            if location is None:
+                raise UnavailableError(f"{host} redirects without saying where")
+            target = self._policy.follow(target, location)
+        raise UnavailableError(f"{start.origin.host} leads through more than {self._limits.max_redirects} redirects")
+
+    async def _body(self, response: aiohttp.ClientResponse, host: str) -> bytes:
+        body = bytearray()
+        while piece := await response.content.read(PIECE):
+            body += piece
+            if len(body) > self._limits.max_answer:
+                raise ListingError(f"{host} answered with more than {self._limits.max_answer} bytes")
+        return bytes(body)
+
+    # --- judging ----------------------------------------------------------------------------------------------------
+
+    async def _judged(self, answer: Answer) -> Answer:
+        """The answer, if it is the caller's to judge."""
+        host, status, headers = self._policy.origin.host, answer.status, answer.headers
+        if status == 429:
+            raise await self._throttled(host, headers, pause=True)
+        if status == 408 or status >= 500:
+            raise _unavailable(host, status, headers, self._clock)
+        if 300 <= status < 400:
+            raise ListingError(f"{host} answered {status}: calls to the API are not redirected")
+        if status < 300 and headers.get("content-encoding", "identity").lower() != "identity":
+            raise ListingError(f"{host} answered with an encoded body, which was not asked for")
+        if wait := http_answer.wait_due(headers, self._clock.now()):
+            await self._budget.pause(wait)
+        return answer
+
+    async def _accept(self, status: int, host: str, headers: Mapping[str, str], *, counted: bool, ranged: bool) -> None:
+        """Return for an answer that carries a recording."""
+        said = f"{host} answered {status}"
+        if status == 200 or (status == 206 and ranged):
+            return
+        if status in {400, 401, 403, 410}:
+            raise LinkRefusedError(said)
+        if status == 404:
+            raise RecordingGoneError(said)
+        if status in {202, 204, 205, 409, 423, 425}:
+            raise NotReadyError(said, retry_after=http_answer.retry_after(headers, self._clock.now()))
+        if status == 429:
+            raise await self._throttled(host, headers, pause=counted)
+        raise _unavailable(host, status, headers, self._clock)
+
+    async def _throttled(self, host: str, headers: Mapping[str, str], *, pause: bool) -> ThrottledError:
+        default = timedelta(seconds=_DEFAULT_PAUSE * (1 + self._jitter()))
+        wait = http_answer.wait_asked(headers, self._clock.now(), default)
+        if pause:
+            await self._budget.pause(wait)
+        return ThrottledError(f"{host} answered 429, waiting {wait.total_seconds():g} s", retry_after=wait)
+
+    # --- headers ----------------------------------------------------------------------------------------------------
+
+    def _headers(self, given: Mapping[str, str]) -> dict[str, str]:
+        return _OWN_HEADERS | self._clean(given)
+
+    def _clean(self, given: Mapping[str, str]) -> dict[str, str]:
+        """Header values without the newline that ends every secret kept in a file. Raises `ConfigurationError`."""
+        cleaned = {name: value.strip() for name, value in given.items()}
+        for name, value in cleaned.items():
+            if not _HEADER_VALUE.fullmatch(value):
+                raise ConfigurationError(
+                    f"{self._policy.provider}: the value for header {name} holds characters that no header may; "
+                    "is there a line break in a credential?"
+                )
+        return cleaned
+
+
+_HEADER_VALUE = re.compile(r"[ -~]*")
+
+
+def _granted(response: aiohttp.ClientResponse, offset: int) -> bool:
+    if response.status == 206:
+        return http_answer.range_start(http_answer.flatten(response.headers.items())) == offset
+    return response.status != 416
+
+
+def _unavailable(host: str, status: int, headers: Mapping[str, str], clock: Clock) -> UnavailableError:
+    return UnavailableError(f"{host} answered {status}", retry_after=http_answer.retry_after(headers, clock.now()))

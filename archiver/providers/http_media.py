@@ -1,0 +1,138 @@
+"""An open download: bytes exactly as sent, never more than allowed, never slower than allowed, a cut never unseen."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import aiohttp
+from aiohttp.http import HttpProcessingError
+
+from archiver.clock import Clock
+from archiver.errors import CutShortError, TooLargeError, TooSlowError, UnavailableError
+from archiver.providers.http_answer import kept_headers, media_type
+from archiver.providers.http_faults import LIBRARY_ERRORS, fault
+
+KIB = 1024
+MIB = 1024 * KIB
+PIECE = MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one answer may cost. Sizes in bytes.
+
+    `answer_time` bounds a whole API answer, and of a download everything before its body: a peer that drips headers or
+    sends 100 Continue for ever would else keep the slot. `minimum_rate` is bytes per second, over every `rate_window` of
+    time spent waiting for the peer (our own slowness does not count); with `max_size` it bounds a download's time.
+    """
+
+    connect_timeout: timedelta = timedelta(seconds=30)
+    read_timeout: timedelta = timedelta(seconds=30)
+    answer_time: timedelta = timedelta(seconds=120)
+    max_answer: int = 8 * MIB
+    max_size: int = 2 * KIB * MIB
+    minimum_rate: int = 8 * KIB
+    rate_window: timedelta = timedelta(seconds=60)
+    max_redirects: int = 3
+
+
+class Download:
+    """`archiver.providers.port.Media` over one HTTP response."""
+
+    __slots__ = (
+        "_clock",
+        "_host",
+        "_limits",
+        "_response",
+        "content_encoding",
+        "content_type",
+        "etag",
+        "framed",
+        "headers",
+        "length",
+        "offset",
+        "status",
+    )
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        headers: Mapping[str, str],
+        *,
+        host: str,
+        offset: int,
+        limits: Limits,
+        clock: Clock,
+    ) -> None:
+        """Raises `TooLargeError` when the declared length is more than `limits.max_size`."""
+        self._response = response
+        self._host = host
+        self._limits = limits
+        self._clock = clock
+        self.headers: Mapping[str, str] = kept_headers(headers)
+        self.status = response.status
+        self.content_type = media_type(headers)
+        self.content_encoding = self.headers.get("content-encoding")
+        self.etag = self.headers.get("etag")
+        self.length = response.content_length
+        self.offset = offset
+        chunked = headers.get("transfer-encoding", "").lower().endswith("chunked")
+        self.framed = self.length is not None or chunked
+        if self.length is not None and offset + self.length > limits.max_size:
+            raise TooLargeError(f"{host} declares {offset + self.length} bytes, {limits.max_size} are allowed")
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Pieces of up to 1 MiB. Raises `CutShortError`, `TooSlowError`, `TooLargeError`, `UnavailableError`."""
+        connection = self._response.connection
+        protocol = connection.protocol if connection is not None else None
+        pace = _Pace(self._limits.minimum_rate, self._limits.rate_window.total_seconds())
+        received = 0
+        while True:
+            asked_at = self._clock.monotonic()
+            piece = await self._piece(received)
+            if not piece:
+                break
+            received += len(piece)
+            if self.offset + received > self._limits.max_size:
+                raise TooLargeError(f"{self._host} sent more than the {self._limits.max_size} bytes allowed")
+            if not pace.holds(len(piece), self._clock.monotonic() - asked_at):
+                raise TooSlowError(f"{self._host} sent less than {self._limits.minimum_rate} bytes per second")
+            yield piece
+        if self.length is not None and received < self.length:
+            raise CutShortError(f"{self._host} sent {received} of {self.length} bytes")
+        if protocol is not None and isinstance(protocol.exception(), HttpProcessingError):
+            # bytes beyond the end: the framing is wrong, so nobody knows where the recording ends
+            raise UnavailableError(f"{self._host} sent more than the {received} bytes that it declared")
+
+    async def _piece(self, received: int) -> bytes:
+        try:
+            return await self._response.content.read(PIECE)
+        except TimeoutError:
+            seconds = self._limits.read_timeout.total_seconds()
+            raise TooSlowError(f"{self._host} sent nothing for {seconds:g} s after {received} bytes") from None
+        except aiohttp.ClientPayloadError:
+            of = f" of {self.length}" if self.length is not None else ""
+            raise CutShortError(f"{self._host} sent {received}{of} bytes") from None
+        except LIBRARY_ERRORS as exc:
+            raise UnavailableError(f"{self._host}: {fault(exc).sentence} after {received} bytes") from None
+
+
+@dataclass(slots=True)
+class _Pace:
+    """Bytes against seconds waited, window by window."""
+
+    rate: int
+    window: float
+    seconds: float = 0.0
+    size: int = 0
+
+    def holds(self, size: int, seconds: float) -> bool:
+        self.size += size
+        self.seconds += seconds
+        if self.seconds < self.window:
+            return True
+        enough = self.size >= self.rate * self.seconds
+        self.size, self.seconds = 0, 0.0
+        return enough

@@ -1,0 +1,136 @@
+"""Connections to one provider's hosts, with everything off that a library does of its own accord.
+
+No redirect is followed, no cookie kept, no proxy or netrc read from the environment, no body decompressed, no
+certificate left unchecked; a socket exists only for an address that the egress policy allows.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import aiohttp
+from yarl import URL
+
+from archiver.clock import Clock
+from archiver.errors import ConfigurationError, EgressRefusedError, UnavailableError
+from archiver.providers.egress import Policy, Target
+from archiver.providers.http_faults import LIBRARY_ERRORS, AddressRefused, fault
+from archiver.providers.http_media import PIECE, Limits
+
+Observe: TypeAlias = "Callable[[str, int | str, float], None]"
+
+
+class Transport:
+    """Sends what it is given to a target that the policy has checked.
+
+    API calls share connections. A download has its own, closed after it: what a broken server sends beyond the end of a
+    body can then never be taken for the next recording. The number of connections is bounded by the callers.
+    """
+
+    def __init__(
+        self, policy: Policy, limits: Limits, clock: Clock, observe: Observe | None, ca_bundle: Path | None
+    ) -> None:
+        self._policy = policy
+        self._limits = limits
+        self._clock = clock
+        self._observe = observe
+        self._tls = _tls(policy.provider, ca_bundle)
+        self._api: aiohttp.ClientSession | None = None
+        self._media: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    async def ask(
+        self, method: str, target: Target, headers: Mapping[str, str], data: bytes | None
+    ) -> aiohttp.ClientResponse:
+        """The head of an API answer.
+
+        The library repeats an idempotent request once, by itself, when the connection ended before an answer: the usual
+        fate of a kept connection that the server has just closed.
+        """
+        self._api = self._api or self._session(force_close=False)
+        return await self._api.request(method, _url(target), headers=headers, data=data, allow_redirects=False)
+
+    async def download(self, target: Target, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """The head of an answer that may be a recording."""
+        self._media = self._media or self._session(force_close=True)
+        return await self._media.get(_url(target), headers=headers, allow_redirects=False)
+
+    @contextmanager
+    def exchange(self, endpoint: str, host: str) -> Iterator[list[int | str]]:
+        """Translate what the library raises within, and tell the observer how it went.
+
+        The block adds the status to the list. Raises `EgressRefusedError` or `UnavailableError`.
+        """
+        if self._closed:
+            raise UnavailableError(f"the client of {self._policy.provider} is closed")
+        seen: list[int | str] = []
+        started = self._clock.monotonic()
+        try:
+            yield seen
+        except LIBRARY_ERRORS as exc:
+            found = fault(exc)
+            seen.append(found.code)
+            if found.code == "egress":
+                raise EgressRefusedError(f"{host} has an address that may not be reached: {found.sentence}") from None
+            raise UnavailableError(f"{host}: {found.sentence}") from None
+        finally:
+            if seen and self._observe is not None:
+                self._observe(endpoint, seen[-1], self._clock.monotonic() - started)
+
+    async def aclose(self) -> None:
+        """Close every connection; open downloads fail."""
+        self._closed = True
+        for session in (self._api, self._media):
+            if session is not None:
+                await session.close()
+
+    def _session(self, *, force_close: bool) -> aiohttp.ClientSession:
+        """Made on first use, because it belongs to the running event loop."""
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                ssl=self._tls, limit=0, force_close=force_close, socket_factory=self._guarded_socket
+            ),
+            timeout=aiohttp.ClientTimeout(
+                total=None,
+                sock_connect=self._limits.connect_timeout.total_seconds(),
+                sock_read=self._limits.read_timeout.total_seconds(),
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            read_bufsize=PIECE,
+        )
+
+    def _guarded_socket(self, info: tuple[Any, Any, int, str, tuple[Any, ...]]) -> socket.socket:
+        """The last gate: it sees address literals as well as every answer of DNS."""
+        family, kind, protocol, _, address = info
+        if problem := self._policy.address_problem(str(address[0])):
+            raise AddressRefused(problem)
+        return socket.socket(family=family, type=kind, proto=protocol)
+
+
+def _url(target: Target) -> URL:
+    """The very parts that were checked: nothing is parsed or quoted again, so a signature stays as it was signed."""
+    origin = target.origin
+    return URL.build(
+        scheme=origin.scheme,
+        host=origin.authority,
+        port=origin.port,
+        path=target.path,
+        query_string=target.query,
+        encoded=True,
+    )
+
+
+def _tls(provider: str, ca_bundle: Path | None) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=ca_bundle)
+    except OSError as exc:
+        raise ConfigurationError(f"{provider}: ca_bundle cannot be used: {exc.strerror or exc}") from exc
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context

@@ -1,0 +1,56 @@
+"""Where objects lie: keys that tell nothing of the call. Pure: no I/O, no clock.
+
+A key is a hash over the recording's own id in this archive and over the sealed bytes, so that the same sealed object always
+finds the same key (an answer lost is repaired by looking there), and different bytes never compete for one. Year and month
+of the call are all that a key says in clear; they let a person and a lifecycle rule narrow a listing down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime
+
+from archiver import errors
+
+_KEY = re.compile(r"[a-z0-9_-]+(/[a-z0-9_-]+)*")
+_LONGEST = 200
+
+
+def recording_key(recording_uuid: str, sealed_sha256: str, started_at: datetime | None) -> str:
+    """The key of a sealed recording: `recordings/2026/05/3f/3f9a…`."""
+    month = started_at.astimezone(UTC).strftime("%Y/%m") if started_at else "undated"
+    return f"recordings/{month}/{_shelf(recording_uuid, sealed_sha256)}"
+
+
+def quarantine_key(recording_uuid: str, sealed_sha256: str) -> str:
+    """The key of what came instead of a recording and was kept at the deadline."""
+    return f"quarantine/{_shelf(recording_uuid, sealed_sha256)}"
+
+
+def canary_key(uuid: str) -> str:
+    """The key of an object that the probe makes to try the storage. `uuid` makes it unique."""
+    return f"canary/{uuid}"
+
+
+def under(prefix: str, key: str) -> str:
+    """`key` with the storage's own `prefix` before it; one that has it already stays as it is.
+
+    So a caller may name an object by the archive's key or by the key that the storage showed in `Stored`.
+    """
+    return key if key.startswith(prefix) else prefix + key
+
+
+def object_key(prefix: str, key: str) -> str:
+    """`under`, for one object. Raises `NotAllowedError` for a key that this module cannot have made: no dots, no empty parts."""
+    full = under(prefix, key)
+    own = full.removeprefix(prefix)
+    if len(own) > _LONGEST or not _KEY.fullmatch(own):
+        raise errors.NotAllowedError("an object key has [a-z0-9/_-], no empty part and at most 200 characters")
+    return full
+
+
+def _shelf(recording_uuid: str, sealed_sha256: str) -> str:
+    """256 shelves keep any one folder of a directory storage small."""
+    name = hashlib.sha256(f"object-key/v1\n{recording_uuid}\n{sealed_sha256}".encode()).hexdigest()
+    return f"{name[:2]}/{name}"

@@ -1,0 +1,363 @@
+"""What a bucket really does, found by doing: the canaries that must survive, and the ways that the store may use.
+
+Brands and versions are never asked (docs/adr/0003-probe-not-brand.md). Two canaries, one put whole and one in parts, are locked
+for a day; then everything is tried that an intruder or a mistake would try. A check counts what is *there* afterwards, not
+what the answer said. Which failures make a bucket untrusted depends on the lock mode asked for, and is data: `FATAL`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from archiver import errors
+from archiver.clock import Chance, Clock
+from archiver.recording import Lock, LockMode
+from archiver.store import layout
+from archiver.store.port import Check, ProbeReport
+from archiver.store.s3_bucket import Bucket, Digests, base64_of
+from archiver.store.s3_client import Refused, S3Options
+from archiver.store.s3_upload import Profile, part_digests
+from archiver.store.s3_vault import satisfies, whole_second
+
+CANARY_LOCK = timedelta(days=1)
+LARGEST_SKEW = timedelta(seconds=300)
+
+_ALWAYS = frozenset(LockMode)
+_LOCKING = frozenset({LockMode.COMPLIANCE, LockMode.GOVERNANCE})
+
+# A check that is not here informs, and decides the way taken; it never makes a bucket untrusted.
+FATAL: Mapping[str, frozenset[LockMode]] = {
+    "clock-agrees": _ALWAYS,
+    "takes-objects": _ALWAYS,
+    "reads-back": _ALWAYS,
+    "versioning-enabled": _LOCKING,
+    "object-lock-enabled": _LOCKING,
+    "locked-as-asked": _LOCKING,
+    "deletion-refused": _LOCKING,
+    # Governance mode can be lifted by design; a storage that shortens without the special right is a warning there.
+    "shortening-refused": frozenset({LockMode.COMPLIANCE}),
+    "bypass-refused": frozenset({LockMode.COMPLIANCE}),
+    "old-version-kept": _LOCKING,
+    "delete-marker-hides-nothing": _LOCKING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Canary:
+    """One version to try things on. `version_id` None where the storage names none."""
+
+    key: str
+    version_id: str | None
+    way: str
+
+
+class Probe:
+    """One run over one bucket. Blocking. Raises `DestinationError` when the bucket cannot be asked at all."""
+
+    def __init__(self, bucket: Bucket, options: S3Options, clock: Clock, chance: Chance) -> None:
+        self.profile = Profile()
+        self._bucket = bucket
+        self._options = options
+        self._clock = clock
+        self._chance = chance
+        self._mode = options.lock_mode
+        self._checks: list[Check] = []
+        self._keys: list[str] = []
+        self._body = f"canary {chance.uuid()}\n".encode()
+        self._lock = Lock(self._mode, None)
+
+    def run(self) -> ProbeReport:
+        """Try everything, tidy up, report. `profile` then holds the ways found."""
+        if self._mode is not LockMode.OFF:
+            self._lock = Lock(self._mode, whole_second(self._clock.now() + CANARY_LOCK))
+        self._look_at_bucket()
+        try:
+            self._try_objects()
+        finally:
+            self._tidy()
+        return ProbeReport(self._options.id, tuple(self._checks), self._clock.now())
+
+    def _check(self, name: str, ok: bool, detail: str) -> bool:
+        self._checks.append(Check(name, ok, detail, fatal=self._mode in FATAL.get(name, ())))
+        return ok
+
+    # --- what the bucket says ---------------------------------------------------------------------------------
+
+    def _look_at_bucket(self) -> None:
+        skew = self._bucket.clock_skew(self._clock.now)
+        seconds = abs(skew.total_seconds())
+        side = "ahead of" if skew > timedelta(0) else "behind"
+        self._check("clock-agrees", abs(skew) <= LARGEST_SKEW, f"the storage's clock is {seconds:.0f} s {side} ours")
+        versioning = self._bucket.versioning()
+        self._check("versioning-enabled", versioning == "Enabled", f"versioning is {versioning.lower()}")
+        locks = self._bucket.object_lock()
+        self._check("object-lock-enabled", locks, f"the bucket was made {'with' if locks else 'without'} Object Lock")
+        if self._mode is LockMode.OFF:
+            self._check("protection", False, "lock mode is off: whoever may delete here can delete recordings")
+
+    def _try_objects(self) -> None:
+        whole = self._put_canary()
+        if whole is None:
+            return
+        kept = self._reads(whole)
+        self._check("reads-back", kept, "what was put is read back" if kept else "what was put is not what is read")
+        if not kept:
+            return
+        self._try_checksums(whole)
+        self._try_put_once(whole)
+        parts = self._put_parts(whole)
+        canaries = [whole, *([parts] if parts else [])]
+        if self._options.sse:
+            self._try_encryption(whole)
+        if self._mode is not LockMode.OFF:
+            self._try_locks(canaries)
+            self._try_hold()
+        self._try_covering(whole)
+
+    # --- ways -------------------------------------------------------------------------------------------------
+
+    def _put_canary(self) -> _Canary | None:
+        """The first object, by the least demanding way that the storage takes; what it takes becomes the profile."""
+        key = self._key()
+        signs = (False, True) if self._options.sign_payload is None else (self._options.sign_payload,)
+        refusals: list[str] = []
+        for sign in signs:
+            if sign is not signs[0]:
+                self._bucket.sign_payloads(sign)
+            for md5 in (False, True):
+                profile = replace(self.profile, md5=md5)
+                try:
+                    version_id = self._bucket.put(key, self._body, self._digests(profile), lock=self._lock)
+                except Refused as refused:
+                    if refused.status >= 500 and refused.status != 501:
+                        raise
+                    refusals.append(refused.detail)
+                    continue
+                self.profile = profile
+                way = ("SHA-256 and MD5" if md5 else "SHA-256") + (", signed body" if sign else "")
+                self._check("takes-objects", True, f"takes objects with {way}")
+                return _Canary(key, version_id or self._version_of(key), "put")
+        self._check("takes-objects", False, f"refuses objects with this lock: {refusals[0]}")
+        return None
+
+    def _try_checksums(self, canary: _Canary) -> None:
+        head = self._bucket.head(canary.key, canary.version_id)
+        kept = head is not None and head.sha256 == hashlib.sha256(self._body).hexdigest()
+        self._check(
+            "sha256-kept", kept, "keeps and shows the SHA-256" if kept else "shows no SHA-256: read back instead"
+        )
+        right = self._digests(self.profile)
+        refuses = self._refuses(replace(right, sha256=base64_of(bytes(32))))
+        md5 = self.profile.md5
+        if not refuses:
+            md5 = self._refuses(replace(self._digests(replace(self.profile, md5=True)), md5=base64_of(bytes(16))))
+        said = "a wrong SHA-256 is refused" if refuses else "a wrong SHA-256 is accepted"
+        self._check(
+            "wrong-checksum-refused", refuses or md5, said + (", a wrong MD5 is refused" if md5 and not refuses else "")
+        )
+        self.profile = replace(self.profile, checksum_proves=kept and refuses, md5=self.profile.md5 or md5)
+
+    def _refuses(self, digests: Digests) -> bool:
+        return bool(self._refusal(lambda: self._bucket.put(self._key(), self._body, digests)))
+
+    def _try_put_once(self, canary: _Canary) -> None:
+        again = self._refusal(
+            lambda: self._bucket.put(canary.key, self._body, self._digests(self.profile), if_absent=True)
+        )
+        honoured = again is not None and again.already_there
+        self.profile = replace(self.profile, conditional_single=honoured)
+        said = (
+            "a second create is refused" if honoured else f"not refused ({_code(again)}): looks first, and may double"
+        )
+        self._check("put-once-single", honoured, said)
+
+    def _put_parts(self, canary: _Canary) -> _Canary | None:
+        """A second canary, in parts; and whether its completion can be made conditional."""
+        key = self._key()
+        refused = self._refusal(lambda: self._upload(key, self._lock, if_absent=False))
+        if refused:
+            self.profile = replace(self.profile, multipart=False)
+            self._check("multipart", False, f"refused ({refused.code}): objects go up whole")
+            return None
+        again = self._refusal(lambda: self._upload(canary.key, None, if_absent=True))
+        honoured = again is not None and again.already_there
+        self.profile = replace(self.profile, conditional_multipart=honoured)
+        said = (
+            "a second completion is refused"
+            if honoured
+            else f"not refused ({_code(again)}): looks first, and may double"
+        )
+        self._check("put-once-multipart", honoured, said)
+        return _Canary(key, self._version_of(key), "multipart")
+
+    def _upload(self, key: str, lock: Lock | None, *, if_absent: bool) -> None:
+        upload_id = self._bucket.create_upload(key, lock)
+        try:
+            part = self._bucket.upload_part(key, upload_id, 1, self._body, part_digests(self._body, self.profile))
+            self._bucket.complete_upload(key, upload_id, [part], if_absent=if_absent)
+        except errors.DestinationError:
+            with contextlib.suppress(errors.DestinationError):
+                self._bucket.abort_upload(key, upload_id)
+            raise
+
+    def _try_encryption(self, canary: _Canary) -> None:
+        head = self._bucket.head(canary.key, canary.version_id)
+        shown = head.encryption if head else None
+        self._check(
+            "encryption-kept", shown == self._options.sse, f"asked {self._options.sse}, shows {shown or 'none'}"
+        )
+
+    # --- locks ------------------------------------------------------------------------------------------------
+
+    def _try_locks(self, canaries: list[_Canary]) -> None:
+        wrong = [each.way for each in canaries if not self._locked(each)]
+        self._check(
+            "locked-as-asked", not wrong, f"not locked: {', '.join(wrong)}" if wrong else "mode and date read back"
+        )
+        self._survives(
+            "deletion-refused", "a delete", canaries, lambda each: self._bucket.delete(each.key, each.version_id)
+        )
+        if self._mode is LockMode.COMPLIANCE:
+            self._survives(
+                "bypass-refused",
+                "a delete with bypass",
+                canaries,
+                lambda each: self._bucket.delete(each.key, each.version_id, bypass=True),
+            )
+        self._try_shortening(canaries)
+
+    def _locked(self, canary: _Canary) -> bool:
+        """Locked by the upload itself, or else afterwards; how, is said, and only the outcome counts."""
+        if canary.version_id is None:
+            return False
+        head = self._bucket.head(canary.key, canary.version_id)
+        at_once = head is not None and satisfies(head.lock, self._lock)
+        said = "the lock comes with the upload" if at_once else "the lock is lost: it is set afterwards"
+        self._check(f"lock-kept-on-{canary.way}", at_once, said)
+        if at_once:
+            return True
+        self._refusal(lambda: self._bucket.retain(canary.key, canary.version_id, self._mode, self._until))
+        head = self._bucket.head(canary.key, canary.version_id)
+        return head is not None and satisfies(head.lock, self._lock)
+
+    def _survives(self, name: str, what: str, canaries: list[_Canary], attack: Callable[[_Canary], None]) -> None:
+        lost = []
+        for each in canaries:
+            self._refusal(lambda each=each: attack(each))  # type: ignore[misc]
+            if not self._reads(each):
+                lost.append(each.way)
+        self._check(
+            name, not lost, f"{what} removed a locked canary ({', '.join(lost)})" if lost else f"{what} is refused"
+        )
+
+    def _try_shortening(self, canaries: list[_Canary]) -> None:
+        """Last, because where it works the canaries are locked no more."""
+        sooner = self._until - CANARY_LOCK / 2
+        attacks: list[Callable[[_Canary], None]] = [
+            lambda each: self._bucket.retain(each.key, each.version_id, self._mode, sooner),
+        ]
+        if self._mode is LockMode.COMPLIANCE:
+            attacks += [
+                lambda each: self._bucket.retain(each.key, each.version_id, self._mode, sooner, bypass=True),
+                lambda each: self._bucket.retain(
+                    each.key, each.version_id, LockMode.GOVERNANCE, self._until, bypass=True
+                ),
+            ]
+        weakened = set()
+        for each in canaries:
+            for attack in attacks:
+                self._refusal(lambda each=each, attack=attack: attack(each))  # type: ignore[misc]
+            head = self._bucket.head(each.key, each.version_id)
+            if head is None or not satisfies(head.lock, self._lock):
+                weakened.add(each.way)
+        ok = not weakened
+        self._check(
+            "shortening-refused",
+            ok,
+            "a lock cannot be shortened or weakened" if ok else f"a lock was shortened ({', '.join(sorted(weakened))})",
+        )
+
+    def _try_hold(self) -> None:
+        """On a version without a date of its own, so that the hold is all that protects it."""
+        key = self._key()
+        held = None
+        if self._refusal(lambda: self._bucket.put(key, self._body, self._digests(self.profile))) is None:
+            held = _Canary(key, self._version_of(key), "hold")
+        works = held is not None and self._holds(held)
+        self._check(
+            "legal-hold-works", works, "a held version is not deleted" if works else "a legal hold protects nothing"
+        )
+
+    def _holds(self, held: _Canary) -> bool:
+        if self._refusal(lambda: self._bucket.hold(held.key, held.version_id, on=True)):
+            return False
+        self._refusal(lambda: self._bucket.delete(held.key, held.version_id))
+        kept = self._reads(held)
+        self._refusal(lambda: self._bucket.hold(held.key, held.version_id, on=False))
+        return kept
+
+    def _try_covering(self, canary: _Canary) -> None:
+        """The lock protects versions, not names: what is put over a name must leave the version below readable."""
+        digests = Digests(sha256=base64_of(hashlib.sha256(b"").digest()))
+        if self.profile.md5:
+            digests = replace(digests, md5=base64_of(hashlib.md5(b"", usedforsecurity=False).digest()))
+        self._refusal(lambda: self._bucket.put(canary.key, b"", digests))
+        kept = self._reads(canary)
+        self._check("old-version-kept", kept, "overwriting keeps the old version" if kept else "overwriting destroys")
+        self._refusal(lambda: self._bucket.delete(canary.key))
+        kept = self._reads(canary)
+        said = "a delete marker leaves the version readable" if kept else "a delete without version destroys"
+        self._check("delete-marker-hides-nothing", kept, said)
+
+    # --- within -----------------------------------------------------------------------------------------------
+
+    @property
+    def _until(self) -> datetime:
+        assert self._lock.retain_until is not None
+        return self._lock.retain_until
+
+    def _key(self) -> str:
+        key = layout.object_key(self._options.prefix, layout.canary_key(self._chance.uuid()))
+        self._keys.append(key)
+        return key
+
+    def _digests(self, profile: Profile) -> Digests:
+        md5 = base64_of(hashlib.md5(self._body, usedforsecurity=False).digest()) if profile.md5 else None
+        return Digests(sha256=base64_of(hashlib.sha256(self._body).digest()), md5=md5)
+
+    def _refusal(self, attempt: Callable[[], object]) -> Refused | None:
+        """The storage's refusal of an attempt, or None when it was let through. No answer at all ends the probe."""
+        try:
+            attempt()
+        except Refused as refused:
+            if refused.status >= 500 and refused.status != 501:
+                raise
+            return refused
+        return None
+
+    def _reads(self, canary: _Canary) -> bool:
+        try:
+            return b"".join(self._bucket.read(canary.key, canary.version_id)) == self._body
+        except errors.NotFoundError:
+            return False
+
+    def _version_of(self, key: str) -> str | None:
+        found = [each for page in self._bucket.versions(key) for each in page if each.key == key]
+        return found[0].version_id if found else None
+
+    def _tidy(self) -> None:
+        """Everything that is not locked goes again. What cannot be removed now is small and stays below `canary/`."""
+        with contextlib.suppress(errors.DestinationError):
+            for key in self._keys:
+                listed = [each for page in self._bucket.versions(key) for each in page if each.key == key]
+                for each in listed:
+                    with contextlib.suppress(Refused):
+                        self._bucket.delete(key, each.version_id)
+
+
+def _code(refused: Refused | None) -> str:
+    return refused.code if refused else "accepted"

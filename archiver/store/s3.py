@@ -1,0 +1,130 @@
+"""Objects in an S3 bucket, at AWS or at any server that speaks S3. The asynchronous face of `s3_vault`.
+
+boto3 blocks: each call runs in a pool of this storage's own, so that a slow storage holds up nobody else. A cancelled caller
+leaves its call to end by itself, which is safe, because every effect here may be done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TypeVar, cast
+
+from archiver.clock import Chance, Clock
+from archiver.recording import Lock, Stored
+from archiver.store import layout
+from archiver.store.port import ProbeReport, Version
+from archiver.store.probe import Probe
+from archiver.store.s3_bucket import Bucket
+from archiver.store.s3_client import S3Options, make_bucket
+from archiver.store.s3_upload import Item, Profile
+from archiver.store.s3_vault import Vault
+
+__all__ = ["S3Options", "S3Store", "make_bucket"]
+
+_T = TypeVar("_T")
+
+
+class S3Store:
+    """One bucket. Implements `ObjectStore`.
+
+    Until `probe` has run nothing is presumed of the bucket: objects are looked for before they are put, and read back whole.
+    Raises `ConfigurationError` when no client can be made.
+    """
+
+    def __init__(self, options: S3Options, clock: Clock, chance: Chance) -> None:
+        self.id = options.id
+        self.required = options.required
+        self.lock_mode = options.lock_mode
+        self._options = options
+        self._clock = clock
+        self._chance = chance
+        self._bucket = Bucket(options)
+        self._vault = Vault(self._bucket, options)
+        self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix=f"store-{options.id}")
+
+    @property
+    def profile(self) -> Profile:
+        """What the last probe proved."""
+        return self._vault.profile
+
+    async def probe(self) -> ProbeReport:
+        """See `ObjectStore.probe`. From here on objects go the way that the probe found."""
+        probe = Probe(self._bucket, self._options, self._clock, self._chance)
+        report = await self._run(probe.run)
+        self._vault.profile = probe.profile
+        return report
+
+    async def put_once(self, key: str, path: Path, *, size: int, sealed_sha256: str, lock: Lock) -> Stored:
+        """See `ObjectStore.put_once`."""
+        item = Item(layout.object_key(self._options.prefix, key), path, size, sealed_sha256, lock)
+        return await self._run(self._vault.put_once, item)
+
+    async def inspect(self, key: str, version_id: str | None) -> Stored | None:
+        """See `ObjectStore.inspect`. `sealed_sha256` is empty where the storage keeps no checksum over the whole."""
+        return await self._run(self._vault.inspect, self._key(key), version_id)
+
+    async def read(self, key: str, version_id: str | None) -> AsyncIterator[bytes]:
+        """See `ObjectStore.read`. One piece in memory at a time."""
+        async for piece in self._each(self._bucket.read(self._key(key), version_id)):
+            yield piece
+
+    async def versions(self, prefix: str) -> AsyncIterator[Version]:
+        """See `ObjectStore.versions`; within a key, the newest first."""
+        async for page in self._each(self._bucket.versions(layout.under(self._options.prefix, prefix))):
+            for version in page:
+                yield version
+
+    async def extend(self, key: str, version_id: str | None, until: datetime) -> Stored:
+        """See `ObjectStore.extend`. Raises `NotFoundError` or `NotLockedError`."""
+        return await self._run(self._vault.extend, self._key(key), version_id, until)
+
+    async def hold(self, key: str, version_id: str | None, on: bool) -> Stored:
+        """See `ObjectStore.hold`. Raises `NotFoundError` or `NotLockedError`."""
+        return await self._run(functools.partial(self._vault.hold, self._key(key), version_id, on=on))
+
+    async def sweep_uploads(self, older_than: timedelta) -> int:
+        """Drop unfinished uploads under our prefix that began so long ago; no listing shows them and they cost money.
+
+        A day is long enough for any upload under way, here or in another replica. Returns how many were dropped.
+        """
+        return await self._run(self._sweep, self._clock.now() - older_than)
+
+    async def aclose(self) -> None:
+        """Wait for the calls under way, then release connections and threads."""
+        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
+        self._bucket.close()
+
+    def _sweep(self, before: datetime) -> int:
+        stale = [each for each in self._bucket.uploads(self._options.prefix) if each[2] < before]
+        for key, upload_id, _ in stale:
+            self._bucket.abort_upload(key, upload_id)
+        return len(stale)
+
+    def _key(self, key: str) -> str:
+        return layout.object_key(self._options.prefix, key)
+
+    async def _run(self, call: Callable[..., _T], *arguments: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+
+    async def _each(self, blocking: Generator[_T, None, None]) -> AsyncIterator[_T]:
+        """A blocking generator's items, each made in a thread.
+
+        Left early, even while a thread is reading, the generator is closed as soon as it rests, and its connection with it.
+        """
+        end = object()
+        step: Future[_T | object] | None = None
+        try:
+            while True:
+                step = self._threads.submit(next, blocking, end)
+                item = await asyncio.wrap_future(step)
+                if item is end:
+                    return
+                yield cast(_T, item)
+        finally:
+            if step is not None:
+                step.add_done_callback(lambda _: blocking.close())

@@ -1,0 +1,120 @@
+"""How the bytes of one file become one version: a single PUT, or parts.
+
+One hash pass over the sealed bytes was made when they were sealed; its SHA-256 goes along as a value and the storage checks it.
+A storage proved not to check it gets an MD5 too. Parts carry a CRC-32 each, an order of magnitude cheaper than a SHA-256:
+it only guards the way there, since no checksum over parts proves the whole and the object is read back and hashed anyway.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+
+from archiver import errors
+from archiver.recording import Lock
+from archiver.store.s3_bucket import Bucket, Digests, Part, base64_of
+from archiver.store.s3_client import Refused, S3Options
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What the probe proved of one bucket; decides the way that objects go. The defaults trust nothing.
+
+    `conditional_single`, `conditional_multipart`: a create on condition of absence is refused when the key exists.
+    `checksum_proves`: a wrong SHA-256 is refused, and the right one is kept over the whole object.
+    `md5`: send an MD5 as well. `multipart`: uploads in parts work.
+    """
+
+    conditional_single: bool = False
+    conditional_multipart: bool = False
+    checksum_proves: bool = False
+    md5: bool = False
+    multipart: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One file on its way: what `put_once` was asked."""
+
+    key: str
+    path: Path
+    size: int
+    sha256: str
+    lock: Lock
+
+
+def in_parts(item: Item, profile: Profile, options: S3Options) -> bool:
+    """True when this object goes up in parts."""
+    return profile.multipart and item.size > options.multipart_threshold
+
+
+def upload_single(bucket: Bucket, item: Item, profile: Profile) -> str | None:
+    """One PUT, streamed from the file. Returns the version id when the answer has one."""
+    with _opened(item) as file:
+        md5 = base64_of(hashlib.file_digest(file, _md5).digest()) if profile.md5 else None
+        file.seek(0)
+        digests = Digests(sha256=base64_of(bytes.fromhex(item.sha256)), md5=md5)
+        return bucket.put(item.key, file, digests, lock=item.lock, if_absent=profile.conditional_single)
+
+
+def upload_parts(bucket: Bucket, item: Item, profile: Profile, part_size: int) -> str | None:
+    """One part in memory at a time. Returns the version id when the answer has one.
+
+    A failed upload is dropped, unless its completion may have taken effect: then it stays for the caller to look, and
+    what remains of it for the sweep.
+    """
+    upload_id = bucket.create_upload(item.key, item.lock)
+    try:
+        parts = _send_parts(bucket, item, profile, part_size, upload_id)
+    except errors.ArchiverError:
+        _drop(bucket, item.key, upload_id)
+        raise
+    try:
+        return bucket.complete_upload(item.key, upload_id, parts, if_absent=profile.conditional_multipart)
+    except Refused as refused:
+        if not refused.passing:
+            _drop(bucket, item.key, upload_id)
+        raise
+
+
+def part_digests(data: bytes, profile: Profile) -> Digests:
+    """What guards one part on its way."""
+    crc32 = base64_of(zlib.crc32(data).to_bytes(4, "big"))
+    return Digests(crc32=crc32, md5=base64_of(_md5(data).digest()) if profile.md5 else None)
+
+
+def _send_parts(bucket: Bucket, item: Item, profile: Profile, part_size: int, upload_id: str) -> list[Part]:
+    parts: list[Part] = []
+    with _opened(item) as file:
+        while data := file.read(part_size):
+            parts.append(bucket.upload_part(item.key, upload_id, len(parts) + 1, data, part_digests(data, profile)))
+    return parts
+
+
+def _drop(bucket: Bucket, key: str, upload_id: str) -> None:
+    with contextlib.suppress(errors.DestinationError):
+        bucket.abort_upload(key, upload_id)
+
+
+@contextlib.contextmanager
+def _opened(item: Item) -> Iterator[BufferedReader]:
+    """The file, with its size as promised: a spool that lost bytes is found here, before they are locked for years."""
+    try:
+        file = item.path.open("rb")
+    except OSError as failed:
+        raise errors.VerificationError(f"the file to store cannot be opened: {failed.strerror}") from failed
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        if size != item.size:
+            raise errors.VerificationError(f"the file to store has {size} bytes, it was sealed with {item.size}")
+        yield file
+
+
+def _md5(data: bytes = b"") -> hashlib._Hash:
+    return hashlib.md5(data, usedforsecurity=False)

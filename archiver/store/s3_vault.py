@@ -1,0 +1,218 @@
+"""The rules of keeping objects in one bucket: put once, believe only what is read back, lock longer and never shorter.
+
+Blocking; `archiver.store.s3` runs it in threads. What if we die after any line of `put_once`? Nothing was claimed; the next call
+finds the object under the same key and adopts it, locking it if the lock is what was missing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+from archiver import errors
+from archiver.recording import Lock, LockMode, Stored
+from archiver.store.s3_bucket import Bucket, Head
+from archiver.store.s3_client import Refused, S3Options
+from archiver.store.s3_upload import Item, Profile, in_parts, upload_parts, upload_single
+
+_HEAD_CHECKSUM = "head-checksum"
+_FULL_READ = "full-read"
+
+
+def satisfies(shown: Lock, asked: Lock) -> bool:
+    """True when the lock read back refuses at least what was asked to be refused."""
+    if asked.legal_hold and not shown.legal_hold:
+        return False
+    if asked.mode is LockMode.OFF:
+        return True
+    strong = shown.mode is LockMode.COMPLIANCE or shown.mode is asked.mode
+    until, asked_until = shown.retain_until, asked.retain_until
+    return strong and until is not None and asked_until is not None and until >= asked_until
+
+
+def whole_second(instant: datetime) -> datetime:
+    """Rounded up: some storages keep no finer, and a lock that reads back shorter than asked is no lock."""
+    whole = instant.astimezone(UTC).replace(microsecond=0)
+    return whole if whole == instant else whole + timedelta(seconds=1)
+
+
+class Vault:
+    """One bucket under the profile that the probe proved. Safe for use by several threads."""
+
+    def __init__(self, bucket: Bucket, options: S3Options) -> None:
+        self.profile = Profile()
+        self._bucket = bucket
+        self._options = options
+
+    # --- put --------------------------------------------------------------------------------------------------
+
+    def put_once(self, item: Item) -> Stored:
+        """See `ObjectStore.put_once`."""
+        if item.lock.retain_until is not None:
+            lock = dataclasses.replace(item.lock, retain_until=whole_second(item.lock.retain_until))
+            item = dataclasses.replace(item, lock=lock)
+        for last in (False, True):
+            if self._must_look_first(item) and self._bucket.head(item.key, None) is not None:
+                return self._adopt(item)
+            try:
+                version_id = self._send(item)
+            except Refused as refused:
+                if refused.already_there:
+                    return self._adopt(item)
+                if refused.damaged:
+                    raise errors.VerificationError(f"other bytes arrived than were sealed: {refused.code}") from refused
+                if last or not refused.lost_race:
+                    raise
+            except errors.DestinationError:
+                # No answer, so it may have been done. Asking again is safe: the condition, or the look before, tells.
+                if last:
+                    raise
+            else:
+                return self._confirm(item, version_id or self._newest(item.key))
+        raise AssertionError("the last try returns or raises")
+
+    def _must_look_first(self, item: Item) -> bool:
+        """Where the storage does not refuse a second version, or refuses it only after every part was sent."""
+        return not self.profile.conditional_single or in_parts(item, self.profile, self._options)
+
+    def _send(self, item: Item) -> str | None:
+        if in_parts(item, self.profile, self._options):
+            return upload_parts(self._bucket, item, self.profile, self._options.part_size)
+        return upload_single(self._bucket, item, self.profile)
+
+    def _adopt(self, item: Item) -> Stored:
+        """The oldest version with these very bytes counts; a newer one may be someone's attempt to cover it.
+
+        Raises `ConflictError` when only other bytes are there.
+        """
+        versions = [each for page in self._bucket.versions(item.key) for each in page if each.key == item.key]
+        if not versions:
+            raise errors.DestinationError("the storage says that the object exists, and lists no version of it")
+        for each in sorted(versions, key=lambda version: (version.modified_at, version.is_latest)):
+            if each.is_delete_marker or each.size != item.size:
+                continue
+            head = self._bucket.head(item.key, each.version_id)
+            if head and self._digest(item.key, head, each.version_id)[0] == item.sha256:
+                return self._confirm(item, each.version_id)
+        raise errors.ConflictError(item.key)
+
+    # --- read back --------------------------------------------------------------------------------------------
+
+    def _confirm(self, item: Item, version_id: str | None) -> Stored:
+        """Nothing that the answer to a PUT says counts, only what this version shows now."""
+        head = self._bucket.head(item.key, version_id)
+        if head is None:
+            raise errors.VerificationError("the storage took the object and does not have it")
+        version_id = version_id or head.version_id
+        if head.size != item.size:
+            raise errors.VerificationError(f"{item.size} bytes were sent, the storage has {head.size}")
+        digest, checked_by = self._digest(item.key, head, version_id)
+        if digest != item.sha256:
+            raise errors.VerificationError(f"the storage keeps other bytes than were sent ({checked_by})")
+        head = self._locked(item.key, version_id, head, item.lock)
+        return self._stored(item.key, version_id, head, digest, checked_by)
+
+    def _digest(self, key: str, head: Head, version_id: str | None) -> tuple[str, str]:
+        """A checksum kept by a storage that was seen to refuse a wrong one is proof; otherwise only reading is."""
+        if self.profile.checksum_proves and head.sha256:
+            return head.sha256, _HEAD_CHECKSUM
+        digest = hashlib.sha256()
+        for piece in self._bucket.read(key, version_id):
+            digest.update(piece)
+        return digest.hexdigest(), _FULL_READ
+
+    def _locked(self, key: str, version_id: str | None, head: Head, asked: Lock) -> Head:
+        """Some storages drop the lock of a PUT or of parts, and take it afterwards. Raises `NotLockedError`."""
+        if asked.mode is not LockMode.OFF and version_id is None:
+            raise errors.NotLockedError("the storage gives no version id: a lock has nothing to hold on to")
+        if satisfies(head.lock, asked):
+            return head
+        try:
+            if asked.mode is not LockMode.OFF and asked.retain_until is not None:
+                until = max(asked.retain_until, head.lock.retain_until or asked.retain_until)
+                self._bucket.retain(key, version_id, asked.mode, until)
+            if asked.legal_hold:
+                self._bucket.hold(key, version_id, on=True)
+        except Refused as refused:
+            if refused.passing:
+                raise
+            detail = f"asked {_text(asked)}, got {_text(head.lock)}, then {refused.detail}"
+            raise errors.NotLockedError(detail) from refused
+        again = self._bucket.head(key, version_id)
+        if again is None or not satisfies(again.lock, asked):
+            raise errors.NotLockedError(f"asked {_text(asked)}, got {_text(again.lock) if again else 'no object'}")
+        return again
+
+    def _newest(self, key: str) -> str | None:
+        """The version just put, where the answer did not name it. Its bytes and lock are checked all the same."""
+        head = self._bucket.head(key, None)
+        if head and head.version_id:
+            return head.version_id
+        listed = [each for page in self._bucket.versions(key) for each in page if each.key == key]
+        latest = [each.version_id for each in listed if each.is_latest and not each.is_delete_marker]
+        return latest[0] if latest else None
+
+    def inspect(self, key: str, version_id: str | None) -> Stored | None:
+        """See `ObjectStore.inspect`. The digest is empty where the storage keeps none: read the object then."""
+        head = self._bucket.head(key, version_id)
+        if head is None:
+            return None
+        return self._shown(key, version_id, head)
+
+    # --- locks ------------------------------------------------------------------------------------------------
+
+    def extend(self, key: str, version_id: str | None, until: datetime) -> Stored:
+        """See `ObjectStore.extend`. Raises `NotFoundError`, and `NotLockedError` when the date did not take.
+
+        With `lock_mode` off nothing is locked, and the answer shows so.
+        """
+        head = self._present(key, version_id)
+        mode = self._options.lock_mode if head.lock.mode is LockMode.OFF else head.lock.mode
+        asked = Lock(mode, whole_second(until), head.lock.legal_hold)
+        version_id = version_id or head.version_id
+        return self._shown(key, version_id, self._locked(key, version_id, head, asked))
+
+    def hold(self, key: str, version_id: str | None, *, on: bool) -> Stored:
+        """See `ObjectStore.hold`. Raises `NotFoundError`, and `NotLockedError` when the hold did not take."""
+        head = self._present(key, version_id)
+        version_id = version_id or head.version_id
+        if head.lock.legal_hold is not on:
+            try:
+                self._bucket.hold(key, version_id, on)
+            except Refused as refused:
+                if refused.passing:
+                    raise
+                raise errors.NotLockedError(refused.detail) from refused
+            head = self._present(key, version_id)
+        if head.lock.legal_hold is not on:
+            raise errors.NotLockedError(f"legal hold {'set' if on else 'lifted'}, and the storage shows the contrary")
+        return self._shown(key, version_id, head)
+
+    def _present(self, key: str, version_id: str | None) -> Head:
+        head = self._bucket.head(key, version_id)
+        if head is None:
+            raise errors.NotFoundError("the storage does not have this object version")
+        return head
+
+    def _shown(self, key: str, version_id: str | None, head: Head) -> Stored:
+        return self._stored(key, version_id, head, head.sha256 or "", _HEAD_CHECKSUM if head.sha256 else "")
+
+    def _stored(self, key: str, version_id: str | None, head: Head, digest: str, checked_by: str) -> Stored:
+        return Stored(
+            self._options.id,
+            self._options.bucket,
+            key,
+            version_id or head.version_id,
+            head.size,
+            digest,
+            head.lock.mode,
+            head.lock.retain_until,
+            head.lock.legal_hold,
+            checked_by,
+        )
+
+
+def _text(lock: Lock) -> str:
+    date = f" until {lock.retain_until:%Y-%m-%dT%H:%M:%SZ}" if lock.retain_until else ""
+    return f"{lock.mode}{date}{' with legal hold' if lock.legal_hold else ''}"

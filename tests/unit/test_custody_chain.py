@@ -1,0 +1,140 @@
+"""Every tampering with a chain is found and named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from archiver.custody.chain import Fault, Head, Problem, check_chain, enrolled_writers
+from archiver.custody.event import Entry, Event, Type, leaf_hash, sign
+from archiver.custody.keys import public_hex
+from tests.custody_examples import HOST_KEY, KEY, OTHER_KEY, OTHER_SUBJECT, SUBJECT, FixedChance, SteadyClock
+
+HOST, WRITER, STRANGER = (public_hex(key) for key in (HOST_KEY, KEY, OTHER_KEY))
+
+
+def chain(subject: str, length: int, *, key=KEY, type: str = Type.FIXITY_CHECKED, seed: str = "") -> list[Entry]:  # type: ignore[no-untyped-def]  # noqa: A002
+    clock, chance = SteadyClock(), FixedChance(seed)
+    entries: list[Entry] = []
+    for seq in range(length):
+        event = Event(
+            subject=subject,
+            seq=seq,
+            prev=leaf_hash(entries[-1].raw).hex() if entries else None,
+            type=type,
+            at=clock.now(),
+            id=chance.uuid(),
+            writer=public_hex(key),
+            data={"result": "ok"},
+        )
+        entries.append(Entry(subject, seq, sign(event, key)))
+    return entries
+
+
+GOOD = chain(SUBJECT, 6)
+OTHERS = chain(OTHER_SUBJECT, 6, seed="other")
+HEAD = Head(5, leaf_hash(GOOD[5].raw))
+
+
+def check(entries: list[Entry], head: Head | None = HEAD) -> list[Problem]:
+    return check_chain(SUBJECT, entries, {WRITER}, {HOST}, head)
+
+
+def test_whole_chain_has_no_problem() -> None:
+    assert check(GOOD) == []
+    assert check_chain(SUBJECT, [], {WRITER}, {HOST}) == []
+
+
+def with_entry(seq: int, raw: bytes) -> list[Entry]:
+    return [replace(entry, raw=raw) if entry.seq == seq else entry for entry in GOOD]
+
+
+def resigned(seq: int) -> bytes:
+    """The event rewritten by somebody who has the writer's key."""
+    event = Event(SUBJECT, seq, leaf_hash(GOOD[seq - 1].raw).hex(), Type.FIXITY_CHECKED, datetime(2026, 1, 1, tzinfo=UTC),
+                  FixedChance("x").uuid(), WRITER, data={"result": "bad"})  # fmt: skip
+    return sign(event, KEY)
+
+
+def renumbered(entries: list[Entry]) -> list[Entry]:
+    return [replace(entry, seq=seq) for seq, entry in enumerate(entries)]
+
+
+TAMPERED: dict[str, tuple[Callable[[], list[Entry]], set[tuple[int, Fault]]]] = {
+    "edited": (
+        lambda: with_entry(3, GOOD[3].raw.replace(b'"result":"ok"', b'"result":"no"')),
+        {(3, Fault.SIGNATURE), (4, Fault.LINK)},
+    ),
+    "edited and signed again": (lambda: with_entry(3, resigned(3)), {(4, Fault.LINK)}),
+    "last edited and signed again": (lambda: with_entry(5, resigned(5)), {(5, Fault.HEAD)}),
+    "spelled otherwise": (lambda: with_entry(2, GOOD[2].raw.replace(b":", b": ", 1)), {(2, Fault.FORMAT), (3, Fault.LINK)}),
+    "rubbish": (lambda: with_entry(0, b"\x00\xff"), {(0, Fault.FORMAT), (1, Fault.LINK)}),
+    "first deleted": (lambda: GOOD[1:], {(1, Fault.GAP)}),
+    "middle deleted": (lambda: GOOD[:2] + GOOD[4:], {(4, Fault.GAP)}),
+    "middle cut out and the rest moved up": (
+        lambda: renumbered(GOOD[:2] + GOOD[3:]),
+        {(2, Fault.PLACE), (2, Fault.LINK), (3, Fault.PLACE), (4, Fault.PLACE), (5, Fault.HEAD)},
+    ),
+    "end cut off": (lambda: GOOD[:4], {(5, Fault.HEAD)}),
+    "all deleted": (list, {(5, Fault.HEAD)}),
+    "two exchanged": (
+        lambda: renumbered([*GOOD[:2], GOOD[3], GOOD[2], *GOOD[4:]]),
+        {(2, Fault.PLACE), (2, Fault.LINK), (3, Fault.PLACE), (3, Fault.LINK), (4, Fault.LINK)},
+    ),
+    "one doubled": (lambda: [*GOOD[:3], GOOD[2], *GOOD[3:]], {(2, Fault.GAP)}),
+    "one from another chain": (lambda: with_entry(2, OTHERS[2].raw), {(2, Fault.PLACE), (2, Fault.LINK), (3, Fault.LINK)}),
+    "signature of another event": (
+        lambda: with_entry(5, GOOD[5].raw[:-92] + GOOD[4].raw[-92:]),
+        {(5, Fault.SIGNATURE), (5, Fault.HEAD)},
+    ),
+    "unknown writer from here on": (
+        lambda: [*GOOD[:5], Entry(SUBJECT, 5, sign(Event(SUBJECT, 5, leaf_hash(GOOD[4].raw).hex(), Type.FIXITY_CHECKED,
+                 datetime(2026, 1, 1, tzinfo=UTC), FixedChance().uuid(), STRANGER), OTHER_KEY))],
+        {(5, Fault.WRITER), (5, Fault.HEAD)},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", TAMPERED)
+def test_tampering_is_found_and_named(how: str) -> None:
+    tamper, expected = TAMPERED[how]
+    assert {(problem.seq, problem.fault) for problem in check(tamper())} == expected
+
+
+def test_problem_reads_as_a_sentence() -> None:
+    assert [str(problem) for problem in check(GOOD[:2] + GOOD[4:])] == [
+        f"{SUBJECT} event 4: events 2 to 3 missing before it"
+    ]
+
+
+def test_every_byte_of_every_event_counts() -> None:
+    for seq, entry in enumerate(GOOD):
+        for place in range(0, len(entry.raw), 7):
+            raw = bytearray(entry.raw)
+            raw[place] ^= 1
+            assert seq in {problem.seq for problem in check(with_entry(seq, bytes(raw)))}
+
+
+def test_cut_end_is_not_seen_without_a_head() -> None:
+    assert check(GOOD[:4], head=None) == []
+
+
+def test_writer_counts_only_when_a_host_key_enrolled_it() -> None:
+    def enrolment(key, writer: str) -> Entry:  # type: ignore[no-untyped-def]
+        event = Event("archive", 0, None, Type.WRITER_ENROLLED, datetime(2026, 1, 1, tzinfo=UTC), FixedChance().uuid(),
+                      public_hex(key), actor_kind="host", data={"writer": writer})  # fmt: skip
+        return Entry("archive", 0, sign(event, key))
+
+    good, self_made = enrolment(HOST_KEY, WRITER), enrolment(OTHER_KEY, STRANGER)
+    forged = replace(good, raw=good.raw.replace(WRITER.encode(), STRANGER.encode()))
+    assert enrolled_writers([good, self_made, forged, Entry("archive", 1, b"rubbish")], {HOST}) == {WRITER}
+    assert check_chain("archive", [good], set(), {HOST}) == []
+    assert [p.fault for p in check_chain("archive", [self_made], {STRANGER}, {HOST})] == [Fault.WRITER]
+
+
+def test_host_key_signs_nothing_but_enrolments() -> None:
+    entries = chain(SUBJECT, 1, key=HOST_KEY)
+    assert [p.fault for p in check_chain(SUBJECT, entries, {WRITER}, {HOST})] == [Fault.WRITER]

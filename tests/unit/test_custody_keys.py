@@ -1,0 +1,44 @@
+"""Key files."""
+
+from __future__ import annotations
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+
+from archiver.custody.keys import (
+    generate_signing_key,
+    load_public_key,
+    load_signing_key,
+    public_hex,
+    public_pem,
+    to_pem,
+)
+from archiver.errors import KeyUnavailableError
+from tests.custody_examples import KEY, FixedChance
+
+
+def test_key_file_round_trip() -> None:
+    key = generate_signing_key(FixedChance())
+    assert public_hex(load_signing_key(to_pem(key))) == public_hex(load_public_key(public_pem(key))) == public_hex(key)
+
+
+@pytest.mark.parametrize(
+    "pem",
+    [
+        b"",
+        b"-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n",
+        KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"hunter2")),
+        ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        public_pem(KEY),
+    ],
+)
+def test_file_that_is_no_signing_key_is_refused_without_repeating_it(pem: bytes) -> None:
+    with pytest.raises(KeyUnavailableError) as caught:
+        load_signing_key(pem)
+    assert "c2Vj" not in str(caught.value)
+
+
+def test_private_key_file_is_no_verification_key() -> None:
+    with pytest.raises(KeyUnavailableError):
+        load_public_key(to_pem(KEY))
