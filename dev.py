@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Everything a newcomer needs, with Python alone: `python3 dev.py demo`, `python3 dev.py test`.
 
-Sets up `.tools` (uv) and `.venv` (the locked packages, hashes checked) inside this folder, then runs the word asked for. Nothing is
-installed anywhere else; running it again costs nothing when nothing has changed. Standard library only.
+Sets up `.tools` (uv) and `.venv` (the locked packages, hashes checked) inside this folder, then runs the word asked for.
+Nothing is installed anywhere else; running it again costs nothing when nothing has changed. Standard library only.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
         "lint": lint,
         "bench": bench,
         "lock": lock,
-        "setup": lambda _rest: set_up() or 0,
+        "setup": setup,
         "clean": clean,
     }
     if word not in words:
@@ -96,6 +96,11 @@ def lock(_rest: list[str]) -> int:
     return run(uv, "pip", "compile", "-q", "--generate-hashes", "--group", "dev", "pyproject.toml", "-o", LOCK.name)
 
 
+def setup(_rest: list[str]) -> int:
+    set_up()
+    return 0
+
+
 def clean(_rest: list[str]) -> int:
     for folder in (TOOLS, VENV, HERE / ".demo"):
         shutil.rmtree(folder, ignore_errors=True)
@@ -114,14 +119,20 @@ def set_up(*, steps: bool = False) -> None:
         return
     started = time.monotonic()
     uv = get_uv()
-    say(1, f"Python {sys.version.split()[0]}, {'uv in .tools' if uv else 'no uv: using pip'}", time.monotonic() - started)
+    say(
+        1,
+        f"Python {sys.version.split()[0]}, {'uv in .tools' if uv else 'no uv: using pip'}",
+        time.monotonic() - started,
+    )
     started = time.monotonic()
     if uv is not None:
         run_or_fail(uv, "venv", "-q", "--allow-existing", "--python", sys.executable, VENV)
         say(2, "environment .venv", time.monotonic() - started)
         started = time.monotonic()
         run_or_fail(uv, "pip", "sync", "-q", "--require-hashes", "--python", BIN / "python", LOCK)
-        run_or_fail(uv, "pip", "install", "-q", "--python", BIN / "python", "--no-deps", "--no-build-isolation", "-e", HERE)
+        run_or_fail(
+            uv, "pip", "install", "-q", "--python", BIN / "python", "--no-deps", "--no-build-isolation", "-e", HERE
+        )
     else:
         import venv
 
@@ -160,13 +171,19 @@ def other_python(arguments: list[str]) -> int:
         found = shutil.which(f"python3.{minor}")
         if found:
             os.execv(found, [found, __file__, *arguments])
-    print(f"dev.py: Python {OLDEST[0]}.{OLDEST[1]} or newer is needed, this is {sys.version.split()[0]}", file=sys.stderr)
+    print(
+        f"dev.py: Python {OLDEST[0]}.{OLDEST[1]} or newer is needed, this is {sys.version.split()[0]}", file=sys.stderr
+    )
     return 1
 
 
 def environment() -> dict[str, str]:
     """uv must never fetch an interpreter: on a network with a package registry alone that hangs before it fails."""
-    return {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", "")}
+    return {
+        **os.environ,
+        "UV_PYTHON_DOWNLOADS": "never",
+        "PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", ""),
+    }
 
 
 def run(*command: str | Path) -> int:

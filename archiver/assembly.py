@@ -34,12 +34,11 @@ from archiver.ingest.poll import Poller, PollPlan
 from archiver.ingest.run import Bench, Policy, Worker
 from archiver.providers import justcall, kazoo, plivo, vobiz
 from archiver.providers.catalog import CATALOG
-from archiver.providers.http import HttpClient, Limits
-from archiver.providers.kazoo_login import Login
-from archiver.providers.port import Provider
+from archiver.providers.http import HttpClient, Limits, UnlimitedBudget
+from archiver.providers.kazoo_login import ApiKey, Login, Token, User
+from archiver.providers.port import Budget, Provider
 from archiver.recording import LockMode, Window
 from archiver.schedule.budget import Rate, SharedBudget
-from archiver.schedule.window import Bounds
 from archiver.seal.kms import KmsIdentity, kms_recipient
 from archiver.seal.recipients import Identity, Recipient, load_identity, load_recipient
 from archiver.status import report as reports
@@ -164,7 +163,7 @@ async def assemble(
     providers = {each.id: build_provider(each, config, writer, clock, metrics) for each in chosen}
     pollers = {
         each.id: Poller(
-            providers[each.id], poll_plan(each, config, providers[each.id]), writer=writer, ledger=ledger, links=links,
+            providers[each.id], poll_plan(each, config), writer=writer, ledger=ledger, links=links,
             telemetry=metrics, clock=clock, chance=chance, replica_id=replica_id,
         )
         for each in chosen
@@ -205,15 +204,21 @@ def build_provider(
     settings: AnyProvider, config: model.Config, writer: Writer, clock: Clock, metrics: Metrics | None
 ) -> Provider:
     """The adapter of one configured provider, with its HTTP client and its shared rate budget."""
-    kind = CATALOG[settings.kind]
     rate = Rate(settings.rate.count, settings.rate.per, burst=max(1, settings.rate.count // 2))
+    return _adapter(settings, config, SharedBudget(writer, settings.id, rate), clock, metrics)
+
+
+def _adapter(
+    settings: AnyProvider, config: model.Config, budget: Budget, clock: Clock, metrics: Metrics | None
+) -> Provider:
+    kind = CATALOG[settings.kind]
     client = HttpClient(
         provider=settings.id,
         origin=settings.base_url,
         media_hosts=[*kind.media_hosts, *settings.media_hosts],
         allow_http=settings.allow_http,
         allow_private_addresses=settings.allow_private_addresses,
-        budget=SharedBudget(writer, settings.id, rate),
+        budget=budget,
         clock=clock,
         limits=Limits(max_size=config.pace(settings).max_size),
         observe=None
@@ -223,6 +228,11 @@ def build_provider(
     return kind.build(settings.id, adapter_settings(settings), client, clock)
 
 
+def reading_providers(config: model.Config, clock: Clock) -> dict[str, Provider]:
+    """The providers' adapters for their facts and scopes, with a budget of their own: for commands, not for the daemon."""
+    return {each.id: _adapter(each, config, UnlimitedBudget(), clock, None) for each in config.providers}
+
+
 def adapter_settings(settings: AnyProvider) -> object:
     """The adapter's own settings, with secrets resolved."""
     filters = settings.filters.query()
@@ -230,8 +240,8 @@ def adapter_settings(settings: AnyProvider) -> object:
         case JustCall():
             return justcall.JustCallSettings(
                 settings.api_key.resolve(), settings.api_secret.resolve(), base_url=settings.base_url,
-                allow_http=settings.allow_http, dialect=settings.dialect, plan=settings.plan,
-                retention=settings.keeps().keeps, filters=filters,
+                media_hosts=settings.media_hosts, allow_http=settings.allow_http, dialect=settings.dialect,
+                plan=settings.plan, retention=settings.keeps().keeps, filters=filters, sales_dialer=settings.sales_dialer,
             )  # fmt: skip
         case Kazoo():
             return kazoo.KazooSettings(
@@ -241,30 +251,32 @@ def adapter_settings(settings: AnyProvider) -> object:
         case Vobiz():
             return vobiz.VobizSettings(
                 settings.auth_id.resolve().reveal(), settings.auth_token.resolve(), base_url=settings.base_url,
-                allow_http=settings.allow_http, filters=filters,
+                media_hosts=settings.media_hosts, allow_http=settings.allow_http, filters=filters,
             )  # fmt: skip
         case Plivo():
             tokens = {each.id: each.auth_token.resolve() for each in settings.subaccounts if each.auth_token}
             return plivo.PlivoSettings(
                 settings.auth_id.resolve().reveal(), settings.auth_token.resolve(), base_url=settings.base_url,
-                allow_http=settings.allow_http, filters=filters, subaccounts=tuple(each.id for each in settings.subaccounts),
+                media_hosts=settings.media_hosts, allow_http=settings.allow_http, filters=filters,
+                subaccounts=tuple(each.id for each in settings.subaccounts),
                 subaccount_tokens=tokens, original=settings.original,
             )  # fmt: skip
 
 
 def _kazoo_login(settings: Kazoo) -> Login:
-    return Login(
-        token=settings.auth_token.resolve() if settings.auth_token else None,
-        api_key=settings.api_key.resolve() if settings.api_key else None,
-        user=settings.user.resolve().reveal() if settings.user else None,
-        password=settings.password.resolve() if settings.password else None,
-        account_name=settings.account_name,
-        account_realm=settings.account_realm,
-        method=settings.method,
-    )
+    if settings.auth_token is not None:
+        return Token(settings.auth_token.resolve())
+    if settings.api_key is not None:
+        return ApiKey(settings.api_key.resolve())
+    assert settings.user is not None  # the configuration demands one of the three
+    assert settings.password is not None
+    return User(
+        settings.user.resolve(), settings.password.resolve(), account_name=settings.account_name,
+        account_realm=settings.account_realm, method=settings.method,
+    )  # fmt: skip
 
 
-def poll_plan(settings: AnyProvider, config: model.Config, provider: Provider) -> PollPlan:
+def poll_plan(settings: AnyProvider, config: model.Config) -> PollPlan:
     """How to enumerate this provider: never back beyond what its retention can still hold."""
     pace = config.pace(settings)
     return PollPlan(

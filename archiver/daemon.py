@@ -102,13 +102,12 @@ class Daemon:
                 if self._stop.is_set():
                     task.cancel()
             ends = await asyncio.gather(*polling.values(), return_exceptions=True)
-            for task in (beat, keeper):
-                task.cancel()
+            for background in (beat, keeper):
+                background.cancel()
             await asyncio.gather(*(a.workers[name].drain(DRAIN) for name in chosen))
             await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
         await self._copies()
-        counts = await a.read(lambda conn: survey.counts(conn, chosen, a.clock.now()))
-        pending = sum(each.states.get(s, 0) for each in counts if each.provider in chosen for s in survey.PENDING)
+        pending = await a.read(lambda conn: survey.unfinished(conn, chosen))
         return Sweep(
             polled=all(end is True for end in ends),
             pending=pending,

@@ -13,8 +13,20 @@ from archiver.cli.options import Options, shared_options
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "init": ("archiver.cli.init:init", "Write a commented config, create keys and database; never overwrites."),
-    "check": ("archiver.cli.check:check", "Validate the config, its secrets and its keys."),
+    "check": ("archiver.cli.check:check", "Validate the config; --online also providers, storages, database."),
+    "run": ("archiver.cli.run:run", "Run the daemon in the foreground, or one sweep with --once."),
+    "status": ("archiver.cli.status:status", "Show the deadline runway; --check turns it into an exit code."),
+    "recordings": ("archiver.cli.recordings:recordings", "List, show, decrypt (with a reason) or retry recordings."),
+    "gaps": ("archiver.cli.gaps:gaps", "Show what is missing and what was never looked at."),
+    "verify": ("archiver.cli.verify:verify", "Re-hash objects, open them, check locks and custody chains."),
+    "providers": ("archiver.cli.providers:providers", "List providers, test one."),
     "config": ("archiver.cli.config:config", "Show the effective config, its schema."),
+    "db": ("archiver.cli.db:db", "Create or upgrade the database."),
+    "doctor": ("archiver.cli.doctor:doctor", "Diagnose the environment."),
+    "healthcheck": (
+        "archiver.cli.healthcheck:healthcheck",
+        "Ask the running daemon whether it is alive, for containers.",
+    ),
     "version": ("archiver.cli.version:version", "Show the version."),
 }
 """Name → where it is, and what help says of it without loading it."""

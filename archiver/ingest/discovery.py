@@ -69,10 +69,10 @@ def note_page(
     ids: dict[str, Listing] = {}
     for (key, revision), listing in unique.items():
         siblings = known.get(key, {})
-        row = siblings.get(revision) or _awaiting_audio(siblings, {rev for k, rev in unique if k == key})
-        if row is not None:
-            changed += _refresh_row(conn, ledger, row, listing, now, deadline_of)
-            ids[str(row.id)] = listing
+        same = siblings.get(revision) or _awaiting_audio(siblings, {rev for k, rev in unique if k == key})
+        if same is not None:
+            changed += _refresh_row(conn, ledger, same, listing, now, deadline_of)
+            ids[str(same.id)] = listing
             continue
         conflict = bool(siblings) or sum(1 for k, _ in unique if k == key) > 1
         values = _new_row(chance.uuid(), key, listing, now, deadline_of, conflict)
@@ -343,4 +343,5 @@ def _dump_flags(flags: Iterable[Flag]) -> str:
 
 
 def _text(value: Json) -> str | None:
-    return None if value is None else str(value)
+    """For an indexed column: PostgreSQL's B-tree takes no entry beyond some 2.7 kB, and the whole stands in `metadata`."""
+    return None if value is None else str(value)[:256]

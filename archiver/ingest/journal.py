@@ -171,7 +171,7 @@ def spooled(
         {
             **_media(received),
             "provider_duration_ms": _milliseconds(held.duration),
-            "flags": sorted(flags),
+            "flags": [str(flag) for flag in sorted(flags)],
         },
     )
     ledger.append(
@@ -304,8 +304,19 @@ def adopted(conn: Connection, ledger: Ledger, held: Claim, received: Received, n
             "retention_rule",
         )
     }  # fmt: skip
-    _settle(conn, held, {**same, "state": State.ARCHIVED, "reason": None, "archived_at": now, "last_error": None,
-                         "content_type": received.content_type, "media": json.dumps(_media(received), sort_keys=True)})  # fmt: skip
+    _settle(
+        conn,
+        held,
+        {
+            **same,
+            "state": State.ARCHIVED,
+            "reason": None,
+            "archived_at": now,
+            "last_error": None,
+            "content_type": received.content_type,
+            "media": json.dumps(_media(received), sort_keys=True),
+        },
+    )
     ledger.append(
         conn,
         held.subject,
@@ -318,15 +329,15 @@ def adopted(conn: Connection, ledger: Ledger, held: Claim, received: Received, n
             "attempt": held.situation.attempts,
         },
     )
-    for row in conn.execute(select(copy).where(copy.c.recording_id == twin.id)).all():
-        conn.execute(insert(copy).values(**{**row._mapping, "recording_id": held.id}))
+    for row in conn.execute(select(copy).where(copy.c.recording_id == twin.id)).mappings().all():
+        conn.execute(insert(copy).values(**{**row, "recording_id": held.id}))
     return True
 
 
 def quarantined(
     conn: Connection, ledger: Ledger, held: Claim, copies: Sequence[Stored], verdict: Verdict, now: datetime
 ) -> None:
-    """At its deadline all that the provider gives is an error page: its bytes are kept, and the recording is still not archived."""
+    """At its deadline all that the provider gives is an error page: kept as bytes, and the recording is still not archived."""
     _settle(
         conn,
         held,
@@ -444,10 +455,10 @@ def parked(conn: Connection, provider: str) -> datetime | None:
 
 def sibling_for(conn: Connection, chance: Chance, ledger: Ledger, held: Claim, digest: str, now: datetime) -> str:
     """The provider sent two different audios for one recording: a second row keeps the second one (DESIGN §1, invariant 4)."""
-    row = conn.execute(select(recording).where(recording.c.id == held.id)).one()
+    row = conn.execute(select(recording).where(recording.c.id == held.id)).mappings().one()
     sibling_id = chance.uuid()
-    flags = dump_flags({*load_flags(row.flags), Flag.ID_CONFLICT})
-    values = {**row._mapping, "id": sibling_id, "revision": digest, "flags": flags, "listed_at": now}
+    flags = dump_flags({*load_flags(row["flags"]), Flag.ID_CONFLICT})
+    values = {**row, "id": sibling_id, "revision": digest, "flags": flags, "listed_at": now}
     blank = (
         "content_type", "media", "plaintext_bytes", "plaintext_sha256", "sealed_bytes", "sealed_sha256", "recipients",
         "spool_id", "spool_name", "owner", "reason", "next_attempt_at", "last_error", "archived_at", "denied_at",
@@ -470,7 +481,7 @@ def sibling_for(conn: Connection, chance: Chance, ledger: Ledger, held: Claim, d
         conn,
         held.subject,
         "anomaly.content_differs",
-        {"other": f"rec:{sibling_id}", "expected_pt_sha256": row.plaintext_sha256, "seen_pt_sha256": digest},
+        {"other": f"rec:{sibling_id}", "expected_pt_sha256": row["plaintext_sha256"], "seen_pt_sha256": digest},
     )
     return sibling_id
 

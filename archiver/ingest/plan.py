@@ -82,7 +82,7 @@ def backoff(attempts: int, archive_by: datetime | None, now: datetime, spread: f
     return max(_SOONEST, ceiling * (0.5 + spread / 2))
 
 
-def judge(
+def judge(  # noqa: PLR0911  one line for each kind of failure reads best
     error: errors.ArchiverError, it: Situation, now: datetime, *, spread: float, not_ready_for: timedelta
 ) -> Verdict:
     """What `error` means for this recording."""

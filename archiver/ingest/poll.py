@@ -6,6 +6,7 @@ poll walks it again: listing is idempotent.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -30,6 +31,7 @@ from archiver.schedule.window import Bounds, due_windows
 log = structlog.get_logger("archiver.poll")
 
 MOST_WALKS = 5
+_TRIES = 4
 LEASE = timedelta(seconds=60)
 _DEEP_EVERY = timedelta(hours=24)
 
@@ -112,10 +114,10 @@ class Poller:
             for scope in self._provider.scopes():
                 problems += await self._enumerate(scope, held, deep=deep)
         except errors.CredentialsRefusedError as refused:
-            problems.append(str(refused))
+            problems.append(reason := str(refused))
             until = self._clock.now() + timedelta(minutes=1)
-            await self._writer.run(lambda conn: discovery.park(conn, self._provider.id, until, str(refused)))
-            log.error("poll.credentials_refused", provider=self._provider.id, problem=str(refused))
+            await self._writer.run(lambda conn: discovery.park(conn, self._provider.id, until, reason))
+            log.error("poll.credentials_refused", provider=self._provider.id, problem=reason)
         except errors.LeaseLostError:
             return False
         except errors.ArchiverError as failed:
@@ -166,6 +168,16 @@ class Poller:
         raise errors.ListingError(f"{MOST_WALKS} walks of the same window never agreed")
 
     async def _walk(self, scope: str, window: Window, held: lease.Held, rate: float) -> _Walk:
+        """One walk, begun anew after a passing failure: what was noted stays noted, and a pause that was asked for is kept."""
+        for attempt in range(1, _TRIES):
+            try:
+                return await self._walk_once(scope, window, held, rate)
+            except (errors.ThrottledError, errors.UnavailableError) as passing:
+                log.info("poll.again", provider=self._provider.id, attempt=attempt, problem=str(passing))
+                await asyncio.sleep(0.5 * 2**attempt)
+        return await self._walk_once(scope, window, held, rate)
+
+    async def _walk_once(self, scope: str, window: Window, held: lease.Held, rate: float) -> _Walk:
         walk = _Walk()
         async for page in self._provider.list(scope, window):
             walk.add(page, window.until)
@@ -193,7 +205,7 @@ class Poller:
     async def _prove(self, scope: str, window: Window, walk: _Walk, number: int, held: lease.Held) -> None:
         now = self._clock.now()
         if walk.rows == 0:
-            missing = await self._writer.run(lambda conn: self._known_within(conn, scope, window, now))
+            missing = await self._writer.run(lambda conn: self._known_within(conn, window, now))
             if missing:
                 self._telemetry.suspicious_empty(self._provider.id)
                 raise errors.ListingError(f"an empty listing where {missing} recordings were listed before")
@@ -229,7 +241,7 @@ class Poller:
     def _deadline(self, called_at: datetime, rate: float) -> Deadline | None:
         return deadline(called_at, self._plan.retention, self._plan.margin, bytes_per_day=rate)
 
-    def _known_within(self, conn: Connection, scope: str, window: Window, now: datetime) -> int:
+    def _known_within(self, conn: Connection, window: Window, now: datetime) -> int:
         """How many recordings of this window the provider should still have. Scopes share rows; one scope is certain."""
         if len(self._provider.scopes()) > 1:
             return 0

@@ -177,7 +177,8 @@ class Worker:
         bench.telemetry.fetched(self._provider.id, received.size, bench.clock.monotonic() - started)
         flags = received.flags
         if Flag.QUARANTINED in flags:
-            return await self._quarantine(held, sealed)
+            await self._quarantine(held, sealed)
+            return None
         now = bench.clock.now()
         if await bench.writer.run(lambda conn: journal.adopted(conn, bench.ledger, held, received, now)):
             await self._discard(sealed)
@@ -331,7 +332,8 @@ class Worker:
         )
 
     def _from_spool(self, held: journal.Claim) -> Sealed:
-        assert held.spool_name is not None and held.sealed is not None
+        assert held.spool_name is not None
+        assert held.sealed is not None
         sealed_sha256, sealed_bytes, plaintext_sha256, plaintext_bytes = held.sealed
         path = self._bench.spool.path(held.spool_name)
         return Sealed(path, sealed_bytes, sealed_sha256, plaintext_bytes, plaintext_sha256, (), "")

@@ -11,9 +11,9 @@ from sqlalchemy import ColumnElement, Connection, Row, case, func, or_, select
 
 from archiver.ingest import discovery
 from archiver.ingest.tables import copy, coverage, provider_state, recording, reject, storage_state
-from archiver.recording import Flag, Json, State, Window
-from archiver.schedule.window import holes
+from archiver.recording import Flag, Json, Reason, State, Window
 from archiver.schedule.tables import replica
+from archiver.schedule.window import holes
 
 PENDING = (State.LISTED, State.WAITING, State.SPOOLED)
 
@@ -126,7 +126,9 @@ def counts(conn: Connection, providers: Sequence[str], now: datetime) -> list[Pr
     ):
         grouped.setdefault(row.provider, {})[row.state] = row.n
     states = {row.provider: row for row in conn.execute(select(provider_state))}
-    rejects = dict(conn.execute(select(reject.c.provider, func.count()).group_by(reject.c.provider)).tuples().all())
+    rejects: dict[str, int] = dict(
+        conn.execute(select(reject.c.provider, func.count()).group_by(reject.c.provider)).tuples().all()
+    )
     return [
         _provider_counts(conn, name, by_state, states.get(name), rejects.get(name, 0), now)
         for name, by_state in grouped.items()
@@ -196,11 +198,24 @@ def rejected(conn: Connection, provider: str | None = None) -> list[dict[str, Js
 
 
 def pending_soon(conn: Connection, provider: str, until: datetime) -> int:
-    """How many recordings are ready or become ready before `until`."""
+    """How many recordings are in work, ready, or become ready before `until`. Audio that is not there yet is not waited for."""
+    late = (recording.c.reason == Reason.NOT_READY) & ~recording.c.ready & recording.c.owner.is_(None)
     return conn.execute(
         select(func.count()).where(
             recording.c.provider == provider,
+            func.coalesce(~late, True),
             or_(recording.c.ready, recording.c.owner.is_not(None), recording.c.next_attempt_at <= until),
+        )
+    ).scalar_one()
+
+
+def unfinished(conn: Connection, providers: Sequence[str]) -> int:
+    """How many recordings with audio are not archived yet."""
+    return conn.execute(
+        select(func.count()).where(
+            recording.c.provider.in_(providers),
+            recording.c.state.in_(PENDING),
+            func.coalesce(recording.c.reason, "") != Reason.NOT_READY.value,
         )
     ).scalar_one()
 

@@ -81,8 +81,8 @@ _PENDING = text("state IN ('listed', 'waiting', 'spooled')")
 
 Index("recording_ready", recording.c.provider, recording.c.archive_by, recording.c.listed_at,
       sqlite_where=recording.c.ready, postgresql_where=recording.c.ready)  # fmt: skip
-Index("recording_due", recording.c.next_attempt_at,
-      sqlite_where=recording.c.next_attempt_at.is_not(None), postgresql_where=recording.c.next_attempt_at.is_not(None))  # fmt: skip
+_RESTS = recording.c.next_attempt_at.is_not(None)
+Index("recording_due", recording.c.next_attempt_at, sqlite_where=_RESTS, postgresql_where=_RESTS)
 Index("recording_owner", recording.c.owner,
       sqlite_where=recording.c.owner.is_not(None), postgresql_where=recording.c.owner.is_not(None))  # fmt: skip
 Index("recording_spool", recording.c.spool_id,

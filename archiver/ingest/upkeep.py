@@ -6,6 +6,7 @@ import asyncio
 import json
 from concurrent.futures import Executor
 from datetime import datetime
+from typing import Any
 
 import structlog
 from sqlalchemy import Connection, insert, update
@@ -18,7 +19,7 @@ from archiver.ingest import journal, survey
 from archiver.ingest.destination import Destination
 from archiver.ingest.run import Bench
 from archiver.ingest.tables import storage_state
-from archiver.recording import Reason, Sealed
+from archiver.recording import Reason, Sealed, Stored
 from archiver.store import layout
 from archiver.store.port import Check, ProbeReport
 
@@ -67,7 +68,7 @@ async def make_missing_copies(bench: Bench) -> int:
     return made
 
 
-async def _copy(bench: Bench, destination: Destination, row: dict[str, object]) -> bool:
+async def _copy(bench: Bench, destination: Destination, row: dict[str, Any]) -> bool:
     """One copy from the first storage that can be read. The digest is checked again on the way."""
     sources = {each.id: each for each in bench.destinations}
     copies = row["copies"]
@@ -98,7 +99,7 @@ async def _copy(bench: Bench, destination: Destination, row: dict[str, object]) 
             return False
         now = bench.clock.now()
 
-        def write(conn: Connection) -> None:
+        def write(conn: Connection, stored: Stored = stored, now: datetime = now) -> None:
             journal.keep_copy(conn, str(row["id"]), stored, now)
             journal.copy_stored(conn, bench.ledger, f"rec:{row['id']}", stored, len(copies) + 1, "second copy")
 

@@ -71,6 +71,7 @@ class Kazoo:
             earliest=datetime(2012, 1, 1, tzinfo=UTC),
             stable_paging=True,
             deletes=True,
+            needs_link=False,
         )
 
     def scopes(self) -> Sequence[str]:

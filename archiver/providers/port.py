@@ -20,6 +20,7 @@ class Facts:
     `stable_paging`: keyset pages, one walk suffices; otherwise walks repeat until two agree.
     `time_filtered`: the provider can restrict a listing to a window; otherwise the adapter walks what it must.
     `not_ready_for`: how long missing audio may still turn up. `deletes`: `delete()` is documented.
+    `needs_link`: the audio has an address of its own; otherwise `open()` knows it from the reference.
     """
 
     max_window: timedelta
@@ -29,6 +30,7 @@ class Facts:
     time_filtered: bool = True
     not_ready_for: timedelta = timedelta(hours=72)
     deletes: bool = False
+    needs_link: bool = True
 
 
 class Media(Protocol):

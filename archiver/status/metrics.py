@@ -121,6 +121,7 @@ class Metrics:
 
     def show(self, report: Report) -> None:
         """Bring the gauges up to the report."""
+        self._nearest.clear()  # a provider with nothing pending has no deadline
         for each in report.providers:
             counts, name = each.counts, each.provider
             for state in State:
@@ -129,14 +130,12 @@ class Metrics:
             self._gap.labels(name).set(each.holes)
             if counts.nearest_deadline is not None:
                 self._nearest.labels(name).set(counts.nearest_deadline.timestamp())
-            elif self._nearest.labels(name):
-                self._nearest.remove(name)
             if counts.poll_succeeded_at is not None:
                 self._last_poll.labels(name).set(counts.poll_succeeded_at.timestamp())
             if each.covered_until is not None:
                 self._covered.labels(name).set(each.covered_until.timestamp())
-        for storage, state in report.storages.items():
-            self._trusted.labels(storage).set(1 if state.get("trusted") else 0)
+        for storage, proof in report.storages.items():
+            self._trusted.labels(storage).set(1 if proof.get("trusted") else 0)
 
     def text(self) -> bytes:
         """The exposition format that Prometheus scrapes."""

@@ -154,7 +154,9 @@ def at_copy(claimed: Claimed, copy: Stored, kind: Kind, detail: str) -> Finding:
     return Finding(kind, claimed.subject, detail, claimed.provider, copy.storage, copy.key, copy.version_id)
 
 
-def justification_findings(claimed: Claimed, events: Iterable[tuple[str, Mapping[str, Json]]]) -> Iterable[Finding]:
+def justification_findings(  # noqa: C901  one pass over the events, one question each
+    claimed: Claimed, events: Iterable[tuple[str, Mapping[str, Json]]]
+) -> Iterable[Finding]:
     """Whether signed events back every claim that the journal makes: digests, and each copy stored and read back.
 
     `events` are (type, data) in order. A later sealing supersedes an earlier one (a spool may be lost and filled again); an

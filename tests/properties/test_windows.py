@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ def covers(spans: list[Window], instant: datetime) -> bool:
 def test_merging_changes_no_instant(some: list[Window], instant: datetime) -> None:
     merged = list(merge(some))
     assert covers(merged, instant) == covers(some, instant)
-    assert all(left.until < right.since for left, right in zip(merged, merged[1:], strict=False))
+    assert all(left.until < right.since for left, right in pairwise(merged))
 
 
 @given(st.lists(spans, max_size=12), spans, minutes)
@@ -41,10 +42,12 @@ def test_pieces_are_short_enough_and_touch(span: Window, longest_minutes: int) -
     assert pieces[0].since == span.since
     assert pieces[-1].until == span.until
     assert all(piece.until - piece.since <= longest for piece in pieces)
-    assert all(left.until == right.since for left, right in zip(pieces, pieces[1:], strict=False))
+    assert all(left.until == right.since for left, right in pairwise(pieces))
 
 
-@given(st.lists(spans, max_size=8), minutes, st.integers(0, 10_000), st.integers(1, 50_000), st.integers(0, 60), minutes)
+@given(
+    st.lists(spans, max_size=8), minutes, st.integers(0, 10_000), st.integers(1, 50_000), st.integers(0, 60), minutes
+)
 def test_after_one_poll_nothing_settled_was_never_looked_at(
     covered: list[Window], now: datetime, overlap: int, longest: int, settle: int, earliest: datetime
 ) -> None:

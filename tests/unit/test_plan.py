@@ -15,7 +15,13 @@ from archiver.recording import Flag, Reason, State
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 FRESH = Situation(
-    state=State.LISTED, attempts=1, denials=0, denied_at=None, called_at=NOW - timedelta(hours=1), archive_by=None, spooled=False
+    state=State.LISTED,
+    attempts=1,
+    denials=0,
+    denied_at=None,
+    called_at=NOW - timedelta(hours=1),
+    archive_by=None,
+    spooled=False,
 )
 THREE_DAYS = timedelta(hours=72)
 

@@ -1,0 +1,88 @@
+"""`archiver db`: the schema's version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from archiver.cli.options import Options
+from archiver.cli.output import emit
+from archiver.errors import Exit, SchemaError
+from archiver.recording import Json
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+
+@click.group()
+def db() -> None:
+    """Create and upgrade the database."""
+
+
+@db.command()
+@click.pass_obj
+def upgrade(options: Options) -> int:
+    """Bring the schema to this version's, under a lock. SQLite files are copied first."""
+    from archiver import database
+
+    engine = _engine(options, create=True)
+    done = database.upgrade(engine)
+    data: dict[str, Json] = {
+        "before": done.before,
+        "after": done.after,
+        "backup": str(done.backup) if done.backup else None,
+    }
+    changed = f"{done.before or 'empty'} → {done.after}" if done.before != done.after else f"already at {done.after}"
+    emit(
+        options,
+        "archiver.db/v1",
+        data,
+        lambda: f"database {changed}" + (f", copy in {done.backup}" if done.backup else ""),
+    )
+    return Exit.OK
+
+
+@db.command()
+@click.pass_obj
+def current(options: Options) -> int:
+    """Show the schema's version and this program's."""
+    from archiver import database
+
+    engine = _engine(options)
+    have, want = database.current_revision(engine), database.head_revision()
+    emit(
+        options,
+        "archiver.db/v1",
+        {"current": have, "head": want},
+        lambda: f"database {have or 'empty'}, archiver {want}",
+    )
+    return Exit.OK
+
+
+@db.command()
+@click.pass_obj
+def check(options: Options) -> int:
+    """Say whether the daemon would start on this schema (exit 78 when not)."""
+    from archiver import database
+
+    engine = _engine(options)
+    try:
+        database.check_schema(engine)
+    except SchemaError as wrong:
+        problem = str(wrong)
+        emit(options, "archiver.db/v1", {"ok": False, "problem": problem}, lambda: f"✗ {problem}")
+        return Exit.CONFIGURATION
+    emit(options, "archiver.db/v1", {"ok": True, "problem": None}, lambda: "✓ the schema is this version's")
+    return Exit.OK
+
+
+def _engine(options: Options, *, create: bool = False) -> Engine:
+    from pathlib import Path
+
+    from archiver.assembly import open_database
+
+    config = options.load()
+    if create:
+        Path(config.state_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+    return open_database(config)

@@ -1,0 +1,88 @@
+"""`archiver run`: the daemon in the foreground, or one sweep."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from archiver.cli.options import Options
+from archiver.errors import ArchiverError, ConfigurationError, Exit
+
+if TYPE_CHECKING:
+    from archiver.config.model import Config
+
+
+@click.command()
+@click.option(
+    "--once", is_flag=True, help="One sweep: poll everything, archive what can be archived, exit. For cron or a Job."
+)
+@click.option("--provider", "providers", multiple=True, help="Only this provider; may be repeated.")
+@click.pass_obj
+def run(options: Options, once: bool, providers: tuple[str, ...]) -> int:
+    """Poll, fetch, seal, store; for ever, or once. SIGTERM stops in good order, SIGHUP reloads the configuration.
+
+    Exit code of --once: 0 all done, 75 something waits for another try, 69 a storage or provider cannot be used.
+    """
+    from archiver import logs
+
+    config = options.load()
+    unknown = set(providers) - {each.id for each in config.providers}
+    if unknown:
+        raise ConfigurationError(f"no provider has the id {sorted(unknown)[0]!r}")
+    level = "debug" if options.verbose else "error" if options.quiet else config.logging.level
+    logs.configure(config.logging.format, level)
+    only = list(providers) or None
+    return asyncio.run(_once(options, config, only) if once else _forever(options, config, only))
+
+
+async def _once(options: Options, config: Config, only: list[str] | None) -> int:
+    from archiver.assembly import assemble
+    from archiver.cli.output import emit
+    from archiver.daemon import Daemon, on_signals
+    from archiver.status import report as reports
+
+    assembly = await assemble(config, only=only)
+    try:
+        daemon = Daemon(assembly)
+        on_signals(daemon, reload=False)
+        sweep = await daemon.once()
+        report = await assembly.report()
+    finally:
+        await assembly.aclose()
+    from archiver.cli.status import render
+
+    emit(options, "archiver.status/v1", reports.as_json(report), lambda: render(report))
+    return sweep.exit_code
+
+
+async def _forever(options: Options, config: Config, only: list[str] | None) -> int:
+    """Run; on SIGHUP begin anew with the new configuration, unless it cannot be used: then the old one stays in force."""
+    import structlog
+
+    from archiver import systemd
+    from archiver.assembly import assemble
+    from archiver.daemon import Daemon, End, on_signals
+
+    log = structlog.get_logger("archiver.daemon")
+    reloaded: bool | None = None
+    while True:
+        assembly = await assemble(config, only=only)
+        if reloaded is not None:
+            assembly.metrics.reloaded(assembly.clock.now(), ok=reloaded)
+        try:
+            daemon = Daemon(assembly)
+            on_signals(daemon, reload=True)
+            end = await daemon.forever()
+        finally:
+            await assembly.aclose()
+        if end is End.STOP:
+            return Exit.OK
+        systemd.reloading()
+        try:
+            config, reloaded = options.load(), True
+            log.info("config.loaded")
+        except ArchiverError as refused:
+            reloaded = False
+            log.error("config.reload_failed", problem=str(refused))

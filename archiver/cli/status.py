@@ -1,0 +1,103 @@
+"""`archiver status`: the deadline runway."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from archiver.cli.options import Options
+from archiver.cli.output import emit, table
+from archiver.errors import Exit
+
+if TYPE_CHECKING:
+    from archiver.config.model import Config
+    from archiver.status.report import Report
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Exit 3 when something is at risk, 4 when something was lost.")
+@click.option("--nagios", is_flag=True, help="One line and the exit codes that Nagios wants.")
+@click.pass_obj
+def status(options: Options, check: bool, nagios: bool) -> int:
+    """Show how much time is left for what is not archived yet, and each provider's state."""
+    from archiver.status import report as reports
+
+    report = asyncio.run(_report(options.load()))
+    if nagios:
+        word, code = {
+            reports.Level.ON_TIME: ("OK", 0),
+            reports.Level.LATE: ("WARNING", 1),
+            reports.Level.AT_RISK: ("CRITICAL", 2),
+            reports.Level.LOST: ("CRITICAL", 2),
+        }[report.level]
+        click.echo(f"ARCHIVER {word} - {report.sentence}")
+        return code
+    emit(options, "archiver.status/v1", reports.as_json(report), lambda: render(report))
+    if not check:
+        return Exit.OK
+    return {reports.Level.LOST: Exit.LOST, reports.Level.AT_RISK: Exit.AT_RISK}.get(report.level, Exit.OK)
+
+
+async def _report(config: Config) -> Report:
+    from archiver.assembly import make_report, open_database, reading_providers
+    from archiver.clock import SystemClock
+    from archiver.database import check_schema, read
+
+    engine = open_database(config)
+    check_schema(engine)
+    clock = SystemClock()
+    providers = reading_providers(config, clock)
+    try:
+        return await read(engine, lambda conn: make_report(conn, config, providers, clock.now()))
+    finally:
+        for each in providers.values():
+            await each.aclose()
+        engine.dispose()
+
+
+def render(report: Report) -> str:
+    """The report for a person: the sentence first, then a line for each provider, then why."""
+    from archiver import __version__
+    from archiver.status.report import EDGE_NAMES, for_people
+
+    lines = [f"{report.instance} · {report.at:%Y-%m-%d %H:%M} UTC · archiver {__version__}", report.sentence, ""]
+    rows = []
+    for each in report.providers:
+        counts = each.counts
+        nearest = counts.nearest_deadline
+        rows.append(
+            [
+                each.provider,
+                each.level.upper() if each.level.value in ("at risk", "lost") else each.level.value,
+                for_people(report.at - counts.poll_succeeded_at) + " ago" if counts.poll_succeeded_at else "never",
+                each.covered_until.strftime("%Y-%m-%d %H:%M") if each.covered_until else None,
+                counts.states.get("archived", 0),
+                each.waiting,
+                counts.states.get("absent", 0),
+                counts.lost,
+                for_people(nearest - report.at) if nearest else None,
+            ]
+        )
+    head = [
+        "provider",
+        "state",
+        "last poll",
+        "covered to",
+        "archived",
+        "waiting",
+        "no audio",
+        "lost",
+        "nearest deadline",
+    ]
+    lines.append(table(head, rows))
+    if sum(report.runway):
+        shown = "   ".join(f"{name} {count}" for name, count in zip(EDGE_NAMES, report.runway, strict=True))
+        lines += ["", f"runway (waiting recordings by time left)   {shown}"]
+    for each in report.providers:
+        lines += [f"why  {each.provider}  {reason}" for reason in each.why]
+    for name, proof in report.storages.items():
+        if not proof.get("trusted"):
+            lines.append(f"storage {name} is NOT TRUSTED: nothing is archived there   → archiver check --online")
+    return "\n".join(lines)

@@ -1,0 +1,153 @@
+"""`archiver verify`: re-read, re-hash and open what is archived; walk the custody chains; say what was not checked."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from archiver import errors
+from archiver.cli.options import Options
+from archiver.cli.output import emit, note, table
+from archiver.errors import Exit
+
+if TYPE_CHECKING:
+    from archiver.config.model import Config
+    from archiver.verify.finding import Claimed, Verification
+
+_SAMPLE = re.compile(r"(\d+(?:\.\d+)?)%?")
+
+
+@click.command()
+@click.option(
+    "--all", "everything", is_flag=True, help="Every archived recording (the default without ids or --sample)."
+)
+@click.option("--sample", metavar="PERCENT", help="A random share of the archived recordings, e.g. 1%.")
+@click.argument("ids", nargs=-1)
+@click.pass_obj
+def verify(options: Options, everything: bool, sample: str | None, ids: tuple[str, ...]) -> int:
+    """Compare storages, locks and signed events with what is claimed. Exit 65 on any mismatch, 69 when not all could be read."""
+    if sum((everything, sample is not None, bool(ids))) > 1:
+        raise click.UsageError("give one of --all, --sample and ids")
+    share = None if sample is None else _share(sample)
+    result = asyncio.run(_verify(options, options.load(), share, ids))
+    emit(options, "archiver.verify/v1", result.as_json(), lambda: _render(result))
+    if result.failures:
+        return Exit.INTEGRITY
+    return Exit.OK if result.clean else Exit.UNAVAILABLE
+
+
+def _share(text: str) -> float:
+    found = _SAMPLE.fullmatch(text)
+    if found is None or not 0 < float(found[1]) <= 100:
+        raise click.UsageError(f"--sample {text!r} is not a percentage between 0 and 100")
+    return float(found[1]) / 100
+
+
+async def _verify(options: Options, config: Config, share: float | None, ids: tuple[str, ...]) -> Verification:
+    from archiver.assembly import build_identities, build_stores, hosts, open_database
+    from archiver.clock import SystemChance, SystemClock
+    from archiver.database import check_schema, read
+    from archiver.verify.finding import Verification
+    from archiver.verify.fsck import Instruments, check_chains, check_objects
+
+    engine = open_database(config)
+    check_schema(engine)
+    chance = SystemChance()
+    claims = await read(engine, lambda conn: _claims(conn, ids))
+    total = len(claims)
+    result = Verification()
+    if share is not None:
+        keep = max(1, round(total * share))
+        claims = sorted(claims, key=lambda _: chance.token(8))[:keep]
+        if total > keep:
+            result.unchecked["archived recordings outside the sample"] += total - keep
+    stores = build_stores(config, SystemClock(), chance)
+    tools = Instruments(stores, build_identities(config), hosts(config))
+    try:
+        step = max(1, len(claims) // 10)
+        await check_objects(
+            claims,
+            tools,
+            result,
+            progress=lambda done: note(options, f"{done} of {len(claims)} recordings") if done % step == 0 else None,
+        )
+        by_id = {each.id: each for each in claims}
+        await read(engine, lambda conn: check_chains(conn, by_id, tools, result, whole=not ids and share is None))
+    finally:
+        for store in stores.values():
+            await store.aclose()
+        engine.dispose()
+    return result
+
+
+def _claims(conn: Any, ids: tuple[str, ...]) -> list[Claimed]:
+    """What the journal calls archived, all of it or the named ones."""
+    from archiver.ingest import survey
+
+    if not ids:
+        return [_claimed(row) for row in survey.recordings(conn, survey.Search(state="archived"))]
+    found = []
+    for wanted in ids:
+        rows = [survey.one(conn, each) for each in survey.find(conn, wanted)]
+        archived = [row for row in rows if row is not None and row["state"] == "archived"]
+        if not archived:
+            raise errors.NotFoundError(f"no archived recording is called {wanted[:80]}")
+        found += [_claimed(row) for row in archived]
+    return found
+
+
+def _claimed(row: dict[str, Any]) -> Claimed:
+    from archiver.recording import LockMode, Stored
+    from archiver.verify.finding import Claimed
+
+    def instant(text: str | None) -> datetime | None:
+        return None if text is None else datetime.fromisoformat(text)
+
+    return Claimed(
+        id=row["id"],
+        provider=row["provider"],
+        state=row["state"],
+        plaintext_sha256=row["plaintext_sha256"],
+        plaintext_bytes=row["bytes"],
+        sealed_sha256=row["sealed_sha256"],
+        sealed_bytes=row["sealed_bytes"],
+        retain_until=instant(row["retain_until"]),
+        copies=tuple(
+            Stored(
+                storage=each["storage"],
+                bucket=each["bucket"],
+                key=each["key"],
+                version_id=each["version_id"],
+                size=each["size"],
+                sealed_sha256=row["sealed_sha256"],
+                lock_mode=LockMode(each["lock_mode"]),
+                retain_until=instant(each["retain_until"]),
+                legal_hold=each["legal_hold"],
+            )
+            for each in row["copies"]
+        ),
+    )
+
+
+def _render(result: Verification) -> str:
+    lines = [
+        f"custody   {result.events} events in {result.chains} chains",
+        f"objects   {result.objects_read} read and re-hashed ({result.bytes_read} bytes), {result.opened} opened",
+        f"locks     {result.locks} read back",
+    ]
+    if result.findings:
+        rows = [
+            ["FAIL" if each in result.failures else "note", each.subject.removeprefix("rec:")[:13], each.provider, each.storage,
+             each.kind, each.detail]
+            for each in result.findings
+        ]  # fmt: skip
+        lines += ["", table(["", "recording", "provider", "storage", "what", "detail"], rows)]
+    lines += [f"not checked: {what} ({count})" for what, count in sorted(result.unchecked.items())]
+    lines += [f"could not be read: {what} ({count})" for what, count in sorted(result.unreachable.items())]
+    verdict = f"{len(result.failures)} failed" if result.failures else "no mismatch"
+    lines += ["", f"{result.recordings} recordings: {verdict}"]
+    return "\n".join(lines)
