@@ -162,3 +162,10 @@ def _installed(home: Path) -> Iterator[str]:
         yield URL.create("postgresql", "postgres", database="postgres", query={"host": str(home)}).render_as_string()
     finally:
         run("stop", "-m", "fast")
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A migrated SQLite database of its own, for what need not run on both."""
+    shutil.copy(sqlite_template, tmp_path / "archiver.db")
+    return f"sqlite:///{tmp_path / 'archiver.db'}"

@@ -23,8 +23,6 @@ from archiver.ingest.tables import copy, provider_state, recording
 from archiver.recording import Flag, Json, Reason, Received, RecordingRef, Sealed, State, Stored
 from archiver.schedule.tables import replica
 
-# A replica's disk may still come back; until this long after its last heartbeat nobody fetches anew what it holds sealed.
-SPOOL_GRACE = timedelta(seconds=60)
 _CRASH_LIMIT = 3
 
 
