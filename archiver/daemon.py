@@ -251,6 +251,9 @@ class Daemon:
     async def _begin(self) -> None:
         """Show that we live, prove the storages, and throw out what an earlier death left in the spool."""
         await self._beat()
+        buried = await self._a.writer.run(lambda conn: lease.bury(conn, self._a.replica_id, self._a.spool.id))
+        if buried:
+            log.warning("daemon.predecessor_died", replicas=buried)
         for destination in self._a.destinations:
             await self._probe(destination)
         await self._sweep_spool()

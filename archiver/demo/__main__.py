@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from archiver.clock import SystemChance, SystemClock
 from archiver.custody.keys import generate_signing_key, to_pem
@@ -21,13 +21,14 @@ from archiver.demo.s3server import S3Server
 from archiver.demo.simulators import Route, fleet
 from archiver.demo.simulators.faults import Cut, ExpiredLink, TooManyRequests
 from archiver.demo.simulators.scenario import samples
-from archiver.demo.simulators.server import Simulator
+from archiver.demo.simulators.server import Rule, Simulator
 from archiver.recording import LockMode, Secret
 from archiver.seal.recipients import generate_rsa_keys
 from archiver.store.s3 import S3Options, make_bucket
 
 WORKSPACE = Path(".demo")
 _KEYS = ("DEMOACCESSKEY", "demo-secret-access-key")
+Strikes: TypeAlias = dict[str, list[tuple[Rule, str]]]
 _PROVIDERS = ("justcall", "kazoo", "vobiz", "plivo")
 
 
@@ -36,7 +37,7 @@ async def demo() -> int:
     shutil.rmtree(WORKSPACE, ignore_errors=True)
     WORKSPACE.mkdir(mode=0o700)
     started = time.monotonic()
-    async with simulators() as sims:
+    async with simulators() as (sims, strikes):
         with S3Server(WORKSPACE.resolve() / "s3", Secret(_KEYS[0]), Secret(_KEYS[1])) as server:
             make_bucket(_options(server.endpoint))
             config = write_workspace(server.endpoint, sims)
@@ -49,11 +50,11 @@ async def demo() -> int:
             code, _ = await archiver(config, "run", "--once", "--quiet")
             if code != 0:
                 return code
-            return await tell(config, sims)
+            return await tell(config, strikes)
 
 
-async def tell(config: Path, sims: dict[str, Simulator]) -> int:
-    """Say what was done, from what the archiver itself answers and what the simulators saw."""
+async def tell(config: Path, strikes: Strikes) -> int:
+    """Say what was done, from what the archiver itself answers and how often the faults struck."""
     _, listed = await archiver(config, "recordings", "list", "-o", "json", quiet=True)
     rows = json.loads(listed)["data"]
     _, gaps = await archiver(config, "gaps", "list", "-o", "json", quiet=True)
@@ -63,12 +64,11 @@ async def tell(config: Path, sims: dict[str, Simulator]) -> int:
         mine = [row for row in rows if row["provider"] == name]
         archived = [row for row in mine if row["state"] == "archived"]
         silent = [row for row in mine if row["state"] == "absent" or row["reason"] == "not_ready"]
-        struck = sum(1 for seen in sims[name].requests if seen.status in (403, 429) or seen.status == 0) + _CUTS.get(
-            name, 0
-        )
+        struck = [(rule.hits, what) for rule, what in strikes.get(name, []) if rule.hits]
+        notes = ", ".join(f"{hits} × {what}" for hits, what in struck)
         gone = sum(1 for row in missing if row["provider"] == name and row["state"] == "gone")
         print(
-            f"  {name:<10} {len(mine):>7} {len(archived):>9} {struck:>8} {len(silent):>9} {gone:>5}   {_NOTES.get(name, '')}"
+            f"  {name:<10} {len(mine):>7} {len(archived):>9} {sum(hits for hits, _ in struck):>8} {len(silent):>9} {gone:>5}   {notes}"
         )
     archived = [row for row in rows if row["state"] == "archived"]
     seconds = sum(row["duration_ms"] or 0 for row in archived) / 1000
@@ -109,25 +109,21 @@ async def tamper(config: Path, row: dict[str, Any]) -> int:
 
 
 @contextlib.asynccontextmanager
-async def simulators() -> AsyncIterator[dict[str, Simulator]]:
+async def simulators() -> AsyncIterator[tuple[dict[str, Simulator], Strikes]]:
     """The four providers with a month of calls and a few of the faults that real ones have."""
     clock = SystemClock()
     sims = {name: sim for name, sim in fleet.fleet(clock, samples(), seed=7, count=12).items() if name in _PROVIDERS}
-    sims["justcall"].fail(Route.MEDIA, ExpiredLink())
-    sims["vobiz"].fail(Route.LIST, TooManyRequests(retry_after=1))
-    sims["plivo"].fail(Route.MEDIA, Cut(at=20_000))
+    strikes: Strikes = {
+        "justcall": [
+            (sims["justcall"].fail(Route.MEDIA, ExpiredLink()), "signed link had expired: asked for a new one")
+        ],
+        "vobiz": [(sims["vobiz"].fail(Route.LIST, TooManyRequests(retry_after=1)), "HTTP 429: waited as asked")],
+        "plivo": [(sims["plivo"].fail(Route.MEDIA, Cut(at=20_000)), "body cut short: fetched again")],
+    }
     async with contextlib.AsyncExitStack() as stack:
         for sim in sims.values():
             await stack.enter_async_context(sim)
-        yield sims
-
-
-_CUTS = {"plivo": 1}
-_NOTES = {
-    "justcall": "1 signed link had expired: asked for a new one",
-    "vobiz": "1 × HTTP 429: waited as asked",
-    "plivo": "1 body cut short: fetched again",
-}
+        yield sims, strikes
 
 
 def write_workspace(endpoint: str, sims: dict[str, Simulator]) -> Path:

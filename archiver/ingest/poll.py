@@ -100,13 +100,13 @@ class Poller:
         self._lease_name = f"poll:{provider.id}"
 
     async def poll(self) -> bool:
-        """One full poll. True when every due window was covered; False when something is left for the next poll.
+        """One full poll. True when every due window was covered; False when something is left, or another replica polls.
 
         Never raises for what a provider does; says it in the journal, the log and the metrics.
         """
         held = await self._writer.run(self._lease)
         if held is None:
-            return True
+            return False
         problems: list[str] = []
         deep = await self._writer.run(self._deep_due)
         started = self._clock.monotonic()

@@ -44,6 +44,16 @@ def beat(conn: Connection, replica_id: str, *, spool_id: str, host: str, version
     return now
 
 
+def bury(conn: Connection, replica_id: str, spool_id: str) -> int:
+    """Whoever used our spool before us is dead, since we hold its lock: nobody need wait for its time to run out.
+
+    Its leases end now, and without its heartbeat its claims are orphans. Returns how many were buried.
+    """
+    dead = select(replica.c.id).where(replica.c.spool_id == spool_id, replica.c.id != replica_id)
+    conn.execute(update(lease).where(lease.c.holder.in_(dead)).values(until=database_time(conn)))
+    return conn.execute(delete(replica).where(replica.c.spool_id == spool_id, replica.c.id != replica_id)).rowcount
+
+
 def leave(conn: Connection, replica_id: str) -> None:
     """This replica stops in good order: its leases end now and its heartbeat is withdrawn."""
     conn.execute(update(lease).where(lease.c.holder == replica_id).values(until=database_time(conn)))

@@ -1,0 +1,148 @@
+"""`archiver providers`: what is polled, and whether it answers."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+
+from archiver import errors
+from archiver.cli.options import Options
+from archiver.cli.output import emit, table
+from archiver.cli.recordings import database
+from archiver.errors import Exit
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from archiver.clock import Clock
+    from archiver.config.model import Config
+    from archiver.providers.port import Provider
+    from archiver.schedule.deadline import ProviderRetention
+
+_WINDOW = timedelta(hours=1)
+
+
+@click.group()
+def providers() -> None:
+    """List providers, test one."""
+
+
+@providers.command("list")
+@click.pass_obj
+def list_(options: Options) -> None:
+    """Every configured provider: where it is, how long it keeps recordings, how far it has been listed."""
+    from archiver.clock import SystemClock
+    from archiver.database import reading
+
+    config = options.load(resolve_secrets=False)
+    with database(config) as engine, reading(engine) as conn:
+        found = _providers(conn, config, SystemClock())
+    head = ("provider", "kind", "host", "retention", "source", "poll", "last poll", "covered until", "last error")
+    names = (
+        "id", "kind", "host", "retention", "retention_source", "poll", "poll_succeeded_at", "covered_until", "poll_error"
+    )  # fmt: skip
+    emit(options, "archiver.providers/v1", [*found], lambda: table(head, [[e[name] for name in names] for e in found]))
+
+
+@providers.command()
+@click.argument("wanted", metavar="[ID]", required=False)
+@click.pass_obj
+def test(options: Options, wanted: str | None) -> int:
+    """List the last hour at one provider, or at each, as the daemon would. Nothing is kept. Exit 69 when one fails."""
+    config = options.load()
+    known = [each.id for each in config.providers]
+    if wanted is not None and wanted not in known:
+        raise errors.NotFoundError(f"no provider is called {wanted[:80]!r}; there are: {', '.join(known)}")
+    found = asyncio.run(_test_all(config, known if wanted is None else [wanted]))
+    emit(options, "archiver.providers-test/v1", [*found], lambda: "\n".join(map(_tested, found)))
+    return Exit.OK if all(each["ok"] for each in found) else Exit.UNAVAILABLE
+
+
+def _providers(conn: Connection, config: Config, clock: Clock) -> list[dict[str, Any]]:
+    from archiver.ingest import survey
+    from archiver.status.report import for_people
+
+    counts = {each.provider: each for each in survey.counts(conn, [p.id for p in config.providers], clock.now())}
+    found: list[dict[str, Any]] = []
+    for each in config.providers:
+        keeps, pace, count = each.keeps(), config.pace(each), counts[each.id]
+        covered = survey.covered_until(conn, each.id)
+        found.append(
+            {
+                "id": each.id,
+                "kind": each.kind,
+                "host": urlsplit(each.base_url).netloc.rpartition("@")[2],
+                "retention": _retention(keeps),
+                "retention_source": keeps.source,
+                "poll": pace.cron or f"every {for_people(pace.every)}",
+                "polled_at": count.polled_at.isoformat() if count.polled_at else None,
+                "poll_succeeded_at": count.poll_succeeded_at.isoformat() if count.poll_succeeded_at else None,
+                "poll_error": count.poll_error,
+                "covered_until": covered.isoformat() if covered else None,
+            }
+        )
+    return found
+
+
+def _retention(keeps: ProviderRetention) -> str:
+    from archiver.status.report import for_people
+
+    parts = [for_people(keeps.keeps)] if keeps.keeps is not None else []
+    parts += [f"{keeps.months} months"] if keeps.months is not None else []
+    parts += [f"{keeps.quota_bytes} bytes"] if keeps.quota_bytes is not None else []
+    return ", ".join(parts) or "no limit"
+
+
+async def _test_all(config: Config, ids: list[str]) -> list[dict[str, Any]]:
+    from archiver.assembly import reading_providers
+    from archiver.clock import SystemClock
+
+    clock = SystemClock()
+    every = reading_providers(config, clock)
+    try:
+        return [await _test(every[each], clock) for each in ids]
+    finally:
+        for provider in every.values():
+            await provider.aclose()
+
+
+async def _test(provider: Provider, clock: Clock) -> dict[str, Any]:
+    """The first page of every scope: the credentials, the network and the answer's form, at a handful of requests."""
+    from archiver.recording import Window
+
+    now, began = clock.now(), clock.monotonic()
+    window = Window(now - min(_WINDOW, provider.facts.max_window), now)
+    listed = rejected = 0
+    problem = None
+    try:
+        for scope in provider.scopes():
+            pages = provider.list(scope, window)
+            async with aclosing(pages):  # type: ignore[type-var]
+                async for page in pages:
+                    listed += len(page.listings)
+                    rejected += len(page.rejects)
+                    break
+    except errors.ArchiverError as failed:
+        problem = str(failed)
+    return {
+        "id": provider.id,
+        "ok": problem is None,
+        "problem": problem,
+        "listed": listed,
+        "rejected": rejected,
+        "milliseconds": round((clock.monotonic() - began) * 1000),
+    }
+
+
+def _tested(each: dict[str, Any]) -> str:
+    if not each["ok"]:
+        return f"✗ {each['id']}: {each['problem']}"
+    unread = f", {each['rejected']} row(s) could not be read" if each["rejected"] else ""
+    return (
+        f"✓ {each['id']}: answers, {each['listed']} recording(s) on the first page{unread}, {each['milliseconds']} ms"
+    )

@@ -1,0 +1,397 @@
+"""`archiver recordings`: what is archived and what waits; hear one, for a reason that is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from archiver import errors
+from archiver.cli.options import Options
+from archiver.cli.output import emit, note, table
+from archiver.recording import Flag, Json, State
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+    from archiver.config.model import Config
+    from archiver.seal.recipients import Identity
+    from archiver.store.port import ObjectStore
+
+_SHORT = 13  # the milliseconds of a UUIDv7, so that neighbours differ
+
+
+@click.group()
+def recordings() -> None:
+    """List, show, decrypt (with a reason) or retry recordings."""
+
+
+@contextmanager
+def database(config: Config) -> Iterator[Engine]:
+    """The configured database, at our schema. Raises `SchemaError` or `UnavailableError`."""
+    from archiver.assembly import open_database
+    from archiver.database import check_schema
+
+    engine = open_database(config)
+    try:
+        check_schema(engine)
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def resolve(conn: Connection, wanted: str) -> str:
+    """Our id of the one recording that `wanted` names. Raises `NotFoundError`, with the candidates if there are several."""
+    from archiver.ingest import survey
+
+    found = survey.find(conn, wanted) if wanted else []
+    if wanted in found:
+        return wanted
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise errors.NotFoundError(f"no recording is called {wanted[:80]!r}")
+    shown = ", ".join(found[:10]) + (", …" if len(found) > 10 else "")
+    raise errors.NotFoundError(f"{wanted[:80]!r} names {len(found)} recordings: {shown}")
+
+
+def custody_events(conn: Connection, recording_id: str) -> list[dict[str, Any]]:
+    """The recording's custody events in order, as they say of themselves; `archiver verify` checks them."""
+    from archiver.custody import history
+    from archiver.custody.event import format_time, parse
+
+    events = [parse(entry.raw) for entry in history.entries(conn, f"rec:{recording_id}")]
+    return [
+        {"seq": each.seq, "at": format_time(each.at), "type": each.type, "actor": each.actor_kind,
+         "outcome": each.outcome, "data": dict(each.data)}
+        for each in events
+    ]  # fmt: skip
+
+
+def render_events(events: list[dict[str, Any]]) -> str:
+    """One line for each event."""
+    rows = [
+        (each["seq"], each["at"][:19].replace("T", " "), each["type"], _brief(each["data"]), each["outcome"])
+        for each in events
+    ]
+    return table(("seq", "at", "event", "data", "outcome"), rows)
+
+
+def _instant(_ctx: click.Context, _param: click.Parameter, text: str | None) -> datetime | None:
+    from archiver.assembly import utc
+
+    try:
+        return None if text is None else utc(text)
+    except ValueError as problem:
+        raise click.BadParameter(f"{text!r} is no ISO 8601 time, like 2026-05-01 or 2026-05-01T14:30Z") from problem
+
+
+@recordings.command("list")
+@click.option("--provider", help="Provider id.")
+@click.option("--state", type=click.Choice([str(each) for each in State]), help="Where they are.")
+@click.option("--flag", type=click.Choice([str(each) for each in Flag]), help="Doubt about them.")
+@click.option("--number", help="Caller or called, as the provider writes it.")
+@click.option("--agent", help="Agent.")
+@click.option("--since", callback=_instant, help="Calls from this time on (UTC).")
+@click.option("--until", callback=_instant, help="Calls before this time (UTC).")
+@click.option(
+    "--meta", "metadata", multiple=True, metavar="NAME=VALUE", help="Metadata of the provider; may be repeated."
+)
+@click.option("--text", help="Part of an id, a digest, or a word of the metadata.")
+@click.option("--limit", type=click.IntRange(min=1), help="The first so many.")
+@click.pass_obj
+def list_(options: Options, /, metadata: tuple[str, ...], **wanted: Any) -> None:
+    """The recordings that match all options, oldest call first."""
+    from archiver.database import reading
+    from archiver.ingest import survey
+
+    pairs = [each.partition("=") for each in metadata]
+    if wrong := next((name for name, equals, _ in pairs if not (name and equals)), None):
+        raise click.UsageError(f"--meta {wrong!r} is not NAME=VALUE")
+    search = survey.Search(metadata=tuple((name, value) for name, _, value in pairs), **wanted)
+    with database(options.load(resolve_secrets=False)) as engine, reading(engine) as conn:
+        found = list(survey.recordings(conn, search))
+    emit(options, "archiver.recordings/v1", [*found], lambda: _table(found) if found else "no recording matches")
+
+
+@recordings.command()
+@click.argument("wanted", metavar="ID")
+@click.pass_obj
+def show(options: Options, wanted: str) -> None:
+    """One recording with its copies and its chain of custody. ID: ours or its beginning, the provider's, or a SHA-256."""
+    from archiver.database import reading
+    from archiver.ingest import survey
+
+    with database(options.load(resolve_secrets=False)) as engine, reading(engine) as conn:
+        recording_id = resolve(conn, wanted)
+        found: dict[str, Any] = survey.one(conn, recording_id) or {}
+        found["events"] = custody_events(conn, recording_id)
+    emit(options, "archiver.recording/v1", found, lambda: _render(found))
+
+
+@recordings.command()
+@click.argument("wanted", metavar="ID...", nargs=-1, required=True)
+@click.pass_obj
+def retry(options: Options, wanted: tuple[str, ...]) -> None:
+    """Try now instead of later. Recordings that were given up as gone or absent are looked at again, too."""
+    from archiver.database import Writer, reading
+    from archiver.ingest import journal, survey
+
+    done: list[dict[str, Any]] = []
+    with database(options.load(resolve_secrets=False)) as engine:
+        with reading(engine) as conn:
+            ids = list(dict.fromkeys(resolve(conn, each) for each in wanted))
+        writer = Writer(engine)
+        try:
+            for each in ids:
+                queued = writer.run_sync(lambda conn, each=each: journal.retry_now(conn, each))  # type: ignore[misc]
+                done.append({"id": each, "queued": queued})
+        finally:
+            writer.close()
+        with reading(engine) as conn:
+            for item in done:
+                item["state"] = (survey.one(conn, item["id"]) or {}).get("state")
+    emit(options, "archiver.retry/v1", [*done], lambda: "\n".join(map(_retried, done)))
+
+
+@recordings.command()
+@click.argument("wanted", metavar="ID")
+@click.option(
+    "-O", "--output-file", "target", type=click.Path(path_type=Path), required=True, help="New file, mode 0600."
+)
+@click.option("--storage", help="Take the copy of this storage only.")
+@click.pass_obj
+def get(options: Options, wanted: str, target: Path, storage: str | None) -> None:
+    """Decrypt a recording into a new file. Needs --reason; reason and user become part of the chain of custody."""
+    if not (options.reason and options.reason.strip() and options.reason.isprintable()):
+        raise click.UsageError("say why with --reason: it becomes part of the chain of custody")
+    if target.exists() or target.is_symlink():
+        raise errors.NotAllowedError(f"{target} is there already; get never overwrites")
+    done = asyncio.run(_get(options, options.load(), wanted, target, storage))
+    emit(options, "archiver.access/v1", done, lambda: f"{done['file']}  {done['bytes']} bytes from {done['storage']}")
+
+
+async def _get(options: Options, config: Config, wanted: str, target: Path, storage: str | None) -> dict[str, Json]:
+    from archiver.assembly import build_identities, build_stores
+    from archiver.clock import SystemChance, SystemClock
+    from archiver.database import read
+
+    identities = build_identities(config)
+    if not identities:
+        raise errors.KeyUnavailableError("this host's configuration has no encryption.identities: it cannot decrypt")
+    clock, chance = SystemClock(), SystemChance()
+    stores = build_stores(config, clock, chance)
+    try:
+        with database(config) as engine:
+            row, digest = await read(engine, lambda conn: _evidence(conn, config, wanted))
+            copies = [each for each in row["copies"] if storage in (None, each["storage"])]
+            if not copies:
+                raise errors.NotFoundError(f"{row['id']} has no copy" + (f" in {storage}" if storage else ""))
+            failed: list[errors.ArchiverError] = []
+            for copy in copies:
+                try:
+                    size = await _release(options, config, engine, row["id"], copy, digest, stores, identities, target)
+                except (errors.VerificationError, errors.DestinationError, errors.NotFoundError) as problem:
+                    note(options, f"archiver: copy in {copy['storage']}: {problem}")
+                    failed.append(problem)
+                else:
+                    return {"id": row["id"], "file": str(target), "bytes": size, "storage": copy["storage"]}
+            raise next((each for each in failed if isinstance(each, errors.VerificationError)), failed[-1])
+    finally:
+        for store in stores.values():
+            await store.aclose()
+
+
+def _evidence(conn: Connection, config: Config, wanted: str) -> tuple[dict[str, Any], str]:
+    """The recording and the plaintext digest that its signed events state. Raises `VerificationError` for a broken chain."""
+    from archiver.assembly import hosts
+    from archiver.custody import history
+    from archiver.custody.chain import check_chain, enrolled_writers
+    from archiver.custody.event import ARCHIVE, Type, parse
+    from archiver.ingest import survey
+
+    recording_id = resolve(conn, wanted)
+    row: dict[str, Any] = survey.one(conn, recording_id) or {}
+    subject, trusted = f"rec:{recording_id}", hosts(config)
+    entries = history.entries(conn, subject)
+    writers = enrolled_writers(history.entries(conn, ARCHIVE), trusted)
+    if problems := check_chain(subject, entries, writers, trusted, history.head(conn, subject)):
+        raise errors.VerificationError(f"chain of custody, event {problems[0].seq}: {problems[0].detail}")
+    digest = None
+    for event in (parse(each.raw) for each in entries):
+        # An adopted recording shares an object that another one's events seal; its own say what it must hold.
+        if event.type == Type.SEALED or (event.type == Type.DOWNLOADED and "same_content_as" in event.data):
+            digest = event.data.get("pt_sha256")
+    if not isinstance(digest, str):
+        raise errors.NotFoundError(f"{recording_id} is {row['state']}; nothing of it has been sealed")
+    return row, digest
+
+
+async def _release(
+    options: Options,
+    config: Config,
+    engine: Engine,
+    recording_id: str,
+    copy: dict[str, Any],
+    digest: str,
+    stores: dict[str, ObjectStore],
+    identities: list[Identity],
+    target: Path,
+) -> int:
+    """The verified plaintext of one copy into `target`; its size."""
+    from archiver.seal.cipher import open_sealed
+
+    store = stores.get(copy["storage"])
+    if store is None:
+        raise errors.NotFoundError(f"storage {copy['storage']} is not in the configuration")
+    plaintext = open_sealed(lambda: store.read(copy["key"], copy["version_id"]), identities, digest)
+    async with aclosing(plaintext):
+        # The first piece comes once the whole is verified. Nothing leaves memory before the access is on record.
+        first = await anext(plaintext, b"")
+        await asyncio.to_thread(_record_access, options, config, engine, recording_id, copy["storage"], digest)
+        return await _write(target, first, plaintext)
+
+
+def _record_access(
+    options: Options, config: Config, engine: Engine, recording_id: str, storage: str, digest: str
+) -> None:
+    from archiver.assembly import signing_key, user
+    from archiver.clock import SystemChance, SystemClock
+    from archiver.custody.event import Type
+    from archiver.custody.ledger import Ledger
+    from archiver.database import Writer
+
+    ledger, host_key = Ledger.open(SystemClock(), SystemChance()), signing_key(config)
+    data: dict[str, Json] = {"purpose": "get", "storage": storage, "pt_sha256": digest}
+    private: dict[str, dict[str, Json]] = {"access": {"reason": options.reason, "user": options.actor or user()}}
+
+    def record(conn: Connection) -> None:
+        ledger.enroll(conn, host_key)
+        ledger.append(conn, f"rec:{recording_id}", Type.ACCESSED, data, private=private, actor_kind="operator")
+
+    writer = Writer(engine)
+    try:
+        writer.run_sync(record)
+    finally:
+        writer.close()
+
+
+async def _write(target: Path, first: bytes, rest: AsyncGenerator[bytes, None]) -> int:
+    """All or nothing: `target` appears when the last byte is on disk. Raises `NotAllowedError`."""
+    part = target.with_name(target.name + ".part")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as problem:
+        raise errors.NotAllowedError(f"{part} cannot be made: {problem.strerror}") from problem
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            size = file.write(first)
+            async for piece in rest:
+                size += await asyncio.to_thread(file.write, piece)
+            file.flush()
+            await asyncio.to_thread(os.fsync, file.fileno())
+        if await asyncio.to_thread(target.exists):
+            raise errors.NotAllowedError(f"{target} appeared meanwhile; get never overwrites")
+        await asyncio.to_thread(part.rename, target)
+    except OSError as problem:
+        raise errors.NotAllowedError(f"{part} cannot be written: {problem.strerror}") from problem
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()  # plaintext that is not the whole stays nowhere
+    return size
+
+
+def _retried(item: dict[str, Any]) -> str:
+    if item["queued"]:
+        return f"{item['id']}  will be tried now"
+    why = "being worked on now" if item["state"] in {State.LISTED, State.WAITING, State.SPOOLED} else item["state"]
+    return f"{item['id']}  nothing to retry: {why}"
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    head = ("id", "provider", "started", "duration", "direction", "state", "flags", "bytes")
+    return table(head, [_row(each) for each in rows])
+
+
+def _row(row: dict[str, Any]) -> tuple[object, ...]:
+    return (
+        row["id"][:_SHORT],
+        row["provider"],
+        _minute(row["call_started_at"]),
+        _length(row["duration_ms"]),
+        row["direction"],
+        state_of(row),
+        ",".join(row["flags"]) or None,
+        row["bytes"],
+    )
+
+
+def state_of(row: dict[str, Any]) -> str:
+    """State and, where it waits, why."""
+    return f"{row['state']}:{row['reason']}" if row["reason"] else str(row["state"])
+
+
+def _render(row: dict[str, Any]) -> str:
+    facts = [
+        ("id", row["id"]),
+        ("provider", row["provider"]),
+        ("provider id", row["provider_recording_id"] + (f" ({row['variant']})" if row["variant"] else "")),
+        ("state", state_of(row)),
+        ("flags", ", ".join(row["flags"])),
+        ("call", " – ".join(each for each in (row["call_started_at"], row["call_ended_at"]) if each)),
+        ("duration", _length(row["duration_ms"])),
+        ("direction", row["direction"]),
+        ("from, to", ", ".join(each for each in (row["from_number"], row["to_number"]) if each)),
+        ("agent", row["agent"]),
+        ("listed", row["listed_at"]),
+        ("archive by", row["archive_by"]),
+        ("deleted there", row["delete_at"] and f"{row['delete_at']} ({row['deadline_source']})"),
+        ("archived", row["archived_at"]),
+        ("kept until", row["retain_until"] and f"{row['retain_until']} (rule {row['retention_rule']})"),
+        ("attempts", row["attempts"]),
+        ("next attempt", row["next_attempt_at"]),
+        ("last error", row["last_error"]),
+        ("audio", row["bytes"] is not None and f"{row['bytes']} bytes, SHA-256 {row['plaintext_sha256']}"),
+        ("sealed", row["sealed_bytes"] is not None and f"{row['sealed_bytes']} bytes, SHA-256 {row['sealed_sha256']}"),
+        ("opened by", ", ".join(row["recipients"])),
+    ]
+    parts = [_facts(facts)]
+    if row["copies"]:
+        head = ("storage", "key", "version", "lock", "until", "hold")
+        names = ("storage", "key", "version_id", "lock_mode", "retain_until", "legal_hold")
+        parts.append(table(head, [tuple(each[name] for name in names) for each in row["copies"]]))
+    parts.append(render_events(row["events"]))
+    return "\n\n".join(parts)
+
+
+def _facts(facts: list[tuple[str, Any]]) -> str:
+    shown = [(name, value) for name, value in facts if value not in (None, False, "")]
+    return "\n".join(table(("", ""), [(name, str(value)) for name, value in shown]).splitlines()[1:])
+
+
+def _brief(data: dict[str, Any]) -> str:
+    """The event's plain facts; digests by their beginning."""
+
+    def short(value: Any) -> str:
+        text = str(value)
+        return text if len(text) <= 40 else f"{text[:16]}…"
+
+    return " ".join(f"{name}={short(value)}" for name, value in data.items() if value not in (None, [], {}))[:160]
+
+
+def _minute(text: str | None) -> str | None:
+    return None if text is None else text[:16].replace("T", " ")
+
+
+def _length(milliseconds: int | None) -> str | None:
+    if milliseconds is None:
+        return None
+    minutes, seconds = divmod(round(milliseconds / 1000), 60)
+    return f"{minutes}:{seconds:02}"
