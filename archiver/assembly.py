@@ -361,7 +361,7 @@ def make_report(
         provider = providers.get(counts.provider)
         holes = []
         if known is not None and provider is not None:
-            whole = listing_span(known, provider, now, counts.poll_succeeded_at)
+            whole = listing_span(known, provider, now, survey.covered_until(conn, counts.provider))
             holes = survey.uncovered(conn, counts.provider, provider.scopes(), whole)
         judged.append(
             reports.judge(
@@ -383,11 +383,11 @@ def make_report(
     )
 
 
-def listing_span(settings: AnyProvider, provider: Provider, now: datetime, polled_at: datetime | None) -> Window:
-    """All of provider time that ought to be covered by now; what is younger than the last poll is not missing yet."""
+def listing_span(settings: AnyProvider, provider: Provider, now: datetime, covered: datetime | None) -> Window:
+    """All of provider time that ought to be covered; what is younger than the last covered instant is not missing yet."""
     facts = provider.facts
     earliest = max(facts.earliest, settings.backfill_from) if settings.backfill_from else facts.earliest
-    return Window(earliest, min(now, polled_at or now) - facts.settle)
+    return Window(earliest, covered or now - facts.settle)
 
 
 def current_revision_of(conn: Connection) -> str:

@@ -97,12 +97,11 @@ def _holes(
     from archiver.ingest import survey
 
     now = SystemClock().now()
-    polled = {each.provider: each.poll_succeeded_at for each in survey.counts(conn, list(providers), now)}
     found = []
     for settings in config.providers:
         if only in (None, settings.id):
             provider = providers[settings.id]
-            whole = listing_span(settings, provider, now, polled.get(settings.id))
+            whole = listing_span(settings, provider, now, survey.covered_until(conn, settings.id))
             found += survey.uncovered(conn, settings.id, provider.scopes(), whole)
     return [
         {

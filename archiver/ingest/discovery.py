@@ -26,7 +26,7 @@ from archiver.schedule.window import merge
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """What one page changed. `links` maps our ids to the fresh links that came with the page."""
+    """What one page changed. `ids` maps our ids to what was listed."""
 
     new: int
     changed: int

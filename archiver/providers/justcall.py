@@ -37,6 +37,7 @@ PLAN_RETENTION: Mapping[str, timedelta | None] = {
     "enterprise": None,
 }
 """How long a plan keeps recordings; the enterprise plan's is agreed on."""
+LONGEST_PLAN = timedelta(days=730)
 _PER_PAGE = 100
 _ABOUT_PARAMETERS = re.compile(r"\b(param\w*|validation|bad request|page|per_page|\w*date\w*|format|required)\b")
 _ABOUT_CREDENTIALS = re.compile(r"key|secret|auth|credential|token")
@@ -86,9 +87,12 @@ class JustCall:
         self._max_pages = max_pages
         retention = settings.retention or PLAN_RETENTION[settings.plan or "enterprise"]
         self.facts = Facts(
-            max_window=timedelta(days=31),
-            # a day more than the plan keeps: the provider's sweep is not punctual
-            earliest=clock.now() - retention - timedelta(days=1) if retention else datetime(2016, 1, 1, tzinfo=UTC),
+            max_window=timedelta(days=92),
+            # A day more than the longest documented plan keeps, whatever the plan is now: it may have been a longer one,
+            # the provider's sweep is not punctual, and looking costs nine requests once.
+            earliest=clock.now() - max(retention, LONGEST_PLAN) - timedelta(days=1)
+            if retention
+            else datetime(2016, 1, 1, tzinfo=UTC),
         )
 
     def scopes(self) -> Sequence[str]:

@@ -1,0 +1,33 @@
+"""`python -m benchmarks [archive|sweep|claim]`; without a word, all of them."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+
+from archiver import logs
+from benchmarks import archive, sweep
+from benchmarks.setting import machine
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks")
+    parser.add_argument("what", nargs="?", choices=("archive", "sweep", "claim"))
+    parser.add_argument("--count", type=int, default=1000, help="recordings (archive)")
+    parser.add_argument("--size", type=int, default=1_000_000, help="bytes of each (archive)")
+    parser.add_argument("--concurrency", type=int, default=8, help="recordings at a time (archive)")
+    parser.add_argument("--repetitions", type=int, default=3, help="of the whole (archive)")
+    parser.add_argument("--rows", type=int, default=100_000, help="recordings in the journal (sweep, claim)")
+    chosen = parser.parse_args()
+    print(machine())
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device; lines are made as in production and go nowhere
+        logs.configure("json", "info", nowhere)
+        if chosen.what in (None, "archive"):
+            asyncio.run(archive.main(chosen.count, chosen.size, chosen.concurrency, chosen.repetitions))
+        if chosen.what != "archive":
+            asyncio.run(sweep.main(chosen.rows, sweeps=chosen.what != "claim", claims=chosen.what != "sweep"))
+
+
+if __name__ == "__main__":
+    main()
