@@ -21,7 +21,7 @@ from archiver import errors, systemd
 from archiver.assembly import Assembly
 from archiver.ingest import journal, survey
 from archiver.ingest.destination import Destination
-from archiver.ingest.upkeep import keep_probe, make_missing_copies, sweep_spool
+from archiver.ingest.upkeep import keep_probe, make_missing_copies, sweep_spool, sweep_uploads
 from archiver.schedule import lease
 from archiver.schedule.timer import Ticker
 from archiver.status.web import StatusServer
@@ -160,7 +160,7 @@ class Daemon:
             self._every(_HOUSEKEEPING, self._housekeeping),
             self._every(timedelta(seconds=1), self._watch(ticker)),
             self._keep_probing(),
-            self._on(ticker.every("sweep", timedelta(hours=1)), self._sweep_spool),
+            self._on(ticker.every("sweep", timedelta(hours=1)), self._sweep),
             self._on(ticker.every("copies", timedelta(minutes=1)), self._copies),
         ]
         for name in a.providers:
@@ -256,7 +256,7 @@ class Daemon:
             log.warning("daemon.predecessor_died", replicas=buried)
         for destination in self._a.destinations:
             await self._probe(destination)
-        await self._sweep_spool()
+        await self._sweep()
         await self._housekeeping()
 
     async def _beat(self) -> None:
@@ -289,8 +289,11 @@ class Daemon:
         if destination.report is not None and not destination.report.trusted:
             log.error("storage.not_trusted", storage=destination.id, problem=destination.problem)
 
-    async def _sweep_spool(self) -> None:
+    async def _sweep(self) -> None:
         await sweep_spool(self._a.writer, self._a.spool, self._a.executor)
+        for destination in self._a.destinations:
+            if destination.usable(self._a.clock.now()):
+                await sweep_uploads(destination)
 
     async def _copies(self) -> None:
         await make_missing_copies(self._a.bench)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -32,7 +33,8 @@ def run(options: Options, once: bool, providers: tuple[str, ...]) -> int:
     if unknown:
         raise ConfigurationError(f"no provider has the id {sorted(unknown)[0]!r}")
     level = "debug" if options.verbose else "error" if options.quiet else config.logging.level
-    logs.configure(config.logging.format, level)
+    # The daemon's output is its log; a sweep's output is its report, and the log goes beside it.
+    logs.configure(config.logging.format, level, sys.stderr if once else sys.stdout)
     only = list(providers) or None
     return asyncio.run(_once(options, config, only) if once else _forever(options, config, only))
 

@@ -231,7 +231,7 @@ class Worker:
 
     async def _download(self, held: journal.Claim, link: Link | None, *, quarantine: bool) -> tuple[Received, Sealed]:
         bench, loop = self._bench, asyncio.get_running_loop()
-        part = await loop.run_in_executor(bench.executor, bench.spool.part)
+        part = bench.spool.part()  # one open(2): in a thread, a cancelled caller would never learn of its reservation
         try:
             sink = _SealingSink(part, bench)
             received = await receive(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from concurrent.futures import Executor
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -26,6 +26,7 @@ from archiver.store.port import Check, ProbeReport
 log = structlog.get_logger("archiver.upkeep")
 
 _COPIES_AT_ONCE = 20
+_STALE_UPLOAD = timedelta(hours=24)
 
 
 async def keep_probe(writer: Writer, destination: Destination, clock: Clock, *, force: bool = False) -> None:
@@ -52,6 +53,17 @@ async def sweep_spool(writer: Writer, spool: Spool, executor: Executor) -> None:
     removed = await asyncio.get_running_loop().run_in_executor(executor, spool.sweep, keep)
     if removed:
         log.info("spool.swept", files=removed)
+
+
+async def sweep_uploads(destination: Destination) -> None:
+    """A death within a multipart upload leaves parts that no listing shows; a day later nobody can still be working on them."""
+    try:
+        dropped = await destination.store.sweep_uploads(_STALE_UPLOAD)
+    except errors.DestinationError as failed:
+        log.info("uploads.not_swept", storage=destination.id, problem=str(failed))
+        return
+    if dropped:
+        log.info("uploads.swept", storage=destination.id, uploads=dropped)
 
 
 async def make_missing_copies(bench: Bench) -> int:

@@ -94,6 +94,10 @@ class DirectoryStore:
         """See `ObjectStore.hold`: noted, and nothing enforces it. Raises `NotFoundError`."""
         return await asyncio.to_thread(self._amend, layout.object_key("", key), version_id, None, on)
 
+    async def sweep_uploads(self, older_than: timedelta) -> int:  # noqa: ARG002  the port's
+        """A directory has no unfinished uploads; parts left by a death go with the probe."""
+        return 0
+
     async def aclose(self) -> None:
         """Nothing to release."""
 

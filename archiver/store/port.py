@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -82,6 +82,9 @@ class ObjectStore(Protocol):
 
     async def hold(self, key: str, version_id: str | None, on: bool) -> Stored:
         """Set or lift the storage's legal hold on this version and read it back."""
+
+    async def sweep_uploads(self, older_than: timedelta) -> int:
+        """Drop unfinished uploads of ours that began so long ago: no listing shows them and they cost money."""
 
     async def aclose(self) -> None:
         """Release connections and threads."""

@@ -1,0 +1,105 @@
+"""The long-running daemon as a process: it works, answers, reloads, and stops in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import signal
+import socket
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+from archiver.clock import SystemClock
+from archiver.demo.simulators import fleet
+from archiver.demo.simulators.scenario import samples
+from tests.acceptance.archive import Archive, make_archive
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def get(port: int, path: str) -> tuple[int, bytes]:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+async def until_archived(archive: Archive, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        rows = await archive.rows()
+        if sum(row["state"] == "archived" for row in rows) >= count:
+            return
+        await asyncio.sleep(0.5)
+    raise AssertionError(f"not archived in time: {[(row['state'], row['last_error']) for row in await archive.rows()]}")
+
+
+async def test_the_daemon_archives_answers_reloads_and_stops_within_the_limit(tmp_path: Path, sqlite_url: str) -> None:
+    sim = fleet.fleet(SystemClock(), samples(), seed=11, count=4)["kazoo"]
+    port = free_port()
+    async with sim:
+        archive = make_archive(
+            tmp_path, {"kazoo": sim}, sqlite_url, "[{id: primary, kind: directory, path: copies}]",
+            more=f"web: {{listen: 127.0.0.1:{port}}}",
+        )  # fmt: skip
+        log = (tmp_path / "log").open("wb")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "archiver", "-c", str(archive.path), "run", stdout=log, stderr=log
+        )
+        try:
+            await until_archived(archive, 4)
+            assert (await asyncio.to_thread(get, port, "/-/healthy"))[0] == 200
+            ready, body = await asyncio.to_thread(get, port, "/-/ready")
+            assert (ready, json.loads(body)["ready"]) == (200, True)
+            _, metrics = await asyncio.to_thread(get, port, "/metrics")
+            assert b'archiver_recordings_archived_total{provider="kazoo"} 4.0' in metrics
+            text = archive.path.read_text()
+            archive.path.write_text(text.replace("version: 1", "version: 1\nnonsense: true"))
+            process.send_signal(signal.SIGHUP)
+            await _until_logged(tmp_path / "log", b"config.reload_failed")
+            await _until_healthy(port)
+            archive.path.write_text(text)
+            process.send_signal(signal.SIGHUP)
+            await _until_logged(tmp_path / "log", b"config.loaded")
+            await _until_healthy(port)
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+            assert time.monotonic() - began < 25
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            log.close()
+    said = (tmp_path / "log").read_bytes()
+    assert b"demo-kazoo-token" not in said
+    assert b"Traceback" not in said, said.decode()[-3000:]
+
+
+async def _until_logged(path: Path, word: bytes) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if word in path.read_bytes():
+            return
+        await asyncio.sleep(0.2)
+    raise AssertionError(path.read_text()[-3000:])
+
+
+async def _until_healthy(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            if (await asyncio.to_thread(get, port, "/-/healthy"))[0] == 200:
+                return
+        except OSError:
+            pass
+        await asyncio.sleep(0.2)
+    raise AssertionError("the daemon did not come back")
