@@ -243,3 +243,35 @@ def test_a_flipped_byte_is_named_and_the_exit_code_is_65(tmp_path: Path, sqlite_
     assert archiver(command) == errors.Exit.INTEGRITY
     stored.write_bytes(original)
     assert archiver(command) == errors.Exit.OK
+
+
+async def test_a_second_copy_that_was_missed_is_made_when_its_storage_is_back(
+    sims: dict[str, Simulator], tmp_path: Path, sqlite_url: str
+) -> None:
+    only = {"kazoo": sims["kazoo"]}
+    storage = "[{id: primary, kind: directory, path: copies}, {id: second, kind: directory, path: mount/second, required: false}]"
+    archive = make_archive(tmp_path, only, sqlite_url, storage)
+    assert (await archive.sweep()).exit_code == errors.Exit.OK
+    rows = await archive.rows()
+    assert digests(rows) == truth(only)
+    assert {len(list(row["copies"])) for row in rows} == {1}  # type: ignore[call-overload]
+    (tmp_path / "mount").mkdir()
+    await archive.sweep()
+    assert {len(list(row["copies"])) for row in await archive.rows()} == {2}  # type: ignore[call-overload]
+
+
+async def test_credentials_refused_park_the_provider_and_the_others_go_on(
+    sims: dict[str, Simulator], tmp_path: Path, sqlite_url: str
+) -> None:
+    two = {"kazoo": sims["kazoo"], "plivo": sims["plivo"]}
+    archive = make_archive(tmp_path, two, sqlite_url, DIRECTORY)
+    secret = tmp_path / "plivo.auth_token"
+    good = secret.read_text()
+    secret.chmod(0o600)
+    secret.write_text("wrong")
+    sweep = await archive.sweep()
+    assert not sweep.polled
+    assert digests(await archive.rows()) == truth({"kazoo": sims["kazoo"]})
+    secret.write_text(good)
+    assert (await archive.sweep()).polled
+    assert digests(await archive.rows()) == truth(two)
