@@ -65,6 +65,7 @@ def make_archive(
     *,
     more: str = "",
     retention: str = "2d",
+    keeps: str = "365d",
 ) -> Archive:
     """Write keys, secrets and a configuration, and upgrade the database."""
     chance = SystemChance()
@@ -89,7 +90,7 @@ def make_archive(
         back = since.replace(year=since.year - 1)
         lines.append(
             f'  - {{id: {name.replace("_", "-")}, kind: {kind}, base_url: "{sim.base_url}", allow_http: true, '
-            f"allow_private_addresses: true, rate: 500/s, backfill_from: {back}, retention: 365d{dialect}, {', '.join(keys)}}}"
+            f"allow_private_addresses: true, rate: 500/s, backfill_from: {back}, retention: {keeps}{dialect}, {', '.join(keys)}}}"
         )
     lines += [
         f"storage: {storage}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import signal
@@ -25,6 +26,7 @@ from archiver.demo.simulators.server import Simulator
 from archiver.seal.cipher import open_sealed
 from archiver.store.s3 import S3Options
 from tests.acceptance.archive import Archive, make_archive
+from tests.fixtures_db import Server
 from tests.fixtures_s3 import NewBucket
 
 DIRECTORY = "[{id: primary, kind: directory, path: copies}]"
@@ -203,9 +205,7 @@ async def test_sigkill_at_random_moments_loses_and_doubles_nothing(
     ids = [(row["provider"], row["provider_recording_id"], row["variant"]) for row in rows]
     assert len(ids) == len(set(ids))
     assert not list((tmp_path / "state" / "spool").glob("*.part"))
-    from asyncio import to_thread
-
-    assert await to_thread(archiver, ["-c", str(archive.path), "-q", "verify", "--all"]) == errors.Exit.OK
+    assert await asyncio.to_thread(archiver, ["-c", str(archive.path), "-q", "verify", "--all"]) == errors.Exit.OK
 
 
 async def _until_dead_claims_expire(archive: Archive) -> None:
@@ -218,14 +218,10 @@ async def _until_dead_claims_expire(archive: Archive) -> None:
 
 
 async def _breathe() -> None:
-    import asyncio
-
     await asyncio.sleep(0.02)
 
 
 def test_a_flipped_byte_is_named_and_the_exit_code_is_65(tmp_path: Path, sqlite_url: str) -> None:
-    import asyncio
-
     async def prepare() -> Archive:
         made = {"kazoo": fleet.fleet(SystemClock(), samples(), seed=5, count=2)["kazoo"]}
         async with made["kazoo"]:
@@ -275,3 +271,59 @@ async def test_credentials_refused_park_the_provider_and_the_others_go_on(
     secret.write_text(good)
     assert (await archive.sweep()).polled
     assert digests(await archive.rows()) == truth(two)
+
+
+async def test_past_its_deadline_an_error_page_is_quarantined_and_never_called_archived(
+    sims: dict[str, Simulator], tmp_path: Path, sqlite_url: str
+) -> None:
+    only = {"kazoo": sims["kazoo"]}
+    sims["kazoo"].fail(Route.MEDIA, ErrorBody("html"), times=None)
+    archive = make_archive(tmp_path, only, sqlite_url, DIRECTORY, keeps="1d")
+    assert (await archive.sweep()).exit_code == errors.Exit.UNFINISHED
+    rows = await archive.rows()
+    assert all(row["state"] == "waiting" for row in rows)
+    assert all("quarantined" in str(row["flags"]) and "not_audio" in str(row["flags"]) for row in rows)
+    kept = [path for path in (tmp_path / "copies" / "quarantine").rglob("*") if path.is_file()]
+    assert kept
+    sims["kazoo"].heal()
+    for row in rows:
+        assert archiver_retry(archive, str(row["id"]))
+    await archive.sweep()
+    assert digests(await archive.rows()) == truth(only)
+
+
+def archiver_retry(archive: Archive, recording_id: str) -> bool:
+    """What `archiver recordings retry` does."""
+    from archiver.database import Writer, create_engine
+    from archiver.ingest import journal
+
+    engine = create_engine(archive.config.database.resolve().reveal(), Path(archive.config.state_dir))
+    writer = Writer(engine)
+    try:
+        return writer.run_sync(lambda conn: journal.retry_now(conn, recording_id))
+    finally:
+        writer.close()
+        engine.dispose()
+
+
+async def test_two_replicas_on_one_postgresql_archive_everything_once(
+    sims: dict[str, Simulator], postgresql: Server, new_bucket: NewBucket, tmp_path: Path
+) -> None:
+    url = postgresql.create(migrated=True)
+    options = new_bucket()
+    replicas = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        replicas.append(make_archive(tmp_path / name, sims, url, s3(options, tmp_path / name)))
+    # one custody key signs for both, as one host key would; each replica has a spool of its own
+    for each in ("custody.pem", "seal.key"):
+        (tmp_path / "b" / each).chmod(0o600)
+        (tmp_path / "b" / each).write_bytes((tmp_path / "a" / each).read_bytes())
+    await asyncio.gather(*(each.sweep() for each in replicas))
+    await replicas[0].sweep()
+    rows = await replicas[0].rows()
+    assert digests(rows) == truth(sims)
+    keys = [copy["key"] for row in rows for copy in list(row["copies"])]  # type: ignore[call-overload]
+    assert len(keys) == len(set(keys))
+    assert await asyncio.to_thread(archiver, ["-c", str(replicas[0].path), "-q", "verify", "--all"]) == errors.Exit.OK
+    postgresql.drop(url)
