@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, Row, Update, and_, case, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Update, and_, case, func, insert, or_, select, text, update
 
 from archiver import errors
 from archiver.clock import Chance
@@ -24,6 +24,8 @@ from archiver.recording import Flag, Json, Reason, Received, RecordingRef, Seale
 from archiver.schedule.tables import replica
 
 _CRASH_LIMIT = 3
+# As the partial index says it: SQLite does not see that "ready = 1", SQLAlchemy's way, is the same, and would sort every row.
+READY = text("recording.ready")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def claim(
         return []
     chosen = (
         select(recording.c.id)
-        .where(recording.c.ready, recording.c.provider == provider, or_(*steps))
+        .where(READY, recording.c.provider == provider, or_(*steps))
         .order_by(recording.c.archive_by.nulls_last(), recording.c.listed_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -433,7 +435,7 @@ def retry_now(conn: Connection, recording_id: str) -> bool:
 
 def claimable(conn: Connection, provider: str) -> int:
     """How many recordings of `provider` could be claimed now."""
-    return conn.execute(select(func.count()).where(recording.c.ready, recording.c.provider == provider)).scalar_one()
+    return conn.execute(select(func.count()).where(READY, recording.c.provider == provider)).scalar_one()
 
 
 def referenced_spool(conn: Connection, spool_id: str) -> frozenset[str]:

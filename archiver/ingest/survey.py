@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, Row, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, case, func, or_, select, text
 
 from archiver.ingest import discovery
+from archiver.ingest.journal import READY
 from archiver.ingest.tables import copy, coverage, provider_state, recording, reject, storage_state
 from archiver.recording import Flag, Json, Reason, State, Window
 from archiver.schedule.tables import replica
@@ -199,14 +200,16 @@ def rejected(conn: Connection, provider: str | None = None) -> list[dict[str, Js
 
 def pending_soon(conn: Connection, provider: str, until: datetime) -> int:
     """How many recordings are in work, ready, or become ready before `until`. Audio that is not there yet is not waited for."""
-    late = (recording.c.reason == Reason.NOT_READY) & ~recording.c.ready & recording.c.owner.is_(None)
-    return conn.execute(
-        select(func.count()).where(
-            recording.c.provider == provider,
-            func.coalesce(~late, True),
-            or_(recording.c.ready, recording.c.owner.is_not(None), recording.c.next_attempt_at <= until),
-        )
-    ).scalar_one()
+    waits = func.coalesce(recording.c.reason, "") != Reason.NOT_READY.value
+    # Each by the partial index that fits, so that a long history costs nothing. The concatenation keeps SQLite from walking all of
+    # the provider's rows by (provider, state) instead.
+    ours = recording.c.provider.concat("") == provider
+    parts = (
+        (recording.c.provider == provider, READY),
+        (ours, recording.c.owner.is_not(None)),
+        (ours, recording.c.next_attempt_at.is_not(None), recording.c.next_attempt_at <= until, waits),
+    )
+    return sum(conn.execute(select(func.count()).where(*part)).scalar_one() for part in parts)
 
 
 def unfinished(conn: Connection, providers: Sequence[str]) -> int:
@@ -214,7 +217,7 @@ def unfinished(conn: Connection, providers: Sequence[str]) -> int:
     return conn.execute(
         select(func.count()).where(
             recording.c.provider.in_(providers),
-            recording.c.state.in_(PENDING),
+            text("recording.state IN ('listed', 'waiting', 'spooled')"),  # as the partial index says it
             func.coalesce(recording.c.reason, "") != Reason.NOT_READY.value,
         )
     ).scalar_one()

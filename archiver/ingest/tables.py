@@ -90,7 +90,7 @@ Index("recording_spool", recording.c.spool_id,
 Index("recording_pending", recording.c.provider, recording.c.state, recording.c.archive_by,
       sqlite_where=_PENDING, postgresql_where=_PENDING)  # fmt: skip
 Index("recording_state", recording.c.provider, recording.c.state)
-Index("recording_started", recording.c.call_started_at)
+Index("recording_started", recording.c.provider, recording.c.call_started_at)
 Index("recording_plaintext", recording.c.plaintext_sha256)
 Index("recording_from", recording.c.from_number)
 Index("recording_to", recording.c.to_number)

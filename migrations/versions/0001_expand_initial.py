@@ -222,7 +222,7 @@ def _recording_indexes() -> None:
     op.create_index("recording_plaintext", "recording", ["plaintext_sha256"])
     op.create_index("recording_ready", "recording", ["provider", "archive_by", "listed_at"], **_where("ready"))
     op.create_index("recording_spool", "recording", ["spool_id"], **_where("spool_id IS NOT NULL"))
-    op.create_index("recording_started", "recording", ["call_started_at"])
+    op.create_index("recording_started", "recording", ["provider", "call_started_at"])
     op.create_index("recording_state", "recording", ["provider", "state"])
     op.create_index("recording_to", "recording", ["to_number"])
 
