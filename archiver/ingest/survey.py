@@ -201,8 +201,8 @@ def rejected(conn: Connection, provider: str | None = None) -> list[dict[str, Js
 def pending_soon(conn: Connection, provider: str, until: datetime) -> int:
     """How many recordings are in work, ready, or become ready before `until`. Audio that is not there yet is not waited for."""
     waits = func.coalesce(recording.c.reason, "") != Reason.NOT_READY.value
-    # Each by the partial index that fits, so that a long history costs nothing. The concatenation keeps SQLite from walking all of
-    # the provider's rows by (provider, state) instead.
+    # Each by the partial index that fits, so that a long history costs nothing. The concatenation keeps SQLite from walking all
+    # of the provider's rows by (provider, state) instead.
     ours = recording.c.provider.concat("") == provider
     parts = (
         (recording.c.provider == provider, READY),
