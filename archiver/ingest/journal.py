@@ -433,11 +433,6 @@ def retry_now(conn: Connection, recording_id: str) -> bool:
     return found.rowcount == 1
 
 
-def claimable(conn: Connection, provider: str) -> int:
-    """How many recordings of `provider` could be claimed now."""
-    return conn.execute(select(func.count()).where(READY, recording.c.provider == provider)).scalar_one()
-
-
 def referenced_spool(conn: Connection, spool_id: str) -> frozenset[str]:
     """The spool files of ours that rows still point to."""
     found = conn.execute(select(recording.c.spool_name).where(recording.c.spool_id == spool_id))
