@@ -1,7 +1,7 @@
 """The main job against the bound of the machine, and where the difference goes.
 
 The bound is what nobody can go below in this process: bare socket copies from the same source and to a sink, two SHA-256 and
-one AES-256-GCM over the same bytes.
+one AES-256-GCM over the same bytes. Beside it stands the script that people write instead.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import boto3
+import requests
+from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from sqlalchemy import func, select
 
@@ -26,7 +29,7 @@ from archiver.daemon import Daemon
 from archiver.demo.s3server import S3Server
 from archiver.errors import Exit
 from archiver.fetch.media import Sniffer
-from archiver.ingest import journal
+from archiver.ingest import journal, outcomes
 from archiver.ingest.tables import recording
 from archiver.recording import Lock, LockMode, Received, Sealed, Stored
 from archiver.seal.cipher import Sealer
@@ -45,10 +48,11 @@ SAMPLE = 200_000_000  # bytes through each stage; the figures are per GB or per 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One repetition: the archive and, right after it, the bound over the same bytes."""
+    """One repetition: the archive and, right after it, the bound and the usual script over the same bytes."""
 
     archive: Used
     bound: Used
+    script: Used
     rss: float
 
 
@@ -63,7 +67,7 @@ async def main(count: int, size: int, concurrency: int, repetitions: int) -> Non
         for number in range(repetitions):
             config = configure(Path(home, f"run{number}"), port, new_bucket(server), concurrency)
             used, rss = await archive(config, count)
-            runs.append(Run(used, bound(port, count, size), rss))
+            runs.append(Run(used, bound(port, count, size), script(port, server, number, count, size), rss))
         show(runs, count, size, concurrency)
         sampled = max(1, min(count, SAMPLE // size))
         with source(sampled, size) as sample_port:
@@ -127,6 +131,26 @@ def _answer(connection: socket.socket) -> None:
         end = (head + peeked).find(b"\r\n\r\n")
         head += connection.recv(len(peeked) if end < 0 else end + 4 - len(head))
     assert b" 200 " in head.partition(b"\r\n")[0], head[:80]
+
+
+# --- the usual script -------------------------------------------------------------------------------------------
+
+
+def script(port: int, server: S3Server, number: int, count: int, size: int) -> Used:
+    """What is written in an afternoon instead: requests, Fernet, boto3 with its defaults. No lock, record, check or retry."""
+    keys = {"aws_access_key_id": server.access_key.reveal(), "aws_secret_access_key": server.secret_key.reveal()}
+    client = boto3.client("s3", endpoint_url=server.endpoint, region_name="us-east-1", **keys)
+    bucket = f"script-{number}"
+    client.create_bucket(Bucket=bucket)
+    fernet = Fernet(Fernet.generate_key())
+    meter = Meter()
+    for each in range(count):
+        answer = requests.get(f"http://127.0.0.1:{port}/v1/Account/{ACCOUNT}/Recording/{each}.wav", timeout=60)
+        assert len(answer.content) == size
+        client.put_object(Bucket=bucket, Key=str(each), Body=fernet.encrypt(answer.content))
+    used = meter.read()
+    client.close()
+    return used
 
 
 # --- the stages -----------------------------------------------------------------------------------------------
@@ -258,12 +282,10 @@ async def _one(assembly: Assembly, store: S3Store, bucket: Bucket, held: journal
     ledger = assembly.ledger
     with measured.stage("database"):
         await assembly.writer.run(
-            lambda conn: journal.spooled(
-                conn, ledger, held, received, sealed, flags=frozenset(), spool_id=assembly.spool.id
-            )
+            lambda conn: outcomes.fetched(conn, ledger, held, received, sealed, now, spool_id=assembly.spool.id)
         )
         await assembly.writer.run(
-            lambda conn: journal.archived(conn, ledger, held, [stored], now, retain_until=until, rule="default")
+            lambda conn: outcomes.archived(conn, ledger, held, [stored], now, retain_until=until, rule="default")
         )
 
 
@@ -280,6 +302,10 @@ def show(runs: list[Run], count: int, size: int, concurrency: int) -> None:
     print(f"  CPU per object      {spread_of([each.archive.cpu / count * 1000 for each in runs])} ms")
     print(f"  bound, CPU per GB   {spread_of([each.bound.cpu / gigabytes for each in runs])} s")
     print(f"  total / bound       {spread_of(ratio)}")
+    print(f"  script, CPU per GB  {spread_of([each.script.cpu / gigabytes for each in runs])} s")
+    print(f"  script / bound      {spread_of([each.script.cpu / each.bound.cpu for each in runs])}")
+    print(f"  total / script      {spread_of([each.archive.cpu / each.script.cpu for each in runs])}")
+    print(f"  script, per second  {spread_of([count / each.script.wall for each in runs], 1)}")
     print(f"  peak memory         {runs[0].rss:.0f} MiB after the first", flush=True)
 
 

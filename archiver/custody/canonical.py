@@ -6,11 +6,12 @@ keys beyond ASCII, lone surrogates) it does not, so nothing outside is encoded.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from archiver.errors import VerificationError
 from archiver.recording import Json
@@ -27,7 +28,10 @@ def dumps(value: object, *, normalised: bool = True) -> bytes:
 
     With `normalised` false strings need not be in Unicode NFC: for data kept as it was received.
     """
-    return _encode(_checked(value, "$", 0, normalised)).encode()
+    try:
+        return _encode(_checked(value, 0, normalised)).encode()
+    except _OutsideError as exc:
+        raise ValueError(f"${exc.path}: {exc.problem}") from None
 
 
 def loads(raw: bytes) -> Json:
@@ -46,33 +50,57 @@ def _refuse(literal: str) -> NoReturn:
     raise ValueError(f"number {literal[:20]} is not an integer")
 
 
-def _checked(value: object, path: str, depth: int, normalised: bool) -> Json:
+class _OutsideError(ValueError):
+    """The value is not in the profile; `path` grows on the way out, so that the good way costs nothing."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.path = ""
+
+    def within(self, step: str) -> Self:
+        self.path = step + self.path
+        return self
+
+
+def _checked(value: object, depth: int, normalised: bool) -> Json:
     """`value` in plain dicts and lists, if it is in the profile."""
+    if isinstance(value, str):
+        return _checked_text(value, normalised)
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, str):
-        return _checked_text(value, path, normalised)
     if isinstance(value, int):
         if abs(value) > _MAX_INT:
-            raise ValueError(f"{path}: integer beyond 2^53 - 1")
+            raise _OutsideError("integer beyond 2^53 - 1")
         return int(value)
     if depth >= _MAX_DEPTH:
-        raise ValueError(f"{path}: nested deeper than {_MAX_DEPTH}")
+        raise _OutsideError(f"nested deeper than {_MAX_DEPTH}")
     if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str) or not _KEY.fullmatch(key):
-                raise ValueError(f"{path}: key outside [a-z0-9_.]+")
-        return {str(key): _checked(item, f"{path}.{key}", depth + 1, normalised) for key, item in value.items()}
+        return {_checked_key(key): _checked_item(item, f".{key}", depth, normalised) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
-        return [_checked(item, f"{path}[{index}]", depth + 1, normalised) for index, item in enumerate(value)]
-    raise ValueError(f"{path}: a {type(value).__name__} is not in the profile")
+        return [_checked_item(item, f"[{index}]", depth, normalised) for index, item in enumerate(value)]
+    raise _OutsideError(f"a {type(value).__name__} is not in the profile")
 
 
-def _checked_text(value: str, path: str, normalised: bool) -> str:
+def _checked_item(item: object, step: str, depth: int, normalised: bool) -> Json:
+    try:
+        return _checked(item, depth + 1, normalised)
+    except _OutsideError as exc:
+        raise exc.within(step) from None
+
+
+@functools.lru_cache(maxsize=1024)
+def _checked_key(key: object) -> str:
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise _OutsideError("key outside [a-z0-9_.]+")
+    return str(key)
+
+
+def _checked_text(value: str, normalised: bool) -> str:
     if value.isascii():
         return str(value)
     if any("\ud800" <= char <= "\udfff" for char in value):
-        raise ValueError(f"{path}: lone surrogate")
+        raise _OutsideError("lone surrogate")
     if normalised and not unicodedata.is_normalized("NFC", value):
-        raise ValueError(f"{path}: string not in NFC")
+        raise _OutsideError("string not in NFC")
     return str(value)

@@ -146,6 +146,8 @@ _HEADS = (
     .order_by(custody_subject.c.subject)  # everybody locks in one order, so that nobody deadlocks
     .with_for_update()
 )
+# The usual case by itself: a list of parameters is expanded into new SQL at every execution.
+_HEAD = select(custody_subject).where(custody_subject.c.subject == bindparam("of")).with_for_update()
 _BEGIN = insert(custody_subject).returning(custody_subject.c.subject_no, custody_subject.c.subject)
 _BEGIN_UNLESS_THERE = (
     postgresql.insert(custody_subject)
@@ -175,11 +177,12 @@ def _lock_heads(conn: Connection, subjects: set[str]) -> dict[str, _Head]:
 
 def _select_heads(conn: Connection, subjects: Iterable[str]) -> dict[str, _Head]:
     ordered = sorted(subjects)
-    heads: dict[str, _Head] = {}
-    for start in range(0, len(ordered), _PAGE):
-        rows = conn.execute(_HEADS, {"subjects": ordered[start : start + _PAGE]})
-        heads |= {row.subject: _Head(row.subject_no, row.head_seq, row.head_hash) for row in rows}
-    return heads
+    if len(ordered) == 1:
+        rows = conn.execute(_HEAD, {"of": ordered[0]}).all()
+    else:
+        pages = (ordered[start : start + _PAGE] for start in range(0, len(ordered), _PAGE))
+        rows = [row for page in pages for row in conn.execute(_HEADS, {"subjects": page})]
+    return {row.subject: _Head(row.subject_no, row.head_seq, row.head_hash) for row in rows}
 
 
 def _insert(

@@ -54,8 +54,9 @@ class Writer:
     """All writes of this process, in one thread with group commit.
 
     A change is a function of a connection. It is durable when `run` returns. Its own failure undoes it alone and reaches its
-    caller only. It may be called again, after a rollback: so it does nothing but SQL, never commits, and finds by its token
-    what an earlier try has done.
+    caller only: a group in which one fails is rolled back and done again one by one, which is rarer and so cheaper than a
+    savepoint for each. A change may thus be called again, after a rollback: so it does nothing but SQL, never commits, and finds
+    by its token what an earlier try has done.
 
     Raises `UnavailableError` (nothing was kept), `OutcomeUnknownError` (the answer to COMMIT was lost: read again by token),
     `ArchiverError` (the database refused the statement), and whatever the function raises.
@@ -160,9 +161,11 @@ class Writer:
             except SQLAlchemyError as exc:
                 raise UnavailableError(f"database: {describe(exc)}") from None
             for job in jobs:
-                self._attempt(conn, job, alone=len(jobs) == 1)
-            if len(jobs) == 1 and jobs[0].error:
-                return  # leaving the connection rolls it back
+                self._attempt(conn, job)
+                if job.error:
+                    if len(jobs) == 1:
+                        return  # leaving the connection rolls it back
+                    raise _UndoneError(UnavailableError("another change of the same group failed"))
             try:
                 transaction.commit()
             except SQLAlchemyError as exc:
@@ -173,14 +176,10 @@ class Writer:
                 raise OutcomeUnknownError(f"database: {describe(exc)}") from None
 
     @staticmethod
-    def _attempt(conn: Connection, job: _Job, *, alone: bool) -> None:
+    def _attempt(conn: Connection, job: _Job) -> None:
         job.error = None
         try:
-            if alone:
-                job.value = job.fn(conn)
-            else:
-                with conn.begin_nested():
-                    job.value = job.fn(conn)
+            job.value = job.fn(conn)
         except SQLAlchemyError as exc:
             if conn.invalidated or undoes_all(exc):
                 raise _UndoneError(translate(exc)) from None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from archiver.clock import Chance
 from archiver.custody.ledger import Draft, Ledger
@@ -65,6 +65,7 @@ def note_page(
         known.setdefault(row.identity, {})[row.revision] = row
     fresh: list[dict[str, object]] = []
     drafts: list[Draft] = []
+    seen: list[dict[str, object]] = []
     changed = 0
     ids: dict[str, Listing] = {}
     for (key, revision), listing in unique.items():
@@ -72,6 +73,7 @@ def note_page(
         same = siblings.get(revision) or _awaiting_audio(siblings, {rev for k, rev in unique if k == key})
         if same is not None:
             changed += _refresh_row(conn, ledger, same, listing, now, deadline_of)
+            seen.append({"row": same.id, "now": now})
             ids[str(same.id)] = listing
             continue
         conflict = bool(siblings) or sum(1 for k, _ in unique if k == key) > 1
@@ -81,10 +83,19 @@ def note_page(
         ids[str(values["id"])] = listing
         for sibling in siblings.values():
             _add_flags(conn, sibling, {Flag.ID_CONFLICT})
+    if seen:
+        conn.execute(_SEEN, seen)
     if fresh:
         conn.execute(insert(recording), fresh)
         ledger.append_many(conn, drafts)
     return Noted(len(fresh), changed, len(unique) - len(fresh) - changed, ids)
+
+
+_SEEN = (
+    update(recording)
+    .where(recording.c.id == bindparam("row"))
+    .values(last_seen_at=bindparam("now", type_=recording.c.last_seen_at.type))
+)
 
 
 def note_rejects(conn: Connection, provider: str, rejects: Iterable[Reject], now: datetime) -> None:
@@ -228,7 +239,7 @@ def _refresh_row(
     deadline_of: Callable[[datetime], Deadline | None],
 ) -> bool:
     """Take over what changed; wake the row when audio has turned up. True when anything but `last_seen_at` changed."""
-    values: dict[str, object] = {"last_seen_at": now}
+    values: dict[str, object] = {}
     edited = row.stable_digest != listing.stable_digest
     if edited:
         values |= _described(listing, now, deadline_of)
@@ -241,7 +252,8 @@ def _refresh_row(
     woken = waits_for_audio and listing.audio is Audio.PRESENT and (edited or row.state != State.WAITING)
     if woken and row.owner is None:
         values |= {"state": State.LISTED, "reason": None, "ready": True, "next_attempt_at": None, "denials": 0}
-    conn.execute(update(recording).where(recording.c.id == row.id).values(**values))
+    if values:
+        conn.execute(update(recording).where(recording.c.id == row.id).values(**values))
     return edited or woken
 
 

@@ -1,31 +1,36 @@
-"""The queue and its outcomes: who works on which recording, and what came of it.
+"""The queue: who works on which recording, and the one fenced write that settles what came of it.
 
 A claim gives a token; every later write names it, so that a replica that was paused or cut off changes nothing once somebody
 else has taken over (`LeaseLostError`). The attempt is counted by the claim, before the work: a recording that kills its worker
-is counted too. Custody events are appended in the same transaction as the state they justify.
+is counted too.
 """
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Update, and_, case, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, Update, and_, bindparam, case, func, or_, select, text, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from archiver import errors
-from archiver.clock import Chance
-from archiver.custody.ledger import Ledger
 from archiver.database import db_now
-from archiver.ingest.plan import RECHECKS, Fate, Situation, Verdict, backoff
-from archiver.ingest.tables import copy, provider_state, recording
-from archiver.recording import Flag, Json, Reason, Received, RecordingRef, Sealed, State, Stored
+from archiver.ingest.plan import Situation, backoff
+from archiver.ingest.tables import provider_state, recording
+from archiver.recording import Flag, Json, Reason, RecordingRef, State
 from archiver.schedule.tables import replica
 
 _CRASH_LIMIT = 3
 # As the partial index says it: SQLite does not see that "ready = 1", SQLAlchemy's way, is the same, and would sort every row.
 READY = text("recording.ready")
+
+
+# What a worker does not ask about; the raw row may be long.
+_UNNEEDED = frozenset({"raw", "stable_digest", "last_seen_at", "media", "recipients"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,315 +96,46 @@ def release_dead(conn: Connection, now: datetime) -> int:
 def claim(
     conn: Connection, provider: str, owner: str, spool_id: str, limit: int, *, fetching: bool, storing: bool
 ) -> list[Claim]:
-    """Up to `limit` recordings of `provider`, most urgent first, now ours.
+    """Up to `limit` recordings of `provider`, most urgent first, now ours. None while the provider is parked.
 
     `fetching` false when the spool is full, `storing` false while the storage is down: each leaves out the rows whose next step
     that is. What another living replica holds sealed is left to it.
     """
-    dead_spools = recording.c.spool_id.not_in(select(replica.c.spool_id).where(replica.c.alive_until > db_now()))
-    fetchable = or_(recording.c.spool_id.is_(None), and_(recording.c.spool_id != spool_id, dead_spools))
-    storable = recording.c.spool_id == spool_id
-    steps = [condition for condition, wanted in ((fetchable, fetching), (storable, storing)) if wanted]
-    if not steps:
+    if not (fetching or storing):
         return []
-    chosen = (
-        select(recording.c.id)
-        .where(READY, recording.c.provider == provider, or_(*steps))
-        .order_by(recording.c.archive_by.nulls_last(), recording.c.listed_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    rows = conn.execute(
-        update(recording)
-        .where(recording.c.id.in_(chosen), recording.c.ready)
-        .values(owner=owner, ready=False, token=recording.c.token + 1, attempts=recording.c.attempts + 1)
-        .returning(*recording.c)
-    ).all()
+    values = {"of": provider, "to": owner, "here": spool_id, "most": limit}
+    rows = conn.execute(_claiming(fetching, storing), values).all()
     return sorted((_claim(row) for row in rows), key=_urgency)
 
 
-def spooled(
-    conn: Connection,
-    ledger: Ledger,
-    held: Claim,
-    received: Received,
-    sealed: Sealed,
-    *,
-    flags: frozenset[Flag],
-    spool_id: str,
-) -> None:
-    """Durable point 1: the sealed object is fsynced on our disk; from here the provider may delete the recording."""
-    _settle(
-        conn,
-        held,
-        {
-            "state": State.SPOOLED,
-            "reason": None,
-            "flags": dump_flags(held.flags | flags),
-            "content_type": received.content_type,
-            "media": json.dumps(_media(received), sort_keys=True),
-            "plaintext_bytes": sealed.plaintext_size,
-            "plaintext_sha256": sealed.plaintext_sha256,
-            "sealed_bytes": sealed.size,
-            "sealed_sha256": sealed.sealed_sha256,
-            "recipients": json.dumps(list(sealed.recipients)),
-            "spool_id": spool_id,
-            "spool_name": sealed.path.name,
-            "last_error": None,
-        },
-        keep_owner=True,
+# Statements of the hot path are built once: building one costs more than running it.
+@functools.cache
+def _claiming(fetching: bool, storing: bool) -> ReturningUpdate[Any]:
+    here = bindparam("here", type_=recording.c.spool_id.type)
+    dead_spools = recording.c.spool_id.not_in(select(replica.c.spool_id).where(replica.c.alive_until > db_now()))
+    fetchable = or_(recording.c.spool_id.is_(None), and_(recording.c.spool_id != here, dead_spools))
+    steps = [
+        condition for condition, wanted in ((fetchable, fetching), (recording.c.spool_id == here, storing)) if wanted
+    ]
+    resting = select(provider_state.c.provider).where(provider_state.c.parked_until > db_now())
+    chosen = (
+        select(recording.c.id)
+        .where(READY, recording.c.provider == bindparam("of"), recording.c.provider.not_in(resting), or_(*steps))
+        .order_by(recording.c.archive_by.nulls_last(), recording.c.listed_at)
+        .limit(bindparam("most"))
+        .with_for_update(skip_locked=True)
     )
-    took = received.finished_at - received.started_at
-    ledger.append(
-        conn,
-        held.subject,
-        "recording.downloaded",
-        {
-            "bytes": received.size,
-            "pt_sha256": received.plaintext_sha256,
-            "http_status": received.status,
-            "etag": _plain(received.etag),
-            "content_type": _plain(received.content_type),
-            "attempt": held.situation.attempts,
-            "duration_ms": round(took.total_seconds() * 1000),
-        },
+    return (
+        update(recording)
+        .where(recording.c.id.in_(chosen), recording.c.ready)
+        .values(owner=bindparam("to"), ready=False, token=recording.c.token + 1, attempts=recording.c.attempts + 1)
+        .returning(*(column for column in recording.c if column.name not in _UNNEEDED))
     )
-    ledger.append(
-        conn,
-        held.subject,
-        "recording.verified",
-        {
-            **_media(received),
-            "provider_duration_ms": _milliseconds(held.duration),
-            "flags": [str(flag) for flag in sorted(flags)],
-        },
-    )
-    ledger.append(
-        conn,
-        held.subject,
-        "recording.sealed",
-        {
-            "alg": sealed.algorithm,
-            "recipients": list(sealed.recipients),
-            "wrapped_dek_sha256": sealed.wrapped_key_sha256,
-            "pt_sha256": sealed.plaintext_sha256,
-            "pt_bytes": sealed.plaintext_size,
-            "ct_sha256": sealed.sealed_sha256,
-            "ct_bytes": sealed.size,
-        },
-    )
-
-
-def archived(
-    conn: Connection,
-    ledger: Ledger,
-    held: Claim,
-    copies: Sequence[Stored],
-    now: datetime,
-    *,
-    retain_until: datetime,
-    rule: str,
-    missing: str | None = None,
-) -> None:
-    """Durable point 2: every required copy was read back, locked, with the right digest. Nothing later may undo it.
-
-    `missing` says which optional copy could not be made; a person sees it on the row.
-    """
-    _settle(
-        conn,
-        held,
-        {
-            "state": State.ARCHIVED,
-            "reason": None,
-            "retain_until": retain_until,
-            "retention_rule": rule,
-            "archived_at": now,
-            "spool_id": None,
-            "spool_name": None,
-            "last_error": missing,
-        },
-    )
-    for number, stored in enumerate(copies, start=1):
-        keep_copy(conn, held.id, stored, now)
-        copy_stored(conn, ledger, held.subject, stored, number, rule)
-
-
-def copy_stored(conn: Connection, ledger: Ledger, subject: str, stored: Stored, number: int, rule: str) -> None:
-    """The two events that justify calling a copy stored: what was sent, and what the storage showed when asked."""
-    ledger.append(
-        conn,
-        subject,
-        "recording.stored",
-        {
-            "storage": stored.storage,
-            "bucket": stored.bucket,
-            "key": stored.key,
-            "version_id": stored.version_id,
-            "ct_sha256": stored.sealed_sha256,
-            "ct_bytes": stored.size,
-            "lock_mode": stored.lock_mode,
-            "retain_until": _rfc3339(stored.retain_until),
-            "rule": rule,
-            "copy_no": number,
-        },
-    )
-    ledger.append(
-        conn,
-        subject,
-        "recording.store_verified",
-        {
-            "storage": stored.storage,
-            "method": stored.checked_by,
-            "result": "ok",
-            "ct_sha256": stored.sealed_sha256,
-            "version_id": stored.version_id,
-        },
-    )
-
-
-def keep_copy(conn: Connection, recording_id: str, stored: Stored, now: datetime) -> None:
-    """Write down one copy; the same copy again replaces what was known of it."""
-    values = {
-        "bucket": stored.bucket,
-        "key": stored.key,
-        "version_id": stored.version_id,
-        "size": stored.size,
-        "sealed_sha256": stored.sealed_sha256,
-        "lock_mode": stored.lock_mode,
-        "retain_until": stored.retain_until,
-        "legal_hold": stored.legal_hold,
-        "checked_by": stored.checked_by,
-        "stored_at": now,
-    }
-    same = and_(copy.c.recording_id == recording_id, copy.c.storage == stored.storage)
-    if conn.execute(update(copy).where(same).values(**values)).rowcount == 0:
-        conn.execute(insert(copy).values(recording_id=recording_id, storage=stored.storage, **values))
-
-
-def twin_of(conn: Connection, held: Claim, plaintext_sha256: str) -> Row[tuple[object, ...]] | None:
-    """Another row of the same provider recording that is archived with exactly these bytes."""
-    return conn.execute(
-        select(recording)
-        .where(
-            recording.c.plaintext_sha256 == plaintext_sha256,
-            recording.c.provider == held.ref.provider,
-            recording.c.provider_recording_id == held.ref.recording_id,
-            recording.c.id != held.id,
-            recording.c.state == State.ARCHIVED,
-            ~func.coalesce(recording.c.flags, "").contains(Flag.QUARANTINED.value),
-        )
-        .limit(1)
-    ).one_or_none()
-
-
-def adopted(conn: Connection, ledger: Ledger, held: Claim, received: Received, now: datetime) -> bool:
-    """Same content once: when the same recording's bytes are archived already, point to that copy. False when they are not."""
-    twin = twin_of(conn, held, received.plaintext_sha256)
-    if twin is None:
-        return False
-    same = {
-        name: getattr(twin, name)
-        for name in (
-            "plaintext_bytes", "plaintext_sha256", "sealed_bytes", "sealed_sha256", "recipients", "retain_until",
-            "retention_rule",
-        )
-    }  # fmt: skip
-    _settle(
-        conn,
-        held,
-        {
-            **same,
-            "state": State.ARCHIVED,
-            "reason": None,
-            "archived_at": now,
-            "last_error": None,
-            "content_type": received.content_type,
-            "media": json.dumps(_media(received), sort_keys=True),
-        },
-    )
-    ledger.append(
-        conn,
-        held.subject,
-        "recording.downloaded",
-        {
-            "bytes": received.size,
-            "pt_sha256": received.plaintext_sha256,
-            "http_status": received.status,
-            "same_content_as": f"rec:{twin.id}",
-            "attempt": held.situation.attempts,
-        },
-    )
-    for row in conn.execute(select(copy).where(copy.c.recording_id == twin.id)).mappings().all():
-        conn.execute(insert(copy).values(**{**row, "recording_id": held.id}))
-    return True
-
-
-def quarantined(
-    conn: Connection, ledger: Ledger, held: Claim, copies: Sequence[Stored], verdict: Verdict, now: datetime
-) -> None:
-    """At its deadline all that the provider gives is an error page: kept as bytes, and the recording is still not archived."""
-    _settle(
-        conn,
-        held,
-        {
-            "state": State.WAITING,
-            "reason": verdict.reason,
-            "flags": dump_flags(held.flags | {Flag.QUARANTINED, Flag.NOT_AUDIO}),
-            "ready": False,
-            "next_attempt_at": verdict.again_at,
-            "spool_id": None,
-            "spool_name": None,
-            "plaintext_sha256": None,
-            "plaintext_bytes": None,
-            "last_error": "past its deadline the provider sends no recording; what it sends is kept in quarantine",
-        },
-    )
-    for stored in copies:
-        keep_copy(conn, held.id, stored, now)
-    ledger.append(
-        conn,
-        held.subject,
-        "anomaly.audio_invalid",
-        {"kept": [{"storage": each.storage, "key": each.key, "ct_sha256": each.sealed_sha256} for each in copies]},
-    )
-
-
-def unfinished(
-    conn: Connection, ledger: Ledger, held: Claim, verdict: Verdict, error: errors.ArchiverError, now: datetime
-) -> State:
-    """Write down why an attempt did not finish and when to look again. Returns the state that follows."""
-    it = held.situation
-    values: dict[str, object] = {
-        "last_error": str(error)[:500],
-        "flags": dump_flags(held.flags | verdict.flags),
-        "ready": False,
-        "next_attempt_at": verdict.again_at,
-        "attempts": it.attempts if verdict.counted else it.attempts - 1,
-    }
-    state = State.WAITING
-    if verdict.fate is Fate.ABSENT:
-        state = State.ABSENT
-        ledger.append(conn, held.subject, "anomaly.gap", {"reason": "no_recording", "error": type(error).__name__})
-    elif verdict.fate is Fate.DENIED:
-        values |= {"denials": it.denials + 1, "denied_at": now}
-        ledger.append(
-            conn,
-            held.subject,
-            "anomaly.missing_at_provider",
-            {"confirmation": it.denials + 1, "of": RECHECKS, "error": type(error).__name__},
-        )
-        if it.denials + 1 >= RECHECKS:
-            state = State.GONE
-            values["next_attempt_at"] = None
-    elif isinstance(error, errors.VerificationError) and held.last_error != values["last_error"]:
-        ledger.append(conn, held.subject, "anomaly.store_mismatch", {"error": type(error).__name__})
-    _settle(conn, held, {**values, "state": state, "reason": verdict.reason if state is State.WAITING else None})
-    return state
 
 
 def hand_back(conn: Connection, held: Claim) -> None:
     """Give the recording back untouched, as at shutdown: the attempt did not happen."""
-    _settle(conn, held, {"ready": True, "attempts": held.situation.attempts - 1})
+    settle(conn, held, {"ready": True, "attempts": held.situation.attempts - 1})
 
 
 def strays(conn: Connection, owner: str, working: frozenset[str]) -> frozenset[str]:
@@ -439,53 +175,23 @@ def referenced_spool(conn: Connection, spool_id: str) -> frozenset[str]:
     return frozenset(found.scalars())
 
 
-def parked(conn: Connection, provider: str) -> datetime | None:
-    """Until when this provider's work rests, if it does."""
-    return conn.execute(
-        select(provider_state.c.parked_until).where(
-            provider_state.c.provider == provider, provider_state.c.parked_until > db_now()
-        )
-    ).scalar_one_or_none()
+def settle(conn: Connection, held: Claim, values: Mapping[str, object], *, keep_owner: bool = False) -> None:
+    """The one fenced write: raises `LeaseLostError`, and nothing changes, unless the claim is still ours."""
+    changed = dict(values) if keep_owner else {"owner": None, **values}
+    fence = {"held_id": held.id, "held_token": held.token, "held_owner": held.owner}
+    statement = _settling(tuple(sorted(changed)))
+    if conn.execute(statement, fence | {f"new_{name}": value for name, value in changed.items()}).rowcount != 1:
+        raise errors.LeaseLostError(held.id)
 
 
-def sibling_for(conn: Connection, chance: Chance, ledger: Ledger, held: Claim, digest: str, now: datetime) -> str:
-    """The provider sent two different audios for one recording: a second row keeps the second one (DESIGN §1, invariant 4)."""
-    row = conn.execute(select(recording).where(recording.c.id == held.id)).mappings().one()
-    sibling_id = chance.uuid()
-    flags = dump_flags({*load_flags(row["flags"]), Flag.ID_CONFLICT})
-    values = {**row, "id": sibling_id, "revision": digest, "flags": flags, "listed_at": now}
-    blank = (
-        "content_type", "media", "plaintext_bytes", "plaintext_sha256", "sealed_bytes", "sealed_sha256", "recipients",
-        "spool_id", "spool_name", "owner", "reason", "next_attempt_at", "last_error", "archived_at", "denied_at",
-    )  # fmt: skip
-    values |= dict.fromkeys(blank)
-    values |= {"state": State.LISTED, "ready": True, "attempts": 0, "denials": 0, "token": 0}
-    same = and_(recording.c.identity == held.identity, recording.c.revision == digest)
-    existing = conn.execute(select(recording.c.id).where(same)).scalar_one_or_none()
-    if existing is not None:
-        return str(existing)
-    conn.execute(insert(recording).values(**values))
-    conn.execute(update(recording).where(recording.c.id == held.id).values(flags=flags))
-    ledger.append(
-        conn,
-        f"rec:{sibling_id}",
-        "recording.discovered",
-        {"provider": held.ref.provider, "variant": held.ref.variant, "source": "refetch", "provider_created": None},
+@functools.cache
+def _settling(columns: tuple[str, ...]) -> Update:
+    fenced = update(recording).where(
+        recording.c.id == bindparam("held_id"),
+        recording.c.token == bindparam("held_token"),
+        recording.c.owner == bindparam("held_owner"),
     )
-    ledger.append(
-        conn,
-        held.subject,
-        "anomaly.content_differs",
-        {"other": f"rec:{sibling_id}", "expected_pt_sha256": row["plaintext_sha256"], "seen_pt_sha256": digest},
-    )
-    return sibling_id
-
-
-def clear_flag(conn: Connection, held: Claim, flag: Flag) -> None:
-    """A doubt was settled."""
-    row = conn.execute(select(recording.c.flags).where(recording.c.id == held.id)).one()
-    remaining = load_flags(row.flags) - {flag}
-    conn.execute(update(recording).where(recording.c.id == held.id).values(flags=dump_flags(remaining)))
+    return fenced.values({name: bindparam(f"new_{name}", type_=recording.c[name].type) for name in columns})
 
 
 def load_flags(text: str) -> frozenset[Flag]:
@@ -494,16 +200,6 @@ def load_flags(text: str) -> frozenset[Flag]:
 
 def dump_flags(flags: Iterable[Flag]) -> str:
     return json.dumps(sorted(flags))
-
-
-def _settle(conn: Connection, held: Claim, values: Mapping[str, object], *, keep_owner: bool = False) -> None:
-    """The one fenced write: nothing changes unless the claim is still ours."""
-    fenced: Update = update(recording).where(
-        recording.c.id == held.id, recording.c.token == held.token, recording.c.owner == held.owner
-    )
-    changed = dict(values) if keep_owner else {"owner": None, **values}
-    if conn.execute(fenced.values(**changed)).rowcount != 1:
-        raise errors.LeaseLostError(held.id)
 
 
 def _claim(row: Row[tuple[object, ...]]) -> Claim:
@@ -545,27 +241,3 @@ def _urgency(held: Claim) -> tuple[bool, datetime, datetime]:
 
 def _resumed_state() -> ColumnElement[str | None]:
     return case((recording.c.state.in_([State.ABSENT, State.GONE]), State.LISTED.value))
-
-
-def _media(received: Received) -> dict[str, Json]:
-    facts = received.media
-    return {
-        "container": facts.container,
-        "codec": facts.codec,
-        "rate": facts.sample_rate,
-        "channels": facts.channels,
-        "duration_ms": _milliseconds(facts.duration),
-    }
-
-
-def _milliseconds(duration: timedelta | None) -> int | None:
-    return None if duration is None else round(duration.total_seconds() * 1000)
-
-
-def _rfc3339(instant: datetime | None) -> str | None:
-    return None if instant is None else instant.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _plain(text: str | None) -> str | None:
-    """Printable ASCII of at most 200 characters: a header is a stranger's text and stands in signed evidence."""
-    return None if text is None else "".join(c for c in text[:200] if " " <= c <= "~")

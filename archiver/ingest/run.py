@@ -23,7 +23,7 @@ from archiver.custody.ledger import Ledger
 from archiver.database import Writer
 from archiver.fetch.receive import OpenMedia, ReceiveLimits, receive
 from archiver.fetch.spool import Part, Spool
-from archiver.ingest import discovery, journal
+from archiver.ingest import discovery, journal, outcomes
 from archiver.ingest.destination import Destination
 from archiver.ingest.links import Links
 from archiver.ingest.plan import Step, Verdict, hopeless, judge, next_step
@@ -92,12 +92,8 @@ class Worker:
         storing = all(each.usable(now) for each in bench.destinations if each.store.required)
         fetching = self._room()
         claims = await bench.writer.run(
-            lambda conn: (
-                []
-                if journal.parked(conn, self._provider.id)
-                else journal.claim(
-                    conn, self._provider.id, bench.replica_id, bench.spool.id, free, fetching=fetching, storing=storing
-                )
+            lambda conn: journal.claim(
+                conn, self._provider.id, bench.replica_id, bench.spool.id, free, fetching=fetching, storing=storing
             )
         )
         for held in claims:
@@ -180,15 +176,13 @@ class Worker:
             await self._quarantine(held, sealed)
             return None
         now = bench.clock.now()
-        if await bench.writer.run(lambda conn: journal.adopted(conn, bench.ledger, held, received, now)):
+        ours = await bench.writer.run(
+            lambda conn: outcomes.fetched(conn, bench.ledger, held, received, sealed, now, spool_id=bench.spool.id)
+        )
+        if not ours:
             await self._discard(sealed)
             bench.telemetry.archived(self._provider.id, None)
             return None
-        await bench.writer.run(
-            lambda conn: journal.spooled(
-                conn, bench.ledger, held, received, sealed, flags=flags, spool_id=bench.spool.id
-            )
-        )
         held = _now_spooled(held, sealed, flags, bench.spool.id)
         log.info("recording.sealed", provider=self._provider.id, recording_id=held.id, size_bytes=sealed.size)
         return await self._second_look(held, received) if flags & _DOUBTS else held
@@ -265,10 +259,10 @@ class Worker:
             return held
         now = bench.clock.now()
         if again.plaintext_sha256 == received.plaintext_sha256:
-            await bench.writer.run(lambda conn: journal.clear_flag(conn, held, Flag.LENGTH_UNVERIFIED))
+            await bench.writer.run(lambda conn: outcomes.clear_flag(conn, held, Flag.LENGTH_UNVERIFIED))
             return dataclasses.replace(held, flags=held.flags - {Flag.LENGTH_UNVERIFIED})
         digest = again.plaintext_sha256
-        await bench.writer.run(lambda conn: journal.sibling_for(conn, bench.chance, bench.ledger, held, digest, now))
+        await bench.writer.run(lambda conn: outcomes.sibling_for(conn, bench.chance, bench.ledger, held, digest, now))
         log.error("recording.content_differs", provider=self._provider.id, recording_id=held.id)
         return dataclasses.replace(held, flags=held.flags | {Flag.ID_CONFLICT})
 
@@ -283,7 +277,7 @@ class Worker:
         copies, missing = await self._put_everywhere(key, sealed, kept)
         done = bench.clock.now()
         await bench.writer.run(
-            lambda conn: journal.archived(
+            lambda conn: outcomes.archived(
                 conn, bench.ledger, held, copies, done, retain_until=kept.until, rule=kept.rule, missing=missing
             )
         )
@@ -322,7 +316,7 @@ class Worker:
             await self._discard(sealed)
         verdict = self._verdict(held, errors.UnacceptableMediaError("kept in quarantine"), now)
         await bench.writer.run(
-            lambda conn: journal.quarantined(conn, bench.ledger, held, copies, verdict, bench.clock.now())
+            lambda conn: outcomes.quarantined(conn, bench.ledger, held, copies, verdict, bench.clock.now())
         )
         log.error("recording.quarantined", provider=self._provider.id, recording_id=held.id)
 
@@ -358,7 +352,7 @@ class Worker:
         verdict = self._verdict(held, error, now)
         try:
             state = await bench.writer.run(
-                lambda conn: journal.unfinished(conn, bench.ledger, held, verdict, error, now)
+                lambda conn: outcomes.unfinished(conn, bench.ledger, held, verdict, error, now)
             )
         except errors.LeaseLostError:
             return

@@ -205,7 +205,7 @@ def pending_soon(conn: Connection, provider: str, until: datetime) -> int:
     # of the provider's rows by (provider, state) instead.
     ours = recording.c.provider.concat("") == provider
     parts = (
-        (recording.c.provider == provider, READY),
+        (ours, READY),
         (ours, recording.c.owner.is_not(None)),
         (ours, recording.c.next_attempt_at.is_not(None), recording.c.next_attempt_at <= until, waits),
     )

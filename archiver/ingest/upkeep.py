@@ -15,7 +15,7 @@ from archiver import errors
 from archiver.clock import Clock
 from archiver.database import Writer
 from archiver.fetch.spool import Spool
-from archiver.ingest import journal, survey
+from archiver.ingest import journal, outcomes, survey
 from archiver.ingest.destination import Destination
 from archiver.ingest.run import Bench
 from archiver.ingest.tables import storage_state
@@ -112,8 +112,9 @@ async def _copy(bench: Bench, destination: Destination, row: dict[str, Any]) -> 
         now = bench.clock.now()
 
         def write(conn: Connection, stored: Stored = stored, now: datetime = now) -> None:
-            journal.keep_copy(conn, str(row["id"]), stored, now)
-            journal.copy_stored(conn, bench.ledger, f"rec:{row['id']}", stored, len(copies) + 1, "second copy")
+            outcomes.keep_copies(conn, str(row["id"]), [stored], now)
+            events = outcomes.stored_events(f"rec:{row['id']}", stored, len(copies) + 1, "second copy")
+            bench.ledger.append_many(conn, events)
 
         await bench.writer.run(write)
         return True

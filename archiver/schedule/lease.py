@@ -80,12 +80,3 @@ def acquire(conn: Connection, name: str, holder: str, lasting: timedelta) -> Hel
     token = row.token if row.holder == holder else row.token + 1
     conn.execute(update(lease).where(lease.c.name == name).values(holder=holder, token=token, until=row.now + lasting))
     return Held(name, token, row.now + lasting)
-
-
-def release(conn: Connection, held: Held, holder: str) -> None:
-    """Give the lease back at once; somebody else's lease is left alone."""
-    conn.execute(
-        update(lease)
-        .where(lease.c.name == held.name, lease.c.holder == holder, lease.c.token == held.token)
-        .values(until=database_time(conn))
-    )

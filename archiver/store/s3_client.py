@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from urllib3.exceptions import HTTPError as TransportError
 
-from archiver import errors
+from archiver import __version__, errors
 from archiver.recording import LockMode, Secret
 
 MIB = 1024 * 1024
@@ -127,6 +127,7 @@ def connect(session: Any, options: S3Options, *, sign: bool, attempts: int) -> A
             region_name=options.region,
             verify=str(options.ca_bundle) if options.ca_bundle else None,
             config=Config(
+                user_agent=f"compliance-archiver/{__version__}",  # the SDK's own takes it a tenth of the call to spell
                 connect_timeout=CONNECT_SECONDS,
                 read_timeout=READ_SECONDS,
                 max_pool_connections=options.threads,

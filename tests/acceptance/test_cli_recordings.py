@@ -23,7 +23,7 @@ from archiver.custody.keys import generate_signing_key, to_pem
 from archiver.custody.ledger import Ledger
 from archiver.database import create_engine, reading, upgrade
 from archiver.errors import Exit
-from archiver.ingest import discovery, journal
+from archiver.ingest import discovery, journal, outcomes
 from archiver.recording import (
     Audio,
     Flag,
@@ -122,19 +122,19 @@ encryption:
         held = next(each for each in claims if each.ref.recording_id == "call-1")
         journal.hand_back(conn, next(each for each in claims if each is not held))
         digest = hashlib.sha256(AUDIO).hexdigest()
-        media = MediaFacts("wav")
-        received = Received(len(AUDIO), digest, 200, "audio/wav", None, media, frozenset(), NOW, NOW)
+        media, doubts = MediaFacts("wav"), frozenset({Flag.LENGTH_UNVERIFIED})
+        received = Received(len(AUDIO), digest, 200, "audio/wav", None, media, doubts, NOW, NOW)
         whole = Sealed(
             sealed, result.size, result.sealed_sha256, len(AUDIO), digest, ("local",), result.wrapped_key_sha256
         )
-        journal.spooled(conn, ledger, held, received, whole, flags=frozenset({Flag.LENGTH_UNVERIFIED}), spool_id="s")
+        assert outcomes.fetched(conn, ledger, held, received, whole, NOW, spool_id="s")
         store = DirectoryStore("primary", tmp_path / "worm", clock=clock, chance=chance)
         key = recording_key(held.id, result.sealed_sha256, NOW)
         lock = Lock(LockMode.OFF, NOW + timedelta(days=30))
         stored = asyncio.run(
             store.put_once(key, sealed, size=result.size, sealed_sha256=result.sealed_sha256, lock=lock)
         )
-        journal.archived(conn, ledger, held, [stored], NOW, retain_until=NOW + timedelta(days=30), rule="default")
+        outcomes.archived(conn, ledger, held, [stored], NOW, retain_until=NOW + timedelta(days=30), rule="default")
     engine.dispose()
     return Archive(tmp_path, config, ids["call-1"], ids["call-2"])
 

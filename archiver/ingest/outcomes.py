@@ -1,0 +1,377 @@
+"""What came of the work on one recording: the row and the custody events that justify it, in one transaction.
+
+Each function is the body of one transaction of the claim's holder. It raises `LeaseLostError`, and nothing is kept, when the
+claim is no longer ours; run again after a rollback it does the same once more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, bindparam, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from archiver import errors
+from archiver.clock import Chance
+from archiver.custody.event import Type
+from archiver.custody.ledger import Draft, Ledger
+from archiver.ingest.journal import Claim, dump_flags, load_flags, settle
+from archiver.ingest.plan import RECHECKS, Fate, Verdict
+from archiver.ingest.tables import copy, recording
+from archiver.recording import Flag, Json, Received, Sealed, State, Stored
+
+
+def fetched(
+    conn: Connection,
+    ledger: Ledger,
+    held: Claim,
+    received: Received,
+    sealed: Sealed,
+    now: datetime,
+    *,
+    spool_id: str,
+) -> bool:
+    """A recording came and lies sealed in our spool: note it as ours to store. False when the same content of the same recording
+    is archived already; then that copy stands for this row too, and the spool file may go."""
+    twin = _twin(conn, held, received.plaintext_sha256)
+    if twin is not None:
+        _adopt(conn, ledger, held, received, twin, now)
+        return False
+    _spool(conn, ledger, held, received, sealed, spool_id)
+    return True
+
+
+def _spool(conn: Connection, ledger: Ledger, held: Claim, received: Received, sealed: Sealed, spool_id: str) -> None:
+    """Durable point 1: the sealed object is fsynced on our disk; from here the provider may delete the recording."""
+    media = _media(received)
+    settle(
+        conn,
+        held,
+        {
+            "state": State.SPOOLED,
+            "reason": None,
+            "flags": dump_flags(held.flags | received.flags),
+            "content_type": received.content_type,
+            "media": json.dumps(media, sort_keys=True),
+            "plaintext_bytes": sealed.plaintext_size,
+            "plaintext_sha256": sealed.plaintext_sha256,
+            "sealed_bytes": sealed.size,
+            "sealed_sha256": sealed.sealed_sha256,
+            "recipients": json.dumps(list(sealed.recipients)),
+            "spool_id": spool_id,
+            "spool_name": sealed.path.name,
+            "last_error": None,
+        },
+        keep_owner=True,
+    )
+    took = received.finished_at - received.started_at
+    downloaded: dict[str, Json] = {
+        "bytes": received.size,
+        "pt_sha256": received.plaintext_sha256,
+        "http_status": received.status,
+        "etag": _plain(received.etag),
+        "content_type": _plain(received.content_type),
+        "attempt": held.situation.attempts,
+        "duration_ms": _milliseconds(took),
+    }
+    verified: dict[str, Json] = {
+        **media,
+        "provider_duration_ms": _milliseconds(held.duration),
+        "flags": [str(flag) for flag in sorted(received.flags)],
+    }
+    envelope: dict[str, Json] = {
+        "alg": sealed.algorithm,
+        "recipients": list(sealed.recipients),
+        "wrapped_dek_sha256": sealed.wrapped_key_sha256,
+        "pt_sha256": sealed.plaintext_sha256,
+        "pt_bytes": sealed.plaintext_size,
+        "ct_sha256": sealed.sealed_sha256,
+        "ct_bytes": sealed.size,
+    }
+    ledger.append_many(
+        conn,
+        [
+            Draft(held.subject, Type.DOWNLOADED, downloaded),
+            Draft(held.subject, Type.VERIFIED, verified),
+            Draft(held.subject, Type.SEALED, envelope),
+        ],
+    )
+
+
+def archived(
+    conn: Connection,
+    ledger: Ledger,
+    held: Claim,
+    copies: Sequence[Stored],
+    now: datetime,
+    *,
+    retain_until: datetime,
+    rule: str,
+    missing: str | None = None,
+) -> None:
+    """Durable point 2: every required copy was read back, locked, with the right digest. Nothing later may undo it.
+
+    `missing` says which optional copy could not be made; a person sees it on the row.
+    """
+    settle(
+        conn,
+        held,
+        {
+            "state": State.ARCHIVED,
+            "reason": None,
+            "retain_until": retain_until,
+            "retention_rule": rule,
+            "archived_at": now,
+            "spool_id": None,
+            "spool_name": None,
+            "last_error": missing,
+        },
+    )
+    keep_copies(conn, held.id, copies, now)
+    drafts = [stored_events(held.subject, each, number, rule) for number, each in enumerate(copies, start=1)]
+    ledger.append_many(conn, [draft for pair in drafts for draft in pair])
+
+
+def stored_events(subject: str, stored: Stored, number: int, rule: str) -> list[Draft]:
+    """The two events that justify calling a copy stored: what was sent, and what the storage showed when asked."""
+    sent: dict[str, Json] = {
+        "storage": stored.storage,
+        "bucket": stored.bucket,
+        "key": stored.key,
+        "version_id": stored.version_id,
+        "ct_sha256": stored.sealed_sha256,
+        "ct_bytes": stored.size,
+        "lock_mode": stored.lock_mode,
+        "retain_until": _rfc3339(stored.retain_until),
+        "rule": rule,
+        "copy_no": number,
+    }
+    shown: dict[str, Json] = {
+        "storage": stored.storage,
+        "method": stored.checked_by,
+        "result": "ok",
+        "ct_sha256": stored.sealed_sha256,
+        "version_id": stored.version_id,
+    }
+    return [Draft(subject, Type.STORED, sent), Draft(subject, Type.STORE_VERIFIED, shown)]
+
+
+def keep_copies(conn: Connection, recording_id: str, copies: Sequence[Stored], now: datetime) -> None:
+    """Write down copies; the same copy again replaces what was known of it."""
+    if copies:
+        conn.execute(
+            _KEEP_COPY[conn.dialect.name],
+            [
+                {
+                    "recording_id": recording_id,
+                    "storage": stored.storage,
+                    "bucket": stored.bucket,
+                    "key": stored.key,
+                    "version_id": stored.version_id,
+                    "size": stored.size,
+                    "sealed_sha256": stored.sealed_sha256,
+                    "lock_mode": stored.lock_mode,
+                    "retain_until": stored.retain_until,
+                    "legal_hold": stored.legal_hold,
+                    "checked_by": stored.checked_by,
+                    "stored_at": now,
+                }
+                for stored in copies
+            ],
+        )
+
+
+def _keep_copy(statement: Any) -> Any:
+    given = [
+        "bucket", "key", "version_id", "size", "sealed_sha256", "lock_mode", "retain_until", "legal_hold", "checked_by",
+        "stored_at",
+    ]  # fmt: skip
+    same = [copy.c.recording_id, copy.c.storage]
+    return statement.on_conflict_do_update(index_elements=same, set_={name: statement.excluded[name] for name in given})
+
+
+_KEEP_COPY = {"sqlite": _keep_copy(sqlite.insert(copy)), "postgresql": _keep_copy(postgresql.insert(copy))}
+
+# What a row takes over from the one whose copies stand for it.
+_SHARED = (
+    "plaintext_bytes", "plaintext_sha256", "sealed_bytes", "sealed_sha256", "recipients", "retain_until", "retention_rule",
+)  # fmt: skip
+_TWIN = select(recording.c.id, recording.c.flags, *(recording.c[name] for name in _SHARED)).where(
+    recording.c.plaintext_sha256 == bindparam("digest"),
+    recording.c.provider == bindparam("of"),
+    recording.c.provider_recording_id == bindparam("known_as"),
+    recording.c.id != bindparam("own"),
+    recording.c.state == State.ARCHIVED,
+)
+
+
+def _twin(conn: Connection, held: Claim, plaintext_sha256: str) -> Row[Any] | None:
+    """Another row of the same provider recording that is archived with exactly these bytes."""
+    wanted = {
+        "digest": plaintext_sha256,
+        "of": held.ref.provider,
+        "known_as": held.ref.recording_id,
+        "own": held.id,
+    }
+    rows = conn.execute(_TWIN, wanted).all()
+    return next((row for row in rows if Flag.QUARANTINED not in load_flags(row.flags)), None)
+
+
+def _adopt(conn: Connection, ledger: Ledger, held: Claim, received: Received, twin: Row[Any], now: datetime) -> None:
+    """Same content once: point to the copy that is there."""
+    settle(
+        conn,
+        held,
+        {
+            **{name: getattr(twin, name) for name in _SHARED},
+            "state": State.ARCHIVED,
+            "reason": None,
+            "archived_at": now,
+            "last_error": None,
+            "content_type": received.content_type,
+            "media": json.dumps(_media(received), sort_keys=True),
+        },
+    )
+    ledger.append(
+        conn,
+        held.subject,
+        Type.DOWNLOADED,
+        {
+            "bytes": received.size,
+            "pt_sha256": received.plaintext_sha256,
+            "http_status": received.status,
+            "same_content_as": f"rec:{twin.id}",
+            "attempt": held.situation.attempts,
+        },
+    )
+    for row in conn.execute(select(copy).where(copy.c.recording_id == twin.id)).mappings().all():
+        conn.execute(insert(copy).values(**{**row, "recording_id": held.id}))
+
+
+def quarantined(
+    conn: Connection, ledger: Ledger, held: Claim, copies: Sequence[Stored], verdict: Verdict, now: datetime
+) -> None:
+    """At its deadline all that the provider gives is an error page: kept as bytes, and the recording is still not archived."""
+    settle(
+        conn,
+        held,
+        {
+            "state": State.WAITING,
+            "reason": verdict.reason,
+            "flags": dump_flags(held.flags | {Flag.QUARANTINED, Flag.NOT_AUDIO}),
+            "ready": False,
+            "next_attempt_at": verdict.again_at,
+            "spool_id": None,
+            "spool_name": None,
+            "plaintext_sha256": None,
+            "plaintext_bytes": None,
+            "last_error": "past its deadline the provider sends no recording; what it sends is kept in quarantine",
+        },
+    )
+    keep_copies(conn, held.id, copies, now)
+    ledger.append(
+        conn,
+        held.subject,
+        Type.AUDIO_INVALID,
+        {"kept": [{"storage": each.storage, "key": each.key, "ct_sha256": each.sealed_sha256} for each in copies]},
+    )
+
+
+def unfinished(
+    conn: Connection, ledger: Ledger, held: Claim, verdict: Verdict, error: errors.ArchiverError, now: datetime
+) -> State:
+    """Write down why an attempt did not finish and when to look again. Returns the state that follows."""
+    it = held.situation
+    values: dict[str, object] = {
+        "last_error": str(error)[:500],
+        "flags": dump_flags(held.flags | verdict.flags),
+        "ready": False,
+        "next_attempt_at": verdict.again_at,
+        "attempts": it.attempts if verdict.counted else it.attempts - 1,
+    }
+    state = State.WAITING
+    if verdict.fate is Fate.ABSENT:
+        state = State.ABSENT
+        ledger.append(conn, held.subject, Type.GAP, {"reason": "no_recording", "error": type(error).__name__})
+    elif verdict.fate is Fate.DENIED:
+        values |= {"denials": it.denials + 1, "denied_at": now}
+        ledger.append(
+            conn,
+            held.subject,
+            Type.MISSING_AT_PROVIDER,
+            {"confirmation": it.denials + 1, "of": RECHECKS, "error": type(error).__name__},
+        )
+        if it.denials + 1 >= RECHECKS:
+            state = State.GONE
+            values["next_attempt_at"] = None
+    elif isinstance(error, errors.VerificationError) and held.last_error != values["last_error"]:
+        ledger.append(conn, held.subject, Type.STORE_MISMATCH, {"error": type(error).__name__})
+    settle(conn, held, {**values, "state": state, "reason": verdict.reason if state is State.WAITING else None})
+    return state
+
+
+def sibling_for(conn: Connection, chance: Chance, ledger: Ledger, held: Claim, digest: str, now: datetime) -> str:
+    """The provider sent two different audios for one recording: a second row keeps the second one (DESIGN §1, invariant 4)."""
+    row = conn.execute(select(recording).where(recording.c.id == held.id)).mappings().one()
+    sibling_id = chance.uuid()
+    flags = dump_flags({*load_flags(row["flags"]), Flag.ID_CONFLICT})
+    values = {**row, "id": sibling_id, "revision": digest, "flags": flags, "listed_at": now}
+    blank = (
+        "content_type", "media", "plaintext_bytes", "plaintext_sha256", "sealed_bytes", "sealed_sha256", "recipients",
+        "spool_id", "spool_name", "owner", "reason", "next_attempt_at", "last_error", "archived_at", "denied_at",
+    )  # fmt: skip
+    values |= dict.fromkeys(blank)
+    values |= {"state": State.LISTED, "ready": True, "attempts": 0, "denials": 0, "token": 0}
+    same = and_(recording.c.identity == held.identity, recording.c.revision == digest)
+    existing = conn.execute(select(recording.c.id).where(same)).scalar_one_or_none()
+    if existing is not None:
+        return str(existing)
+    conn.execute(insert(recording).values(**values))
+    conn.execute(update(recording).where(recording.c.id == held.id).values(flags=flags))
+    ledger.append(
+        conn,
+        f"rec:{sibling_id}",
+        Type.DISCOVERED,
+        {"provider": held.ref.provider, "variant": held.ref.variant, "source": "refetch", "provider_created": None},
+    )
+    ledger.append(
+        conn,
+        held.subject,
+        Type.CONTENT_DIFFERS,
+        {"other": f"rec:{sibling_id}", "expected_pt_sha256": row["plaintext_sha256"], "seen_pt_sha256": digest},
+    )
+    return sibling_id
+
+
+def clear_flag(conn: Connection, held: Claim, flag: Flag) -> None:
+    """A doubt was settled."""
+    row = conn.execute(select(recording.c.flags).where(recording.c.id == held.id)).one()
+    remaining = load_flags(row.flags) - {flag}
+    conn.execute(update(recording).where(recording.c.id == held.id).values(flags=dump_flags(remaining)))
+
+
+def _media(received: Received) -> dict[str, Json]:
+    facts = received.media
+    return {
+        "container": facts.container,
+        "codec": facts.codec,
+        "rate": facts.sample_rate,
+        "channels": facts.channels,
+        "duration_ms": _milliseconds(facts.duration),
+    }
+
+
+def _milliseconds(duration: timedelta | None) -> int | None:
+    return None if duration is None else round(duration.total_seconds() * 1000)
+
+
+def _rfc3339(instant: datetime | None) -> str | None:
+    return None if instant is None else instant.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _plain(text: str | None) -> str | None:
+    """Printable ASCII of at most 200 characters: a header is a stranger's text and stands in signed evidence."""
+    return None if text is None else "".join(c for c in text[:200] if " " <= c <= "~")
