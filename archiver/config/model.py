@@ -219,17 +219,39 @@ class Timestamp(Section):
     """Time-stamping authority."""
     every: Interval = timedelta(hours=1)
     """How often."""
+    ca: FilePath | None = None
+    """Certificates that its tokens must lead to, PEM; without it tokens are kept, and verifying them is left to the reader."""
+
+
+class Witness(Section):
+    """Somebody else who cosigns our checkpoints (C2SP tlog-witness)."""
+
+    url: Url
+    """Where checkpoints are handed in."""
+    key: Text
+    """Its verifier key: name+hash+key."""
 
 
 class Custody(Section):
-    """The record of what happened to each recording."""
+    """The record of what happened to each recording, and the log that proves it."""
 
     signing_key: KeyRef
     """Ed25519 private key, PEM (PKCS#8): signs the chain of custody for this host."""
+    hosts: tuple[PublicRef, ...] = ()
+    """Public keys, PEM, of the other hosts that write to this archive: their custody keys' public halves."""
+    origin: Annotated[
+        str | None,
+        matching(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,200}", "the name of a log", "letters, digits, . _ - /, no space or +"),
+    ] = None
+    """Name of the log in its checkpoints; `<instance>/custody` unless stated. Never rename it."""
+    log_key: KeyRef | None = None
+    """Ed25519 private key, PEM, that signs checkpoints, the same on every host; derived from `signing_key` unless stated."""
     checkpoint_every: Interval = timedelta(seconds=10)
-    """Reserved: this version signs events, and makes no checkpoints yet."""
+    """How often the log is signed and published while it grows."""
     timestamp: Timestamp | None = None
-    """Reserved: this version asks for no time stamps yet."""
+    """Time stamps over checkpoints."""
+    witnesses: tuple[Witness, ...] = ()
+    """Who cosigns checkpoints."""
 
 
 class Spool(Section):
