@@ -23,7 +23,8 @@ from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from sqlalchemy import func, select
 
-from archiver.assembly import Assembly, assemble, s3_options
+from archiver.assembly import Assembly, assemble
+from archiver.assembly.stores import s3_options
 from archiver.config.model import Config, S3Storage
 from archiver.daemon import Daemon
 from archiver.demo.s3server import S3Server

@@ -80,7 +80,7 @@ def check(options: Options) -> int:
 def _engine(options: Options, *, create: bool = False) -> Engine:
     from pathlib import Path
 
-    from archiver.assembly import open_database
+    from archiver.assembly.reports import open_database
 
     config = options.load()
     if create:

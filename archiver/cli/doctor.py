@@ -107,7 +107,7 @@ def _state_dir(config: Config) -> Iterator[Finding]:
 
 
 def _database(config: Config) -> Iterator[Finding]:
-    from archiver.assembly import open_database
+    from archiver.assembly.reports import open_database
 
     try:
         engine = open_database(config)

@@ -67,7 +67,7 @@ def explain(options: Options, wanted: str) -> None:
 
 
 async def _gaps(config: Config, only: str | None) -> dict[str, Any]:
-    from archiver.assembly import reading_providers
+    from archiver.assembly.providers import reading_providers
     from archiver.clock import SystemClock
     from archiver.database import read
     from archiver.ingest import survey
@@ -92,7 +92,7 @@ async def _gaps(config: Config, only: str | None) -> dict[str, Any]:
 def _holes(
     conn: Connection, config: Config, providers: Mapping[str, Provider], only: str | None
 ) -> list[dict[str, str]]:
-    from archiver.assembly import listing_span
+    from archiver.assembly.providers import listing_span
     from archiver.clock import SystemClock
     from archiver.ingest import survey
 

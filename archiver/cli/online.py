@@ -42,7 +42,7 @@ def ask(config: Config) -> list[Answer]:
 
 
 async def _database(config: Config) -> AsyncIterator[Answer]:
-    from archiver.assembly import open_database
+    from archiver.assembly.reports import open_database
     from archiver.database import check_schema
 
     try:
@@ -55,7 +55,7 @@ async def _database(config: Config) -> AsyncIterator[Answer]:
 
 
 async def _providers(config: Config) -> AsyncIterator[Answer]:
-    from archiver.assembly import reading_providers
+    from archiver.assembly.providers import reading_providers
     from archiver.clock import SystemClock
 
     clock = SystemClock()
@@ -73,7 +73,7 @@ async def _providers(config: Config) -> AsyncIterator[Answer]:
 
 
 async def _storages(config: Config) -> AsyncIterator[Answer]:
-    from archiver.assembly import build_stores
+    from archiver.assembly.stores import build_stores
     from archiver.clock import SystemChance, SystemClock
 
     for name, store in build_stores(config, SystemClock(), SystemChance()).items():

@@ -99,7 +99,7 @@ def _retention(keeps: ProviderRetention) -> str:
 
 
 async def _test_all(config: Config, ids: list[str]) -> list[dict[str, Any]]:
-    from archiver.assembly import reading_providers
+    from archiver.assembly.providers import reading_providers
     from archiver.clock import SystemClock
 
     clock = SystemClock()

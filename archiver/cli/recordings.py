@@ -36,7 +36,7 @@ def recordings() -> None:
 @contextmanager
 def database(config: Config) -> Iterator[Engine]:
     """The configured database, at our schema. Raises `SchemaError` or `UnavailableError`."""
-    from archiver.assembly import open_database
+    from archiver.assembly.reports import open_database
     from archiver.database import check_schema
 
     engine = open_database(config)
@@ -85,7 +85,7 @@ def render_events(events: list[dict[str, Any]]) -> str:
 
 
 def _instant(_ctx: click.Context, _param: click.Parameter, text: str | None) -> datetime | None:
-    from archiver.assembly import utc
+    from archiver.cli.person import utc
 
     try:
         return None if text is None else utc(text)
@@ -179,7 +179,8 @@ def get(options: Options, wanted: str, target: Path, storage: str | None) -> Non
 
 
 async def _get(options: Options, config: Config, wanted: str, target: Path, storage: str | None) -> dict[str, Json]:
-    from archiver.assembly import build_identities, build_stores
+    from archiver.assembly.keys import build_identities
+    from archiver.assembly.stores import build_stores
     from archiver.clock import SystemChance, SystemClock
     from archiver.database import read
 
@@ -211,7 +212,7 @@ async def _get(options: Options, config: Config, wanted: str, target: Path, stor
 
 def _evidence(conn: Connection, config: Config, wanted: str) -> tuple[dict[str, Any], str]:
     """The recording and the plaintext digest that its signed events state. Raises `VerificationError` for a broken chain."""
-    from archiver.assembly import hosts
+    from archiver.assembly.keys import hosts
     from archiver.custody import history
     from archiver.custody.chain import check_chain, enrolled_writers
     from archiver.custody.event import ARCHIVE, Type, parse
@@ -262,7 +263,8 @@ async def _release(
 def _record_access(
     options: Options, config: Config, engine: Engine, recording_id: str, storage: str, digest: str
 ) -> None:
-    from archiver.assembly import signing_key, user
+    from archiver.assembly.keys import signing_key
+    from archiver.cli.person import user
     from archiver.clock import SystemChance, SystemClock
     from archiver.custody.event import Type
     from archiver.custody.ledger import Ledger

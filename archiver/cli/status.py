@@ -41,7 +41,8 @@ def status(options: Options, check: bool, nagios: bool) -> int:
 
 
 async def _report(config: Config) -> Report:
-    from archiver.assembly import make_report, open_database, reading_providers
+    from archiver.assembly.providers import reading_providers
+    from archiver.assembly.reports import make_report, open_database
     from archiver.clock import SystemClock
     from archiver.database import check_schema, read
 

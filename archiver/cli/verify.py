@@ -48,7 +48,9 @@ def _share(text: str) -> float:
 
 
 async def _verify(options: Options, config: Config, share: float | None, ids: tuple[str, ...]) -> Verification:
-    from archiver.assembly import build_identities, build_stores, hosts, open_database
+    from archiver.assembly.keys import build_identities, hosts
+    from archiver.assembly.reports import open_database
+    from archiver.assembly.stores import build_stores
     from archiver.clock import SystemChance, SystemClock
     from archiver.database import check_schema, read
     from archiver.verify.finding import Verification

@@ -1,9 +1,11 @@
-"""Ed25519 signing keys: the host's, in a file, and the process's, in memory only."""
+"""Ed25519 signing keys: the host's, in a file, the process's, in memory only, and the log's."""
 
 from __future__ import annotations
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -20,6 +22,17 @@ from archiver.errors import KeyUnavailableError
 def generate_signing_key(chance: Chance) -> Ed25519PrivateKey:
     """A fresh key."""
     return Ed25519PrivateKey.from_private_bytes(chance.token(32))
+
+
+def derive_log_key(host_key: Ed25519PrivateKey, origin: str) -> Ed25519PrivateKey:
+    """The log's key where none is configured: always the same for one host key and one log (HKDF-SHA-256, RFC 5869).
+
+    So an archive of one host has one secret to keep, and its log can be continued from that alone.
+    """
+    info = b"compliance-archiver/log-key/v1\n" + origin.encode()
+    return Ed25519PrivateKey.from_private_bytes(
+        HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(host_key.private_bytes_raw())
+    )
 
 
 def load_signing_key(pem: bytes) -> Ed25519PrivateKey:

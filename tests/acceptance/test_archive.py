@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from archiver import errors
-from archiver.assembly import build_identities, build_stores
+from archiver.assembly.keys import build_identities
+from archiver.assembly.stores import build_stores
 from archiver.cli import run as archiver
 from archiver.clock import SystemChance, SystemClock
 from archiver.demo.simulators import Route, fleet

@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from archiver.custody.keys import (
+    derive_log_key,
     generate_signing_key,
     load_public_key,
     load_signing_key,
@@ -42,3 +43,12 @@ def test_file_that_is_no_signing_key_is_refused_without_repeating_it(pem: bytes)
 def test_private_key_file_is_no_verification_key() -> None:
     with pytest.raises(KeyUnavailableError):
         load_public_key(to_pem(KEY))
+
+
+def test_derived_log_key_is_the_same_for_ever_and_another_for_every_log() -> None:
+    assert (
+        public_hex(derive_log_key(KEY, "acme/custody"))
+        == "fe94d08756c444d6eada424d154a503e7da1452590c1afde24bf5cca4f2f8858"
+    )
+    assert public_hex(derive_log_key(KEY, "acme/custody")) != public_hex(derive_log_key(KEY, "acme/other"))
+    assert public_hex(derive_log_key(KEY, "acme/custody")) != public_hex(KEY)

@@ -1,0 +1,62 @@
+"""Keys: whose recordings can be opened by whom, and who signs their history."""
+
+from __future__ import annotations
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from archiver.config import model
+from archiver.custody.keys import derive_log_key, load_public_key, load_signing_key, public_hex
+from archiver.custody.note import Signer
+from archiver.seal.kms import KmsIdentity, kms_recipient
+from archiver.seal.recipients import Identity, Recipient, load_identity, load_recipient
+
+
+def signing_key(config: model.Config) -> Ed25519PrivateKey:
+    """The host's custody key."""
+    return load_signing_key(config.custody.signing_key.resolve().reveal().encode())
+
+
+def hosts(config: model.Config) -> frozenset[str]:
+    """The host keys that may enrol writers, in hex: this host's and those of the others that write to the archive."""
+    others = (load_public_key(each.resolve().reveal().encode()) for each in config.custody.hosts)
+    return frozenset({public_hex(signing_key(config)), *map(public_hex, others)})
+
+
+def log_signer(config: model.Config) -> Signer:
+    """Who signs the log's checkpoints: the configured key, or the one that follows from this host's custody key."""
+    name = config.custody.origin or f"{config.instance}/custody"
+    given = config.custody.log_key
+    key = (
+        derive_log_key(signing_key(config), name)
+        if given is None
+        else load_signing_key(given.resolve().reveal().encode())
+    )
+    return Signer(name, key)
+
+
+def build_recipients(config: model.Config) -> list[Recipient]:
+    """Everyone who can open what is sealed from now on. Raises `ConfigurationError` or `KeyUnavailableError`."""
+    found: list[Recipient] = []
+    for each in config.encryption.recipients:
+        if isinstance(each, model.KeyWrapRecipient):
+            found.append(load_recipient(each.id, each.kind, each.key.resolve().reveal().encode()))
+        elif each.kms is not None:
+            found.append(kms_recipient(each.id, each.kms.key_id, region=each.kms.region, endpoint=each.kms.endpoint))
+        else:
+            assert each.public_key is not None
+            found.append(load_recipient(each.id, each.kind, each.public_key.resolve().reveal().encode()))
+    return found
+
+
+def build_identities(config: model.Config) -> list[Identity]:
+    """The keys that this host opens recordings with; empty on a host that only writes."""
+    found: list[Identity] = []
+    for each in config.encryption.identities:
+        if each.kms is not None:
+            found.append(KmsIdentity(each.id, each.kms.key_id, region=each.kms.region, endpoint=each.kms.endpoint))
+        else:
+            secret = each.private_key or each.key
+            assert secret is not None
+            kind = "rsa-oaep-256" if each.private_key else "aes-kw-256"
+            found.append(load_identity(each.id, kind, secret.resolve().reveal().encode()))
+    return found

@@ -1,0 +1,113 @@
+"""Providers: adapters with their HTTP clients, budgets and secrets."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from archiver.clock import Clock
+from archiver.config import model
+from archiver.config.provider import AnyProvider, JustCall, Kazoo, Plivo, Vobiz
+from archiver.database import Writer
+from archiver.ingest.poll import PollPlan
+from archiver.providers import justcall, kazoo, plivo, vobiz
+from archiver.providers.catalog import CATALOG
+from archiver.providers.http import HttpClient, Limits, UnlimitedBudget
+from archiver.providers.kazoo_login import ApiKey, Login, Token, User
+from archiver.providers.port import Budget, Provider
+from archiver.recording import Window
+from archiver.schedule.budget import Rate, SharedBudget
+from archiver.status.metrics import Metrics
+
+
+def build_provider(
+    settings: AnyProvider, config: model.Config, writer: Writer, clock: Clock, metrics: Metrics | None
+) -> Provider:
+    """The adapter of one configured provider, with its HTTP client and its shared rate budget."""
+    rate = Rate(settings.rate.count, settings.rate.per, burst=max(1, settings.rate.count // 2))
+    return _adapter(settings, config, SharedBudget(writer, settings.id, rate), clock, metrics)
+
+
+def _adapter(
+    settings: AnyProvider, config: model.Config, budget: Budget, clock: Clock, metrics: Metrics | None
+) -> Provider:
+    kind = CATALOG[settings.kind]
+    client = HttpClient(
+        provider=settings.id,
+        origin=settings.base_url,
+        media_hosts=[*kind.media_hosts, *settings.media_hosts],
+        allow_http=settings.allow_http,
+        allow_private_addresses=settings.allow_private_addresses,
+        budget=budget,
+        clock=clock,
+        limits=Limits(max_size=config.pace(settings).max_size),
+        observe=None
+        if metrics is None
+        else lambda endpoint, code, seconds: metrics.requested(settings.id, endpoint, code, seconds),
+    )
+    return kind.build(settings.id, adapter_settings(settings), client, clock)
+
+
+def reading_providers(config: model.Config, clock: Clock) -> dict[str, Provider]:
+    """The providers' adapters for their facts and scopes, with a budget of their own: for commands, not for the daemon."""
+    return {each.id: _adapter(each, config, UnlimitedBudget(), clock, None) for each in config.providers}
+
+
+def adapter_settings(settings: AnyProvider) -> object:
+    """The adapter's own settings, with secrets resolved."""
+    filters = settings.filters.query()
+    match settings:
+        case JustCall():
+            return justcall.JustCallSettings(
+                settings.api_key.resolve(), settings.api_secret.resolve(), base_url=settings.base_url,
+                media_hosts=settings.media_hosts, allow_http=settings.allow_http, dialect=settings.dialect,
+                plan=settings.plan, retention=settings.keeps().keeps, filters=filters, sales_dialer=settings.sales_dialer,
+            )  # fmt: skip
+        case Kazoo():
+            return kazoo.KazooSettings(
+                base_url=settings.base_url, account_id=settings.account_id.resolve().reveal(), login=_kazoo_login(settings),
+                allow_http=settings.allow_http, users=settings.users, filters=filters,
+            )  # fmt: skip
+        case Vobiz():
+            return vobiz.VobizSettings(
+                settings.auth_id.resolve().reveal(), settings.auth_token.resolve(), base_url=settings.base_url,
+                media_hosts=settings.media_hosts, allow_http=settings.allow_http, filters=filters,
+            )  # fmt: skip
+        case Plivo():
+            tokens = {each.id: each.auth_token.resolve() for each in settings.subaccounts if each.auth_token}
+            return plivo.PlivoSettings(
+                settings.auth_id.resolve().reveal(), settings.auth_token.resolve(), base_url=settings.base_url,
+                media_hosts=settings.media_hosts, allow_http=settings.allow_http, filters=filters,
+                subaccounts=tuple(each.id for each in settings.subaccounts),
+                subaccount_tokens=tokens, original=settings.original,
+            )  # fmt: skip
+
+
+def _kazoo_login(settings: Kazoo) -> Login:
+    if settings.auth_token is not None:
+        return Token(settings.auth_token.resolve())
+    if settings.api_key is not None:
+        return ApiKey(settings.api_key.resolve())
+    assert settings.user is not None  # the configuration demands one of the three
+    assert settings.password is not None
+    return User(
+        settings.user.resolve(), settings.password.resolve(), account_name=settings.account_name,
+        account_realm=settings.account_realm, method=settings.method,
+    )  # fmt: skip
+
+
+def poll_plan(settings: AnyProvider, config: model.Config) -> PollPlan:
+    """How to enumerate this provider: never back beyond what its retention can still hold."""
+    pace = config.pace(settings)
+    return PollPlan(
+        overlap=pace.overlap,
+        margin=pace.safety_margin,
+        retention=settings.keeps(),
+        earliest=settings.backfill_from,
+    )
+
+
+def listing_span(settings: AnyProvider, provider: Provider, now: datetime, covered: datetime | None) -> Window:
+    """All of provider time that ought to be covered; what is younger than the last covered instant is not missing yet."""
+    facts = provider.facts
+    earliest = max(facts.earliest, settings.backfill_from) if settings.backfill_from else facts.earliest
+    return Window(earliest, covered or now - facts.settle)

@@ -1,0 +1,46 @@
+"""Storages, with their credentials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from archiver.clock import Chance, Clock
+from archiver.config import model
+from archiver.recording import LockMode
+from archiver.store.directory import DirectoryStore
+from archiver.store.port import ObjectStore
+from archiver.store.s3 import S3Options, S3Store
+
+
+def build_stores(config: model.Config, clock: Clock, chance: Chance) -> dict[str, ObjectStore]:
+    """Every configured storage by id. Raises `ConfigurationError` for unreadable credentials."""
+    stores: dict[str, ObjectStore] = {}
+    for each in config.storage:
+        if isinstance(each, model.DirectoryStorage):
+            stores[each.id] = DirectoryStore(
+                each.id, Path(each.path), required=each.required, clock=clock, chance=chance
+            )
+        else:
+            stores[each.id] = S3Store(s3_options(each), clock, chance)
+    return stores
+
+
+def s3_options(settings: model.S3Storage) -> S3Options:
+    """The store's own options, with secrets resolved."""
+    return S3Options(
+        id=settings.id,
+        endpoint=settings.endpoint,
+        region=settings.region,
+        bucket=settings.bucket,
+        prefix=settings.prefix,
+        access_key=settings.access_key.resolve() if settings.access_key else None,
+        secret_key=settings.secret_key.resolve() if settings.secret_key else None,
+        session_token=settings.session_token.resolve() if settings.session_token else None,
+        ca_bundle=Path(settings.ca_bundle) if settings.ca_bundle else None,
+        addressing=settings.addressing,
+        lock_mode=LockMode(settings.object_lock.mode),
+        storage_class=settings.storage_class,
+        sse=settings.sse.mode if settings.sse else None,
+        sse_key_id=settings.sse.key_id if settings.sse else None,
+        required=settings.required,
+    )
