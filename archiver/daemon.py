@@ -18,6 +18,7 @@ from typing import TypeVar
 import structlog
 
 from archiver import errors, systemd
+from archiver.alerts import alarm
 from archiver.assembly import Assembly
 from archiver.ingest import journal, survey
 from archiver.ingest.destination import Destination
@@ -54,6 +55,7 @@ class Sweep:
     pending: int
     trusted: bool
     interrupted: bool
+    log_behind: str | None = None
 
     @property
     def exit_code(self) -> errors.Exit:
@@ -61,7 +63,8 @@ class Sweep:
             return errors.Exit.TERMINATED
         if not self.trusted:
             return errors.Exit.UNAVAILABLE
-        return errors.Exit.OK if self.polled and not self.pending else errors.Exit.UNFINISHED
+        done = self.polled and not self.pending and self.log_behind is None
+        return errors.Exit.OK if done else errors.Exit.UNFINISHED
 
 
 class Daemon:
@@ -75,15 +78,15 @@ class Daemon:
         self._loop_beat = assembly.clock.monotonic()
 
     @property
-    def stopping(self) -> bool:
-        """True once the stop has begun."""
-        return self._stop.is_set()
+    def ending(self) -> End | None:
+        """How it will end, once the stop has begun."""
+        return self._end if self._stop.is_set() else None
 
     def stop(self, end: End = End.STOP) -> None:
-        """Begin to stop: no new claims, what is in work may finish for a while."""
-        if not self._stop.is_set():
+        """Begin to stop: no new claims, what is in work may finish for a while. A stop overrules a reload."""
+        if end is End.STOP or not self._stop.is_set():
             self._end = end
-            self._stop.set()
+        self._stop.set()
 
     # --- one sweep --------------------------------------------------------------------------------------------
 
@@ -107,15 +110,22 @@ class Daemon:
             await asyncio.gather(*(a.workers[name].drain(DRAIN) for name in chosen))
             await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
         await self._copies()
+        behind = None if self._stop.is_set() else await a.keeper.catch_up()
+        await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
         pending = await a.read(lambda conn: survey.unfinished(conn, chosen))
-        return Sweep(
+        sweep = Sweep(
             polled=all(end is True for end in ends),
             pending=pending,
             trusted=all(
                 each.report is not None and each.report.trusted for each in a.destinations if each.store.required
             ),
             interrupted=self._stop.is_set(),
+            log_behind=behind,
         )
+        if not sweep.interrupted:
+            complete = providers is None and sweep.polled and sweep.trusted
+            await self._guarded("alarm", lambda: a.alarm.swept(complete=complete))
+        return sweep
 
     async def _work_until_done(self, name: str, polling: asyncio.Task[bool]) -> None:
         """Work on one provider until its poll is over and nothing more becomes ready within the patience of a sweep."""
@@ -160,6 +170,8 @@ class Daemon:
             self._every(_HOUSEKEEPING, self._housekeeping),
             self._every(timedelta(seconds=1), self._watch(ticker)),
             self._keep_probing(),
+            a.keeper.forever(),
+            self._every(alarm.EVERY, a.alarm.tick),
             self._on(ticker.every("sweep", timedelta(hours=1)), self._sweep),
             self._on(ticker.every("copies", timedelta(minutes=1)), self._copies),
         ]
@@ -321,17 +333,42 @@ class Daemon:
                 await self._stop.wait()
 
 
-def on_signals(daemon: Daemon, *, reload: bool) -> None:
-    """SIGTERM and SIGINT stop in good order, a second one at once; SIGHUP reloads. Both stops are as safe as SIGKILL."""
-    loop = asyncio.get_running_loop()
+class Signals:
+    """SIGTERM and SIGINT stop in good order, a second one at once; SIGHUP reloads. Both stops are as safe as SIGKILL.
 
-    def stop() -> None:
-        if daemon.stopping:
-            signal.raise_signal(signal.SIGKILL)
+    What comes while no daemon is attached, as between two configurations, is for the next one.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, reload: bool = True) -> None:
+        self._daemon: Daemon | None = None
+        self._missed: End | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        if reload:
+            loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+    def attach(self, daemon: Daemon) -> None:
+        """Signals are this daemon's from now on."""
+        self._daemon = daemon
+        if self._missed is not None:
+            daemon.stop(self._missed)
+            self._missed = None
+
+    def detach(self) -> None:
+        """The daemon has ended."""
+        self._daemon = None
+
+    def _stop(self) -> None:
         log.info("daemon.signalled")
-        daemon.stop()
+        if self._daemon is None:
+            self._missed = End.STOP
+        elif self._daemon.ending is End.STOP:
+            signal.raise_signal(signal.SIGKILL)
+        else:
+            self._daemon.stop()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    if reload:
-        loop.add_signal_handler(signal.SIGHUP, lambda: daemon.stop(End.RELOAD))
+    def _reload(self) -> None:
+        if self._daemon is not None:
+            self._daemon.stop(End.RELOAD)
+        elif self._missed is None:
+            self._missed = End.RELOAD

@@ -178,5 +178,9 @@ class ConflictError(VerificationError):
     """The storage holds different bytes under this object's key."""
 
 
+class RolledBackError(VerificationError):
+    """The database is behind what was published; stop and run `archiver custody recover`."""
+
+
 class NotLockedError(VerificationError):
     """The storage does not protect the object as it was asked to."""

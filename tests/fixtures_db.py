@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,6 +42,12 @@ class Server:
         name = f"{self._prefix}_{next(_numbers)}"
         template = make_url(self._template).database if migrated else "template0"
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self._url.set(database=name).render_as_string(hide_password=False)
+
+    def copy(self, url: str) -> str:
+        """The URL of a copy of a database that nobody is connected to."""
+        name = f"{self._prefix}_{next(_numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {make_url(url).database}")
         return self._url.set(database=name).render_as_string(hide_password=False)
 
     def drop(self, url: str) -> None:
@@ -169,3 +175,22 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
     """A migrated SQLite database of its own, for what need not run on both."""
     shutil.copy(sqlite_template, tmp_path / "archiver.db")
     return f"sqlite:///{tmp_path / 'archiver.db'}"
+
+
+@pytest.fixture
+def backup(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """Copies a database as it stands, with nobody connected to it; returns the URL of the copy."""
+    copies: list[str] = []
+
+    def copy(url: str) -> str:
+        if make_url(url).get_backend_name() == "sqlite":
+            target = tmp_path / f"backup-{next(_numbers)}.db"
+            shutil.copy(str(make_url(url).database), target)
+            return f"sqlite:///{target}"
+        server: Server = request.getfixturevalue("postgresql")
+        copies.append(server.copy(url))
+        return copies[-1]
+
+    yield copy
+    for each in copies:
+        request.getfixturevalue("postgresql").drop(each)

@@ -7,7 +7,7 @@ import json
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,12 +16,16 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine
 
 from archiver import __version__, errors
+from archiver.alerts.alarm import Alarm
+from archiver.assembly.alerts import build_alarm
 from archiver.assembly.keys import build_recipients, signing_key
+from archiver.assembly.log import build_keeper, open_custody_log, pass_gate
 from archiver.assembly.providers import build_provider, poll_plan
 from archiver.assembly.reports import make_report, open_database
 from archiver.assembly.stores import build_stores
 from archiver.clock import Chance, Clock, SystemChance, SystemClock
 from archiver.config import model
+from archiver.custody.http import Client
 from archiver.custody.ledger import Ledger
 from archiver.database import Writer, check_schema, read
 from archiver.fetch.receive import ReceiveLimits
@@ -30,6 +34,7 @@ from archiver.ingest.destination import Destination
 from archiver.ingest.links import Links
 from archiver.ingest.poll import Poller
 from archiver.ingest.run import Bench, Policy, Worker
+from archiver.keeper import Keeper
 from archiver.providers.port import Provider
 from archiver.status import report as reports
 from archiver.status.metrics import Metrics
@@ -58,6 +63,9 @@ class Assembly:
     chance: Chance
     executor: Executor
     replica_id: str
+    keeper: Keeper
+    vouchers: Client
+    alarm: Alarm
     stirred: asyncio.Event
     held: ExitStack
     host: str = ""
@@ -108,10 +116,12 @@ class Assembly:
 
     async def aclose(self) -> None:
         """Release everything; safe to call once work has been drained."""
+        await self.alarm.aclose()
         for provider in self.providers.values():
             await provider.aclose()
         for destination in self.destinations:
             await destination.store.aclose()
+        await self.vouchers.aclose()
         self.writer.close()
         self.executor.shutdown(wait=False, cancel_futures=True)
         self.engine.dispose()
@@ -126,23 +136,34 @@ async def assemble(
     Enrols this process's session key in the custody log, and takes the state directory for itself. `only` names providers.
     """
     clock, chance = clock or SystemClock(), chance or SystemChance()
-    engine = open_database(config)
-    check_schema(engine)
-    host_key = signing_key(config)
-    state_dir = Path(config.state_dir)
-    held = ExitStack()
-    held.enter_context(lock_state_dir(state_dir))
+    async with AsyncExitStack() as undo:  # what was taken by then goes back when a later part cannot be built
+        engine = open_database(config)
+        undo.callback(engine.dispose)
+        check_schema(engine)
+        host_key = signing_key(config)
+        state_dir = Path(config.state_dir)
+        held = undo.enter_context(ExitStack())
+        held.enter_context(lock_state_dir(state_dir))
+        writer = Writer(engine)
+        undo.callback(writer.close)
+        stores = build_stores(config, clock, chance)
+        for store in stores.values():
+            undo.push_async_callback(store.aclose)
+        log_parts = await open_custody_log(config, engine, writer, stores, clock)
+        undo.push_async_callback(log_parts.client.aclose)
+        recipients = build_recipients(config)
+        await pass_gate(log_parts, engine, writer, clock)
+        ledger = Ledger.open(clock, chance)
+        await writer.run(lambda conn: ledger.enroll(conn, host_key))
+        undo.pop_all()
     spool = Spool(state_dir / "spool", config.spool.quota, clock=clock, chance=chance)
-    writer = Writer(engine)
-    ledger = Ledger.open(clock, chance)
-    await writer.run(lambda conn: ledger.enroll(conn, host_key))
     metrics = Metrics(__version__)
     replica_id = chance.uuid()
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="seal")
-    destinations = [Destination(store) for store in build_stores(config, clock, chance).values()]
+    destinations = [Destination(store) for store in stores.values()]
     links = Links()
     bench = Bench(
-        writer=writer, ledger=ledger, spool=spool, recipients=build_recipients(config), destinations=destinations, links=links,
+        writer=writer, ledger=ledger, spool=spool, recipients=recipients, destinations=destinations, links=links,
         telemetry=metrics, clock=clock, chance=chance, executor=executor, replica_id=replica_id,
     )  # fmt: skip
     chosen = [each for each in config.providers if only is None or each.id in only]
@@ -164,8 +185,14 @@ async def assemble(
         )
         for each in chosen
     }
+    host = socket.gethostname()
+    alarm = build_alarm(
+        config, config.alerting, engine=engine, writer=writer, providers=providers, spool=spool, host=host, clock=clock,
+        chance=chance, telemetry=metrics,
+    )  # fmt: skip
     return Assembly(
         config=config, engine=engine, writer=writer, ledger=ledger, spool=spool, bench=bench, destinations=destinations,
         providers=providers, pollers=pollers, workers=workers, metrics=metrics, clock=clock, chance=chance, executor=executor,
-        replica_id=replica_id, stirred=asyncio.Event(), held=held, host=socket.gethostname(),
+        replica_id=replica_id, keeper=build_keeper(config, log_parts, engine, writer, ledger, replica_id, clock, chance),
+        vouchers=log_parts.client, stirred=asyncio.Event(), held=held, host=host, alarm=alarm,
     )  # fmt: skip

@@ -40,7 +40,7 @@ def gaps() -> None:
 @click.option("--provider", help="Provider id.")
 @click.pass_obj
 def list_(options: Options, provider: str | None) -> None:
-    """Recordings that failed or are lost, listed rows that could not be read, and spans that were never listed."""
+    """Everything that should be here and is not, each with its reason: recordings, rows, spans of time, copies."""
     found = asyncio.run(_gaps(options.load(), provider))
     emit(options, "archiver.gaps/v1", found, lambda: _render(found))
 
@@ -49,21 +49,65 @@ def list_(options: Options, provider: str | None) -> None:
 @click.argument("wanted", metavar="ID")
 @click.pass_obj
 def explain(options: Options, wanted: str) -> None:
-    """Why a recording is not archived: what happened, what will happen, and until when."""
+    """Why a recording is not archived, or a gap is one: what happened, what will happen, and until when."""
+    from archiver.completeness import register
     from archiver.database import reading
-    from archiver.ingest import survey
 
     with database(options.load(resolve_secrets=False)) as engine, reading(engine) as conn:
-        recording_id = resolve(conn, wanted)
-        row: dict[str, Any] = survey.one(conn, recording_id) or {}
-        events = custody_events(conn, recording_id)
+        registered = register.find(conn, wanted)
+        if registered is not None and not str(registered["subject"]).startswith("rec:"):
+            emit(options, "archiver.gap/v1", {"gap": registered}, lambda: _explain_gap(registered))
+            return
+        found = _explained(conn, wanted if registered is None else str(registered["subject"])[len("rec:") :])
+    emit(options, "archiver.gap/v1", found, lambda: _explain(found))
+
+
+@gaps.command()
+@click.argument("wanted", metavar="ID")
+@click.pass_obj
+def ack(options: Options, wanted: str) -> None:
+    """Say, with --reason, that a gap is known and why it may stand. It stays on record; the word is custody."""
+    from archiver.assembly.keys import signing_key
+    from archiver.cli.person import user
+    from archiver.clock import SystemChance, SystemClock
+    from archiver.completeness import register
+    from archiver.custody.ledger import Ledger
+    from archiver.database import Writer
+
+    if not (options.reason or "").strip():
+        raise click.UsageError("an acknowledgement needs --reason")
+    config, clock = options.load(), SystemClock()
+    ledger, host_key = Ledger.open(clock, SystemChance()), signing_key(config)
+
+    def record(conn: Connection) -> list[str]:
+        ledger.enroll(conn, host_key)
+        return register.acknowledge(conn, ledger, wanted, options.actor or user(), str(options.reason), clock.now())
+
+    with database(config) as engine:
+        writer = Writer(engine)
+        try:
+            ids = writer.run_sync(record)
+        finally:
+            writer.close()
+    emit(options, "archiver.gap-ack/v1", list(ids), lambda: f"acknowledged: {', '.join(ids)}")
+
+
+def _explained(conn: Connection, wanted: str) -> dict[str, Any]:
+    from archiver.completeness import register
+    from archiver.ingest import survey
+
+    recording_id = resolve(conn, wanted)
+    row: dict[str, Any] = survey.one(conn, recording_id) or {}
     names = (
         "id", "provider", "provider_recording_id", "state", "reason", "flags", "last_error", "attempts", "denials",
         "next_attempt_at", "archive_by", "delete_at", "deadline_source",
     )  # fmt: skip
     found: dict[str, Any] = {name: row[name] for name in names}
-    found |= {"why": _WHY[State(row["state"])], "events": events}
-    emit(options, "archiver.gap/v1", found, lambda: _explain(found))
+    return found | {
+        "why": _WHY[State(row["state"])],
+        "gaps": register.of_subject(conn, f"rec:{recording_id}"),
+        "events": custody_events(conn, recording_id),
+    }
 
 
 async def _gaps(config: Config, only: str | None) -> dict[str, Any]:
@@ -76,6 +120,7 @@ async def _gaps(config: Config, only: str | None) -> dict[str, Any]:
 
     def collect(conn: Connection) -> dict[str, Any]:
         return {
+            "gaps": _found(conn, config, providers, only),
             "recordings": survey.gaps(conn, only),
             "rejects": survey.rejected(conn, only),
             "holes": _holes(conn, config, providers, only),
@@ -87,6 +132,26 @@ async def _gaps(config: Config, only: str | None) -> dict[str, Any]:
     finally:
         for each in providers.values():
             await each.aclose()
+
+
+def _found(
+    conn: Connection, config: Config, providers: Mapping[str, Provider], only: str | None
+) -> list[dict[str, Any]]:
+    """Every gap as of now, with what the register knows of it: since when, and who has acknowledged it."""
+    from archiver.assembly.completeness import watched
+    from archiver.clock import SystemClock
+    from archiver.completeness import register
+    from archiver.completeness.observe import observe
+
+    now = SystemClock().now()
+    registered = register.open_gaps(conn, only)
+    known = {(each["provider"], each["subject"]): each for each in registered if each["source"] == register.JOURNAL}
+    found: list[dict[str, Any]] = [dict(each) for each in registered if each["source"] != register.JOURNAL]
+    for it in watched(conn, config, providers, now, only):
+        found += [register.shown(gap, known.get((gap.provider, gap.subject))) for gap in observe(conn, it, now)]
+    return sorted(
+        found, key=lambda each: (each["provider"], each["grade"] != "open", each["since"] or "", each["subject"])
+    )
 
 
 def _holes(
@@ -116,25 +181,30 @@ def _holes(
 
 def _render(found: dict[str, Any]) -> str:
     parts: list[str] = []
-    if found["recordings"]:
+    for grade, title in (("open", "gap(s)   → archiver gaps explain ID"), ("watched", "still being watched")):
         rows = [
-            (each["id"], each["provider"], each["call_started_at"], state_of(each), each["attempts"], each["delete_at"],
-             each["last_error"])
-            for each in found["recordings"]
+            (
+                (each["id"] or each["subject"].removeprefix("rec:"))[:36], each["provider"], each["code"], each["since"],
+                "acknowledged" if each["acked_at"] else each["opened_at"] and f"since {each['opened_at'][:16]}", each["detail"],
+            )
+            for each in found["gaps"] if each["grade"] == grade
         ]  # fmt: skip
-        head = ("id", "provider", "call", "state", "attempts", "deleted there", "last error")
-        parts.append(f"{len(rows)} recording(s) missing   → archiver gaps explain ID\n" + table(head, rows))
-    if found["rejects"]:
-        unread = [
-            (each["provider"], each["provider_recording_id"], each["problem"], each["last_seen_at"], each["bytes"])
-            for each in found["rejects"]
-        ]
-        columns = ("provider", "provider id", "problem", "last seen", "bytes")
-        parts.append(f"{len(unread)} listed row(s) that could not be read\n" + table(columns, unread))
-    if found["holes"]:
-        spans = [(each["provider"], each["scope"], each["since"], each["until"]) for each in found["holes"]]
-        parts.append(f"{len(spans)} span(s) never listed\n" + table(("provider", "scope", "from", "to"), spans))
+        if rows:
+            parts.append(f"{len(rows)} {title}\n" + table(("id", "provider", "reason", "from", "seen", "what"), rows))
     return "\n\n".join(parts) or "no gaps"
+
+
+def _explain_gap(gap: Mapping[str, Any]) -> str:
+    lines = [
+        f"{gap['id']}  {gap['provider']}  {gap['code']} ({gap['grade']})",
+        gap["detail"],
+        f"from {gap['since']} to {gap['until']}" if gap["since"] else "",
+        *(f"{name}: {value}" for name, value in sorted(gap["evidence"].items())),
+        f"first seen {gap['opened_at']}, last {gap['seen_at']}"
+        + (f", closed {gap['closed_at']}" if gap["closed_at"] else ""),
+        f"acknowledged {gap['acked_at']} by {gap['acked_by']}: {gap['ack_reason']}" if gap["acked_at"] else "",
+    ]
+    return "\n".join(line for line in lines if line)
 
 
 def _explain(found: dict[str, Any]) -> str:
@@ -142,6 +212,7 @@ def _explain(found: dict[str, Any]) -> str:
     lines = [
         f"{found['id']}  {found['provider']} {found['provider_recording_id']}  {state_of(found)}",
         found["why"],
+        *(f"{each['code']}: {each['detail']}" for each in found["gaps"] if not each["closed_at"]),
         f"flags: {', '.join(found['flags'])}" if found["flags"] else "",
         f"last error: {found['last_error']}" if found["last_error"] else "",
         f"attempts: {found['attempts']}; said not to exist: {found['denials']} time(s)",

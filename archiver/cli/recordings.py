@@ -212,14 +212,23 @@ async def _get(options: Options, config: Config, wanted: str, target: Path, stor
 
 def _evidence(conn: Connection, config: Config, wanted: str) -> tuple[dict[str, Any], str]:
     """The recording and the plaintext digest that its signed events state. Raises `VerificationError` for a broken chain."""
-    from archiver.assembly.keys import hosts
-    from archiver.custody import history
-    from archiver.custody.chain import check_chain, enrolled_writers
-    from archiver.custody.event import ARCHIVE, Type, parse
     from archiver.ingest import survey
 
     recording_id = resolve(conn, wanted)
     row: dict[str, Any] = survey.one(conn, recording_id) or {}
+    digest = proved_digest(conn, config, recording_id)
+    if digest is None:
+        raise errors.NotFoundError(f"{recording_id} is {row['state']}; nothing of it has been sealed")
+    return row, digest
+
+
+def proved_digest(conn: Connection, config: Config, recording_id: str) -> str | None:
+    """The plaintext digest that a recording's signed events state. Raises `VerificationError` for a broken chain."""
+    from archiver.assembly.keys import hosts
+    from archiver.custody import history
+    from archiver.custody.chain import check_chain, enrolled_writers
+    from archiver.custody.event import ARCHIVE, Type, parse
+
     subject, trusted = f"rec:{recording_id}", hosts(config)
     entries = history.entries(conn, subject)
     writers = enrolled_writers(history.entries(conn, ARCHIVE), trusted)
@@ -230,9 +239,7 @@ def _evidence(conn: Connection, config: Config, wanted: str) -> tuple[dict[str, 
         # An adopted recording shares an object that another one's events seal; its own say what it must hold.
         if event.type == Type.SEALED or (event.type == Type.DOWNLOADED and "same_content_as" in event.data):
             digest = event.data.get("pt_sha256")
-    if not isinstance(digest, str):
-        raise errors.NotFoundError(f"{recording_id} is {row['state']}; nothing of it has been sealed")
-    return row, digest
+    return digest if isinstance(digest, str) else None
 
 
 async def _release(

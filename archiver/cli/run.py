@@ -42,13 +42,13 @@ def run(options: Options, once: bool, providers: tuple[str, ...]) -> int:
 async def _once(options: Options, config: Config, only: list[str] | None) -> int:
     from archiver.assembly import assemble
     from archiver.cli.output import emit
-    from archiver.daemon import Daemon, on_signals
+    from archiver.daemon import Daemon, Signals
     from archiver.status import report as reports
 
     assembly = await assemble(config, only=only)
     try:
         daemon = Daemon(assembly)
-        on_signals(daemon, reload=False)
+        Signals(asyncio.get_running_loop(), reload=False).attach(daemon)
         sweep = await daemon.once()
         report = await assembly.report()
     finally:
@@ -65,26 +65,36 @@ async def _forever(options: Options, config: Config, only: list[str] | None) -> 
 
     from archiver import systemd
     from archiver.assembly import assemble
-    from archiver.daemon import Daemon, End, on_signals
+    from archiver.daemon import Daemon, End, Signals
 
     log = structlog.get_logger("archiver.daemon")
+    signals = Signals(asyncio.get_running_loop())
+    previous: Config | None = None
     reloaded: bool | None = None
     while True:
-        assembly = await assemble(config, only=only)
+        try:
+            assembly = await assemble(config, only=only)
+        except ArchiverError as refused:
+            if previous is None:
+                raise
+            log.error("config.reload_failed", problem=str(refused))
+            config, previous, reloaded = previous, None, False
+            continue
         if reloaded is not None:
             assembly.metrics.reloaded(assembly.clock.now(), ok=reloaded)
         try:
             daemon = Daemon(assembly)
-            on_signals(daemon, reload=True)
+            signals.attach(daemon)
             end = await daemon.forever()
         finally:
+            signals.detach()
             await assembly.aclose()
         if end is End.STOP:
             return Exit.OK
         systemd.reloading()
         try:
-            config, reloaded = options.load(), True
+            previous, config, reloaded = config, options.load(), True
             log.info("config.loaded")
         except ArchiverError as refused:
-            reloaded = False
+            previous, reloaded = None, False
             log.error("config.reload_failed", problem=str(refused))

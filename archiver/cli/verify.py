@@ -34,7 +34,7 @@ def verify(options: Options, everything: bool, sample: str | None, ids: tuple[st
         raise click.UsageError("give one of --all, --sample and ids")
     share = None if sample is None else _share(sample)
     result = asyncio.run(_verify(options, options.load(), share, ids))
-    emit(options, "archiver.verify/v1", result.as_json(), lambda: _render(result))
+    emit(options, "archiver.verify/v1", result.as_json(), lambda: render(result))
     if result.failures:
         return Exit.INTEGRITY
     return Exit.OK if result.clean else Exit.UNAVAILABLE
@@ -51,6 +51,7 @@ async def _verify(options: Options, config: Config, share: float | None, ids: tu
     from archiver.assembly.keys import build_identities, hosts
     from archiver.assembly.reports import open_database
     from archiver.assembly.stores import build_stores
+    from archiver.cli.logcheck import check_custody_log
     from archiver.clock import SystemChance, SystemClock
     from archiver.database import check_schema, read
     from archiver.verify.finding import Verification
@@ -78,7 +79,9 @@ async def _verify(options: Options, config: Config, share: float | None, ids: tu
             progress=lambda done: note(options, f"{done} of {len(claims)} recordings") if done % step == 0 else None,
         )
         by_id = {each.id: each for each in claims}
-        await read(engine, lambda conn: check_chains(conn, by_id, tools, result, whole=not ids and share is None))
+        whole = not ids and share is None
+        await read(engine, lambda conn: check_chains(conn, by_id, tools, result, whole=whole))
+        await check_custody_log(config, engine, stores, result, level="full" if whole else "quick")
     finally:
         for store in stores.values():
             await store.aclose()
@@ -135,9 +138,10 @@ def _claimed(row: dict[str, Any]) -> Claimed:
     )
 
 
-def _render(result: Verification) -> str:
+def render(result: Verification) -> str:
+    """A verification's result for a person."""
     lines = [
-        f"custody   {result.events} events in {result.chains} chains",
+        f"custody   {result.events} events in {result.chains} chains, {result.leaves} leaves in the log",
         f"objects   {result.objects_read} read and re-hashed ({result.bytes_read} bytes), {result.opened} opened",
         f"locks     {result.locks} read back",
     ]

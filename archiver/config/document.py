@@ -139,7 +139,7 @@ def _compose(document: Document, text: str) -> None:
     try:
         root = yaml.compose(text)
     except MarkedYAMLError as problem:
-        mark = problem.problem_mark or problem.context_mark
+        mark = _culprit(problem)
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
         document.problems.append(
             document.at(line, column, "C100", (), "this is not valid YAML", _yaml_hint(document, problem))
@@ -254,8 +254,15 @@ def _start(node: Node) -> tuple[int, int]:
     return mark.line + 1, mark.column + 1
 
 
+def _culprit(problem: MarkedYAMLError) -> StringMark | None:
+    """Where to look: a quote that is never closed is found missing at the end of the file, and was opened elsewhere."""
+    unclosed = problem.problem == "found unexpected end of stream"
+    mark: StringMark | None = problem.context_mark if unclosed else problem.problem_mark
+    return mark or problem.context_mark
+
+
 def _yaml_hint(document: Document, problem: MarkedYAMLError) -> str:
-    mark = problem.problem_mark
+    mark = _culprit(problem)
     line = document.lines[mark.line] if mark is not None and mark.line < len(document.lines) else ""
     if "\t" in line[: len(line) - len(line.lstrip())] or "'\\t'" in str(problem.problem):
         return "indent with spaces, not tabs"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
+from archiver.config.alerting import Alerting
 from archiver.config.fields import (
     DatabaseUrl,
     Duration,
@@ -220,14 +221,14 @@ class Timestamp(Section):
     every: Interval = timedelta(hours=1)
     """How often."""
     ca: FilePath | None = None
-    """Certificates that its tokens must lead to, PEM; without it tokens are kept, and verifying them is left to the reader."""
+    """Certificates that its tokens must lead to, PEM; without it, the system's."""
 
 
 class Witness(Section):
     """Somebody else who cosigns our checkpoints (C2SP tlog-witness)."""
 
     url: Url
-    """Where checkpoints are handed in."""
+    """Its submission prefix: `/add-checkpoint` is put behind it."""
     key: Text
     """Its verifier key: name+hash+key."""
 
@@ -328,6 +329,8 @@ class Config(Section):
     """How long our own copies are kept and locked."""
     spool: Spool = Spool()
     """Sealed recordings on disk that wait for the store."""
+    alerting: Alerting = Alerting()
+    """Who is told when something is wrong; nobody unless stated."""
     web: Web | None = None
     """Health, metrics and status over HTTP; off unless stated."""
     logging: Logging = Logging()

@@ -124,7 +124,19 @@ def _title(pattern: Pattern) -> str:
     return f"`{written.removeprefix('.')}`" if pattern else "The file"
 
 
-_KINDS = {"justcall", "kazoo", "vobiz", "plivo", "s3", "directory", "rsa-oaep-256", "aes-kw-256"}
+_KINDS = {
+    "justcall",
+    "kazoo",
+    "vobiz",
+    "plivo",
+    "s3",
+    "directory",
+    "rsa-oaep-256",
+    "aes-kw-256",
+    "webhook",
+    "smtp",
+    "apprise",
+}
 
 
 def _prose(section: type[Section]) -> str:

@@ -45,9 +45,6 @@ def _all(value: dict[str, Written]) -> Iterator[_Warning]:
             "no retention is stated: recordings will be kept and locked for 7y",
             "State  retention: {default: …}",
         )
-    if within(value, "custody", "timestamp") is not None and within(value, "custody", "timestamp", "ca") is None:
-        hint = "Set  ca: FILE  with the authority's certificates, so that a token is checked when it comes"
-        yield ("custody", "timestamp"), "C212", "time stamps are kept without being verified", hint
     listen = within(value, "web", "listen")
     if isinstance(listen, str) and not listen.startswith(("127.", "localhost:", "[::1]:")):
         yield ("web", "listen"), "C210", "the web listener is open to other machines", "It asks for no password"

@@ -178,6 +178,11 @@ def verify(entry: bytes) -> Event:
     return event
 
 
+def is_subject(text: str) -> bool:
+    """Whether format v1 can speak of a subject of this name."""
+    return _SUBJECT.fullmatch(text) is not None
+
+
 def leaf_hash(entry: bytes) -> bytes:
     """SHA-256(0x00 ‖ entry): the entry's leaf in the log's tree (RFC 6962 §2.1) and the next event's `prev`."""
     return hashlib.sha256(b"\x00" + entry).digest()

@@ -1,4 +1,8 @@
-"""The reading side of custody: bytes as they were kept, never interpreted here. Imports nothing that writes."""
+"""The reading side of custody: bytes as they were kept, never interpreted here. Imports nothing that writes.
+
+A subject's chain is its events in the log and, behind them, those that still wait in the queue; where one stands is the log's
+business (`archiver.custody.log`). What was refused is in neither.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, Select, bindparam, func, select, union
 
 from archiver.custody.chain import Head
 from archiver.custody.event import Entry
+from archiver.custody.log_tables import custody_event, custody_log, custody_subject_event
 from archiver.custody.tables import custody_pending, custody_private, custody_subject
 from archiver.recording import Json
 
@@ -31,10 +36,48 @@ class Private:
         return value
 
 
+# Built once: making statements costs more than running them.
+_IN_LOG: Select[Any] = select(
+    custody_event.c.log_id,
+    custody_event.c.leaf_index,
+    custody_subject.c.subject,
+    custody_subject_event.c.seq,
+    custody_event.c.entry,
+).select_from(
+    custody_subject.join(
+        custody_subject_event, custody_subject_event.c.subject_no == custody_subject.c.subject_no
+    ).join(
+        custody_event,
+        (custody_event.c.log_id == custody_subject_event.c.log_id)
+        & (custody_event.c.leaf_index == custody_subject_event.c.leaf_index),
+    )
+)
+_WAITING: Select[Any] = select(
+    custody_pending.c.pid, custody_subject.c.subject, custody_pending.c.seq, custody_pending.c.entry
+).join(custody_subject)
+
+# One statement sees one instant, in which an event is in the log or in the queue. UNION, not UNION ALL: a restored queue may
+# hold what the log has.
+_OF_SUBJECT = union(
+    _IN_LOG.with_only_columns(custody_subject.c.subject, custody_subject_event.c.seq, custody_event.c.entry).where(
+        custody_subject.c.subject == bindparam("of")
+    ),
+    _WAITING.with_only_columns(custody_subject.c.subject, custody_pending.c.seq, custody_pending.c.entry).where(
+        custody_subject.c.subject == bindparam("of")
+    ),
+).order_by("seq")
+_LEAVES = (
+    _IN_LOG.where(custody_event.c.log_id == bindparam("log"), custody_event.c.leaf_index > bindparam("after"))
+    .order_by(custody_event.c.leaf_index)
+    .limit(_PAGE)
+)
+_QUEUE = _WAITING.where(custody_pending.c.pid > bindparam("after")).order_by(custody_pending.c.pid).limit(_PAGE)
+_LOGS = select(custody_log.c.log_id).order_by(custody_log.c.log_id)
+
+
 def entries(conn: Connection, subject: str) -> list[Entry]:
     """The subject's events, in the order of `seq`; empty when there is no such subject."""
-    query = _entries().where(custody_subject.c.subject == subject).order_by(custody_pending.c.seq)
-    return [_entry(row) for row in conn.execute(query)]
+    return [_entry(row) for row in conn.execute(_OF_SUBJECT, {"of": subject})]
 
 
 def head(conn: Connection, subject: str) -> Head | None:
@@ -53,25 +96,26 @@ def subjects(conn: Connection, *, prefix: str = "", after: str = "", limit: int 
 
 
 def walk(conn: Connection) -> Iterator[Entry]:
-    """Every event in the order of arrival, a page in memory at a time.
+    """Every event, those in the log by its order, then those in the queue by theirs, a page in memory at a time.
 
-    Use one `reading()` connection for the whole walk: a page read later, in another transaction, could miss an event that got
-    its number early and was committed late.
+    Use one `reading()` connection for the whole walk: between pages read in transactions of their own, events move.
     """
+    for log_id in conn.execute(_LOGS).scalars().all():
+        index = -1
+        while page := conn.execute(_LEAVES, {"log": log_id, "after": index}).all():
+            yield from map(_entry, page)
+            index = page[-1].leaf_index
     pid = 0
-    while True:
-        page = conn.execute(
-            _entries().where(custody_pending.c.pid > pid).order_by(custody_pending.c.pid).limit(_PAGE)
-        ).all()
-        if not page:
-            return
+    while page := conn.execute(_QUEUE, {"after": pid}).all():
         yield from map(_entry, page)
         pid = page[-1].pid
 
 
 def count(conn: Connection) -> int:
-    """How many events there are."""
-    return conn.execute(select(func.count()).select_from(custody_pending)).scalar_one()
+    """How many events there are, in the log and in the queue."""
+    return sum(
+        conn.execute(select(func.count()).select_from(table)).scalar_one() for table in (custody_event, custody_pending)
+    )
 
 
 def private(conn: Connection, subject: str, seq: int) -> dict[str, Private]:
@@ -83,12 +127,6 @@ def private(conn: Connection, subject: str, seq: int) -> dict[str, Private]:
         .where(custody_subject.c.subject == subject, table.c.seq == seq)
     )
     return {row.grp: Private(row.salt, row.data) for row in conn.execute(query)}
-
-
-def _entries() -> Select[Any]:
-    return select(
-        custody_pending.c.pid, custody_subject.c.subject, custody_pending.c.seq, custody_pending.c.entry
-    ).join(custody_subject)
 
 
 def _entry(row: Row[Any]) -> Entry:

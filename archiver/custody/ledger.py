@@ -73,6 +73,10 @@ class Ledger:
         """The session's public key in hex."""
         return public_hex(self._key)
 
+    def sign(self, data: bytes) -> bytes:
+        """The session key's bare signature, for what is handed out beside the log."""
+        return self._key.sign(data)
+
     def enroll(self, conn: Connection, host_key: Ed25519PrivateKey) -> Appended:
         """Say, signed by the host, that this session writes from now on."""
         draft = Draft(ARCHIVE, Type.WRITER_ENROLLED, {"writer": self.writer}, actor_kind="host")

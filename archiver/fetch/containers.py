@@ -51,6 +51,11 @@ def seconds(units: int, per_second: float) -> timedelta | None:
     return timedelta(seconds=units / per_second)
 
 
+def lasting(size: int, per_second: float) -> timedelta | None:
+    """The duration of `size` bytes of sound: none at all lasts no time, whatever their rate is said to be."""
+    return seconds(size, per_second) if size else timedelta(0)
+
+
 class Follower:
     """Takes a walk through a body that comes in pieces of any size."""
 
@@ -155,7 +160,7 @@ class Riff:
         streamed = unset or (stated >= _STREAMED and stated > came and self._long_size is None)
         length = came if streamed else min(stated, came)
         whole = None if streamed else stated <= came
-        return Shape(replace(self._media, duration=seconds(length, self._byte_rate)), whole=whole)
+        return Shape(replace(self._media, duration=lasting(length, self._byte_rate)), whole=whole)
 
 
 _AU_CODECS = {1: ("pcm_mulaw", 1), 2: ("pcm_s8", 1), 3: ("pcm_s16be", 2), 6: ("pcm_f32be", 4), 27: ("pcm_alaw", 1)}
@@ -177,7 +182,7 @@ class Au:
         codec, width = _AU_CODECS.get(encoding, (f"au_{encoding}", 0))
         came = max(size - start, 0)
         streamed = stated == 0xFFFFFFFF
-        duration = seconds(came if streamed else min(stated, came), rate * channels * width)
+        duration = lasting(came if streamed else min(stated, came), rate * channels * width)
         return Shape(MediaFacts("au", codec, rate, channels, duration), whole=None if streamed else stated <= came)
 
 

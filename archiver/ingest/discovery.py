@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, text, update
 
 from archiver.clock import Chance
+from archiver.custody.event import Type
 from archiver.custody.ledger import Draft, Ledger
 from archiver.ingest.tables import coverage, listing_window, provider_state, recording, reject
 from archiver.recording import Audio, Flag, Json, Listing, Reason, RecordingRef, Reject, State, Window
@@ -78,8 +79,13 @@ def note_page(
             continue
         conflict = bool(siblings) or sum(1 for k, _ in unique if k == key) > 1
         values = _new_row(chance.uuid(), key, listing, now, deadline_of, conflict)
-        fresh.append(values)
         drafts.append(_discovered(str(values["id"]), listing))
+        others = [str(each.id) for each in siblings.values()] + [
+            str(row["id"]) for row in fresh if row["identity"] == key
+        ]
+        fresh.append(values)
+        if others:
+            drafts.append(_differs(str(values["id"]), others))
         ids[str(values["id"])] = listing
         for sibling in siblings.values():
             _add_flags(conn, sibling, {Flag.ID_CONFLICT})
@@ -194,6 +200,39 @@ def _upsert_provider(conn: Connection, provider: str, values: dict[str, object])
         conn.execute(insert(provider_state).values(provider=provider, **values))
 
 
+def reckon_deadlines(
+    conn: Connection, provider: str, now: datetime, deadline_of: Callable[[datetime], Deadline | None]
+) -> int:
+    """Bring the deadlines of what is not safe yet up to what is known now; returns how many moved by an hour or more.
+
+    A quota binds sooner the more is recorded, and how much that is shows only once it was listed.
+    """
+    moved = []
+    for row in conn.execute(_PENDING, {"of": provider}):
+        stated = row.call_ended_at or row.call_started_at
+        due = deadline_of(min(stated, now) if stated is not None else row.listed_at)
+        before = row.delete_at
+        if due is not None and (before is None or abs(due.delete_at - before) >= timedelta(hours=1)):
+            moved.append({"row": row.id, "at": due.delete_at, "by": due.archive_by, "why": due.source})
+    if moved:
+        conn.execute(_MOVE, moved)
+    return len(moved)
+
+
+_PENDING = select(
+    recording.c.id, recording.c.call_ended_at, recording.c.call_started_at, recording.c.listed_at, recording.c.delete_at
+).where(recording.c.provider == bindparam("of"), text("recording.state IN ('listed', 'waiting', 'spooled')"))
+_MOVE = (
+    update(recording)
+    .where(recording.c.id == bindparam("row"))
+    .values(
+        delete_at=bindparam("at", type_=recording.c.delete_at.type),
+        archive_by=bindparam("by", type_=recording.c.archive_by.type),
+        deadline_source=bindparam("why"),
+    )
+)
+
+
 def bytes_per_day(conn: Connection, provider: str, now: datetime, bytes_per_second: int) -> float:
     """The account's present rate of recording, from the durations listed over the last 30 days."""
     days = 30
@@ -244,7 +283,7 @@ def _refresh_row(
     if edited:
         values |= _described(listing, now, deadline_of)
         ledger.append(
-            conn, f"rec:{row.id}", "recording.source_refreshed", {"why": "metadata changed"}, private=_private(listing)
+            conn, f"rec:{row.id}", Type.SOURCE_REFRESHED, {"why": "metadata changed"}, private=_private(listing)
         )
     waits_for_audio = row.state in (State.ABSENT, State.GONE) or (
         row.state == State.WAITING and row.reason == Reason.NOT_READY
@@ -320,7 +359,7 @@ def _described(
 def _discovered(row_id: str, listing: Listing) -> Draft:
     return Draft(
         subject=f"rec:{row_id}",
-        type="recording.discovered",
+        type=Type.DISCOVERED,
         data={
             "provider": listing.ref.provider,
             "variant": listing.ref.variant,
@@ -329,6 +368,12 @@ def _discovered(row_id: str, listing: Listing) -> Draft:
         },
         private=_private(listing),
     )
+
+
+def _differs(row_id: str, others: Sequence[str]) -> Draft:
+    """The provider lists other audio under an id that it used before."""
+    data: dict[str, Json] = {"others": [f"rec:{each}" for each in sorted(others)[:20]], "source": "list"}
+    return Draft(f"rec:{row_id}", Type.CONTENT_DIFFERS, data)
 
 
 def _private(listing: Listing) -> dict[str, dict[str, Json]]:

@@ -52,6 +52,8 @@ class Claim:
     spool_name: str | None
     sealed: tuple[str, int, str, int] | None  # sealed digest and size, plaintext digest and size
     last_error: str | None
+    plaintext_sha256: str | None  # of what is archived, or kept in quarantine
+    delete_at: datetime | None
 
     @property
     def subject(self) -> str:
@@ -231,6 +233,8 @@ def _claim(row: Row[tuple[object, ...]]) -> Claim:
         spool_name=row.spool_name,
         sealed=sealed,
         last_error=row.last_error,
+        plaintext_sha256=row.plaintext_sha256,
+        delete_at=row.delete_at,
     )
 
 

@@ -53,7 +53,7 @@ def _spool(conn: Connection, ledger: Ledger, held: Claim, received: Received, se
         {
             "state": State.SPOOLED,
             "reason": None,
-            "flags": dump_flags(held.flags | received.flags),
+            "flags": dump_flags((held.flags - {Flag.QUARANTINED, Flag.NOT_AUDIO}) | received.flags),
             "content_type": received.content_type,
             "media": json.dumps(media, sort_keys=True),
             "plaintext_bytes": sealed.plaintext_size,
@@ -111,10 +111,12 @@ def archived(
     retain_until: datetime,
     rule: str,
     missing: str | None = None,
+    look_again_at: datetime | None = None,
 ) -> None:
     """Durable point 2: every required copy was read back, locked, with the right digest. Nothing later may undo it.
 
-    `missing` says which optional copy could not be made; a person sees it on the row.
+    `missing` says which optional copy could not be made; a person sees it on the row. `look_again_at`: what came is doubtful, and
+    the provider could not be asked a second time yet.
     """
     settle(
         conn,
@@ -127,6 +129,7 @@ def archived(
             "archived_at": now,
             "spool_id": None,
             "spool_name": None,
+            "next_attempt_at": look_again_at,
             "last_error": missing,
         },
     )
@@ -252,7 +255,13 @@ def _adopt(conn: Connection, ledger: Ledger, held: Claim, received: Received, tw
 
 
 def quarantined(
-    conn: Connection, ledger: Ledger, held: Claim, copies: Sequence[Stored], verdict: Verdict, now: datetime
+    conn: Connection,
+    ledger: Ledger,
+    held: Claim,
+    sealed: Sealed,
+    copies: Sequence[Stored],
+    verdict: Verdict,
+    now: datetime,
 ) -> None:
     """At its deadline all that the provider gives is an error page: kept as bytes, and the recording is still not archived."""
     settle(
@@ -266,8 +275,8 @@ def quarantined(
             "next_attempt_at": verdict.again_at,
             "spool_id": None,
             "spool_name": None,
-            "plaintext_sha256": None,
-            "plaintext_bytes": None,
+            "plaintext_sha256": sealed.plaintext_sha256,  # so that the same page is not kept twice
+            "plaintext_bytes": sealed.plaintext_size,
             "last_error": "past its deadline the provider sends no recording; what it sends is kept in quarantine",
         },
     )
@@ -344,6 +353,11 @@ def sibling_for(conn: Connection, chance: Chance, ledger: Ledger, held: Claim, d
         {"other": f"rec:{sibling_id}", "expected_pt_sha256": row["plaintext_sha256"], "seen_pt_sha256": digest},
     )
     return sibling_id
+
+
+def looked_again(conn: Connection, held: Claim, again_at: datetime | None) -> None:
+    """A second look at what is archived is over, or is put off until `again_at`."""
+    settle(conn, held, {"ready": False, "next_attempt_at": again_at})
 
 
 def clear_flag(conn: Connection, held: Claim, flag: Flag) -> None:

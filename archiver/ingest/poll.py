@@ -149,7 +149,16 @@ class Poller:
             except errors.ListingError as unusable:
                 problems.append(f"{scope} {window.since:%Y-%m-%d %H:%M}: {unusable}")
                 log.warning("poll.window_open", provider=self._provider.id, scope=scope, problem=str(unusable))
+        if self._plan.retention.quota_bytes is not None:
+            await self._writer.run(lambda conn: self._reckon(conn, held))
         return problems
+
+    def _reckon(self, conn: Connection, held: lease.Held) -> None:
+        self._fence(conn, held)
+        rate = self._recording_rate(conn)
+        discovery.reckon_deadlines(
+            conn, self._provider.id, self._clock.now(), lambda called: self._deadline(called, rate)
+        )
 
     async def _cover(self, scope: str, window: Window, held: lease.Held, rate: float) -> None:
         """Walk `window` until two walks agree, then record it as covered.

@@ -37,6 +37,7 @@ from archiver.store import layout
 
 log = structlog.get_logger("archiver.ingest")
 
+_LOOK_EVERY, _LOOKS = timedelta(hours=1), 24
 _DOUBTS = frozenset({Flag.LENGTH_UNVERIFIED, Flag.DURATION_MISMATCH, Flag.TRUNCATED})
 
 
@@ -145,15 +146,19 @@ class Worker:
     async def _attempt(self, held: journal.Claim) -> None:
         bench = self._bench
         try:
+            if held.situation.state is State.ARCHIVED:
+                await self._look_again(held)
+                return
             if next_step(held.spool_name, held.spool_id, bench.spool.id) is Step.STORE and not self._spool_has(held):
                 log.error("recording.spool_lost", provider=self._provider.id, recording_id=held.id)
                 held = _unspooled(held)
+            settled = not held.flags & _DOUBTS  # who died before the second look has not had it
             if next_step(held.spool_name, held.spool_id, bench.spool.id) is Step.FETCH:
                 fetched = await self._fetch(held)
                 if fetched is None:
                     return
-                held = fetched
-            await self._store(held)
+                held, settled = fetched
+            await self._store(held, settled=settled)
         except errors.LeaseLostError:
             log.warning("recording.taken_over", provider=self._provider.id, recording_id=held.id)
         except errors.ArchiverError as error:
@@ -164,8 +169,11 @@ class Worker:
 
     # --- fetch: provider → spool ------------------------------------------------------------------------------
 
-    async def _fetch(self, held: journal.Claim) -> journal.Claim | None:
-        """Receive and seal into the spool. None when the same content is archived already or nothing is left to store."""
+    async def _fetch(self, held: journal.Claim) -> tuple[journal.Claim, bool] | None:
+        """Receive and seal into the spool, and whether what came is beyond doubt or was asked for twice.
+
+        None when the same content is archived already or nothing is left to store.
+        """
         bench = self._bench
         started = bench.clock.monotonic()
         quarantine = hopeless(held.situation, bench.clock.now())
@@ -173,6 +181,9 @@ class Worker:
         bench.telemetry.fetched(self._provider.id, received.size, bench.clock.monotonic() - started)
         flags = received.flags
         if Flag.QUARANTINED in flags:
+            if Flag.QUARANTINED in held.flags and held.plaintext_sha256 == received.plaintext_sha256:
+                await self._discard(sealed)
+                raise errors.UnacceptableMediaError("past its deadline the provider still sends what is in quarantine")
             await self._quarantine(held, sealed)
             return None
         now = bench.clock.now()
@@ -185,7 +196,7 @@ class Worker:
             return None
         held = _now_spooled(held, sealed, flags, bench.spool.id)
         log.info("recording.sealed", provider=self._provider.id, recording_id=held.id, size_bytes=sealed.size)
-        return await self._second_look(held, received) if flags & _DOUBTS else held
+        return await self._second_look(held, received.plaintext_sha256) if flags & _DOUBTS else (held, True)
 
     async def _receive(self, held: journal.Claim, *, quarantine: bool) -> tuple[Received, Sealed]:
         """Open, download and seal; a spent link is renewed once without counting as an attempt."""
@@ -241,8 +252,11 @@ class Worker:
         finally:
             await loop.run_in_executor(bench.executor, bench.spool.abandon, part)
 
-    async def _second_look(self, held: journal.Claim, received: Received) -> journal.Claim:
-        """What came is kept, but it is doubtful: download once more and compare. Two different answers are both kept."""
+    async def _second_look(self, held: journal.Claim, digest: str) -> tuple[journal.Claim, bool]:
+        """What came is kept, but it is doubtful: download once more and compare. Two different answers are both kept.
+
+        False when the provider did not answer: then it is asked again later.
+        """
         bench = self._bench
         try:
             link = await self._refresh(held) if self._provider.facts.needs_link else None
@@ -254,21 +268,37 @@ class Worker:
                 clock=bench.clock,
                 executor=bench.executor,
             )
-        except (errors.TransientError, errors.RecordingGoneError, errors.NoRecordingError) as failed:
+        except (errors.RecordingGoneError, errors.NoRecordingError) as ended:
+            log.warning("recording.second_look_denied", recording_id=held.id, problem=str(ended))
+            return held, True
+        except errors.TransientError as failed:
             log.info("recording.second_look_failed", recording_id=held.id, problem=str(failed))
-            return held
+            return held, False
         now = bench.clock.now()
-        if again.plaintext_sha256 == received.plaintext_sha256:
+        if again.plaintext_sha256 == digest:
             await bench.writer.run(lambda conn: outcomes.clear_flag(conn, held, Flag.LENGTH_UNVERIFIED))
-            return dataclasses.replace(held, flags=held.flags - {Flag.LENGTH_UNVERIFIED})
-        digest = again.plaintext_sha256
-        await bench.writer.run(lambda conn: outcomes.sibling_for(conn, bench.chance, bench.ledger, held, digest, now))
+            return dataclasses.replace(held, flags=held.flags - {Flag.LENGTH_UNVERIFIED}), True
+        other = again.plaintext_sha256
+        await bench.writer.run(lambda conn: outcomes.sibling_for(conn, bench.chance, bench.ledger, held, other, now))
         log.error("recording.content_differs", provider=self._provider.id, recording_id=held.id)
-        return dataclasses.replace(held, flags=held.flags | {Flag.ID_CONFLICT})
+        return dataclasses.replace(held, flags=held.flags | {Flag.ID_CONFLICT}), True
+
+    async def _look_again(self, held: journal.Claim) -> None:
+        """The second look at something archived that was doubtful, once the provider can be asked."""
+        assert held.plaintext_sha256 is not None
+        _, settled = await self._second_look(held, held.plaintext_sha256)
+        again_at = None if settled else self._look_again_at(held)
+        await self._bench.writer.run(lambda conn: outcomes.looked_again(conn, held, again_at))
+
+    def _look_again_at(self, held: journal.Claim) -> datetime | None:
+        """Within the hour, as long as the provider still has it; where it keeps things for ever, a number of times."""
+        now = self._bench.clock.now()
+        over = now >= held.delete_at if held.delete_at is not None else held.situation.attempts >= _LOOKS
+        return None if over else now + _LOOK_EVERY
 
     # --- store: spool → storages ------------------------------------------------------------------------------
 
-    async def _store(self, held: journal.Claim) -> None:
+    async def _store(self, held: journal.Claim, *, settled: bool) -> None:
         """Put every copy, then say archived. Required copies must succeed; an optional one that fails is made later."""
         bench, now = self._bench, self._bench.clock.now()
         sealed = self._from_spool(held)
@@ -276,11 +306,13 @@ class Worker:
         key = layout.recording_key(held.id, sealed.sealed_sha256, held.situation.called_at)
         copies, missing = await self._put_everywhere(key, sealed, kept)
         done = bench.clock.now()
+        again_at = None if settled else self._look_again_at(held)
         await bench.writer.run(
             lambda conn: outcomes.archived(
-                conn, bench.ledger, held, copies, done, retain_until=kept.until, rule=kept.rule, missing=missing
+                conn, bench.ledger, held, copies, done, retain_until=kept.until, rule=kept.rule, missing=missing,
+                look_again_at=again_at,
             )
-        )
+        )  # fmt: skip
         await self._discard(sealed)
         lag = (done - held.situation.called_at).total_seconds()
         bench.telemetry.archived(self._provider.id, lag)
@@ -316,7 +348,7 @@ class Worker:
             await self._discard(sealed)
         verdict = self._verdict(held, errors.UnacceptableMediaError("kept in quarantine"), now)
         await bench.writer.run(
-            lambda conn: outcomes.quarantined(conn, bench.ledger, held, copies, verdict, bench.clock.now())
+            lambda conn: outcomes.quarantined(conn, bench.ledger, held, sealed, copies, verdict, bench.clock.now())
         )
         log.error("recording.quarantined", provider=self._provider.id, recording_id=held.id)
 

@@ -128,7 +128,7 @@ def counts(conn: Connection, providers: Sequence[str], now: datetime) -> list[Pr
         grouped.setdefault(row.provider, {})[row.state] = row.n
     states = {row.provider: row for row in conn.execute(select(provider_state))}
     rejects: dict[str, int] = dict(
-        conn.execute(select(reject.c.provider, func.count()).group_by(reject.c.provider)).tuples().all()
+        conn.execute(select(reject.c.provider, func.count()).group_by(reject.c.provider)).all()
     )
     return [
         _provider_counts(conn, name, by_state, states.get(name), rejects.get(name, 0), now)
@@ -140,7 +140,7 @@ def runway(conn: Connection, now: datetime, edges: Sequence[timedelta]) -> list[
     """How many pending recordings have less time left than each edge, and last those with more or no deadline at all."""
     bucket = case(*((recording.c.archive_by < now + edge, index) for index, edge in enumerate(edges)), else_=len(edges))
     found: dict[int, int] = dict(
-        conn.execute(select(bucket, func.count()).where(recording.c.state.in_(PENDING)).group_by(bucket)).tuples().all()
+        conn.execute(select(bucket, func.count()).where(recording.c.state.in_(PENDING)).group_by(bucket)).all()
     )
     return [found.get(index, 0) for index in range(len(edges) + 1)]
 

@@ -39,6 +39,7 @@ class Metrics:
         self._refreshes = counter("url_refreshes", "Fresh links asked for", "provider")
         self._polls = counter("polls", "Polls by outcome", "provider", "outcome")
         self._integrity = counter("integrity_failures", "Bytes or proof not as promised", "kind")
+        self._notified = counter("notifications", "Alerts told, and pings, by outcome", "channel", "outcome")
         self._lag = Histogram(
             "archiver_archive_lag_seconds", "Call end to archived", ["provider"], buckets=_LAG, registry=registry
         )
@@ -106,6 +107,10 @@ class Metrics:
         """One request to a provider's API or media host."""
         self._requests.labels(provider, endpoint, str(code)).inc()
         self._answer.labels(provider, endpoint).observe(seconds)
+
+    def notified(self, channel: str, outcome: str) -> None:
+        """One message to one channel (archiver.alerts.dispatch.Telemetry)."""
+        self._notified.labels(channel, outcome).inc()
 
     def reloaded(self, at: datetime, *, ok: bool) -> None:
         self._reloaded.set(1 if ok else 0)

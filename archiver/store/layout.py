@@ -14,6 +14,9 @@ from datetime import UTC, datetime
 from archiver import errors
 
 _KEY = re.compile(r"[a-z0-9_-]+(/[a-z0-9_-]+)*")
+# C2SP tlog-tiles gives the log's names ("tile/0/x001/234.p/5"), and the log's origin ("keys/acme.example/2026.vkey").
+_LOG_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
+_LOG = "custody/"
 _LONGEST = 200
 
 
@@ -48,6 +51,25 @@ def object_key(prefix: str, key: str) -> str:
     if len(own) > _LONGEST or not _KEY.fullmatch(own):
         raise errors.NotAllowedError("an object key has [a-z0-9/_-], no empty part and at most 200 characters")
     return full
+
+
+def log_key(prefix: str, name: str) -> str:
+    """The key of a piece of the custody log. Raises `NotAllowedError` for a name that the log does not make."""
+    if len(name) > _LONGEST or not _LOG_NAME.fullmatch(name):
+        raise errors.NotAllowedError(
+            "a name in the log has [A-Za-z0-9._-/], no part that is empty or begins with a dot"
+        )
+    return f"{prefix}{_LOG}{name}"
+
+
+def log_name(prefix: str, key: str) -> str:
+    """The piece of the log that lies under `key`: `log_key` turned back."""
+    return key.removeprefix(f"{prefix}{_LOG}")
+
+
+def log_listing(prefix: str, names: str) -> str:
+    """Where the pieces of the log lie whose names begin with `names`, which may be empty or end anywhere."""
+    return f"{prefix}{_LOG}{names}"
 
 
 def _shelf(recording_uuid: str, sealed_sha256: str) -> str:

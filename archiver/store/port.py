@@ -86,5 +86,45 @@ class ObjectStore(Protocol):
     async def sweep_uploads(self, older_than: timedelta) -> int:
         """Drop unfinished uploads of ours that began so long ago: no listing shows them and they cost money."""
 
+    def shelf(self) -> Shelf:
+        """Where the custody log lies in this storage."""
+
     async def aclose(self) -> None:
         """Release connections and threads."""
+
+
+class Shelf(Protocol):
+    """What the custody log needs of a storage. Names are the log's own ("tile/0/000"); safe for concurrent use.
+
+    Every method may raise `DestinationError` (try later) and `NotAllowedError` (a name that the log does not make).
+    """
+
+    id: str
+    required: bool
+
+    async def put_new(self, name: str, data: bytes, until: datetime | None) -> None:
+        """Create, durably; never replace.
+
+        The same bytes there already are success, so that an answer lost is repaired by calling again.
+
+        `until` locks it, where the storage locks at all; a lock is only ever made longer. Raises `ConflictError` when other
+        bytes stand there, `NotLockedError` when the lock did not take, `VerificationError` when other bytes are read back.
+        """
+
+    async def put_current(self, name: str, data: bytes) -> None:
+        """Put, durably, over what may be there, without a lock: the pointer to the newest checkpoint, and partial tiles."""
+
+    async def read(self, name: str) -> bytes | None:
+        """The oldest version, which is the one that counts; None when there is none. A delete marker hides nothing."""
+
+    async def read_current(self, name: str) -> bytes | None:
+        """The newest version; None when there is none or a delete marker covers it."""
+
+    async def versions(self, name: str) -> list[Version]:
+        """Every version and delete marker of this name, the oldest first. More than one is a finding, unless it may change."""
+
+    async def lock(self, name: str) -> Lock | None:
+        """What protects the oldest version; None when there is no version."""
+
+    def names(self, prefix: str, after: str = "") -> AsyncIterator[str]:
+        """The names that begin with `prefix` and sort behind `after`, in order. What a delete marker covers is among them."""

@@ -21,6 +21,7 @@ from archiver.store.port import ProbeReport, Version
 from archiver.store.probe import Probe
 from archiver.store.s3_bucket import Bucket
 from archiver.store.s3_client import S3Options, make_bucket
+from archiver.store.s3_shelf import S3Shelf
 from archiver.store.s3_upload import Item, Profile
 from archiver.store.s3_vault import Vault
 
@@ -93,6 +94,10 @@ class S3Store:
         A day is long enough for any upload under way, here or in another replica. Returns how many were dropped.
         """
         return await self._run(self._sweep, self._clock.now() - older_than)
+
+    def shelf(self) -> S3Shelf:
+        """The custody log in this bucket."""
+        return S3Shelf(self._bucket, self._vault, self._options, self._run, self._each)
 
     async def aclose(self) -> None:
         """Wait for the calls under way, then release connections and threads."""

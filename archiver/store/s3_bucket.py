@@ -108,10 +108,19 @@ class Bucket:
     # --- objects ----------------------------------------------------------------------------------------------
 
     def put(
-        self, key: str, body: IO[bytes] | bytes, digests: Digests, *, lock: Lock | None = None, if_absent: bool = False
+        self,
+        key: str,
+        body: IO[bytes] | bytes,
+        digests: Digests,
+        *,
+        lock: Lock | None = None,
+        if_absent: bool = False,
+        tags: str | None = None,
     ) -> str | None:
-        """Store a body, once. Returns the version id when the answer has one."""
+        """Store a body, once. Returns the version id when the answer has one. `tags` is a URL query, for lifecycle rules."""
         fields = {**self._object_fields(lock), **digests.fields(), **({"IfNoneMatch": "*"} if if_absent else {})}
+        if tags is not None:
+            fields["Tagging"] = tags
         answer = self._call("PutObject", self._once.put_object, Key=key, Body=body, **fields)
         return _version(answer)
 
@@ -144,9 +153,12 @@ class Bucket:
             while piece := body.read(MIB):
                 yield piece
 
-    def versions(self, prefix: str) -> Generator[list[Version], None, None]:
-        """Every version and delete marker under `prefix`, a page at a time; by key, newest first within a key."""
-        marker: dict[str, str] = {}
+    def versions(self, prefix: str, after: str = "") -> Generator[list[Version], None, None]:
+        """Every version and delete marker under `prefix`, a page at a time; by key, newest first within a key.
+
+        With `after`, only of the keys that sort behind it.
+        """
+        marker = {"KeyMarker": after} if after else {}
         while True:
             answer = self._call("ListObjectVersions", self._twice.list_object_versions, Prefix=prefix, **marker)
             found = [_listed(each, marker=False) for each in answer.get("Versions", ())]

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 
 from archiver import errors
@@ -40,10 +40,10 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One file on its way: what `put_once` was asked."""
+    """One object on its way: what `put_once` was asked. `source` is a file, or the bytes of something small."""
 
     key: str
-    path: Path
+    source: Path | bytes
     size: int
     sha256: str
     lock: Lock
@@ -103,10 +103,13 @@ def _drop(bucket: Bucket, key: str, upload_id: str) -> None:
 
 
 @contextlib.contextmanager
-def _opened(item: Item) -> Iterator[BufferedReader]:
+def _opened(item: Item) -> Iterator[io.BufferedReader | io.BytesIO]:
     """The file, with its size as promised: a spool that lost bytes is found here, before they are locked for years."""
+    if isinstance(item.source, bytes):
+        yield io.BytesIO(item.source)
+        return
     try:
-        file = item.path.open("rb")
+        file = item.source.open("rb")
     except OSError as failed:
         raise errors.VerificationError(f"the file to store cannot be opened: {failed.strerror}") from failed
     with file:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from archiver import errors
 from archiver.recording import Lock, LockMode, Stored
+from archiver.store.port import Version
 from archiver.store.s3_bucket import Bucket, Head
 from archiver.store.s3_client import Refused, S3Options
 from archiver.store.s3_upload import Item, Profile, in_parts, upload_parts, upload_single
@@ -29,6 +30,17 @@ def satisfies(shown: Lock, asked: Lock) -> bool:
     strong = shown.mode is LockMode.COMPLIANCE or shown.mode is asked.mode
     until, asked_until = shown.retain_until, asked.retain_until
     return strong and until is not None and asked_until is not None and until >= asked_until
+
+
+def oldest_first(bucket: Bucket, key: str) -> list[Version]:
+    """Every version and delete marker of this one key. Listings go by key, so that the first other key ends the search."""
+    found: list[Version] = []
+    for page in bucket.versions(key):
+        found += [each for each in page if each.key == key]
+        if any(each.key != key for each in page):
+            break
+    found.reverse()  # times are whole seconds here and there; the listing is newest first
+    return sorted(found, key=lambda version: (version.modified_at, version.is_latest))
 
 
 def whole_second(instant: datetime) -> datetime:
@@ -86,10 +98,10 @@ class Vault:
 
         Raises `ConflictError` when only other bytes are there.
         """
-        versions = [each for page in self._bucket.versions(item.key) for each in page if each.key == item.key]
+        versions = oldest_first(self._bucket, item.key)
         if not versions:
             raise errors.DestinationError("the storage says that the object exists, and lists no version of it")
-        for each in sorted(versions, key=lambda version: (version.modified_at, version.is_latest)):
+        for each in versions:
             if each.is_delete_marker or each.size != item.size:
                 continue
             head = self._bucket.head(item.key, each.version_id)
@@ -149,7 +161,7 @@ class Vault:
         head = self._bucket.head(key, None)
         if head and head.version_id:
             return head.version_id
-        listed = [each for page in self._bucket.versions(key) for each in page if each.key == key]
+        listed = oldest_first(self._bucket, key)
         latest = [each.version_id for each in listed if each.is_latest and not each.is_delete_marker]
         return latest[0] if latest else None
 

@@ -29,6 +29,17 @@ class Kind(enum.StrEnum):
     CLAIM_UNJUSTIFIED = "claim_without_event"
     COMMITMENT = "private_data_differs"
     NO_COPY = "no_copy"
+    LOG_LEAF = "log_leaf"
+    LOG_TILE = "log_tile"
+    LOG_TREE = "log_tree"
+    LOG_CHECKPOINT = "log_checkpoint"
+    LOG_INDEX = "log_index"
+    LOG_QUEUE = "log_queue"
+    LOG_QUARANTINE = "log_quarantine"
+    LOG_ANCHOR = "log_anchor"
+    LOG_ROLLBACK = "log_rollback"
+    LOG_SHELF = "log_shelf"
+    LOG_NOTARY = "log_notary"
 
 
 class Gravity(enum.StrEnum):
@@ -99,6 +110,7 @@ class Verification:
     opened: int = 0
     locks: int = 0
     events: int = 0
+    leaves: int = 0
     chains: int = 0
     findings: list[Finding] = field(default_factory=list)
     unchecked: Counter[str] = field(default_factory=Counter)
@@ -122,6 +134,7 @@ class Verification:
             "locks_checked": self.locks,
             "chains": self.chains,
             "events": self.events,
+            "leaves": self.leaves,
             "failures": len(self.failures),
             "notices": len(self.findings) - len(self.failures),
             "findings": [each.as_json() for each in self.findings],

@@ -291,7 +291,7 @@ def test_documented_daemon_role_can_append_and_nothing_more(postgresql: Server, 
             ledger.enroll(conn, HOST_KEY)
             ledger.append_many(conn, [Draft(SUBJECT, Type.DISCOVERED, {}, {"parties": {"a": "b"}})])
             conn.execute(text("UPDATE provider_state SET parked_reason = NULL"))
-        for statement in ("UPDATE custody_pending SET seq = 9", "DELETE FROM custody_pending", "DROP TABLE custody_pending",
+        for statement in ("UPDATE custody_pending SET seq = 9", "DELETE FROM custody_event", "DROP TABLE custody_pending",
                           "ALTER TABLE custody_pending DISABLE TRIGGER ALL", "TRUNCATE custody_subject CASCADE",
                           "DELETE FROM custody_subject", "UPDATE alembic_version SET version_num = ''"):  # fmt: skip
             with pytest.raises(ArchiverError, match="InsufficientPrivilege"):

@@ -6,18 +6,26 @@ import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import alembic.command
 import pytest
 import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, text
 
-import archiver.custody.tables
+import archiver.alerts.tables
+import archiver.completeness.tables
+import archiver.custody.log_tables
 import archiver.ingest.tables
 import archiver.schedule.tables  # noqa: F401
+from archiver.custody.keys import public_hex
+from archiver.custody.ledger import Draft, Ledger
+from archiver.custody.sequencer import Sequencer, open_log
 from archiver.database import (
+    Writer,
     check_schema,
     create_engine,
     current_revision,
@@ -26,7 +34,10 @@ from archiver.database import (
     reading,
     upgrade,
 )
+from archiver.database.schema import _config
 from archiver.errors import ConfigurationError, SchemaError, UnavailableError
+from tests.custody_examples import HOST_KEY, FixedChance, SteadyClock
+from tests.log_oracle import check_log
 
 ROOT = Path(__file__).parents[2]
 VERSIONS = sorted((ROOT / "migrations" / "versions").glob("*.py"))
@@ -156,6 +167,90 @@ def test_upgrade_killed_half_way_has_not_happened_and_can_be_run_again(empty_dat
     upgrade(engine)
     check_schema(engine)
     engine.dispose()
+
+
+# --- from one schema to the next, with evidence in it --------------------------------------------------------------
+
+
+def upgrade_to(engine: Engine, revision: str) -> None:
+    if engine.dialect.name == "sqlite":
+        Path(engine.url.database or "").touch()
+    config = _config()
+    with engine.begin() as conn:
+        config.attributes["connection"] = conn
+        alembic.command.upgrade(config, revision)
+
+
+def chains(engine: Engine) -> dict[str, list[bytes]]:
+    """Every event by subject, read in a way that both schemas have."""
+    query = "SELECT subject, seq, entry FROM custody_pending JOIN custody_subject USING (subject_no)"
+    if current_revision(engine) != "0001":
+        query += """ UNION ALL SELECT subject, seq, entry FROM custody_subject_event JOIN custody_subject USING (subject_no)
+                     JOIN custody_event USING (log_id, leaf_index)"""
+    found: dict[str, list[bytes]] = {}
+    with reading(engine) as conn:
+        for row in conn.execute(text(f"{query} ORDER BY subject, seq")):
+            found.setdefault(row.subject, []).append(row.entry)
+    return found
+
+
+@pytest.fixture
+def of_0001(empty_database_url: str) -> Iterator[tuple[Engine, Ledger]]:
+    """A database as the first version left it, and a ledger that goes on writing as the first version does."""
+    engine = create_engine(empty_database_url, None)
+    upgrade_to(engine, "0001")
+    ledger = Ledger.open(SteadyClock(), FixedChance())
+    with engine.begin() as conn:
+        ledger.enroll(conn, HOST_KEY)
+        ledger.append_many(conn, [Draft(f"hold:{n % 7}", "hold.placed", {"n": n}) for n in range(300)])
+    yield engine, ledger
+    engine.dispose()
+
+
+def test_events_of_0001_become_the_first_leaves(of_0001: tuple[Engine, Ledger]) -> None:
+    engine, ledger = of_0001
+    before = chains(engine)
+    assert upgrade(engine).before == "0001"
+    assert chains(engine) == before
+    with engine.begin() as conn:
+        log_id = open_log(conn, "archive.example/custody", SteadyClock().now())
+        assert Sequencer(ledger, frozenset({public_hex(HOST_KEY)}), log_id).integrate(conn).size == 301
+    assert chains(engine) == before
+    assert len(check_log(engine)) == 301
+
+
+def test_replica_of_0001_goes_on_appending_while_the_others_are_new_already(of_0001: tuple[Engine, Ledger]) -> None:
+    engine, ledger = of_0001
+    writer = Writer(engine)  # its connections are older than the upgrade
+    writer.run_sync(lambda conn: ledger.append(conn, "hold:1", "hold.placed", {}))
+    upgrade(engine)
+    writer.run_sync(lambda conn: ledger.append(conn, "hold:1", "hold.released", {}))
+    sequencer = Sequencer(ledger, frozenset({public_hex(HOST_KEY)}), 1)
+    with engine.begin() as conn:
+        open_log(conn, "archive.example/custody", SteadyClock().now())
+        sequencer.integrate(conn)
+    writer.run_sync(lambda conn: ledger.append(conn, "hold:1", "hold.placed", {}))
+    writer.close()
+    with engine.begin() as conn:
+        assert sequencer.integrate(conn).taken == 1
+    assert len(check_log(engine)) == 304
+
+
+def test_daemon_of_0002_refuses_0001(of_0001: tuple[Engine, Ledger]) -> None:
+    with pytest.raises(SchemaError, match=r"at 0001, this version needs .*archiver db upgrade"):
+        check_schema(of_0001[0])
+
+
+@pytest.mark.parametrize("statement", [6, 14, 25, 45])
+def test_upgrade_of_evidence_killed_half_way_has_not_happened(of_0001: tuple[Engine, Ledger], statement: int) -> None:
+    engine, _ = of_0001
+    before, schema = chains(engine), catalog(engine)
+    url = engine.url.render_as_string(hide_password=False)
+    assert start_upgrade(url, statement).wait(60) == -9
+    assert (current_revision(engine), catalog(engine), chains(engine)) == ("0001", schema, before)
+    upgrade(engine)
+    check_schema(engine)
+    assert chains(engine) == before
 
 
 def test_daemon_is_told_the_command_when_the_database_is_empty(empty_database_url: str) -> None:

@@ -344,7 +344,6 @@ def test_the_configuration_of_the_design_means_what_it_says(tmp_path: Path) -> N
         (edit(JC, JC + "    allow_http: true\n"), "C207"),
         (edit("retention:\n  default: 7y\n  rules:\n    - match: {provider: kazoo}\n      keep: 1y\n", ""), "C211"),
         (edit("custody:\n", "web: {listen: 0.0.0.0:8484}\ncustody:\n"), "C210"),
-        (edit("custody:\n", "custody:\n  timestamp: {url: https://tsa.example.org}\n"), "C212"),
     ],
 )
 def test_what_is_unwise_is_warned_of_and_still_loads(tmp_path: Path, text: str, code: str) -> None:

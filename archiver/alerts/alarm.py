@@ -1,0 +1,58 @@
+"""Looks at the archive at each tick and lets whoever is concerned know: by alerts, and by the dead man's ping."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from archiver.alerts.dispatch import Dispatch
+from archiver.alerts.heartbeat import Heartbeat
+from archiver.alerts.rule import Facts
+from archiver.clock import Clock
+
+EVERY = timedelta(seconds=20)
+_FIRST = timedelta(seconds=60)
+
+
+class Alarm:
+    """With neither channel nor heartbeat it does nothing. `facts` reads the archive; what it raises passes."""
+
+    def __init__(
+        self,
+        facts: Callable[[], Awaitable[Facts]],
+        dispatch: Dispatch | None,
+        heartbeat: Heartbeat | None,
+        clock: Clock,
+        *,
+        first: timedelta = _FIRST,
+    ) -> None:
+        """`first`: how long a fresh process may look around before it is judged; an outage of its own is over by then."""
+        self._facts = facts
+        self._dispatch = dispatch
+        self._heartbeat = heartbeat
+        self._clock = clock
+        self._from = clock.monotonic() + first.total_seconds()
+
+    async def tick(self) -> None:
+        """Judge, tell, ping. Raises `UnavailableError` or `OutcomeUnknownError` when the database does not answer."""
+        if self._clock.monotonic() < self._from or (self._dispatch is None and self._heartbeat is None):
+            return
+        facts = await self._facts()
+        if self._dispatch is not None:
+            await self._dispatch.tick(facts)
+        if self._heartbeat is not None:
+            finished = {each.provider: each.poll_succeeded_at for each in facts.providers}
+            await self._heartbeat.tick(finished, trusted=facts.trusted)
+
+    async def swept(self, *, complete: bool) -> None:
+        """The end of a single sweep (`run --once`): what is due is told, and a complete one pings."""
+        if self._dispatch is not None:
+            await self._dispatch.tick(await self._facts())
+        if self._heartbeat is not None and complete:
+            await self._heartbeat.ping()
+
+    async def aclose(self) -> None:
+        if self._dispatch is not None:
+            await self._dispatch.aclose()
+        if self._heartbeat is not None:
+            await self._heartbeat.aclose()

@@ -1,0 +1,1 @@
+"""Ways to reach people: webhook, mail, and whatever Apprise knows."""

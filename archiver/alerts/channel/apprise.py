@@ -1,0 +1,47 @@
+"""Whatever Apprise knows: pagers, chats, telephones. An optional extra, imported only where it is configured.
+
+Apprise opens its own connections: our egress guard does not stand before them. Hence an extra, and a channel of last choice.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from archiver.alerts.message import Message
+from archiver.alerts.rule import Severity
+from archiver.errors import ConfigurationError, UnavailableError
+from archiver.recording import Secret
+
+_EXTRA = "pip install 'compliance-archiver[notify]'"
+
+
+class Apprise:
+    """One Apprise URL."""
+
+    def __init__(self, id_: str, url: Secret) -> None:
+        """Raises `ConfigurationError` when Apprise is not installed, or does not know this kind of URL."""
+        try:
+            library: Any = importlib.import_module("apprise")
+        except ImportError:
+            raise ConfigurationError(f"{id_}: apprise is not installed; {_EXTRA}") from None
+        self.id = id_
+        self._library = library
+        self._target: Any = library.Apprise()
+        if not self._target.add(url.reveal()):
+            raise ConfigurationError(f"{id_}: its URL is none that apprise knows")
+
+    async def send(self, message: Message) -> str:
+        kinds = self._library.NotifyType
+        kind = kinds.FAILURE if message.severity is Severity.PAGE else kinds.WARNING
+        if message.resolved:
+            kind = kinds.SUCCESS
+        elif message.severity is Severity.NOTE:
+            kind = kinds.INFO
+        # It logs failures itself and answers no; it does not say why.
+        if not await self._target.async_notify(title=message.title, body=message.text, notify_type=kind):
+            raise UnavailableError("apprise could not deliver it")
+        return ""
+
+    async def aclose(self) -> None:
+        """Apprise keeps no connections."""

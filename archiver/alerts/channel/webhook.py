@@ -1,0 +1,29 @@
+"""A webhook: one JSON document by POST, `archiver.alert/v1`. Any 2xx means taken.
+
+`text` at the top is what Slack, Mattermost and their kin show; programs read `alerts`. The header `Idempotency-Key` is the
+message's id: the same for the same news, so that a receiver can drop what comes twice because our side missed its answer.
+"""
+
+from __future__ import annotations
+
+import json
+
+from archiver.alerts.message import Message
+from archiver.alerts.post import Post
+
+
+class Webhook:
+    """POSTs to one URL."""
+
+    def __init__(self, id_: str, post: Post) -> None:
+        self.id = id_
+        self._post = post
+
+    async def send(self, message: Message) -> str:
+        body = json.dumps(message.body, ensure_ascii=False, sort_keys=True).encode()
+        headers = {"Content-Type": "application/json; charset=utf-8", "Idempotency-Key": message.id}
+        await self._post.send("POST", body, headers)
+        return ""
+
+    async def aclose(self) -> None:
+        await self._post.aclose()

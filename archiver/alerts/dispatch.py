@@ -1,0 +1,141 @@
+"""Tells what is due: brings the entries up to date, claims, sends, notes what became of it.
+
+| Between | What is left | What the next tick does |
+|---|---|---|
+| facts read / claim committed | nothing | reads them anew |
+| claim committed / message sent | a claim that nobody works on | claims again when its time is over |
+| message sent / answer seen | told, nobody knows | the same news under the same id, a little later |
+| answer seen / noted | the same | the same, when the claim's time is over |
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+from sqlalchemy import Connection
+
+from archiver import errors
+from archiver.alerts import route, rule, state
+from archiver.alerts.channel.port import Channel
+from archiver.alerts.message import compose
+from archiver.alerts.route import Entry, Route
+from archiver.clock import Chance
+from archiver.database import Writer
+from archiver.schedule.lease import database_time
+
+log = structlog.get_logger("archiver.alerts")
+
+CLAIM = timedelta(minutes=3)
+"""Longer than any channel may take."""
+
+
+class Telemetry(Protocol):
+    """What is counted: by channel and outcome (`sent`, `failed`), never by content."""
+
+    def notified(self, channel: str, outcome: str) -> None: ...
+
+
+class Dispatch:
+    """The alerts of one archive and the channels that hear of them. Any number of replicas may each run one."""
+
+    def __init__(
+        self,
+        instance: str,
+        channels: Sequence[Channel],
+        routes: Sequence[Route],
+        thresholds: rule.Thresholds,
+        *,
+        writer: Writer,
+        chance: Chance,
+        telemetry: Telemetry,
+        now: Callable[[Connection], datetime] = database_time,
+    ) -> None:
+        """`now` is the clock that all replicas share: the database's."""
+        self._instance = instance
+        self._channels: Mapping[str, Channel] = {each.id: each for each in channels}
+        self._routes = tuple(routes) or route.default_routes([*self._channels])
+        self._thresholds = thresholds
+        self._writer = writer
+        self._chance = chance
+        self._telemetry = telemetry
+        self._now = now
+        if missing := route.unrouted(self._routes):
+            log.warning("notify.unrouted", alerts=[each.value for each in missing])
+
+    async def tick(self, facts: rule.Facts) -> tuple[rule.Alert, ...]:
+        """Judge `facts` and tell what is due, on all channels at once: a slow one holds up the next tick by 90 s at most.
+
+        Returns what is firing. Never raises for what a channel does: that is logged, counted and tried again. Raises
+        `UnavailableError` or `OutcomeUnknownError` for what the database does.
+        """
+        firing = rule.firing(facts, self._thresholds)
+        token = self._chance.uuid()
+
+        def begin(conn: Connection) -> tuple[datetime, tuple[route.Key, ...], dict[str, list[Entry]]]:
+            now = self._now(conn)
+            dropped = state.bring_up(conn, firing, self._routes, self._channels, now, facts.elsewhere)
+            return now, dropped, state.claim(conn, token, self._channels, now, CLAIM)
+
+        now, dropped, due = await self._writer.run(begin)
+        for kind, subject, channel in dropped:
+            log.warning("notify.dropped", alert=kind.value, subject=subject, channel=channel)
+        outcomes = await asyncio.gather(
+            *(self._tell(self._channels[name], entries, token, now) for name, entries in due.items()),
+            return_exceptions=True,
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return firing
+
+    async def announce(self, alert: rule.Alert) -> None:
+        """Queue news (`report.monthly`): told once by the next tick to each channel of its routes."""
+        await self._writer.run(
+            lambda conn: state.add(conn, route.note(alert, self._routes, self._channels, self._now(conn)))
+        )
+
+    async def test(self, text: str, now: datetime) -> dict[str, str]:
+        """Say `text` on every channel, past all routes. Returns what went wrong, by channel; "" where nothing did."""
+        found: dict[str, str] = {}
+        for name, channel in self._channels.items():
+            entry = Entry(rule.Alert(rule.Kind.REPORT_MONTHLY, "test", text), name, now, now, cleared_at=now)
+            try:
+                found[name] = await channel.send(compose(self._instance, [entry], now))
+            except errors.ArchiverError as failed:
+                found[name] = str(failed)
+        return found
+
+    async def aclose(self) -> None:
+        for channel in self._channels.values():
+            await channel.aclose()
+
+    async def _tell(self, channel: Channel, entries: Sequence[Entry], token: str, now: datetime) -> None:
+        names = [f"{each.status}:{each.alert.kind.value}" for each in entries]
+        wait: timedelta | None = None
+        try:
+            doubt = await channel.send(compose(self._instance, entries, now))
+        except errors.ArchiverError as failed:
+            arrived = False
+            wait = failed.retry_after if isinstance(failed, errors.TransientError) else None
+            times = max(each.failures for each in entries) + 1
+            log.error("notify.failed", channel=channel.id, alerts=names, times=times, problem=str(failed))
+            self._telemetry.notified(channel.id, "failed")
+        else:
+            arrived = True
+            log.info("notify.sent", channel=channel.id, alerts=names)
+            self._telemetry.notified(channel.id, "sent")
+            if doubt:
+                log.error("notify.incomplete", channel=channel.id, problem=doubt)
+                self._telemetry.notified(channel.id, "incomplete")
+        # Died here? The claim runs out and the same news is sent again, under the same id.
+        ours = await self._writer.run(
+            lambda conn: state.settle(
+                conn, token, entries, self._routes, self._now(conn), arrived=arrived, retry_after=wait
+            )
+        )
+        if ours < len(entries):
+            log.warning("notify.claim_lost", channel=channel.id, alerts=names)

@@ -1,0 +1,97 @@
+"""What a channel says: one message for everything that is due there, for people and for programs. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from archiver.alerts.route import Entry, Status
+from archiver.alerts.rule import Severity
+from archiver.recording import Json
+from archiver.redaction import redact
+
+SCHEMA = "archiver.alert/v1"
+_TITLE = 150
+_ORDER = list(Severity)
+_MARK = {Status.FIRING: "", Status.RESOLVED: "over: ", Status.NOTE: ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """`id` is the same each time the same news is sent, so that a receiver can tell a repetition after a lost answer."""
+
+    id: str
+    title: str
+    text: str
+    body: dict[str, Json]
+    severity: Severity
+    resolved: bool
+
+
+def compose(instance: str, entries: Sequence[Entry], now: datetime) -> Message:
+    """One message for `entries`, the most urgent first. Every text is fit to be shown; `entries` is not empty."""
+    ordered = sorted(
+        entries, key=lambda each: (each.status is not Status.FIRING, _ORDER.index(each.alert.kind.severity), each.key)
+    )
+    first = ordered[0]
+    title = f"{_MARK[first.status]}{redact(first.alert.sentence)}"
+    if len(ordered) > 1:
+        title = f"{len(ordered)} alerts, first: {title}"
+    title = f"[{instance}] {title}"
+    ids = [_id(instance, each) for each in ordered]
+    text = "\n\n".join(_paragraph(each) for each in ordered)
+    whole = hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:32]
+    return Message(
+        id=whole,
+        title=title if len(title) <= _TITLE else title[: _TITLE - 1] + "…",
+        text=text,
+        body={
+            "schema": SCHEMA,
+            "id": whole,
+            "instance": instance,
+            "sent_at": _iso(now),
+            "text": f"{title}\n\n{text}",
+            "alerts": [_json(each, name) for each, name in zip(ordered, ids, strict=True)],
+        },
+        severity=first.alert.kind.severity,
+        resolved=first.status is Status.RESOLVED,
+    )
+
+
+def _id(instance: str, entry: Entry) -> str:
+    """Names this piece of news: what, since when, and which telling of it."""
+    news = (instance, *entry.key, entry.status, _iso(entry.since), _iso(entry.told_at))
+    return hashlib.sha256("\0".join(map(str, news)).encode()).hexdigest()[:32]
+
+
+def _paragraph(entry: Entry) -> str:
+    kind = entry.alert.kind
+    when = f"since {entry.since:%Y-%m-%d %H:%M} UTC"
+    if entry.status is Status.NOTE:
+        return redact(entry.alert.sentence)
+    if entry.cleared_at is not None:
+        when = f"from {entry.since:%Y-%m-%d %H:%M} to {entry.cleared_at:%Y-%m-%d %H:%M} UTC"
+    return (
+        f"{_MARK[entry.status]}{redact(entry.alert.sentence)}\n{kind.value} ({kind.severity}), {when}\n{kind.runbook}"
+    )
+
+
+def _json(entry: Entry, name: str) -> Json:
+    alert = entry.alert
+    return {
+        "id": name,
+        "name": alert.kind.value,
+        "subject": alert.subject,
+        "severity": alert.kind.severity.value,
+        "status": entry.status.value,
+        "sentence": redact(alert.sentence),
+        "since": _iso(entry.since),
+        "over_since": None if entry.status is Status.NOTE else _iso(entry.cleared_at),
+        "runbook": alert.kind.runbook,
+    }
+
+
+def _iso(instant: datetime | None) -> str | None:
+    return None if instant is None else instant.isoformat(timespec="seconds").replace("+00:00", "Z")

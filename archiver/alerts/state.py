@@ -1,0 +1,156 @@
+"""The entries in SQL, and the right to tell them: a claim for a while, so that two replicas do not say the same thing twice.
+
+The claim is made by `UPDATE … WHERE` in the transaction that brings the entries up to date. Whoever dies with a claim is
+succeeded when its time is over: the news may then be told a second time, and never not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select, update
+
+from archiver.alerts import route
+from archiver.alerts.route import Entry, Key, Route
+from archiver.alerts.rule import Alert, Kind
+from archiver.alerts.tables import alert_state
+
+_KINDS = [each.value for each in Kind]
+
+
+def bring_up(
+    conn: Connection,
+    firing: Sequence[Alert],
+    routes: Sequence[Route],
+    channels: Collection[str],
+    now: datetime,
+    elsewhere: Collection[str] = (),
+) -> tuple[Key, ...]:
+    """Make the entries agree with the alerts that hold now. Returns those dropped because their channel is no longer told.
+
+    Two replicas that insert the same entry at once: the primary key lets one through, the other's transaction is run again.
+    """
+    todo = route.changes(_known(conn), firing, routes, channels, now, elsewhere)
+    for entry in todo.new:
+        _insert(conn, entry)
+    for entry in todo.changed:
+        conn.execute(update(alert_state).where(_is(entry.key)).values(**_changing(entry)))
+    for key in todo.dropped:
+        conn.execute(delete(alert_state).where(_is(key)))
+    return todo.dropped
+
+
+def add(conn: Connection, entries: Sequence[Entry]) -> None:
+    """Queue news. What is already queued under the same key stays as it is."""
+    known = _known(conn)
+    for entry in entries:
+        if entry.key not in known:
+            _insert(conn, entry)
+
+
+def claim(
+    conn: Connection, token: str, channels: Collection[str], now: datetime, lasting: timedelta
+) -> dict[str, list[Entry]]:
+    """Everything that is due on these channels and that nobody else is telling, by channel; ours for `lasting`."""
+    free = or_(alert_state.c.claimed_until.is_(None), alert_state.c.claimed_until <= now)
+    rows = conn.execute(
+        update(alert_state)
+        .where(
+            alert_state.c.kind.in_(_KINDS),
+            alert_state.c.channel.in_(channels),
+            alert_state.c.due_at <= now,
+            free,
+        )
+        .values(claim=token, claimed_until=now + lasting)
+        .returning(*alert_state.c)
+    )
+    found: dict[str, list[Entry]] = {}
+    for row in rows:
+        found.setdefault(row.channel, []).append(_entry(row))
+    return found
+
+
+def settle(
+    conn: Connection,
+    token: str,
+    sent: Sequence[Entry],
+    routes: Sequence[Route],
+    now: datetime,
+    *,
+    arrived: bool,
+    retry_after: timedelta | None = None,
+) -> int:
+    """Note what became of the entries claimed under `token`, and give the claim back. Returns how many were still ours."""
+    known = _known(conn, token)
+    for told in sent:
+        entry = known.get(told.key)
+        if entry is None:
+            continue
+        if not arrived:
+            after: Entry | None = route.after_refused(entry, retry_after, now)
+        else:
+            repeat = route.repeat_of(told.alert.kind, told.channel, routes) or timedelta(0)
+            after = route.after_told(entry, told, repeat, now)
+        if after is None:
+            conn.execute(delete(alert_state).where(_is(told.key)))
+        else:
+            values = {**_changing(after), "claim": None, "claimed_until": None}
+            conn.execute(update(alert_state).where(_is(told.key)).values(**values))
+    return len(known)
+
+
+def entries(conn: Connection) -> list[Entry]:
+    """What is being told, the oldest first."""
+    rows = conn.execute(select(alert_state).where(alert_state.c.kind.in_(_KINDS)).order_by(alert_state.c.since))
+    return [_entry(row) for row in rows]
+
+
+def _known(conn: Connection, token: str | None = None) -> Mapping[Key, Entry]:
+    """The entries, locked: another replica's changes are waited for and seen. A kind of a newer version is left alone."""
+    wanted = select(alert_state).where(alert_state.c.kind.in_(_KINDS))
+    if token is not None:
+        wanted = wanted.where(alert_state.c.claim == token)
+    # In one order, so that two replicas cannot wait for each other.
+    ordered = wanted.order_by(alert_state.c.kind, alert_state.c.subject, alert_state.c.channel).with_for_update()
+    found = [_entry(row) for row in conn.execute(ordered)]
+    return {entry.key: entry for entry in found}
+
+
+def _insert(conn: Connection, entry: Entry) -> None:
+    kind, subject, channel = entry.key
+    conn.execute(
+        insert(alert_state).values(kind=kind.value, subject=subject, channel=channel, **_changing(entry), claim=None)
+    )
+
+
+def _is(key: Key) -> ColumnElement[bool]:
+    kind, subject, channel = key
+    return and_(alert_state.c.kind == kind.value, alert_state.c.subject == subject, alert_state.c.channel == channel)
+
+
+def _changing(entry: Entry) -> dict[str, Any]:
+    return {
+        "sentence": entry.alert.sentence,
+        "weight": entry.alert.weight,
+        "since": entry.since,
+        "due_at": entry.due_at,
+        "cleared_at": entry.cleared_at,
+        "told_at": entry.told_at,
+        "told_weight": entry.told_weight,
+        "failures": entry.failures,
+    }
+
+
+def _entry(row: Row[Any]) -> Entry:
+    return Entry(
+        alert=Alert(Kind(row.kind), row.subject, row.sentence, row.weight),
+        channel=row.channel,
+        since=row.since,
+        due_at=row.due_at,
+        cleared_at=row.cleared_at,
+        told_at=row.told_at,
+        told_weight=row.told_weight,
+        failures=row.failures,
+    )

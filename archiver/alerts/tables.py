@@ -1,0 +1,26 @@
+"""What was told to whom: working state. Losing it costs a repetition, since whatever holds is then told anew."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Integer, String, Table, Text
+
+from archiver.database import UtcDateTime, metadata
+
+# One alert on its way to one channel (archiver.alerts.route.Entry), and who is telling it just now.
+alert_state = Table(
+    "alert_state",
+    metadata,
+    Column("kind", String(32), primary_key=True),
+    Column("subject", String(128), primary_key=True),
+    Column("channel", String(64), primary_key=True),
+    Column("sentence", Text, nullable=False),
+    Column("weight", Integer, nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    Column("due_at", UtcDateTime, nullable=False),
+    Column("cleared_at", UtcDateTime),
+    Column("told_at", UtcDateTime),
+    Column("told_weight", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("claim", String(36)),
+    Column("claimed_until", UtcDateTime),
+)

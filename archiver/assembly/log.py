@@ -1,0 +1,119 @@
+"""The custody log: its notary, its shelves, and who keeps it."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import structlog
+from sqlalchemy import Engine
+
+from archiver import errors
+from archiver.assembly.keys import hosts, log_signer
+from archiver.clock import Chance, Clock
+from archiver.config import model
+from archiver.custody.anchor import Anchorer, Authority
+from archiver.custody.http import Client
+from archiver.custody.ledger import Ledger
+from archiver.custody.notary import Notary
+from archiver.custody.note import parse_vkey
+from archiver.custody.publish import Publisher
+from archiver.custody.sequencer import Sequencer, open_log
+from archiver.custody.timestamp import load_roots
+from archiver.custody.witness import Witness
+from archiver.database import Writer
+from archiver.keeper import Keeper, Parts
+from archiver.retention.span import Span
+from archiver.store.port import ObjectStore, Shelf
+
+log = structlog.get_logger("archiver.assembly")
+
+NOTARY = "notary.db"
+_BEYOND = Span(years=1)
+
+
+@dataclass(frozen=True, slots=True)
+class LogParts:
+    """What publishing one log takes, on this host."""
+
+    log_id: int
+    notary: Notary
+    shelves: Sequence[Shelf]
+    publisher: Publisher
+    client: Client
+
+
+def build_notary(config: model.Config, clock: Clock) -> Notary:
+    """Who signs the log's trees; what it signed last stands in its own file, beside the database."""
+    return Notary(Path(config.state_dir) / NOTARY, log_signer(config), clock)
+
+
+async def open_custody_log(
+    config: model.Config, engine: Engine, writer: Writer, stores: Mapping[str, ObjectStore], clock: Clock
+) -> LogParts:
+    """The log of this archive, begun if there is none. Raises `ConfigurationError` when the database has one of another name."""
+    notary = build_notary(config, clock)
+    now = clock.now()
+    log_id = await writer.run(lambda conn: open_log(conn, notary.key.name, now))
+    shelves = [store.shelf() for store in stores.values()]
+    client = Client()
+    witnesses = [Witness(parse_vkey(each.key), each.url, client) for each in config.custody.witnesses]
+    publisher = Publisher(engine, writer, log_id, notary, shelves, clock, witnesses)
+    return LogParts(log_id, notary, shelves, publisher, client)
+
+
+async def pass_gate(parts: LogParts, engine: Engine, writer: Writer, clock: Clock) -> None:
+    """Before anything is written: has the database at least what was signed and published?
+
+    Raises `RolledBackError` when it has less. While a storage is away, only what the notary signed is known; whatever else is
+    wrong with the log does not keep recordings from being saved: the keeper tells of it.
+    """
+    try:
+        await parts.publisher.start()
+    except errors.RolledBackError:
+        raise
+    except errors.DestinationError as away:
+        log.warning("custody.gate_without_storage", problem=str(away))
+        await Publisher(engine, writer, parts.log_id, parts.notary, (), clock).start()
+    except errors.ArchiverError as wrong:
+        log.error("custody.gate", problem=str(wrong))
+
+
+def build_keeper(
+    config: model.Config, parts: LogParts, engine: Engine, writer: Writer, ledger: Ledger, replica_id: str, clock: Clock,
+    chance: Chance,
+) -> Keeper:  # fmt: skip
+    """Who takes events into the log and publishes it, once it holds the lease."""
+    stamps = config.custody.timestamp
+    anchorer = None
+    if stamps is not None:
+        authority = Authority("tsa", stamps.url, load_roots(_certificates(stamps.ca)), parts.client, chance)
+        anchorer = Anchorer(engine, writer, parts.log_id, authority, parts.shelves, ledger, clock, stamps.every)
+    keeping = Parts(
+        writer, ledger, Sequencer(ledger, hosts(config), parts.log_id), parts.publisher, anchorer, parts.log_id
+    )
+    return Keeper(keeping, replica_id, clock, config.custody.checkpoint_every, lock_until(config))
+
+
+def lock_until(config: model.Config) -> Callable[[datetime], datetime]:
+    """How long the log is locked: a year longer than the longest-kept recording, by whole days, so that a day has one date."""
+    rules, default = config.retention.policy()
+
+    def until(now: datetime) -> datetime:
+        tomorrow = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+        return _BEYOND.after(max(rule.keep.after(tomorrow) for rule in [*rules, default]))
+
+    return until
+
+
+def _certificates(file: Path | None) -> bytes:
+    found = file or ssl.get_default_verify_paths().cafile
+    if found is None:
+        raise errors.ConfigurationError("this system has no certificates: set custody.timestamp.ca")
+    try:
+        return Path(found).read_bytes()
+    except OSError as failed:
+        raise errors.ConfigurationError(f"custody.timestamp.ca cannot be read: {failed.strerror}") from failed

@@ -1,0 +1,87 @@
+"""`archiver alerts`: what is being told to whom, and whether it would arrive."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from archiver import errors
+from archiver.cli.options import Options
+from archiver.cli.output import emit, table
+from archiver.cli.recordings import database
+from archiver.errors import Exit
+
+if TYPE_CHECKING:
+    from archiver.config.model import Config
+    from archiver.recording import Json
+
+_HEAD = ("alert", "subject", "severity", "channel", "status", "since", "last told", "next", "failures", "says")
+
+
+@click.group()
+def alerts() -> None:
+    """Show what is being told to whom; try the channels."""
+
+
+@alerts.command("list")
+@click.pass_obj
+def list_(options: Options) -> None:
+    """Every alert that holds or whose end is still to be told, with each channel that it goes to."""
+    from archiver.alerts import state
+    from archiver.database import reading
+
+    with database(options.load(resolve_secrets=False)) as engine, reading(engine) as conn:
+        found: list[Json] = [
+            {
+                "alert": each.alert.kind.value,
+                "subject": each.alert.subject,
+                "severity": each.alert.kind.severity.value,
+                "channel": each.channel,
+                "status": each.status.value,
+                "since": each.since.isoformat(),
+                "told_at": None if each.told_at is None else each.told_at.isoformat(),
+                "due_at": each.due_at.isoformat(),
+                "failures": each.failures,
+                "sentence": each.alert.sentence,
+                "runbook": each.alert.kind.runbook,
+            }
+            for each in state.entries(conn)
+        ]
+    rows = [list(each.values())[:-1] for each in found if isinstance(each, dict)]
+    emit(options, "archiver.alerts/v1", found, lambda: table(_HEAD, rows) if rows else "Nothing to tell.")
+
+
+@alerts.command()
+@click.pass_obj
+def test(options: Options) -> int:
+    """Say a word on every channel, past all routes. Exit 69 when one of them does not take it."""
+    found = asyncio.run(_test(options.load()))
+    shown: list[Json] = [{"channel": name, "problem": problem or None} for name, problem in found.items()]
+    emit(options, "archiver.alerts-test/v1", shown, lambda: "\n".join(f"{n}  {p or 'ok'}" for n, p in found.items()))
+    return Exit.UNAVAILABLE if any(found.values()) else Exit.OK
+
+
+async def _test(config: Config) -> dict[str, str]:
+    from archiver import __version__
+    from archiver.assembly.alerts import build_dispatch
+    from archiver.clock import SystemChance, SystemClock
+    from archiver.database import Writer
+    from archiver.status.metrics import Metrics
+
+    clock = SystemClock()
+    with database(config) as engine:
+        writer = Writer(engine)
+        try:
+            dispatch = build_dispatch(
+                config.alerting, config.instance, writer, clock, SystemChance(), Metrics(__version__)
+            )
+            if dispatch is None:
+                raise errors.NotFoundError("no channel is configured under alerting")
+            try:
+                return await dispatch.test("This is a test: alerts of the archiver arrive here.", clock.now())
+            finally:
+                await dispatch.aclose()
+        finally:
+            writer.close()

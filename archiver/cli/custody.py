@@ -1,0 +1,291 @@
+"""`archiver custody`: the log that proves what happened, its signed heads and proofs; checking and recovering it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from archiver import errors
+from archiver.cli.options import Options
+from archiver.cli.output import emit, table
+from archiver.errors import Exit
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from archiver.config.model import Config
+    from archiver.custody.log import Log, Signed
+    from archiver.recording import Json
+    from archiver.verify.finding import Verification
+
+
+@click.group()
+def custody() -> None:
+    """The log of custody events: read it, prove from it, check it, recover it."""
+
+
+@custody.command("log")
+@click.option("--after", default=-1, metavar="LEAF", help="Begin behind this leaf.")
+@click.option("--limit", default=50, help="How many; 0 for all.")
+@click.option("--subject", help="Only this one, e.g. archive or rec:ID.")
+@click.pass_obj
+def log_(options: Options, after: int, limit: int, subject: str | None) -> None:
+    """Events as they stand in the log, by leaf."""
+    from archiver.custody.event import parse
+
+    with _log(options.load(resolve_secrets=False)) as (conn, log):
+        found: list[dict[str, Json]] = []
+        for leaf, entry in _entries(conn, log.log_id, after + 1):
+            event = parse(entry)
+            if subject in (None, event.subject):
+                found.append({"leaf": leaf, "at": event.at.isoformat().replace("+00:00", "Z"), "type": event.type,
+                              "subject": event.subject, "seq": event.seq, "outcome": event.outcome,
+                              "data": dict(event.data)})  # fmt: skip
+            if limit and len(found) >= limit:
+                break
+    columns = ("leaf", "at", "type", "subject", "seq", "outcome")
+    emit(options, "archiver.custody_log/v1", found,  # type: ignore[arg-type]  # a list of Json is Json
+         lambda: table(columns, [[each[name] for name in columns] for each in found]))  # fmt: skip
+
+
+@custody.command()
+@click.option("--size", type=int, help="The one over this many leaves; otherwise the newest.")
+@click.option("--raw", is_flag=True, help="The signed note itself, as published.")
+@click.pass_obj
+def checkpoint(options: Options, size: int | None, raw: bool) -> int:
+    """The log's signed head, and the key to check it with."""
+    from archiver.assembly.keys import log_signer
+    from archiver.custody import log as logs
+
+    config = options.load()
+    key = log_signer(config).key
+    with _log(config) as (conn, log):
+        found = _signed(conn, log, size)
+        tree_size, _ = logs.tree(conn, log.log_id)
+        waiting = logs.waiting(conn)
+    if raw:
+        click.echo(found.note, nl=False)
+        return Exit.OK
+    data: dict[str, Json] = {
+        "origin": log.origin,
+        "size": found.size,
+        "root": base64.b64encode(found.root).decode(),
+        "note": found.note,
+        "signed_at": _iso(found.signed_at),
+        "published_at": _iso(found.published_at) if found.published_at else None,
+        "vkey": key.vkey,
+        "leaves": tree_size,
+        "waiting": waiting,
+    }
+    emit(options, "archiver.checkpoint/v1", data, lambda: _show_checkpoint(data))
+    return Exit.OK
+
+
+def _show_checkpoint(data: dict[str, Json]) -> str:
+    published = f"published {data['published_at']}" if data["published_at"] else "not published yet"
+    return (
+        f"{data['note']}\nsigned {data['signed_at']}, {published}; the log has {data['leaves']} leaves, and"
+        f" {data['waiting']} event(s) wait for it\nverifier key  {data['vkey']}"
+    )
+
+
+@custody.command()
+@click.argument("wanted", metavar="ID|SUBJECT", required=False)
+@click.argument("seq", type=int, required=False)
+@click.option("--leaf", type=int, help="This leaf, whosever event it is.")
+@click.option("--since", type=int, metavar="SIZE", help="That the log continues the one of this size.")
+@click.pass_obj
+def prove(options: Options, wanted: str | None, seq: int | None, leaf: int | None, since: int | None) -> int:
+    """A proof that a stranger can check offline: of one event (c2sp.org/tlog-proof), or that nothing was rewritten since."""
+    if (wanted is None) is (leaf is None and since is None) or (leaf is not None and since is not None):
+        raise click.UsageError("give a recording or subject, --leaf, or --since")
+    with _log(options.load(resolve_secrets=False)) as (conn, log):
+        if since is not None:
+            return _prove_since(options, conn, log, since)
+        if wanted is not None:
+            leaf = _leaf_of(conn, log, wanted, seq)
+        assert leaf is not None
+        return _prove_leaf(options, conn, log, leaf)
+
+
+def _prove_leaf(options: Options, conn: Connection, log: Log, leaf: int) -> int:
+    from archiver.custody import log as logs
+    from archiver.custody import merkle
+    from archiver.custody.proof import LogProof
+    from archiver.custody.tile import hashes_of
+
+    newest = _signed(conn, log, None)
+    if not 0 <= leaf < newest.size:
+        raise errors.NotFoundError(f"leaf {leaf}: the newest checkpoint is over {newest.size} leaves")
+    hashes = merkle.inclusion_proof(leaf, newest.size, hashes_of(logs.read_tile(conn, log.log_id)))
+    proof = LogProof(leaf, tuple(hashes), newest.note.encode())
+    entry = logs.entry(conn, log.log_id, leaf)
+    data: dict[str, Json] = {"leaf": leaf, "size": newest.size, "entry": entry.decode(), "proof": proof.text}
+    emit(options, "archiver.proof/v1", data, lambda: proof.text.rstrip("\n"))
+    return Exit.OK
+
+
+def _prove_since(options: Options, conn: Connection, log: Log, since: int) -> int:
+    from archiver.custody import log as logs
+    from archiver.custody import merkle
+    from archiver.custody.tile import hashes_of
+
+    newest = _signed(conn, log, None)
+    if not 0 < since <= newest.size:
+        raise errors.NotFoundError(f"a tree of {since} leaves: the newest checkpoint is over {newest.size}")
+    reader = hashes_of(logs.read_tile(conn, log.log_id))
+    hashes = [base64.b64encode(each).decode() for each in merkle.consistency_proof(since, newest.size, reader)]
+    data: dict[str, Json] = {
+        "old_size": since,
+        "old_root": base64.b64encode(merkle.root(since, reader)).decode(),
+        "new_size": newest.size,
+        "new_root": base64.b64encode(newest.root).decode(),
+        "proof": list(hashes),
+        "checkpoint": newest.note,
+    }
+    text = "\n".join([f"old {since}", *hashes, "", newest.note.rstrip("\n")])
+    emit(options, "archiver.consistency/v1", data, lambda: text)
+    return Exit.OK
+
+
+@custody.command()
+@click.option("--level", type=click.Choice(["quick", "window", "full"]), default="full", show_default=True,
+              help="quick: heads only; window: what is new; full: everything, here and in the storages.")  # fmt: skip
+@click.option("--hours", default=24.0, help="How far a window reaches back.")
+@click.pass_obj
+def fsck(options: Options, level: str, hours: float) -> int:
+    """Check the log against itself, its signatures, the storages and the notary. Exit 65 on any finding."""
+    from archiver.cli.verify import render
+
+    result = asyncio.run(_fsck(options.load(), level, timedelta(hours=hours)))
+    emit(options, "archiver.verify/v1", result.as_json(), lambda: render(result))
+    if result.failures:
+        return Exit.INTEGRITY
+    return Exit.OK if result.clean else Exit.UNAVAILABLE
+
+
+async def _fsck(config: Config, level: str, window: timedelta) -> Verification:
+    from archiver.assembly.reports import open_database
+    from archiver.assembly.stores import build_stores
+    from archiver.cli.logcheck import check_custody_log
+    from archiver.clock import SystemChance, SystemClock
+    from archiver.database import check_schema
+    from archiver.verify.finding import Verification
+
+    result = Verification()
+    clock = SystemClock()
+    engine = open_database(config)
+    stores = build_stores(config, clock, SystemChance())
+    try:
+        check_schema(engine)
+        await check_custody_log(config, engine, stores, result, level=level, since=clock.now() - window)
+    finally:
+        for store in stores.values():
+            await store.aclose()
+        engine.dispose()
+    return result
+
+
+@custody.command()
+@click.pass_obj
+def recover(options: Options) -> int:
+    """Bring the database's log up to what was published, after a restore or a lost database. Stop every daemon first."""
+    found = asyncio.run(_recover(options.load()))
+    emit(options, "archiver.recovery/v1", {"had": found.had, "size": found.size, "storage": found.shelf}, lambda: (
+        f"the log had {found.had} leaves and has {found.size} now, from {found.shelf}" if found.size > found.had
+        else f"nothing is missing: the log has {found.size} leaves"))  # fmt: skip
+    return Exit.OK
+
+
+async def _recover(config: Config) -> Any:
+    from pathlib import Path
+
+    from archiver.assembly.keys import signing_key
+    from archiver.assembly.log import build_notary
+    from archiver.assembly.reports import open_database
+    from archiver.assembly.stores import build_stores
+    from archiver.clock import SystemChance, SystemClock
+    from archiver.custody.ledger import Ledger
+    from archiver.custody.recover import recover
+    from archiver.database import Writer, check_schema
+    from archiver.fetch.spool import lock_state_dir
+
+    clock, chance = SystemClock(), SystemChance()
+    engine = open_database(config)
+    stores = build_stores(config, clock, chance)
+    try:
+        check_schema(engine)
+        with lock_state_dir(Path(config.state_dir)):
+            writer = Writer(engine)
+            try:
+                return await recover(
+                    writer, build_notary(config, clock), [each.shelf() for each in stores.values()],
+                    Ledger.open(clock, chance), signing_key(config), clock,
+                )  # fmt: skip
+            finally:
+                writer.close()
+    finally:
+        for store in stores.values():
+            await store.aclose()
+        engine.dispose()
+
+
+@contextmanager
+def _log(config: Config) -> Iterator[tuple[Connection, Log]]:
+    """One instant of the database, and its log."""
+    from archiver.cli.recordings import database
+    from archiver.custody import log as logs
+    from archiver.database import reading
+
+    with database(config) as engine, reading(engine) as conn:
+        found = logs.logs(conn)
+        if not found:
+            raise errors.NotFoundError("no log: the daemon has not run on this database yet")
+        yield conn, found[-1]
+
+
+def _entries(conn: Connection, log_id: int, start: int) -> Iterator[tuple[int, bytes]]:
+    from archiver.custody import log as logs
+
+    size, _ = logs.tree(conn, log_id)
+    yield from enumerate(logs.entries(conn, log_id, max(0, start), size), max(0, start))
+
+
+def _signed(conn: Connection, log: Log, size: int | None) -> Signed:
+    from archiver.custody import log as logs
+
+    if size is None:
+        found = logs.newest_checkpoint(conn, log.log_id)
+    else:
+        found = next((each for each in logs.checkpoints(conn, log.log_id, after=size - 1) if each.size == size), None)
+    if found is None:
+        raise errors.NotFoundError("no checkpoint" + (f" over {size} leaves" if size is not None else " yet"))
+    return found
+
+
+def _leaf_of(conn: Connection, log: Log, wanted: str, seq: int | None) -> int:
+    """The leaf of a subject's event, its last one unless `seq` says which."""
+    from archiver.cli.recordings import resolve
+    from archiver.custody import history
+    from archiver.custody import log as logs
+
+    subject = wanted if wanted == "archive" or ":" in wanted else f"rec:{resolve(conn, wanted)}"
+    if seq is None:
+        placed = [each.seq for each in history.entries(conn, subject) if logs.index_of(conn, subject, each.seq)]
+        if not placed:
+            raise errors.NotFoundError(f"no event of {subject} is in the log yet")
+        seq = placed[-1]
+    place = logs.index_of(conn, subject, seq)
+    if place is None or place[0] != log.log_id:
+        raise errors.NotFoundError(f"event {seq} of {subject} is not in the log")
+    return place[1]
+
+
+def _iso(instant: Any) -> str:
+    return str(instant.isoformat().replace("+00:00", "Z"))

@@ -1,0 +1,183 @@
+"""`archiver export`: hand over recordings with everything that proves them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from archiver import errors, logs
+from archiver.cli.options import Options
+from archiver.cli.output import emit, note
+from archiver.errors import Exit
+
+if TYPE_CHECKING:
+    from archiver.config.model import Config
+    from archiver.evidence.bundle import Bundle
+    from archiver.exporter import Wanted
+    from archiver.recording import Json
+
+_SUFFIX = {"wav": "wav", "mp3": "mp3", "ogg": "ogg", "flac": "flac", "mp4": "m4a", "au": "au", "aiff": "aiff"}
+
+
+@click.group()
+def export() -> None:
+    """Hand over recordings, with everything that proves them."""
+
+
+@export.command()
+@click.argument("ids", nargs=-1)
+@click.option("--provider", help="Only this provider's.")
+@click.option("--number", help="Calls from or to this number.")
+@click.option("--agent", help="Calls of this agent.")
+@click.option("--from", "since", metavar="DATE", help="Calls that began at or after it, UTC.")
+@click.option("--to", "until", metavar="DATE", help="Calls that began before it, UTC.")
+@click.option("-O", "--out", "target", type=click.Path(path_type=Path), required=True, help="Folder to make.")
+@click.option("--legal-basis", help="On what ground, as it shall stand in the bundle.")
+@click.option("--redact", multiple=True, metavar="GROUP", help="Keep closed: parties or provider_meta; several times.")
+@click.option("--known", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="A checkpoint that the receiver has: the bundle proves that the log continues it.")  # fmt: skip
+@click.pass_obj
+def evidence(
+    options: Options,
+    ids: tuple[str, ...],
+    provider: str | None,
+    number: str | None,
+    agent: str | None,
+    since: str | None,
+    until: str | None,
+    target: Path,
+    legal_basis: str | None,
+    redact: tuple[str, ...],
+    known: Path | None,
+) -> int:
+    """An evidence bundle: audio, the provider's answer, signed events, proofs, a report, and its own verifier.
+
+    It holds plaintext audio. Needs --reason, which becomes part of the bundle and of the chain of custody.
+    """
+    selection: dict[str, Json] = {"ids": list(ids), "provider": provider, "number": number, "agent": agent,
+                                  "from": since, "to": until}  # fmt: skip
+    selection = {name: value for name, value in selection.items() if value}
+    if not selection:
+        raise click.UsageError("say which recordings: ids, --number, --agent, --provider, --from, --to")
+    if not options.reason:
+        raise click.UsageError("export needs --reason: it becomes part of the chain of custody")
+    config = options.load()
+    logs.configure(config.logging.format, "error" if options.quiet else "warning", sys.stderr)
+    made, wanted = asyncio.run(
+        _export(
+            options, config, target, selection, legal_basis, frozenset(redact), known.read_bytes() if known else None
+        )
+    )
+    data: dict[str, Json] = {
+        "bundle": str(made.path),
+        "recordings": [each.id for each in wanted],
+        "files": made.files,
+        "bytes": made.bytes,
+        "bag_sha256": made.bag_sha256,
+    }
+    emit(
+        options,
+        "archiver.export/v1",
+        data,
+        lambda: (
+            f"{made.path}: {len(wanted)} recording(s), {made.files} files, {made.bytes} bytes, verified\n"
+            f"bag SHA-256 {made.bag_sha256}\n"
+            f"whoever receives it runs:  python3 -I verify_custody.py . --log-key KEY   (KEY: archiver custody checkpoint)"
+        ),
+    )
+    return Exit.OK
+
+
+async def _export(
+    options: Options,
+    config: Config,
+    target: Path,
+    selection: dict[str, Json],
+    legal_basis: str | None,
+    withheld: frozenset[str],
+    known: bytes | None,
+) -> tuple[Bundle, list[Wanted]]:
+    from archiver.assembly.keys import build_identities, hosts, log_signer, signing_key
+    from archiver.assembly.log import build_keeper, open_custody_log
+    from archiver.assembly.reports import open_database
+    from archiver.assembly.stores import build_stores
+    from archiver.cli.person import user
+    from archiver.clock import SystemChance, SystemClock
+    from archiver.custody.ledger import Ledger
+    from archiver.database import Writer, check_schema, read
+    from archiver.evidence.model import Request
+    from archiver.exporter import Options as How
+    from archiver.exporter import Tools
+    from archiver.exporter import export as hand_over
+
+    identities = build_identities(config)
+    if not identities:
+        raise errors.KeyUnavailableError("this host's configuration has no encryption.identities: it cannot decrypt")
+    clock, chance = SystemClock(), SystemChance()
+    engine = open_database(config)
+    stores = build_stores(config, clock, chance)
+    writer = Writer(engine)
+    try:
+        check_schema(engine)
+        wanted = await read(engine, lambda conn: _wanted(conn, config, selection))
+        if not wanted:
+            raise errors.NotFoundError("no recording matches")
+        note(options, f"{len(wanted)} recording(s) will be decrypted into {target}")
+        if not options.yes and not click.confirm("Continue?", err=True):
+            raise click.Abort
+        ledger, host_key = Ledger.open(clock, chance), signing_key(config)
+        parts = await open_custody_log(config, engine, writer, stores, clock)
+        await parts.publisher.start()
+        await writer.run(lambda conn: ledger.enroll(conn, host_key))
+        keeper = build_keeper(config, parts, engine, writer, ledger, chance.uuid(), clock, chance)
+        tools = Tools(engine, writer, ledger, keeper, parts.log_id, log_signer(config).key.vkey, hosts(config), stores,
+                      identities)  # fmt: skip
+        request = Request(
+            chance.uuid(), config.instance, clock.now(), options.actor or user(), options.reason or "", selection,
+            legal_basis, tuple(sorted(withheld)),
+        )  # fmt: skip
+        how = How("export", withheld, known)
+        made = await hand_over(tools, target, request, wanted, how, lambda text: note(options, text))
+        await parts.client.aclose()
+        return made, wanted
+    finally:
+        writer.close()
+        for store in stores.values():
+            await store.aclose()
+        engine.dispose()
+
+
+def _wanted(conn: Any, config: Config, selection: dict[str, Json]) -> list[Wanted]:
+    """The recordings that the selection names, with what their signed events say of their audio."""
+    from archiver.cli.person import utc
+    from archiver.cli.recordings import proved_digest, resolve
+    from archiver.exporter import Copy, Wanted
+    from archiver.ingest import survey
+
+    given = selection.get("ids")
+    if isinstance(given, list) and given:
+        rows: Any = [survey.one(conn, resolve(conn, str(each))) for each in given]
+    else:
+
+        def text(name: str) -> str | None:
+            value = selection.get(name)
+            return str(value) if value else None
+
+        since, until = text("from"), text("to")
+        rows = survey.recordings(conn, survey.Search(
+            provider=text("provider"), number=text("number"), agent=text("agent"),
+            since=utc(since) if since else None, until=utc(until) if until else None))  # fmt: skip
+    found = []
+    for row in rows:
+        archived = row["state"] == "archived"
+        media = row.get("media") or {}
+        found.append(Wanted(
+            row["id"], _SUFFIX.get(str(media.get("container") or row.get("format")), "bin"),
+            proved_digest(conn, config, row["id"]) if archived else None,
+            tuple(Copy(each["storage"], each["key"], each["version_id"]) for each in row["copies"]) if archived else (),
+        ))  # fmt: skip
+    return found

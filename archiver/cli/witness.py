@@ -1,0 +1,61 @@
+"""`archiver witness`: what an auditor runs beside somebody else's archive. Needs no configuration and no database."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import click
+
+from archiver.errors import Exit
+
+
+@click.command()
+@click.option("--name", required=True, help="Our name as a witness, e.g. witness.example.org. Never change it.")
+@click.option("--key", "key_file", type=click.Path(dir_okay=False, path_type=Path), required=True,
+              help="Our Ed25519 private key, PEM; made if there is none.")  # fmt: skip
+@click.option("--state", type=click.Path(dir_okay=False, path_type=Path), required=True,
+              help="Where we remember what we saw. Losing it means starting anew, with another key.")  # fmt: skip
+@click.option("--log-key", "log_keys", multiple=True, required=True, metavar="VKEY",
+              help="Verifier key of a log that we witness; several times.")  # fmt: skip
+@click.option("--listen", default="127.0.0.1:8485", show_default=True, help="Host and port.")
+def witness(name: str, key_file: Path, state: Path, log_keys: tuple[str, ...], listen: str) -> int:
+    """Cosign every checkpoint that continues what we saw before, and refuse any that does not (C2SP tlog-witness)."""
+    from archiver.clock import SystemChance, SystemClock
+    from archiver.custody.keys import generate_signing_key, load_signing_key, to_pem
+    from archiver.custody.notary import Notary
+    from archiver.custody.note import Cosigner, parse_vkey
+
+    if not key_file.exists():
+        descriptor = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(to_pem(generate_signing_key(SystemChance())))
+    signer = Cosigner(name, load_signing_key(key_file.read_bytes()))
+    notary = Notary(state, signer, SystemClock())
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit():
+        raise click.UsageError("--listen is host:port")
+    click.echo(f"our verifier key  {signer.key.vkey}")
+    asyncio.run(_serve(notary, [parse_vkey(each) for each in log_keys], host.strip("[]"), int(port)))
+    return Exit.OK
+
+
+async def _serve(notary: object, log_keys: list[object], host: str, port: int) -> None:
+    from aiohttp import web
+
+    from archiver.custody.witness import witness_app
+
+    runner = web.AppRunner(witness_app(notary, log_keys), access_log=None)  # type: ignore[arg-type]
+    await runner.setup()
+    site = web.TCPSite(runner, host, port)
+    await site.start()
+    server = site._server  # noqa: SLF001  which port the system chose is told nowhere else
+    bound = server.sockets[0].getsockname()[1] if server is not None else port  # type: ignore[attr-defined]
+    click.echo(f"listening on {host}:{bound}")
+    done = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, done.set)
+    await done.wait()
+    await runner.cleanup()

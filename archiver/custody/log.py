@@ -1,0 +1,185 @@
+"""The reading side of the log: its tree, tiles, entries and checkpoints, as they are kept. Imports nothing that writes.
+
+Nothing is checked here but that it is there: whoever builds a proof on it verifies the proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, func, select
+
+from archiver.custody.log_tables import (
+    custody_checkpoint,
+    custody_event,
+    custody_log,
+    custody_quarantine,
+    custody_subject_event,
+    custody_tile,
+    custody_tree,
+)
+from archiver.custody.tables import custody_pending, custody_subject
+from archiver.custody.tile import ReadTile
+from archiver.errors import NotFoundError
+
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A log: its number in the database and the name that its checkpoints carry."""
+
+    log_id: int
+    origin: str
+    opened_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A checkpoint as the notary signed it; `published_at` once the bucket has it."""
+
+    size: int
+    root: bytes
+    note: str
+    signed_at: datetime
+    published_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A row that was refused: what it claimed, its bytes, why (`sequencer.Refusal`) and when."""
+
+    number: int
+    subject: str | None
+    seq: int
+    entry: bytes
+    reason: str
+    at: datetime
+
+
+# Built once: making statements costs more than running them.
+_TREE = select(custody_tree.c.size, custody_tree.c.root).where(custody_tree.c.log_id == bindparam("log"))
+_TILE = select(custody_tile.c.hashes).where(
+    custody_tile.c.log_id == bindparam("log"),
+    custody_tile.c.level == bindparam("level"),
+    custody_tile.c.idx == bindparam("idx"),
+)
+_ENTRIES = (
+    select(custody_event.c.leaf_index, custody_event.c.entry)
+    .where(
+        custody_event.c.log_id == bindparam("log"),
+        custody_event.c.leaf_index >= bindparam("start"),
+        custody_event.c.leaf_index < bindparam("stop"),
+    )
+    .order_by(custody_event.c.leaf_index)
+)
+_INDEX = (
+    select(custody_subject_event.c.log_id, custody_subject_event.c.leaf_index)
+    .join_from(
+        custody_subject, custody_subject_event, custody_subject_event.c.subject_no == custody_subject.c.subject_no
+    )
+    .where(custody_subject.c.subject == bindparam("of"), custody_subject_event.c.seq == bindparam("number"))
+    .order_by(custody_subject_event.c.log_id, custody_subject_event.c.leaf_index)
+    .limit(1)
+)
+_WAITING = select(func.count()).select_from(custody_pending)
+_OF_LOG = select(custody_checkpoint).where(custody_checkpoint.c.log_id == bindparam("log"))
+_CHECKPOINTS = (
+    _OF_LOG.where(custody_checkpoint.c.size > bindparam("after")).order_by(custody_checkpoint.c.size).limit(_PAGE)
+)
+_NEWEST = _OF_LOG.order_by(custody_checkpoint.c.size.desc()).limit(1)
+_PUBLISHED = _NEWEST.where(custody_checkpoint.c.published_at.is_not(None))
+_QUARANTINED = (
+    select(custody_quarantine, custody_subject.c.subject)
+    .outerjoin_from(
+        custody_quarantine, custody_subject, custody_subject.c.subject_no == custody_quarantine.c.subject_no
+    )
+    .where(custody_quarantine.c.id > bindparam("after"))
+    .order_by(custody_quarantine.c.id)
+    .limit(_PAGE)
+)
+
+
+def logs(conn: Connection) -> list[Log]:
+    """The logs of this archive, oldest first."""
+    rows = conn.execute(select(custody_log).order_by(custody_log.c.log_id))
+    return [Log(row.log_id, row.origin, row.opened_at) for row in rows]
+
+
+def tree(conn: Connection, log_id: int) -> tuple[int, bytes]:
+    """Size and root. Raises `NotFoundError`."""
+    row = conn.execute(_TREE, {"log": log_id}).one_or_none()
+    if row is None:
+        raise NotFoundError(f"log {log_id}")
+    return row.size, row.root
+
+
+def read_tile(conn: Connection, log_id: int) -> ReadTile:
+    """A reader of tiles, each as wide as the tree has it now; empty where there is none."""
+
+    def read(level: int, index: int) -> bytes:
+        hashes: bytes | None = conn.execute(_TILE, {"log": log_id, "level": level, "idx": index}).scalar_one_or_none()
+        return b"" if hashes is None else hashes
+
+    return read
+
+
+def entry(conn: Connection, log_id: int, index: int) -> bytes:
+    """The entry at leaf `index`. Raises `NotFoundError`."""
+    row = conn.execute(_ENTRIES, {"log": log_id, "start": index, "stop": index + 1}).one_or_none()
+    if row is None:
+        raise NotFoundError(f"leaf {index} of log {log_id}")
+    found: bytes = row.entry
+    return found
+
+
+def entries(conn: Connection, log_id: int, start: int, stop: int) -> Iterator[bytes]:
+    """The entries at leaves `start` up to `stop`, a page in memory at a time. Raises `NotFoundError` for a missing one."""
+    for first in range(start, stop, _PAGE):
+        last = min(stop, first + _PAGE)
+        page = {
+            row.leaf_index: row.entry for row in conn.execute(_ENTRIES, {"log": log_id, "start": first, "stop": last})
+        }
+        for index in range(first, last):
+            if index not in page:
+                raise NotFoundError(f"leaf {index} of log {log_id}")
+            yield page[index]
+
+
+def index_of(conn: Connection, subject: str, seq: int) -> tuple[int, int] | None:
+    """In which log and at which leaf the event stands; None while it waits in the queue, or if there is none."""
+    row = conn.execute(_INDEX, {"of": subject, "number": seq}).one_or_none()
+    return None if row is None else (row.log_id, row.leaf_index)
+
+
+def waiting(conn: Connection) -> int:
+    """How many rows the queue holds."""
+    return conn.execute(_WAITING).scalar_one()
+
+
+def checkpoints(conn: Connection, log_id: int, *, after: int = -1) -> Iterator[Signed]:
+    """The checkpoints for sizes beyond `after`, smallest first, a page in memory at a time."""
+    while page := conn.execute(_CHECKPOINTS, {"log": log_id, "after": after}).all():
+        yield from map(_signed, page)
+        after = page[-1].size
+
+
+def newest_checkpoint(conn: Connection, log_id: int, *, published: bool = False) -> Signed | None:
+    """The checkpoint of the largest size; with `published`, of those that the bucket has."""
+    row = conn.execute(_PUBLISHED if published else _NEWEST, {"log": log_id}).one_or_none()
+    return None if row is None else _signed(row)
+
+
+def quarantined(conn: Connection, *, after: int = 0) -> Iterator[Quarantined]:
+    """The refused rows behind number `after`, in the order of their refusal, a page in memory at a time."""
+    while page := conn.execute(_QUARANTINED, {"after": after}).all():
+        for row in page:
+            yield Quarantined(row.id, row.subject, row.seq, row.entry, row.reason, row.at)
+        after = page[-1].id
+
+
+def _signed(row: Row[Any]) -> Signed:
+    return Signed(row.size, row.root, row.note, row.signed_at, row.published_at)

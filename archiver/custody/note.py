@@ -1,0 +1,256 @@
+"""Signed notes (c2sp.org/signed-note) and cosignatures (c2sp.org/tlog-cosignature, Ed25519). Strict. Pure: no I/O, no clock.
+
+What a note says counts only once `open_note` has found a signature by a key that the caller trusts.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from archiver.errors import VerificationError
+
+ED25519 = 0x01
+COSIGNATURE = 0x04
+MAX_NOTE = 64 * 1024
+MAX_SIGNATURES = 32
+MAX_NUMBER = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierKey:
+    """A key that notes are checked with. ValueError for a bad name, an unknown kind, or what is not a sound Ed25519 key."""
+
+    name: str
+    kind: int
+    public: bytes
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if self.kind not in {ED25519, COSIGNATURE}:
+            raise ValueError(f"unknown key type {self.kind}")
+        _check_point(self.public)
+
+    @property
+    def key_id(self) -> bytes:
+        """The four bytes that say which key made a signature."""
+        return hashlib.sha256(self.name.encode() + b"\n" + self._typed).digest()[:4]
+
+    @property
+    def vkey(self) -> str:
+        """The key as text, `name+id+key`."""
+        return f"{self.name}+{self.key_id.hex()}+{base64.b64encode(self._typed).decode()}"
+
+    @property
+    def _typed(self) -> bytes:
+        return bytes([self.kind]) + self.public
+
+
+def parse_vkey(text: str) -> VerifierKey:
+    """The key of a vkey. Raises `VerificationError` for any other text, also where the id is not the key's."""
+    parts = text.split("+", 2)  # base64 may have a plus, a name may not
+    if len(parts) != 3:
+        raise VerificationError("a verifier key is name+id+key")
+    raw = from_base64(parts[2])
+    try:
+        key = VerifierKey(parts[0], raw[0] if raw else -1, raw[1:])
+    except ValueError as exc:
+        raise VerificationError(f"not a verifier key: {exc}") from exc
+    if parts[1] != key.key_id.hex():
+        raise VerificationError("the verifier key's id is not its own")
+    return key
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A log's key: signs the text itself. Deterministic."""
+
+    name: str
+    private: Ed25519PrivateKey = field(repr=False)
+
+    @property
+    def key(self) -> VerifierKey:
+        return VerifierKey(self.name, ED25519, self.private.public_key().public_bytes_raw())
+
+    def sign(self, text: str) -> str:
+        """The signature line. Raises ValueError for what is not a note's text."""
+        return _signature_line(self.key, self.private.sign(_check_text(text)))
+
+
+@dataclass(frozen=True, slots=True)
+class Cosigner:
+    """A witness's key: signs that it saw the checkpoint, and when."""
+
+    name: str
+    private: Ed25519PrivateKey = field(repr=False)
+
+    @property
+    def key(self) -> VerifierKey:
+        return VerifierKey(self.name, COSIGNATURE, self.private.public_key().public_bytes_raw())
+
+    def sign(self, text: str, time: int) -> str:
+        """The signature line at `time`, in whole seconds since the epoch. Raises ValueError as `Signer.sign`."""
+        if not 0 <= time <= MAX_NUMBER:
+            raise ValueError("a cosignature's time is from the epoch on")
+        signature = self.private.sign(_cosigned(_check_text(text), time))
+        return _signature_line(self.key, time.to_bytes(8, "big") + signature)
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One signature line, not looked into."""
+
+    name: str
+    key_id: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A note taken apart. Nobody has checked who signed it."""
+
+    text: str
+    signatures: tuple[Signature, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A text, and who of the asked keys signed it: each key once, a cosigner's with its time in seconds since the epoch."""
+
+    text: str
+    verified: tuple[tuple[VerifierKey, int | None], ...]
+
+
+def parse_note(raw: bytes) -> Note:
+    """Text and signature lines. Raises `VerificationError` for anything but the exact format."""
+    if len(raw) > MAX_NOTE:
+        raise VerificationError(f"a note has at most {MAX_NOTE} bytes")
+    try:
+        whole = raw.decode()
+        at = whole.rfind("\n\n")
+        text, lines = whole[: at + 1], whole[at + 2 :]
+        _check_text(text)
+    except ValueError as exc:
+        raise VerificationError(f"not a note: {exc}") from exc
+    if not lines.endswith("\n") or lines.count("\n") > MAX_SIGNATURES:
+        raise VerificationError(f"a note ends with 1 to {MAX_SIGNATURES} signature lines")
+    return Note(text, tuple(_parse_line(line) for line in lines[:-1].split("\n")))
+
+
+def open_note(raw: bytes, keys: Sequence[VerifierKey]) -> Opened:
+    """The text of a note that at least one of `keys` signed; signatures of other keys are passed over.
+
+    Raises `VerificationError` when none of them did, and for *any* bad signature in the name of one of them.
+    """
+    note = parse_note(raw)
+    known: dict[tuple[str, bytes], VerifierKey] = {}
+    for key in keys:
+        if known.setdefault((key.name, key.key_id), key) != key:
+            raise VerificationError(f"two keys of {key.name} have the same id")
+    verified: dict[VerifierKey, int | None] = {}
+    for signature in note.signatures:
+        trusted = known.get((signature.name, signature.key_id))
+        if trusted is not None:
+            time = _verify(trusted, note.text.encode(), signature.signature)
+            verified.setdefault(trusted, time)
+    if not verified:
+        raise VerificationError("no trusted key signed the note")
+    return Opened(note.text, tuple(verified.items()))
+
+
+def from_base64(text: str) -> bytes:
+    """The bytes of RFC 4648 §4 base64 in its one canonical spelling. Raises `VerificationError`."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except ValueError as exc:
+        raise VerificationError("not base64") from exc
+    if base64.b64encode(raw).decode() != text:  # stray bits in the last digit
+        raise VerificationError("not canonical base64")
+    return raw
+
+
+_DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")
+
+
+def from_decimal(text: str) -> int:
+    """A number from 0 to 2^63 − 1 without sign or leading zeros. Raises `VerificationError`."""
+    if not _DECIMAL.fullmatch(text) or int(text) > MAX_NUMBER:
+        raise VerificationError("not a decimal number")
+    return int(text)
+
+
+def _verify(key: VerifierKey, text: bytes, signature: bytes) -> int | None:
+    time = None
+    if key.kind == COSIGNATURE:
+        time, signature = int.from_bytes(signature[:8], "big"), signature[8:]
+        if time > MAX_NUMBER:
+            raise VerificationError(f"the cosignature of {key.name} has no possible time")
+        text = _cosigned(text, time)
+    try:
+        Ed25519PublicKey.from_public_bytes(key.public).verify(signature, text)
+    except InvalidSignature as exc:
+        raise VerificationError(f"the signature of {key.name} is not valid") from exc
+    return time
+
+
+def _cosigned(text: bytes, time: int) -> bytes:
+    return b"cosignature/v1\ntime %d\n%b" % (time, text)
+
+
+def _signature_line(key: VerifierKey, signature: bytes) -> str:
+    return f"— {key.name} {base64.b64encode(key.key_id + signature).decode()}\n"
+
+
+def _parse_line(line: str) -> Signature:
+    parts = line.split(" ")
+    if len(parts) != 3 or parts[0] != "—":
+        raise VerificationError("not a signature line")
+    try:
+        _check_name(parts[1])
+    except ValueError as exc:
+        raise VerificationError(f"not a signature line: {exc}") from exc
+    raw = from_base64(parts[2])
+    if len(raw) < 5:
+        raise VerificationError("a signature line without a signature")
+    return Signature(parts[1], raw[:4], raw[4:])
+
+
+def _check_text(text: str) -> bytes:
+    """The text's bytes. ValueError (UnicodeEncodeError is one) unless it can be a note's."""
+    if not text.endswith("\n") or any(char < " " and char != "\n" for char in text):
+        raise ValueError("a note's text ends with a line feed and has no other control character")
+    return text.encode()
+
+
+def _check_name(name: str) -> None:
+    if not name or "+" in name or any(char.isspace() or char < " " for char in name):
+        raise ValueError("a key's name is not empty and has no space, plus or control character")
+    name.encode()
+
+
+_P = 2**255 - 19
+_D = -121665 * pow(121666, -1, _P) % _P
+# y of the points whose order divides 8: under such a key a signature can be good for many texts.
+_ORDER_8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+_SMALL_ORDER = frozenset({0, 1, _P - 1, _ORDER_8, _P - _ORDER_8})
+
+
+def _check_point(public: bytes) -> None:
+    """ValueError unless this is the canonical encoding (RFC 8032 §5.1.3) of a curve point that is not of small order.
+
+    OpenSSL takes others, stricter libraries do not: no key may divide verifiers.
+    """
+    if len(public) != 32:
+        raise ValueError("an Ed25519 key has 32 bytes")
+    y = int.from_bytes(public, "little") & ~(1 << 255)
+    if y >= _P or y in _SMALL_ORDER:
+        raise ValueError("the Ed25519 key is not canonical, or of small order")
+    # x² = u / v is a square exactly where u · v is one (Euler's criterion).
+    if pow((y * y - 1) * (_D * y * y + 1), (_P - 1) // 2, _P) != 1:
+        raise ValueError("the Ed25519 key is no point of the curve")

@@ -1,0 +1,340 @@
+"""From the database to the storages: bundles and tiles, then the signature, then the checkpoint. What is claimed is there.
+
+What if we die after any step? The next pass derives the same bytes from the same leaves and finds them there. A signature that
+was lost is made again; a checkpoint that was kept and not published is published first, with the very bytes that were kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine
+
+from archiver.clock import Clock
+from archiver.custody import log, merkle, publication
+from archiver.custody.checkpoint import Checkpoint, open_checkpoint
+from archiver.custody.event import leaf_hash
+from archiver.custody.log import Signed
+from archiver.custody.merkle import HASH_BYTES
+from archiver.custody.notary import Conflict, Notary
+from archiver.custody.shelved import CHECKPOINT, checkpoint_name, edge_of, newest_checkpoint
+from archiver.custody.tile import HEIGHT, WIDTH, Bundle, Tile, bundles_of, hashes_of, pack_entries, tiles_of
+from archiver.custody.witness import Witness
+from archiver.database import Writer, read
+from archiver.errors import ArchiverError, NotFoundError, RolledBackError, UnavailableError, VerificationError
+from archiver.store.port import Shelf
+
+T = TypeVar("T")
+
+_AT_ONCE = 8  # pieces read and put together: a few MiB at most
+_REST = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """What one pass published. `problems` tells who lags behind: storages that are not required, witnesses."""
+
+    checkpoint: Checkpoint
+    note: bytes
+    problems: Mapping[str, ArchiverError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """The database's log at one instant. `root` was made from the tiles, and is the one that the tree's row states."""
+
+    size: int
+    root: bytes
+    newest: Signed | None
+
+
+class Publisher:
+    """Publishes one log on its shelves. Run `start` first, and again whenever this process begins to hold the sequencer's lease.
+
+    One at a time is enough; two at once are slow and not wrong. Raises `DestinationError` and `UnavailableError` (try later),
+    `RolledBackError` and other `VerificationError`s (stop: somebody must look).
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        writer: Writer,
+        log_id: int,
+        notary: Notary,
+        shelves: Sequence[Shelf],
+        clock: Clock,
+        witnesses: Sequence[Witness] = (),
+    ) -> None:
+        self._engine = engine
+        self._writer = writer
+        self._log_id = log_id
+        self._notary = notary
+        self._shelves = shelves
+        self._clock = clock
+        self._witnesses = witnesses
+        self._rest_until: dict[str, float] = {}
+        self._sizes: dict[str, int] = {}  # the newest checkpoint of each shelf that was looked at
+        self._through_gate = False
+        self.origin = notary.key.name
+
+    @property
+    def floor(self) -> int:
+        """The largest tree size that is known to be published: a database with less was rolled back."""
+        return max(self._sizes.values(), default=0)
+
+    def guard(self, conn: Connection) -> None:
+        """For the transaction that is about to grow the log: raise `RolledBackError` if the database lost what was published.
+
+        A failover that loses commits does not always end a process; leaves appended after it would contradict published ones.
+        """
+        size, _ = log.tree(conn, self._log_id)
+        if size < self.floor:
+            raise RolledBackError(f"{self.floor} leaves were published, the database has {size}")
+
+    # --- the gate -----------------------------------------------------------------------------------------------
+
+    async def start(self) -> Mapping[str, ArchiverError]:
+        """The gate: nothing is signed before notary, storages and database agree on one history, the database being no shorter.
+
+        Raises `RolledBackError` when the database has less than was signed or published, another `VerificationError` when it has
+        something else. A notary whose file is older than what was published learns of it here. Returns which of the storages
+        that are not required could not be asked.
+        """
+        self._through_gate = False
+        self._sizes.clear()
+        problems: dict[str, ArchiverError] = {}
+        known = []
+        for shelf in self._shelves:
+            found = await self._unless_optional(shelf, problems, newest_checkpoint(shelf, self._notary.key))
+            if found is not None:  # whatever shelf it is on, the notary signed it
+                await self._agrees(shelf.id, found.checkpoint)
+                known.append(found.checkpoint)
+            if shelf.id not in problems:
+                self._sizes[shelf.id] = found.checkpoint.size if found else 0
+        state = await read(self._engine, self._state)
+        if state.newest is not None:
+            known.append(self._opened(state.newest))
+            await self._agrees("custody_checkpoint", known[-1])
+        signed = await asyncio.to_thread(self._notary.last, self.origin)
+        await self._agrees("the notary", Checkpoint(self.origin, signed.size, signed.root))
+        newest = max(known, key=lambda each: each.size, default=None)
+        if newest is not None and newest.size > signed.size:
+            proof = await self._prove(signed.size, newest.size)
+            await asyncio.to_thread(self._notary.catch_up, newest, proof)
+        self._through_gate = True
+        return problems
+
+    async def _agrees(self, where: str, checkpoint: Checkpoint) -> None:
+        """Raise unless the database's tree continues this one."""
+
+        def compare(conn: Connection) -> None:
+            size, _ = log.tree(conn, self._log_id)
+            if size < checkpoint.size:
+                raise RolledBackError(f"{where} has {checkpoint.size} leaves, the database has {size}")
+            if merkle.root(checkpoint.size, hashes_of(log.read_tile(conn, self._log_id))) != checkpoint.root:
+                raise VerificationError(
+                    f"{where} has another history of the first {checkpoint.size} leaves than the database"
+                )
+
+        await read(self._engine, compare)
+
+    # --- one pass -----------------------------------------------------------------------------------------------
+
+    async def publish(self, until: datetime | None) -> Issued | None:
+        """Publish what grew since the last pass; None when nothing did. `until` is the lock date of what must never change.
+
+        Every required storage has everything when this returns; one that is not required is brought up to date when it can be.
+        """
+        if not self._through_gate:
+            await self.start()
+        await read(self._engine, self.guard)
+        state = await read(self._engine, self._state)
+        newest = state.newest
+        if newest is None or (newest.published_at is not None and newest.size < state.size):
+            newest, checkpoint = None, Checkpoint(self.origin, state.size, state.root)
+        else:  # kept, and not published yet, at least not everywhere
+            checkpoint = self._opened(newest)
+            if newest.published_at is not None and not self._lacking(newest.size):
+                return None
+            await self._agrees("custody_checkpoint", checkpoint)
+        if checkpoint.size == 0:
+            return None
+        return await self._publish(checkpoint, newest.note if newest else None, until)
+
+    async def _publish(self, checkpoint: Checkpoint, note: str | None, until: datetime | None) -> Issued:
+        problems: dict[str, ArchiverError] = {}
+        lacking = self._lacking(checkpoint.size)
+        for shelf in lacking:
+            await self._unless_optional(shelf, problems, self._bring(shelf, checkpoint.size, until))
+        if note is None:
+            note = await self._sign(checkpoint, problems)
+        for shelf in lacking:
+            if shelf.id not in problems:
+                await self._unless_optional(shelf, problems, self._issue(shelf, checkpoint.size, note.encode(), until))
+        now = self._clock.now()
+        await self._writer.run(lambda conn: publication.keep_published(conn, self._log_id, checkpoint.size, now))
+        return Issued(checkpoint, note.encode(), problems)
+
+    async def pin(self, size: int, until: datetime | None) -> None:
+        """Make the partial tiles and the partial bundle of a published tree stay: its last entries are nowhere else.
+
+        For one tree a day, the one with the daily anchor: locking every partial tile would fill the storage for years.
+        """
+        pieces: list[Tile | Bundle] = [*edge_of(size)]
+        if width := size % WIDTH:
+            pieces.append(Bundle(size >> HEIGHT, width))
+        for content in await read(
+            self._engine, lambda conn: [(each.path, self._content(conn, each)) for each in pieces]
+        ):
+            for shelf in self._shelves:
+                await self._unless_optional(shelf, {}, shelf.put_new(*content, until))
+
+    def _lacking(self, size: int) -> list[Shelf]:
+        """The shelves whose newest checkpoint is not this one, less those at rest."""
+        return [each for each in self._shelves if self._sizes.get(each.id) != size and not self._rests(each.id)]
+
+    async def _bring(self, shelf: Shelf, size: int, until: datetime | None) -> None:
+        """Put the pieces of the tree of this size that the shelf lacks."""
+        if shelf.id not in self._sizes:  # it was away at the start
+            found = await newest_checkpoint(shelf, self._notary.key)
+            if found is not None:
+                await self._agrees(shelf.id, found.checkpoint)
+            self._sizes[shelf.id] = found.checkpoint.size if found else 0
+        base = self._sizes[shelf.id]
+        if base == 0:
+            await shelf.put_new(f"keys/{self.origin}.vkey", f"{self._notary.key.vkey}\n".encode(), until)
+        for pieces in _batches(itertools.chain[Tile | Bundle](bundles_of(base, size), tiles_of(base, size))):
+            contents = await read(self._engine, lambda conn: [self._content(conn, each) for each in pieces])  # noqa: B023
+            await asyncio.gather(
+                *(
+                    shelf.put_new(each.path, content, until)
+                    if each.width == WIDTH
+                    else shelf.put_current(each.path, content)
+                    for each, content in zip(pieces, contents, strict=True)
+                )
+            )
+
+    async def _sign(self, checkpoint: Checkpoint, problems: dict[str, ArchiverError]) -> str:
+        """The note, signed and cosigned and kept: from here on it is the one of this size."""
+        last = await asyncio.to_thread(self._notary.last, self.origin)
+        if last.size > checkpoint.size:
+            size, _ = await read(self._engine, lambda conn: log.tree(conn, self._log_id))
+            if size < last.size:
+                raise RolledBackError(f"{last.size} leaves were signed, the database has {size}")
+            raise UnavailableError("another publisher has signed a larger tree meanwhile")
+        proof = await self._prove(last.size, checkpoint.size)
+        try:
+            line = await asyncio.to_thread(self._notary.add_checkpoint, last.size, proof, checkpoint)
+        except Conflict as conflict:
+            raise UnavailableError("another publisher has signed meanwhile") from conflict
+        note = f"{checkpoint.body}\n{line}"
+        lines = await asyncio.gather(*(self._cosignature(each, checkpoint, note, problems) for each in self._witnesses))
+        cosigned, now = note + "".join(lines), self._clock.now()
+        return await self._writer.run(
+            lambda conn: publication.keep_signed(conn, self._log_id, checkpoint, cosigned, now)
+        )
+
+    async def _cosignature(
+        self, witness: Witness, checkpoint: Checkpoint, note: str, problems: dict[str, ArchiverError]
+    ) -> str:
+        """The witness's line, or nothing: the log does not wait for witnesses. One that fails has a minute's rest."""
+        name = witness.key.name
+        if self._rests(name):
+            return ""
+        try:
+            return await witness.cosign(checkpoint, note.encode(), lambda old: self._prove(old, checkpoint.size))
+        except ArchiverError as failed:
+            problems[name] = failed
+            self._rest(name)
+            return ""
+
+    async def _unless_optional(self, shelf: Shelf, problems: dict[str, ArchiverError], doing: Awaitable[T]) -> T | None:
+        """A storage that is not required holds nobody up either. One that fails has a minute's rest."""
+        try:
+            return await doing
+        except ArchiverError as failed:
+            if shelf.required:
+                raise
+            problems[shelf.id] = failed
+            self._rest(shelf.id)
+            return None
+
+    def _rest(self, name: str) -> None:
+        self._rest_until[name] = self._clock.monotonic() + _REST.total_seconds()
+
+    def _rests(self, name: str) -> bool:
+        return self._clock.monotonic() < self._rest_until.get(name, 0.0)
+
+    async def _issue(self, shelf: Shelf, size: int, note: bytes, until: datetime | None) -> None:
+        await shelf.put_new(checkpoint_name(size), note, until)
+        if size >= self._sizes[shelf.id]:  # an older one may have been kept and not published
+            await shelf.put_current(CHECKPOINT, note)
+            self._sizes[shelf.id] = size
+
+    # --- what the database has ----------------------------------------------------------------------------------
+
+    def _state(self, conn: Connection) -> _State:
+        size, root = log.tree(conn, self._log_id)
+        if merkle.root(size, hashes_of(log.read_tile(conn, self._log_id))) != root:
+            raise VerificationError("the root in custody_tree is not that of custody_tile")
+        return _State(size, root, log.newest_checkpoint(conn, self._log_id))
+
+    def _opened(self, kept: Signed) -> Checkpoint:
+        """The checkpoint of a row, which our own notary signed."""
+        checkpoint, _ = open_checkpoint(kept.note.encode(), self._notary.key)
+        if (checkpoint.size, checkpoint.root) != (kept.size, kept.root):
+            raise VerificationError(f"custody_checkpoint: the row of {kept.size} leaves is not what its note says")
+        return checkpoint
+
+    async def _prove(self, old: int, new: int) -> list[bytes]:
+        return await read(
+            self._engine,
+            lambda conn: merkle.consistency_proof(old, new, hashes_of(log.read_tile(conn, self._log_id))),
+        )
+
+    def _content(self, conn: Connection, piece: Tile | Bundle) -> bytes:
+        """A tile's or bundle's bytes. What does not agree with its tile is not published: it would be locked for years."""
+        level = piece.level if isinstance(piece, Tile) else 0
+        hashes = log.read_tile(conn, self._log_id)(level, piece.index)[: piece.width * HASH_BYTES]
+        if len(hashes) != piece.width * HASH_BYTES:
+            raise VerificationError(f"custody_tile: {Tile(level, piece.index, piece.width).path} is not that wide")
+        if isinstance(piece, Tile):
+            return hashes
+        start = piece.index << HEIGHT
+        try:
+            entries = list(log.entries(conn, self._log_id, start, start + piece.width))
+        except NotFoundError as exc:
+            raise VerificationError(f"custody_event: {exc.detail} is missing") from exc
+        if b"".join(map(leaf_hash, entries)) != hashes:
+            wrong = next(
+                n for n, each in enumerate(entries) if leaf_hash(each) != hashes[n * HASH_BYTES :][:HASH_BYTES]
+            )
+            raise VerificationError(f"custody_event: leaf {start + wrong} is not the one of its tile")
+        return pack_entries(entries)
+
+
+async def wait_published(
+    engine: Engine, subject: str, seq: int, *, poll: timedelta = timedelta(seconds=1), patience: timedelta | None = None
+) -> int:
+    """Wait until a published checkpoint covers this event; returns its tree size. Nothing irreversible is done before.
+
+    Raises `UnavailableError` when that takes longer than `patience`: for an event that was refused it would take for ever.
+    """
+    now = asyncio.get_running_loop().time
+    give_up = math.inf if patience is None else now() + patience.total_seconds()
+    while (size := await read(engine, lambda conn: publication.published_over(conn, subject, seq))) is None:
+        if now() >= give_up:
+            raise UnavailableError(f"event {seq} of {subject} is not in a published checkpoint yet")
+        await asyncio.sleep(poll.total_seconds())
+    return size
+
+
+def _batches(pieces: Iterator[Tile | Bundle]) -> Iterator[list[Tile | Bundle]]:
+    while batch := list(itertools.islice(pieces, _AT_ONCE)):
+        yield batch

@@ -1,0 +1,333 @@
+"""Takes events from the queue into the log, a batch in a transaction: each exactly once, in the order of the queue.
+
+**What is admitted.** An entry that its writer signed, where a host key enrolled that writer (in the log, or earlier in the same
+batch) and did not retire it; that is the event which its row claims it to be; and that fits the subject's events in the log: no
+other event has its number, it names the one before it, the one behind it names it. Where the one before is not there, the event
+is admitted and `anomaly.gap` says so: a hole is the fault of whoever made it, not of the witness who came after.
+
+**What is refused** is kept in `custody_quarantine`, byte for byte, and an anomaly event says so. Then it leaves the queue, so
+that it stands in nobody's way: the true writer, whose INSERT ran into a forged row of the same number, tries again and succeeds.
+
+**What follows a refused event.** Later events are judged by the log alone. If the refused row was forged, the true event of that
+number follows, fits, and the chain has no scar. If the refused event was the writer's own (somebody turned the subject's head
+back, so that it continued from a wrong place), its successor finds a hole before it and is admitted with `anomaly.gap`: a chain
+is never cut off for good, and each of its events is either a leaf, or in quarantine and named by a leaf. If a writer was refused
+because its host key was missing from the configuration, `reconsider` brings its events back once the key is there; they fill the
+hole that they left.
+
+**What it believes.** Nothing that the database says by itself: an enrolment counts as far as a host signed it, and an event is
+refused for one that stands in the log only if that one is itself an event of ours. Where the log's own rows are wrong,
+`VerificationError` names them and nothing is done: building on a tampered tree would make the tampering look agreed to.
+
+Any number of sequencers may run at once; the tree's row lets them through one by one (`archiver.custody.tree`).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, ScalarSelect, bindparam, cast, delete, func, insert, select
+
+from archiver.custody import enrolment
+from archiver.custody import tree as trees
+from archiver.custody.event import ARCHIVE, Event, Type, is_subject, leaf_hash, parse, verify
+from archiver.custody.ledger import Draft, Ledger
+from archiver.custody.log_tables import custody_event, custody_quarantine, custody_subject_event
+from archiver.custody.tables import BIGINT, custody_pending, custody_subject
+from archiver.custody.tree import Leaf, Tree, open_log
+from archiver.database import db_now
+from archiver.errors import ConfigurationError, LeaseLostError, VerificationError
+from archiver.recording import Json
+
+__all__ = ["Integrated", "Refusal", "Sequencer", "open_log"]
+
+_MAX_SEQ = 2**31 - 1
+
+
+class Refusal(enum.StrEnum):
+    """Why an entry is not evidence as it stands; the words in `custody_quarantine.reason`."""
+
+    SIGNATURE = "signature"  # not an event, or not signed by the writer that it names
+    WRITER = "writer"  # of a writer that no host enrolled, or that was retired
+    PLACE = "place"  # another event than the row says
+    FORK = "fork"  # the subject has another event of this number
+    LINK = "link"  # names another event before it, or is not the one that the event behind it names
+
+
+@dataclass(frozen=True, slots=True)
+class Integrated:
+    """The tree after a batch. `taken` rows left the queue, `quarantined` of them not for the log."""
+
+    size: int
+    root: bytes
+    taken: int
+    quarantined: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """Refused; and over which event in the log, `step` from the row's number, if over one."""
+
+    refusal: Refusal
+    step: int = 0
+    standing: bytes | None = None
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What becomes of the rows of one batch."""
+
+    tree: Tree
+    writers: dict[str, bool]
+    leaves: list[Leaf] = field(default_factory=list)
+    by_place: dict[tuple[int, int], Leaf] = field(default_factory=dict)
+    refused: list[dict[str, Any]] = field(default_factory=list)
+    anomalies: list[Draft] = field(default_factory=list)
+    enrolled: list[enrolment.Change] = field(default_factory=list)
+    retired: list[enrolment.Change] = field(default_factory=list)
+
+    def beside(self, row: Row[Any], step: int) -> bytes | None:
+        """The subject's event in the log, or admitted in this batch, whose number is `step` from the row's."""
+        leaf = self.by_place.get((row.subject_no, row.seq + step))
+        entry: bytes | None = leaf.entry if leaf else getattr(row, _STEPS[step])
+        return entry
+
+
+class Sequencer:
+    """Grows one log from the queue. `hosts` are the host keys that may enrol writers, in hex: those of old hosts too.
+
+    `ledger` writes the anomaly events, which are events like any other and come to the log with a later batch.
+    """
+
+    def __init__(self, ledger: Ledger, hosts: frozenset[str], log_id: int) -> None:
+        self._ledger = ledger
+        self._hosts = hosts
+        self._log_id = log_id
+
+    def integrate(self, conn: Connection, limit: int = 1000) -> Integrated:
+        """Take up to `limit` rows, in the caller's transaction. Fewer taken means that the queue was empty.
+
+        Raises `VerificationError` when the log's rows are not what they were; `ConfigurationError` when our own writer was
+        refused; `LeaseLostError` when another sequencer did the same work. The caller rolls back.
+        """
+        if conn.execute(_ANY).first() is None:
+            tree = trees.read(conn, self._log_id)
+            return Integrated(tree.size, tree.root, 0, 0)
+        tree = trees.lock(conn, self._log_id)  # before the queue is read: what another took is no longer there then
+        rows = conn.execute(_TAKE, {"limit": limit}).all()
+        events = [_verified(row.entry) for row in rows]
+        batch = _Batch(tree, enrolment.find(conn, enrolment.keys_of(events), self._hosts))
+        for row, event in zip(rows, events, strict=True):
+            self._judge(conn, batch, row, event)
+        return self._keep(conn, batch, rows)
+
+    def reconsider(self, conn: Connection) -> int:
+        """Put back into the queue what was refused for its writer, where that writer is one of ours by now; how many.
+
+        For use after a host key was added to the configuration. Integrate and call again until it finds nothing: the first
+        time brings back enrolments, the second what the enrolled wrote.
+        """
+        found = last = 0
+        while rows := conn.execute(_REFUSED, {"after": last}).all():
+            events = [_verified(row.entry) for row in rows]
+            writers = enrolment.find(conn, enrolment.keys_of(events), self._hosts)
+            back = {
+                (row.subject_no, row.seq): row.entry
+                for row, event in zip(rows, events, strict=True)
+                if event and self._may_write(event, writers)
+            }
+            if back:
+                conn.execute(
+                    _PUT_BACK, [{"subject_no": no, "seq": seq, "entry": raw} for (no, seq), raw in back.items()]
+                )
+            found += len(back)
+            last = rows[-1].id
+        return found
+
+    def _may_write(self, event: Event, writers: Mapping[str, bool]) -> bool:
+        return event.writer in self._hosts if event.type in enrolment.BY_HOST else writers.get(event.writer, False)
+
+    def _judge(self, conn: Connection, batch: _Batch, row: Row[Any], event: Event | None) -> None:
+        if batch.beside(row, 0) == row.entry:
+            return  # stands in the log already: the queue is older than the log, as after a restored backup
+        verdict = self._verdict(batch, row, event)
+        if verdict is None:
+            assert event is not None
+            self._admit(conn, batch, row, event)
+            return
+        self._check_standing(conn, batch, row, verdict)
+        if verdict.refusal is Refusal.WRITER and event and event.writer == self._ledger.writer:
+            # There would be no end: each anomaly that we wrote about it would be refused in turn.
+            raise ConfigurationError("this process's own writer is not enrolled by a known host key")
+        batch.refused.append({"log_id": self._log_id, "subject_no": row.subject_no, "seq": row.seq,
+                              "entry": row.entry, "reason": str(verdict.refusal)})  # fmt: skip
+        batch.anomalies.append(_refusal(row, verdict))
+
+    def _verdict(self, batch: _Batch, row: Row[Any], event: Event | None) -> _Verdict | None:
+        """None where the event may stand in the log."""
+        if event is None:
+            return _Verdict(Refusal.SIGNATURE)
+        if not self._may_write(event, batch.writers):
+            return _Verdict(Refusal.WRITER)
+        if (event.subject, event.seq) != (row.subject, row.seq):
+            return _Verdict(Refusal.PLACE)
+        before, same, behind = (batch.beside(row, step) for step in (-1, 0, 1))
+        if same is not None:
+            return _Verdict(Refusal.FORK, 0, same)
+        if before is not None and event.prev != leaf_hash(before).hex():
+            return _Verdict(Refusal.LINK, -1, before)
+        if behind is not None and _prev(behind) != leaf_hash(row.entry).hex():
+            return _Verdict(Refusal.LINK, 1, behind)
+        return None
+
+    def _check_standing(self, conn: Connection, batch: _Batch, row: Row[Any], verdict: _Verdict) -> None:
+        """Nobody is refused for the sake of a log row that was tampered with. Raises `VerificationError`."""
+        seq = row.seq + verdict.step
+        if verdict.standing is None or (row.subject_no, seq) in batch.by_place:
+            return
+        event = _verified(verdict.standing)
+        if event is None or (event.subject, event.seq) != (row.subject, seq):
+            raise VerificationError(f"what the log has as event {seq} of {row.subject} is not that event")
+        writers = self._hosts if event.type in enrolment.BY_HOST else enrolment.find(conn, {event.writer}, self._hosts)
+        if event.writer not in writers:
+            raise VerificationError(
+                f"event {seq} of {row.subject}, in the log, is by a writer that no known host enrolled"
+            )
+
+    def _admit(self, conn: Connection, batch: _Batch, row: Row[Any], event: Event) -> None:
+        if event.seq and batch.beside(row, -1) is None:
+            batch.anomalies.append(_gap(row, _last_below(conn, batch, row)))
+        at = batch.tree.size + len(batch.leaves)
+        leaf = Leaf(row.subject_no, event, row.entry, leaf_hash(row.entry))
+        batch.leaves.append(leaf)
+        batch.by_place[row.subject_no, row.seq] = leaf
+        if (key := enrolment.enrols(event)) and key not in batch.writers:
+            batch.writers[key] = True
+            batch.enrolled.append(enrolment.Change(key, event.writer, at))
+        if (key := enrolment.retires(event)) and batch.writers.get(key):
+            batch.writers[key] = False
+            batch.retired.append(enrolment.Change(key, event.writer, at))
+
+    def _keep(self, conn: Connection, batch: _Batch, rows: Sequence[Row[Any]]) -> Integrated:
+        grown = trees.grow(conn, batch.tree, batch.leaves)
+        enrolment.record(conn, self._log_id, batch.enrolled, batch.retired)
+        if batch.refused:
+            conn.execute(_QUARANTINE, batch.refused)
+        if rows and conn.execute(_LEAVE, {"pids": [row.pid for row in rows]}).rowcount != len(rows):
+            raise LeaseLostError("another sequencer took the same events")
+        if batch.anomalies:
+            self._ledger.append_many(conn, batch.anomalies)
+        return Integrated(grown.size, grown.root, len(rows), len(batch.refused))
+
+
+def _beside(step: int) -> ScalarSelect[Any]:
+    """The entry in the log whose number is `step` from the row's.
+
+    A subquery for each row, so that it is always looked up by key: the statistics of a queue, full and empty again within a
+    second, lead a planner astray. Cast, because the largest number has a next one too.
+    """
+    place = custody_subject_event.alias()
+    return (
+        select(custody_event.c.entry)
+        .join_from(
+            place,
+            custody_event,
+            (custody_event.c.log_id == place.c.log_id) & (custody_event.c.leaf_index == place.c.leaf_index),
+        )
+        .where(
+            place.c.subject_no == custody_pending.c.subject_no,
+            place.c.seq == cast(custody_pending.c.seq, BIGINT) + step,
+        )
+        .order_by(place.c.log_id, place.c.leaf_index)
+        .limit(1)
+        .scalar_subquery()
+    )
+
+
+_STEPS = {-1: "before", 0: "same", 1: "behind"}
+
+# Built once: making statements costs more than running them.
+_ANY = select(custody_pending.c.pid).order_by(custody_pending.c.pid).limit(1)
+_TAKE = (
+    select(
+        custody_pending.c.pid,
+        custody_pending.c.subject_no,
+        custody_pending.c.seq,
+        custody_pending.c.entry,
+        custody_subject.c.subject,
+        *(_beside(step).label(name) for step, name in _STEPS.items()),
+    )
+    .outerjoin_from(custody_pending, custody_subject)  # a row without its subject is refused, not overlooked
+    .order_by(custody_pending.c.pid)
+    .limit(bindparam("limit"))
+)
+_LEAVE = delete(custody_pending).where(custody_pending.c.pid.in_(bindparam("pids", expanding=True)))
+_QUARANTINE = insert(custody_quarantine).values(at=db_now())
+_LAST_BELOW = select(func.max(custody_subject_event.c.seq)).where(
+    custody_subject_event.c.subject_no == bindparam("no"), custody_subject_event.c.seq < bindparam("seq")
+)
+_refused, _again = custody_quarantine, custody_quarantine.alias()
+_REFUSED = (  # for the writer alone, and since then neither put back nor refused for something else
+    select(_refused.c.id, _refused.c.subject_no, _refused.c.seq, _refused.c.entry)
+    .where(
+        _refused.c.id > bindparam("after"),
+        _refused.c.reason == str(Refusal.WRITER),
+        *(
+            ~select(table.c.seq)
+            .where(table.c.subject_no == _refused.c.subject_no, table.c.seq == _refused.c.seq, *more)
+            .exists()
+            for table, more in (
+                (custody_pending, ()),
+                (custody_subject_event, ()),
+                (_again, (_again.c.entry == _refused.c.entry, _again.c.reason != str(Refusal.WRITER))),
+            )
+        ),
+    )
+    .order_by(_refused.c.id)
+    .limit(500)
+)
+_PUT_BACK = insert(custody_pending)
+
+
+def _verified(entry: bytes) -> Event | None:
+    try:
+        return verify(entry)
+    except VerificationError:
+        return None
+
+
+def _prev(entry: bytes) -> str | None:
+    try:
+        return parse(entry).prev
+    except VerificationError:
+        return None
+
+
+def _last_below(conn: Connection, batch: _Batch, row: Row[Any]) -> int:
+    """The largest number below the row's that the subject has in the log; -1 if it has none."""
+    kept = conn.execute(_LAST_BELOW, {"no": row.subject_no, "seq": row.seq}).scalar_one()
+    here = [seq for no, seq in batch.by_place if no == row.subject_no and seq < row.seq]
+    return max([-1 if kept is None else kept, *here])
+
+
+def _refusal(row: Row[Any], verdict: _Verdict) -> Draft:
+    data = {**_place(row), "reason": str(verdict.refusal), "leaf_hash": leaf_hash(row.entry).hex()}
+    if verdict.standing is not None:
+        data["standing"] = leaf_hash(verdict.standing).hex()
+    forged = verdict.refusal in {Refusal.SIGNATURE, Refusal.WRITER}
+    return Draft(ARCHIVE, Type.BAD_WRITER_SIG if forged else Type.CHAIN_FORK, data)
+
+
+def _gap(row: Row[Any], last: int) -> Draft:
+    return Draft(ARCHIVE, Type.GAP, {**_place(row), "missing_from": last + 1, "leaf_hash": leaf_hash(row.entry).hex()})
+
+
+def _place(row: Row[Any]) -> Mapping[str, Json]:
+    """What the row claims, as far as an event can repeat it: whoever forged the row chose both."""
+    return {
+        "subject": row.subject if row.subject is not None and is_subject(row.subject) else None,
+        "seq": row.seq if 0 <= row.seq <= _MAX_SEQ else None,
+    }

@@ -1,0 +1,113 @@
+"""Time stamp tokens (RFC 3161): what was asked, what was answered, and whether the answer holds. Needs no network. Pure: no I/O.
+
+Request and answer are kept as they went over the wire, with the certificates, so that a stranger checks them with OpenSSL alone
+in twenty years.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from rfc3161_client import TimeStampResponse, VerifierBuilder, decode_timestamp_response
+from rfc3161_client import VerificationError as TokenError
+
+from archiver.errors import ConfigurationError, VerificationError
+
+_PLACE = re.compile(r"anchors/(0|[1-9][0-9]{0,18})/([A-Za-z0-9_][A-Za-z0-9._-]*)")
+_SHA256 = bytes.fromhex("300d06096086480165030402010500")  # AlgorithmIdentifier
+
+
+def anchor_name(size: int, file: str) -> str:
+    """Where a file of an anchor over the tree of this size lies on a shelf."""
+    return f"anchors/{size}/{file}"
+
+
+def anchor_place(name: str) -> tuple[int, str] | None:
+    """Size and file of such a name; None for another name."""
+    match = _PLACE.fullmatch(name)
+    return None if match is None else (int(match[1]), match[2])
+
+
+def load_roots(pem: bytes) -> list[x509.Certificate]:
+    """The certificates to trust. Raises `ConfigurationError` when there is none."""
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError as exc:
+        raise ConfigurationError("the time stamping authority's certificates are not PEM") from exc
+
+
+def make_request(data: bytes, nonce: int) -> bytes:
+    """The TimeStampReq over the SHA-256 of `data`, asking for the certificates (DER; RFC 3161 §2.4.1)."""
+    imprint = _der(0x30, _SHA256 + _der(0x04, hashlib.sha256(data).digest()))
+    number = _der(0x02, nonce.to_bytes(nonce.bit_length() // 8 + 1, "big"))
+    return _der(0x30, _der(0x02, b"\x01") + imprint + number + _der(0x01, b"\xff"))
+
+
+def verify_token(response: bytes, data: bytes, roots: Sequence[x509.Certificate], nonce: int | None = None) -> datetime:
+    """The time of a time stamp over `data`, by an authority under one of `roots` whose certificate was valid at that time.
+
+    That it has expired since does not matter. Raises `VerificationError`.
+    """
+    decoded = _decoded(response)
+    try:
+        VerifierBuilder(roots=list(roots), nonce=nonce).build().verify_message(decoded, data)
+    except (TokenError, ValueError) as exc:
+        raise VerificationError(f"the time stamp does not hold: {exc}") from exc
+    return decoded.tst_info.gen_time
+
+
+def stamped_at(response: bytes) -> datetime:
+    """The time that an answer names, unverified. Raises `VerificationError` when it names none."""
+    return _decoded(response).tst_info.gen_time
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A verified time stamp. `response` is the authority's answer; `chain` holds its certificates and our roots, in PEM."""
+
+    request: bytes
+    response: bytes
+    chain: bytes
+    at: datetime
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.response).hexdigest()
+
+
+def open_token(response: bytes, data: bytes, roots: Sequence[x509.Certificate], nonce: int | None = None) -> Token:
+    """`verify_token`, with all that is kept of it. The answer repeats what the request said: no request need be remembered."""
+    at = verify_token(response, data, roots, nonce)
+    decoded = _decoded(response)
+    certificates = [x509.load_der_x509_certificate(each) for each in decoded.signed_data.certificates]
+    chain = b"".join(sorted({each.public_bytes(Encoding.PEM) for each in [*certificates, *roots]}))
+    return Token(make_request(data, decoded.tst_info.nonce), response, chain, at)
+
+
+def _decoded(response: bytes) -> TimeStampResponse:
+    """Raises `VerificationError` for what is not a whole answer with a token."""
+    try:
+        decoded = decode_timestamp_response(response)
+        _ = decoded.tst_info.gen_time, decoded.signed_data
+    except ValueError as exc:
+        raise VerificationError("not a time stamp") from exc
+    return decoded
+
+
+def refusal(response: bytes) -> int | None:
+    """The PKIStatus (RFC 3161 §2.4.2) of an answer that grants nothing, and so has no token."""
+    try:
+        return decode_timestamp_response(response).status
+    except ValueError:
+        return None
+
+
+def _der(tag: int, content: bytes) -> bytes:
+    assert len(content) < 128
+    return bytes([tag, len(content)]) + content

@@ -1,0 +1,32 @@
+"""The pages that people read: report, certificate draft, readme. From the package's templates; HTML is escaped."""
+
+from __future__ import annotations
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from archiver.evidence.report import Report, format_instant
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("archiver.evidence", "templates"),
+    autoescape=select_autoescape(["html"]),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+_TEMPLATES.filters["instant"] = format_instant
+
+
+def report_html(facts: Report) -> str:
+    """The report as one page without script, style sheet or picture from elsewhere."""
+    return _TEMPLATES.get_template("report.html").render(facts=facts)
+
+
+def certificate(facts: Report) -> str:
+    """A draft certification under Fed. R. Evid. 902(13) and (14), with blanks for what only a person can say."""
+    return _TEMPLATES.get_template("certificate-902.txt").render(facts=facts)
+
+
+def readme(facts: Report, verifier_sha256: str) -> str:
+    """How to verify the bundle, three ways."""
+    return _TEMPLATES.get_template("README-VERIFY.txt").render(facts=facts, verifier_sha256=verifier_sha256)

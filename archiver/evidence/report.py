@@ -1,0 +1,206 @@
+"""What the report says: every line from an event in the log, with its file and leaf. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from archiver.custody.checkpoint import Checkpoint, parse_checkpoint
+from archiver.custody.event import Event, leaf_hash
+from archiver.custody.note import parse_note
+from archiver.evidence.manifest import File
+from archiver.evidence.model import Logged, LogPart, Recording, Request
+from archiver.recording import Json
+
+# What happened, in words for readers without tools. A type that is not here is shown by its name.
+WORDS: Mapping[str, str] = {
+    "recording.discovered": "The provider listed the recording",
+    "recording.source_refreshed": "The provider's details of it changed",
+    "recording.downloaded": "Downloaded from the provider",
+    "recording.verified": "Examined: is it sound audio?",
+    "recording.sealed": "Encrypted",
+    "recording.stored": "Written to locked storage",
+    "recording.store_verified": "Read back from the storage",
+    "recording.fixity_checked": "Checked again in the storage",
+    "recording.accessed": "Opened by a person",
+    "recording.rewrapped": "Encryption key renewed",
+    "recording.shredded": "Made unreadable for ever",
+    "recording.purged": "Removed from the storage",
+    "provider.delete_intended": "Deletion at the provider decided",
+    "provider.deleted": "Deleted at the provider",
+    "provider.delete_confirmed": "The provider no longer has it",
+    "hold.placed": "Legal hold placed",
+    "hold.released": "Legal hold released",
+    "retention.set": "Retention set",
+    "retention.extended": "Retention extended",
+    "disposition.approved": "Disposal approved",
+    "export.prepared": "Exported: this bundle's content fixed",
+    "export.delivered": "An export was delivered",
+    "writer.enrolled": "A process was admitted as writer",
+    "writer.retired": "A writer was retired",
+    "reconcile.completed": "Compared with the provider's list",
+    "log.anchored": "Time-stamped by an outside authority",
+}
+_MILESTONES: Mapping[str, str] = {
+    "recording.discovered": "Listed",
+    "recording.downloaded": "Downloaded",
+    "recording.sealed": "Encrypted",
+    "recording.stored": "Stored",
+    "recording.store_verified": "Read back",
+    "recording.accessed": "Opened",
+    "hold.placed": "Held",
+    "provider.deleted": "Deleted there",
+    "recording.purged": "Removed",
+    "export.prepared": "Exported",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One event: what, when, what it states, and where a reader finds it."""
+
+    at: datetime
+    title: str
+    type: str
+    actor: str
+    details: tuple[tuple[str, str], ...]
+    file: str
+    leaf: int
+    trouble: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Milestone:
+    """One station on the time line; `after` says how long after the one before it."""
+
+    label: str
+    at: datetime
+    after: str
+    trouble: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """One recording."""
+
+    id: str
+    audio: File | None
+    disclosed: tuple[tuple[str, str], ...]
+    milestones: tuple[Milestone, ...]
+    lines: tuple[Line, ...]
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that the report, the certificate and the readme say. `stamps` are names, and the files that they cover."""
+
+    request: Request
+    log_key: str
+    hosts: tuple[str, ...]
+    checkpoint: Checkpoint
+    witnesses: tuple[str, ...]
+    stamps: tuple[tuple[str, str], ...]
+    chapters: tuple[Chapter, ...]
+    archive: tuple[Line, ...]
+
+    @property
+    def events(self) -> int:
+        return sum(len(chapter.lines) for chapter in self.chapters)
+
+
+def report(request: Request, recordings: Iterable[Recording], log: LogPart) -> Report:
+    """The facts of a bundle. Raises `VerificationError` for entries or proofs that cannot be read."""
+    note = parse_note(log.checkpoint)
+    checkpoint = parse_checkpoint(note.text)
+    return Report(
+        request=request,
+        log_key=log.log_key,
+        hosts=log.hosts,
+        checkpoint=checkpoint,
+        witnesses=tuple(each.name for each in note.signatures if each.name != checkpoint.origin),
+        stamps=tuple((stamp.name, stamp.path) for stamp in log.stamps),
+        chapters=tuple(
+            _chapter(each, log.events.get(each.id, ())) for each in sorted(recordings, key=lambda each: each.id)
+        ),
+        archive=tuple(
+            _line(logged.event, f"data/log/archive-events/{logged.index:012d}.json", logged.index)
+            for logged in log.archive
+        ),
+    )
+
+
+def format_instant(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def elapsed(span: timedelta) -> str:
+    """How long, in the two largest units that matter: "3 y 41 d", "2 h 5 min", "12 s"."""
+    left = max(0, round(span.total_seconds()))
+    parts: list[tuple[int, str]] = []
+    for unit, seconds in (("y", 31_557_600), ("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, seconds)
+        if count or parts:
+            parts.append((count, unit))
+    return " ".join(f"{count} {unit}" for count, unit in parts[:2] if count) or "0 s"
+
+
+def _chapter(recording: Recording, chain: tuple[Logged, ...]) -> Chapter:
+    folder = f"data/recordings/{recording.id}/events"
+    lines = tuple(_line(logged.event, f"{folder}/{seq:04d}.json", logged.index) for seq, logged in enumerate(chain))
+    disclosed = [
+        (name.replace("_", " "), _text(value))
+        for each in recording.private
+        if each.group != "provider_meta"  # the provider's whole answer: in provider.json
+        for name, value in sorted(each.data.items())
+    ]
+    return Chapter(
+        id=recording.id,
+        audio=recording.audio,
+        disclosed=tuple(dict.fromkeys(disclosed)),
+        milestones=_milestones(lines),
+        lines=lines,
+        head=leaf_hash(chain[-1].entry).hex() if chain else "",
+    )
+
+
+def _line(event: Event, file: str, leaf: int) -> Line:
+    details = [
+        (name.replace("_", " "), _text(value)) for name, value in sorted(event.data.items()) if value is not None
+    ]
+    if event.outcome != "ok":
+        details.insert(0, ("outcome", event.outcome))
+    trouble = event.type.startswith("anomaly.") or event.outcome != "ok" or event.data.get("result") not in {None, "ok"}
+    title = WORDS.get(event.type) or event.type.replace("anomaly.", "Anomaly: ").replace("_", " ")
+    actor = f"{event.actor_kind} {event.user or ''}".strip() + f", key {event.writer[:16]}…"
+    return Line(event.at, title, event.type, actor, tuple(details), file, leaf, trouble)
+
+
+def _milestones(lines: tuple[Line, ...]) -> tuple[Milestone, ...]:
+    """The stations in order, repeats told once; of more than fit on a line of paper the ends, and what went wrong between."""
+    stations: list[tuple[str, Line]] = []
+    for line in lines:
+        label = "Anomaly" if line.trouble else _MILESTONES.get(line.type)
+        if label is None:
+            continue
+        if stations and stations[-1][0] == label:
+            stations.pop()
+        stations.append((label, line))
+    wrong = [station for station in stations[4:-3] if station[1].trouble]
+    shown = stations if len(stations) <= 9 else [*stations[:4], *wrong[:2], *stations[-3:]]
+    found: list[Milestone] = []
+    for label, line in shown:
+        after = f"+ {elapsed(line.at - found[-1].at)}" if found else ""
+        found.append(Milestone(label, line.at, after, line.trouble))
+    return tuple(found)
+
+
+def _text(value: Json) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(each)}" for name, each in value.items())
+    if isinstance(value, list):
+        return ", ".join(_text(each) for each in value) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)

@@ -1,0 +1,271 @@
+"""Hands recordings over with everything that proves them: the export is itself an event of every recording's chain.
+
+Order of effects (docs/spec/evidence-bundle.md): the content is written and its digest goes into `export.prepared` of each
+chain; once a published checkpoint covers those events, proofs are made and the bundle is closed; its digest goes into
+`export.delivered`. What dies on the way leaves no bundle, and an `export.prepared` that says what was about to happen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine
+
+from archiver import errors
+from archiver.custody import history, log, merkle, rows
+from archiver.custody.checkpoint import open_checkpoint
+from archiver.custody.event import ARCHIVE, Type, parse
+from archiver.custody.ledger import Appended, Draft, Ledger
+from archiver.custody.note import parse_vkey
+from archiver.custody.proof import LogProof
+from archiver.custody.publish import wait_published
+from archiver.custody.tile import hashes_of
+from archiver.database import Writer, read
+from archiver.evidence import bundle, model
+from archiver.keeper import Keeper
+from archiver.seal.cipher import open_sealed
+from archiver.seal.recipients import Identity
+from archiver.store.port import ObjectStore
+
+_PATIENCE = timedelta(minutes=2)
+_TIMESTAMP = 2
+_BEARING = frozenset({Type.LOG_ANCHORED, Type.RECONCILED, Type.LOG_RESTORED, Type.DB_ROLLBACK, Type.LOG_KEY_ROTATED})
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Where one copy lies."""
+
+    storage: str
+    key: str
+    version_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A recording to hand over. `digest` is what its signed events say of the audio; None, and no copies, where there is none."""
+
+    id: str
+    suffix: str
+    digest: str | None
+    copies: tuple[Copy, ...]
+
+    @property
+    def subject(self) -> str:
+        return f"rec:{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What exporting takes. `ledger`'s session is enrolled already."""
+
+    engine: Engine
+    writer: Writer
+    ledger: Ledger
+    keeper: Keeper
+    log_id: int
+    log_key: str
+    hosts: frozenset[str]
+    stores: Mapping[str, ObjectStore]
+    identities: Sequence[Identity]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`withheld` are private groups that stay closed; `known` is a checkpoint that the receiver has already."""
+
+    purpose: str
+    withheld: frozenset[str] = frozenset()
+    known: bytes | None = None
+    policy: str | None = None
+
+
+async def export(
+    tools: Tools,
+    target: Path,
+    request: model.Request,
+    wanted: Sequence[Wanted],
+    options: Options,
+    progress: Callable[[str], None],
+) -> bundle.Bundle:
+    """Write the bundle. Raises `VerificationError` when what is archived does not prove itself, `UnavailableError` when no
+    checkpoint covers the export in time, `NotAllowedError` when something stands at `target`."""
+    with await asyncio.to_thread(bundle.Draft, target, request) as draft:
+        for number, each in enumerate(wanted, start=1):
+            progress(f"{number} of {len(wanted)} recordings")
+            await _content(tools, draft, each, options)
+        manifest = await asyncio.to_thread(draft.prepare)
+        last = await tools.writer.run(
+            lambda conn: [
+                _prepare(conn, tools.ledger, request.export, each, manifest, options.purpose) for each in wanted
+            ]
+        )
+        progress("waiting until the log is published")
+        await _published(tools, last)
+        part = await read(tools.engine, lambda conn: _log_part(conn, tools, wanted, options))
+        made = await asyncio.to_thread(draft.close, part, tools.ledger.sign)
+    told = model.delivered(request.export, made.bag_sha256)
+    events = [Draft(each.subject, Type.EXPORT_DELIVERED, told, actor_kind="operator") for each in wanted]
+    await tools.writer.run(lambda conn: tools.ledger.append_many(conn, events))
+    if (problem := await tools.keeper.catch_up()) is not None:
+        progress(f"the delivery is on record, and will be published later: {problem}")
+    return made
+
+
+async def _content(tools: Tools, draft: bundle.Draft, wanted: Wanted, options: Options) -> None:
+    """The audio, from whichever copy opens, and what was committed to and is not withheld."""
+    failed: errors.ArchiverError | None = None
+    for copy in wanted.copies:
+        store = tools.stores.get(copy.storage)
+        if store is None:
+            continue
+        try:
+            await _audio(draft, wanted, copy, store, tools.identities)
+        except (errors.VerificationError, errors.DestinationError, errors.NotFoundError) as problem:
+            failed = problem
+        else:
+            failed = None
+            break
+    if failed is not None:
+        raise failed
+    disclosures, raw = await read(tools.engine, lambda conn: _private(conn, wanted.subject, options.withheld))
+    await asyncio.to_thread(draft.add, wanted.id, raw, disclosures)
+
+
+async def _audio(
+    draft: bundle.Draft, wanted: Wanted, copy: Copy, store: ObjectStore, identities: Sequence[Identity]
+) -> None:
+    plaintext = open_sealed(lambda: store.read(copy.key, copy.version_id), identities, wanted.digest)
+    async with aclosing(plaintext):
+        first = await anext(plaintext, b"")  # once the whole is verified
+        with draft.audio(wanted.id, wanted.suffix) as sink:
+            await asyncio.to_thread(sink.write, first)
+            async for piece in plaintext:
+                await asyncio.to_thread(sink.write, piece)
+
+
+def _private(conn: Connection, subject: str, withheld: frozenset[str]) -> tuple[list[model.Disclosure], bytes | None]:
+    """What may be disclosed of a subject's events, and the provider's newest answer as it was received."""
+    disclosures: list[model.Disclosure] = []
+    answer: bytes | None = None
+    for entry in history.entries(conn, subject):
+        for group, private in history.private(conn, subject, entry.seq).items():
+            if group in withheld:
+                continue
+            disclosures.append(model.Disclosure(entry.seq, group, private.salt, private.data))
+            if group == "provider_meta":
+                answer = base64.b64decode(str(private.data["row_base64"]))
+    return disclosures, answer
+
+
+def _prepare(conn: Connection, ledger: Ledger, export_id: str, wanted: Wanted, manifest: str, purpose: str) -> Appended:
+    """Append `export.prepared`, which names the event before it."""
+    head = history.head(conn, wanted.subject)
+    if head is None:
+        raise errors.NotFoundError(f"{wanted.id} has no custody events")
+    data = model.prepared(export_id, purpose, manifest, head.seq, head.leaf_hash)
+    appended = ledger.append(conn, wanted.subject, Type.EXPORT_PREPARED, data, actor_kind="operator")
+    if appended.seq != head.seq + 1:
+        raise errors.UnavailableError(f"{wanted.id} changed meanwhile; export it again")
+    return appended
+
+
+async def _published(tools: Tools, events: Iterable[Appended]) -> None:
+    """Publish ourselves where nobody else does; otherwise whoever keeps the log will, within seconds."""
+    problem = await tools.keeper.catch_up()
+    for each in events:
+        try:
+            await wait_published(tools.engine, each.subject, each.seq, patience=_PATIENCE)
+        except errors.UnavailableError as late:
+            raise errors.UnavailableError(problem or late.detail) from None
+
+
+# --- the log's part ---------------------------------------------------------------------------------------------
+
+
+def _log_part(conn: Connection, tools: Tools, wanted: Sequence[Wanted], options: Options) -> model.LogPart:
+    newest = log.newest_checkpoint(conn, tools.log_id, published=True)
+    if newest is None:
+        raise errors.UnavailableError("nothing of the log is published yet")
+    note = newest.note.encode()
+    hashes = hashes_of(log.read_tile(conn, tools.log_id))
+
+    def logged(subject: str, seq: int, entry: bytes) -> model.Logged | None:
+        place = log.index_of(conn, subject, seq)
+        if place is None or place[0] != tools.log_id or place[1] >= newest.size:
+            return None
+        path = tuple(merkle.inclusion_proof(place[1], newest.size, hashes))
+        return model.Logged(entry, LogProof(place[1], path, note).text.encode())
+
+    chains = {each.id: _chain(conn, each.subject, logged) for each in wanted}
+    writers = {found.event.writer for chain in chains.values() for found in chain}
+    stamps = _stamps(conn, tools.log_id, newest, hashes)
+    known = None
+    if options.known is not None:
+        earlier, _ = open_checkpoint(options.known, parse_vkey(tools.log_key))
+        if earlier.size > newest.size:
+            raise errors.VerificationError(f"the checkpoint is from the future: the log has {newest.size} leaves")
+        known = model.Known(options.known, tuple(merkle.consistency_proof(earlier.size, newest.size, hashes)))
+    return model.LogPart(
+        note, tools.log_key, tuple(sorted(tools.hosts)), chains, tuple(_archive(conn, writers, logged)), stamps,
+        options.policy, known,
+    )  # fmt: skip
+
+
+def _chain(
+    conn: Connection, subject: str, logged: Callable[[str, int, bytes], model.Logged | None]
+) -> tuple[model.Logged, ...]:
+    """Every event up to the newest `export.prepared`, which is this export's; what came after is not claimed."""
+    entries = history.entries(conn, subject)
+    last = max(each.seq for each in entries if parse(each.raw).type == Type.EXPORT_PREPARED)
+    found = [logged(subject, each.seq, each.raw) for each in entries if each.seq <= last]
+    if any(each is None for each in found):
+        raise errors.UnavailableError(f"not every event of {subject} is published yet")
+    return tuple(each for each in found if each is not None)
+
+
+def _archive(
+    conn: Connection, writers: set[str], logged: Callable[[str, int, bytes], model.Logged | None]
+) -> Iterable[model.Logged]:
+    """The archive's own events that bear on the recordings: who enrolled their writers, what was anchored and reconciled."""
+    for each in history.entries(conn, ARCHIVE):
+        event = parse(each.raw)
+        about = event.data.get("writer") in writers
+        if event.type in _BEARING or (event.type in (Type.WRITER_ENROLLED, Type.WRITER_RETIRED) and about):
+            found = logged(ARCHIVE, each.seq, each.raw)
+            if found is not None:
+                yield found
+
+
+def _stamps(conn: Connection, log_id: int, newest: log.Signed, hashes: merkle.Hashes) -> tuple[model.Stamp, ...]:
+    """The newest time stamp of each authority, tied to the bundle's checkpoint where it is over an older one."""
+    files: dict[str, dict[str, tuple[int, bytes]]] = {}
+    for each in rows.anchors(conn, log_id):  # by size: later ones replace earlier ones
+        if each.kind == _TIMESTAMP and each.size <= newest.size:
+            name, _, suffix = each.name.rpartition(".")
+            files.setdefault(name, {})[suffix] = (each.size, each.blob)
+    stamps = []
+    signed = {each.size: each for each in log.checkpoints(conn, log_id)}
+    for name, kept in sorted(files.items()):
+        if "tsr" not in kept or kept["tsr"][0] not in signed:
+            continue
+        size, response = kept["tsr"]
+        own = size == newest.size
+
+        def file(suffix: str, kept: Mapping[str, tuple[int, bytes]] = kept) -> bytes | None:
+            return kept[suffix][1] if suffix in kept else None
+
+        stamps.append(
+            model.Stamp(
+                name, response, request=file("tsq"), chain=file("pem"), crl=file("crl"),
+                checkpoint=None if own else signed[size].note.encode(),
+                consistency=() if own else tuple(merkle.consistency_proof(size, newest.size, hashes)),
+            )
+        )  # fmt: skip
+    return tuple(stamps)

@@ -1,0 +1,154 @@
+"""The log's keeper: takes events into the log, has the tree signed, publishes and anchors it. One replica at a time does.
+
+All of it may rest for days: events wait in the queue, and nothing but their proof is late. Only one thing ends the process, a
+database that has less than was published: whatever it wrote from then on would contradict what the world has seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from archiver import errors
+from archiver.clock import Clock
+from archiver.custody import heartbeat, publication
+from archiver.custody.anchor import Anchorer
+from archiver.custody.ledger import Ledger
+from archiver.custody.publish import Publisher
+from archiver.custody.sequencer import Sequencer
+from archiver.database import Writer
+from archiver.schedule import lease
+
+_log = structlog.get_logger("archiver.keeper")
+
+LEASE = "sequencer"
+_LASTING = timedelta(seconds=60)
+_RENEW = timedelta(seconds=15)
+_BATCH = 256  # some 50 ms of verifying signatures in the thread that writes everything else, too
+_BUSY, _IDLE = 0.05, 0.5
+_REST = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What keeping the log takes."""
+
+    writer: Writer
+    ledger: Ledger
+    sequencer: Sequencer
+    publisher: Publisher
+    anchorer: Anchorer | None
+    log_id: int
+
+
+class Keeper:
+    """Keeps one log while it holds the sequencer's lease.
+
+    `lock_until` says for an instant how long what is published then stays locked. Safe when two replicas believe that they hold
+    the lease: they are slow then, not wrong.
+    """
+
+    def __init__(
+        self, parts: Parts, replica_id: str, clock: Clock, every: timedelta, lock_until: Callable[[datetime], datetime]
+    ) -> None:
+        self._p = parts
+        self._replica_id = replica_id
+        self._clock = clock
+        self._every = every
+        self._lock_until = lock_until
+        self._held_until = -1.0
+        self._through_gate = False
+        self._next: dict[str, float] = {}
+        self._pinned: datetime | None = None
+        self.problem: str | None = None
+
+    async def forever(self) -> None:
+        """Keep the log until cancelled. Raises `RolledBackError`."""
+        while True:
+            taken = await self._guarded()
+            await asyncio.sleep(_BUSY if taken else _IDLE)
+
+    async def catch_up(self) -> str | None:
+        """For a single sweep: integrate and publish all there is, if nobody else does. What kept it from that, if anything."""
+        while await self._guarded():
+            pass
+        self._next.clear()
+        await self._guarded()
+        return self.problem
+
+    async def _guarded(self) -> int:
+        """One turn; what fails is told, and tried again after a rest. Raises `RolledBackError`."""
+        try:
+            taken = await self._turn()
+        except errors.RolledBackError:
+            raise
+        except errors.ArchiverError as failed:
+            if self.problem != str(failed):
+                report = _log.warning if isinstance(failed, errors.TransientError) else _log.error
+                report("custody.log_behind", problem=str(failed))
+            self.problem = str(failed)
+            self._through_gate = False
+            await asyncio.sleep(_IDLE)
+            return 0
+        self.problem = None
+        return taken
+
+    async def _turn(self) -> int:
+        p = self._p
+        if not await self._hold():
+            return 0
+        if not self._through_gate:
+            if not self._due("gate", _REST if self.problem else timedelta(0)):
+                return 0
+            for name, problem in (await p.publisher.start()).items():
+                _log.warning("custody.shelf_away", storage=name, problem=str(problem))
+            self._through_gate = True
+        if self._due("heartbeat", heartbeat.EVERY / 60):
+            now = self._clock.now()
+            await p.writer.run(lambda conn: publication.beat(conn, p.ledger, p.log_id, now))
+        taken = (await p.writer.run(lambda conn: p.sequencer.integrate(conn, _BATCH))).taken
+        if self._due("publish", self._every):
+            await self._publish()
+        return taken
+
+    async def _publish(self) -> None:
+        p, now = self._p, self._clock.now()
+        until = self._lock_until(now)
+        issued = await p.publisher.publish(until)
+        if issued is not None:
+            for name, problem in issued.problems.items():
+                _log.warning("custody.publish_incomplete", what=name, problem=str(problem))
+            _log.debug("custody.published", leaves=issued.checkpoint.size)
+            if heartbeat.new_day(self._pinned, now):
+                await p.publisher.pin(issued.checkpoint.size, until)
+                self._pinned = now
+        if p.anchorer is not None and self._due("anchor", _REST):
+            try:
+                anchored = await p.anchorer.anchor(until)
+            except errors.ArchiverError as failed:
+                _log.warning("custody.not_anchored", problem=str(failed))
+            else:
+                if anchored is not None:
+                    _log.info("custody.anchored", leaves=anchored.size, at=anchored.token.at.isoformat())
+
+    async def _hold(self) -> bool:
+        """Whether the lease is ours; asked for, or renewed, every fifteen seconds."""
+        now = self._clock.monotonic()
+        if self._due("lease", _RENEW):
+            p = self._p
+            held = await p.writer.run(lambda conn: lease.acquire(conn, LEASE, self._replica_id, _LASTING))
+            if held is None:
+                self._through_gate = False
+            self._held_until = now + _LASTING.total_seconds() if held else -1.0
+        return now < self._held_until
+
+    def _due(self, what: str, interval: timedelta) -> bool:
+        now = self._clock.monotonic()
+        if now < self._next.get(what, now):
+            return False
+        self._next[what] = now + interval.total_seconds()
+        return True

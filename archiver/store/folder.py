@@ -1,0 +1,131 @@
+"""Files that appear whole or not at all and stay after a power cut. Blocking; what the directory store and its shelf stand on."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from archiver import errors
+from archiver.clock import Chance
+
+_PIECE = 1024 * 1024
+_PARTS = ".parts"
+
+
+class Folder:
+    """A root with files under keys; what grows is kept apart until it is whole. Safe for use by several threads.
+
+    Raises `DestinationError`, for one when the root is gone, such as a disk not mounted: it is not made anew.
+    """
+
+    def __init__(self, root: Path, chance: Chance) -> None:
+        self.root = root
+        self._chance = chance
+
+    def path(self, key: str) -> Path:
+        """Where the file of this key is."""
+        return self.root / key
+
+    def require(self) -> None:
+        """Raise unless the root is there: a disk that is not mounted must not look like an empty one."""
+        if not self.root.is_dir():
+            raise errors.DestinationError("the directory is not there")
+
+    def new_part(self) -> Path:
+        """Where a file grows before it gets its name."""
+        self.require()
+        parts = self.root / _PARTS
+        with translated("put"):
+            parts.mkdir(exist_ok=True)
+        return parts / self._chance.uuid()
+
+    def place(self, key: str, source: Path | bytes) -> bool:
+        """Whole or not at all, and never over another file: a hard link fails where a rename would replace.
+
+        False when the key is taken. Dying before the link leaves a part, which no listing shows and a later sweep removes.
+        """
+        target, part = self.path(key), self.new_part()
+        try:
+            incoming = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+        except OSError as failed:
+            raise errors.VerificationError(f"the file to store cannot be opened: {failed.strerror}") from failed
+        with translated("put"), incoming:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                _fill(part, incoming)
+                os.link(part, target)
+            except FileExistsError:
+                return False
+            finally:
+                part.unlink(missing_ok=True)
+                self.sync(target.parent)
+        return True
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Whole or not at all, over whatever is there."""
+        target, part = self.path(key), self.new_part()
+        with translated("put"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                _fill(part, io.BytesIO(data))
+                part.replace(target)
+            finally:
+                part.unlink(missing_ok=True)
+            self.sync(target.parent)
+
+    def sync(self, folder: Path) -> None:
+        """A name is durable only with its folder, and that with the one above. Also on adoption: who linked it may have died."""
+        while folder != self.root.parent:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            folder = folder.parent
+
+    def files(self, prefix: str) -> Iterator[tuple[str, int, datetime]]:
+        """Key, size and time of every file whose key begins with `prefix`; in no order."""
+        with translated("list"):
+            # Only the folder that the prefix names can hold such keys: a log of millions of files is not walked for one.
+            for folder, folders, names in os.walk(self.path(prefix.rpartition("/")[0])):
+                folders[:] = [each for each in folders if each != _PARTS]
+                for name in names:
+                    path = Path(folder, name)
+                    key = path.relative_to(self.root).as_posix()
+                    if key.startswith(prefix):
+                        with contextlib.suppress(FileNotFoundError):
+                            facts = path.stat()
+                            yield key, facts.st_size, datetime.fromtimestamp(facts.st_mtime, UTC)
+
+    def sweep_parts(self, before: datetime) -> None:
+        """What a death left."""
+        for part in (self.root / _PARTS).glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                if part.stat().st_mtime < before.timestamp():
+                    part.unlink()
+
+
+def _fill(part: Path, incoming: io.BufferedReader | io.BytesIO) -> None:
+    with part.open("xb") as outgoing:
+        shutil.copyfileobj(incoming, outgoing, _PIECE)
+        outgoing.flush()
+        os.fchmod(outgoing.fileno(), 0o400)
+        os.fsync(outgoing.fileno())
+
+
+@contextlib.contextmanager
+def translated(what: str) -> Iterator[None]:
+    """The errno's name says enough; the path stays out of errors."""
+    try:
+        yield
+    except FileNotFoundError as failed:
+        raise errors.NotFoundError("the directory does not have this object") from failed
+    except OSError as failed:
+        name = errno.errorcode.get(failed.errno or 0, type(failed).__name__)
+        raise errors.DestinationError(f"{what}: {name}") from failed

@@ -1,0 +1,123 @@
+"""The custody log in an S3 bucket: small objects, the oldest version counts.
+
+Object Lock keeps versions, not names: whoever may write can put a newer version or a delete marker over a key. So nothing that
+must not change is read by its name alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from archiver import errors
+from archiver.recording import Lock, LockMode
+from archiver.store import layout
+from archiver.store.port import Version
+from archiver.store.s3_bucket import Bucket, Digests, base64_of
+from archiver.store.s3_client import Refused, S3Options
+from archiver.store.s3_upload import Item
+from archiver.store.s3_vault import Vault, oldest_first
+
+_PARTIAL = "partial=1"
+
+
+class S3Shelf:
+    """The log of one bucket. Implements `Shelf`; made by `S3Store.shelf`, whose threads and probe it shares."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        vault: Vault,
+        options: S3Options,
+        run: Callable[..., Awaitable[Any]],
+        each: Callable[[Generator[list[Version], None, None]], AsyncIterator[list[Version]]],
+    ) -> None:
+        self.id = options.id
+        self.required = options.required
+        self._bucket = bucket
+        self._vault = vault
+        self._options = options
+        self._run = run
+        self._each = each
+        self._tags: str | None = _PARTIAL
+
+    async def put_new(self, name: str, data: bytes, until: datetime | None) -> None:
+        """See `Shelf.put_new`. The lock has the storage's configured mode."""
+        mode = LockMode.OFF if until is None else self._options.lock_mode
+        lock = Lock(mode, None if mode is LockMode.OFF else until)
+        item = Item(self._key(name), data, len(data), hashlib.sha256(data).hexdigest(), lock)
+        await self._run(self._vault.put_once, item)
+
+    async def put_current(self, name: str, data: bytes) -> None:
+        """See `Shelf.put_current`. Partial tiles are tagged `partial=1`, so that a lifecycle rule can let them go."""
+        await self._run(self._replace, self._key(name), data, ".p/" in name)
+
+    async def read(self, name: str) -> bytes | None:
+        """See `Shelf.read`."""
+        content: bytes | None = await self._run(self._oldest, self._key(name))
+        return content
+
+    async def read_current(self, name: str) -> bytes | None:
+        """See `Shelf.read_current`."""
+        content: bytes | None = await self._run(self._content, self._key(name), None)
+        return content
+
+    async def versions(self, name: str) -> list[Version]:
+        """See `Shelf.versions`."""
+        found: list[Version] = await self._run(oldest_first, self._bucket, self._key(name))
+        return [replace(each, key=name) for each in found]
+
+    async def lock(self, name: str) -> Lock | None:
+        """See `Shelf.lock`."""
+        shown: Lock | None = await self._run(self._lock, self._key(name))
+        return shown
+
+    async def names(self, prefix: str, after: str = "") -> AsyncIterator[str]:
+        """See `Shelf.names`. Read from the listing of versions: in the other one, a delete marker hides a checkpoint."""
+        last = layout.log_listing(self._options.prefix, after) if after else ""
+        pages = self._bucket.versions(layout.log_listing(self._options.prefix, prefix), last)
+        async for page in self._each(pages):
+            for each in page:
+                if not each.is_delete_marker and each.key > last:
+                    last = each.key
+                    yield layout.log_name(self._options.prefix, last)
+
+    # --- blocking ---------------------------------------------------------------------------------------------
+
+    def _replace(self, key: str, data: bytes, partial: bool) -> None:
+        md5 = hashlib.md5(data, usedforsecurity=False).digest() if self._vault.profile.md5 else None
+        digests = Digests(base64_of(hashlib.sha256(data).digest()), md5=base64_of(md5) if md5 else None)
+        tags = self._tags if partial else None
+        try:
+            self._bucket.put(key, data, digests, tags=tags)
+        except Refused as refused:
+            if refused.passing or tags is None:
+                raise
+            # Not every server takes tags, not every role may set them; without, partial tiles stay until someone tidies up.
+            self._bucket.put(key, data, digests)
+            self._tags = None
+
+    def _oldest(self, key: str) -> bytes | None:
+        for each in oldest_first(self._bucket, key):
+            if not each.is_delete_marker:
+                return self._content(key, each.version_id)
+        return None
+
+    def _lock(self, key: str) -> Lock | None:
+        for each in oldest_first(self._bucket, key):
+            if not each.is_delete_marker:
+                head = self._bucket.head(key, each.version_id)
+                return head.lock if head else None
+        return None
+
+    def _content(self, key: str, version_id: str | None) -> bytes | None:
+        try:
+            return b"".join(self._bucket.read(key, version_id))
+        except errors.NotFoundError:
+            return None
+
+    def _key(self, name: str) -> str:
+        return layout.log_key(self._options.prefix, name)

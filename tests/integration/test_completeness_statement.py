@@ -1,0 +1,198 @@
+"""The statement of a day, on both databases: signed, stated once, stated anew when a recording turns up late, checked offline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, select, update
+
+from archiver import errors
+from archiver.clock import SystemChance
+from archiver.completeness import issue, register, statement
+from archiver.completeness.clocks import Held
+from archiver.completeness.gap import profile
+from archiver.completeness.holdings import backlog, forecast_of, held, quota_of, storage_cost_of
+from archiver.completeness.issue import Issued
+from archiver.completeness.observe import Watched, observe, utc_day
+from archiver.custody.event import parse, verify
+from archiver.custody.ledger import Ledger
+from archiver.demo.simulators import MovableClock
+from archiver.ingest import discovery
+from archiver.ingest.discovery import Walked
+from archiver.ingest.tables import recording
+from archiver.recording import Audio, Listing, RecordingRef, Window
+from archiver.schedule.deadline import Deadline, ProviderRetention
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+YESTERDAY = (NOW - DAY).date()
+SPAN = utc_day(YESTERDAY)
+
+
+@dataclass
+class Desk:
+    """A journal with a day in it."""
+
+    conn: Connection
+    clock: MovableClock
+    chance: SystemChance
+    ledger: Ledger
+    scope: str = "account"
+
+    @property
+    def watched(self) -> Watched:
+        return Watched("p", profile("justcall"), (self.scope,), Window(NOW - 9 * DAY, NOW))
+
+    def list(self, name: str, at: datetime, audio: Audio = Audio.PRESENT, minutes: int = 3) -> str:
+        length = timedelta(minutes=minutes)
+        listing = Listing(RecordingRef("p", name), "r", audio, at, at + length, length, b"{}", "d" * 64)
+        due = lambda called: Deadline(called + 90 * DAY, called + 87 * DAY, "plan")  # noqa: E731
+        noted = discovery.note_page(self.conn, self.ledger, self.chance, [listing], at + DAY / 2, due)
+        return next(iter(noted.ids))
+
+    def archive(self, *ids: str) -> None:
+        values = {"state": "archived", "ready": False, "plaintext_bytes": 48_000, "archived_at": NOW}
+        self.conn.execute(update(recording).where(recording.c.id.in_(ids)).values(**values))
+
+    def cover(self, window: Window, rows: int = 2) -> None:
+        walked = Walked(self.scope, window, 1, rows, None, "ab" * 32)
+        discovery.cover(self.conn, self.chance, "p", walked, self.clock.now())
+
+    def look(self) -> None:
+        register.refresh(
+            self.conn,
+            self.ledger,
+            self.chance,
+            "p",
+            observe(self.conn, self.watched, self.clock.now()),
+            self.clock.now(),
+        )
+
+    def state(self) -> Issued | None:
+        self.look()
+        return issue.issue(self.conn, self.ledger, self.watched, YESTERDAY, self.clock.now())
+
+
+def value(stated: Issued | None) -> dict[str, Any]:
+    assert stated is not None
+    document: dict[str, Any] = json.loads(stated.document)
+    return document
+
+
+@pytest.fixture
+def desk(database: Engine) -> Iterator[Desk]:
+    clock, chance = MovableClock(NOW), SystemChance()
+    with database.begin() as conn:
+        yield Desk(conn, clock, chance, Ledger.open(clock, chance))
+
+
+def test_day_that_is_all_there_is_stated_complete_once(desk: Desk) -> None:
+    desk.archive(desk.list("a", SPAN.since + DAY / 4), desk.list("b", SPAN.since + DAY / 3))
+    desk.list("missed", SPAN.since + DAY / 2, Audio.NONE)
+    desk.list("today", NOW - DAY / 8)
+    desk.cover(Window(NOW - 9 * DAY, NOW))
+    stated = value(first := desk.state())
+    assert stated["complete"] is True
+    assert (stated["listed"], stated["states"], stated["without_audio"]) == (3, {"archived": 2, "absent": 1}, 1)
+    assert (stated["archived_bytes"], stated["archived_ms"]) == (96_000, 360_000)
+    assert [each["sha256"] for each in stated["listings"]] == ["ab" * 32]
+    assert desk.state() is None
+    assert first is not None
+    assert issue.stale(desk.conn, desk.watched, [YESTERDAY]) == []
+
+
+def test_statement_verifies_from_its_bytes_and_the_signed_entry_alone(desk: Desk) -> None:
+    desk.cover(Window(NOW - 9 * DAY, NOW))
+    assert desk.state() is not None
+    (kept,) = issue.statements(desk.conn, "p", YESTERDAY, NOW.date())
+    event = verify(issue.entries(desk.conn, [kept])[kept.seq])
+    assert statement.check(kept.document, event.data)["day"] == YESTERDAY.isoformat()
+    assert issue.statements(desk.conn, "other", YESTERDAY, NOW.date()) == []
+    for forged in (kept.document.replace(b'"listed":0', b'"listed":1'), kept.document[:-1], b"{}"):
+        with pytest.raises(errors.VerificationError):
+            statement.check(forged, event.data)
+    with pytest.raises(errors.VerificationError):
+        statement.check(kept.document, {**event.data, "complete": not event.data["complete"]})
+
+
+def test_late_recording_makes_a_second_revision(desk: Desk) -> None:
+    desk.archive(desk.list("a", SPAN.since + DAY / 4))
+    desk.cover(Window(NOW - 9 * DAY, NOW))
+    assert value(desk.state())["revision"] == 1
+    late = desk.list("late", SPAN.since + DAY / 3)
+    pending = value(desk.state())
+    assert (pending["revision"], pending["complete"], pending["states"]) == (2, False, {"archived": 1, "listed": 1})
+    desk.archive(late)
+    assert value(desk.state()) | {"revision": 3, "complete": True} == value(
+        issue.statements(desk.conn, "p", YESTERDAY, NOW.date())[0]
+    )
+
+
+def test_day_that_nobody_listed_is_not_called_quiet(desk: Desk) -> None:
+    desk.cover(Window(NOW - 9 * DAY, SPAN.since + DAY / 4))
+    desk.cover(Window(SPAN.until, NOW))
+    stated = value(desk.state())
+    assert stated["complete"] is False
+    assert stated["holes"] == [{"scope": "account", "since": "2026-11-20T06:00:00Z", "until": "2026-11-21T00:00:00Z"}]
+    assert [each["code"] for each in stated["gaps"]] == ["never_listed"]
+
+
+def test_gap_with_its_reason_stands_in_the_statement_until_it_is_acknowledged(desk: Desk) -> None:
+    lost = desk.list("lost", SPAN.since + DAY / 4)
+    desk.conn.execute(update(recording).where(recording.c.id == lost).values(state="gone", denials=3, ready=False))
+    desk.cover(Window(NOW - 9 * DAY, NOW))
+    stated = value(desk.state())
+    assert (stated["complete"], [each["code"] for each in stated["gaps"]]) == (False, ["gone_at_provider"])
+    register.acknowledge(desk.conn, desk.ledger, f"rec:{lost}", "me", "deleted on request", NOW)
+    stated = value(desk.state())
+    assert (stated["complete"], stated["gaps"][0]["acknowledged"]) == (True, True)
+    (kept,) = issue.statements(desk.conn, "p", YESTERDAY, NOW.date())
+    assert parse(issue.entries(desk.conn, [kept])[kept.seq]).data["gaps"] == {"gone_at_provider": 1}
+
+
+def test_thousands_of_gaps_fit_behind_one_event(desk: Desk) -> None:
+    desk.cover(Window(NOW - 9 * DAY, NOW))
+    for n in range(400):
+        desk.list(f"call-{n}", SPAN.since + DAY / 4 + timedelta(seconds=n))
+    desk.conn.execute(update(recording).values(state="gone", denials=3, ready=False))
+    stated = desk.state()
+    assert len(value(stated)["gaps"]) == 400
+    assert stated is not None
+    assert len(stated.document) > 16 * 1024
+    assert len(issue.entries(desk.conn, [stated])[stated.seq]) < 2048
+
+
+# --- what an account holds ----------------------------------------------------------------------------------------
+
+
+def test_holdings_are_weighed_where_they_can_be_and_estimated_elsewhere(desk: Desk) -> None:
+    team = ProviderRetention("team", 90 * DAY, None, 5 * 10**9)
+    desk.archive(desk.list("a", NOW - 10 * DAY))
+    desk.list("b", NOW - 5 * DAY)
+    desk.list("old", NOW - 91 * DAY)
+    assert held(desk.conn, "p", team, NOW) == Held(48_000, 180.0, 48_000 + 180 * 16_000, 10.0)
+    found = quota_of(desk.conn, "p", team, NOW)
+    assert found is not None
+    assert found.full_at is None
+    assert quota_of(desk.conn, "p", replace(team, quota_bytes=None), NOW) is None
+    assert storage_cost_of(desk.conn, "p", NOW).per_month == 3 * 400
+
+
+def test_backlog_is_summed_by_the_hour_and_forecast(desk: Desk) -> None:
+    for n in range(3):
+        desk.list(f"c{n}", NOW - 80 * DAY + timedelta(minutes=n))
+    desk.archive(desk.list("done", NOW - 80 * DAY))
+    desk.list("silent", NOW - 80 * DAY, Audio.NOT_YET)
+    (pending,) = backlog(desk.conn, "p")
+    assert (pending.count, pending.size) == (3, 180 * 16_000)
+    assert forecast_of(desk.conn, "p", NOW, 5.0).safe
+    slow = forecast_of(desk.conn, "p", NOW, 1e-6)
+    assert slow.first_loss == pending.deadline
+    assert slow.lost > 0
+    assert forecast_of(desk.conn, "p", NOW, 5.0, [Window(NOW, NOW + 11 * DAY)]).lost == 3
+    assert desk.conn.execute(select(recording.c.id)).all()

@@ -1,0 +1,88 @@
+"""Clocks, quota and storage cost, against figures worked out by hand from the provider documents."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from archiver.completeness.clocks import Held, Kind, Stay, clocks, quota, storage_cost
+from archiver.recording import Link, Secret
+from archiver.schedule.deadline import ProviderRetention, deadline
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+TEAM = ProviderRetention("JustCall plan team", 90 * DAY, None, 5 * 10**9)
+
+
+def test_three_clocks_are_kept_apart_and_only_two_are_fatal() -> None:
+    link = Link(Secret("https://x"), NOW, NOW + DAY)
+    found = clocks(NOW, TEAM, bytes_per_day=100e6, link=link)
+    assert [(each.kind, each.at, each.fatal) for each in found] == [
+        (Kind.LINK, NOW + DAY, False),
+        (Kind.QUOTA, NOW + 50 * DAY, True),
+        (Kind.RETENTION, NOW + 90 * DAY, True),
+    ]
+    assert found[1].source == "JustCall plan team"
+
+
+@pytest.mark.parametrize("rate", [0.0, 10e6, 100e6])
+def test_first_fatal_clock_is_the_deadline_that_the_queue_goes_by(rate: float) -> None:
+    for kept in (TEAM, ProviderRetention("operator", months=6), ProviderRetention("both", 200 * DAY, 3)):
+        found = [each.at for each in clocks(NOW, kept, bytes_per_day=rate) if each.fatal]
+        due = deadline(NOW, kept, timedelta(0), bytes_per_day=rate)
+        assert due is not None
+        assert found[0] == due.delete_at
+
+
+def test_kazoo_month_falls_at_once() -> None:
+    kept = ProviderRetention("operator", months=6)
+    first, last = (clocks(datetime(2026, 5, day, 23, tzinfo=UTC), kept)[0] for day in (1, 31))
+    assert first.kind is Kind.MONTH_END
+    assert first.at == last.at == datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def test_justcall_quota_fills_on_the_projected_day() -> None:
+    """5 GB at 128 kbit/s are 86.8 hours; at an hour and a half a day they are full 58 days after an empty start."""
+    hours = 1.5
+    per_day = hours * 3600 * 16_000
+    found = quota(Held(0, 20 * hours * 3600, 20 * per_day, 20), TEAM, NOW)
+    assert found is not None
+    assert found.used == 20 * per_day
+    assert found.measured == 0
+    assert found.full_at is not None
+    assert round((found.full_at - NOW) / DAY, 1) == round(5e9 / per_day - 20, 1) == 37.9
+
+
+def test_quota_that_retention_frees_in_time_is_never_full() -> None:
+    """90 days of an hour a day are 5.18 GB: just too much. Of 0.96 hours: 4.98 GB, which fits for ever."""
+    much, little = (quota(Held(0, 10 * 3600, hours * 3600 * 16_000 * 30, 30), TEAM, NOW) for hours in (1.0, 0.96))
+    assert much is not None
+    assert little is not None
+    assert much.full_at is not None
+    assert little.full_at is None
+
+
+def test_weighed_bytes_count_as_they_are_and_a_full_account_is_full_now() -> None:
+    found = quota(Held(4_900_000_000, 6250, 1e9, 30), TEAM, NOW)
+    assert found is not None
+    assert (found.used, found.ratio, found.full_at) == (5_000_000_000, 1.0, NOW)
+    assert found.measured == 0.98
+
+
+def test_account_without_quota_or_without_recordings_has_no_projection() -> None:
+    assert quota(Held(1, 1, 1, 1), ProviderRetention("contract", 90 * DAY), NOW) is None
+    silent = quota(Held(0, 0, 0, 30), TEAM, NOW)
+    assert silent is not None
+    assert silent.full_at is None
+
+
+def test_plivo_costs_nothing_for_ninety_days_and_then_by_minute_and_month() -> None:
+    fresh = storage_cost([Stay(NOW - 90 * DAY, 1000)], NOW)
+    assert (fresh.so_far, fresh.per_month) == (0, 400_000)
+    old = storage_cost([Stay(NOW - 150 * DAY, 1000), Stay(NOW - 150 * DAY, 1000, NOW - 120 * DAY)], NOW)
+    assert (
+        old.so_far == 2 * 400_000
+    )  # two months of a thousand minutes: 80 cents; what was deleted within 90 days is free
+    assert old.per_month == 400_000
+    assert old.in_a_year == old.so_far + round(365 / 30 * 400_000)

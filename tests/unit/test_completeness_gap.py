@@ -1,0 +1,132 @@
+"""Reasons: which one a recording without audio gets, and when there is none to give."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from archiver.completeness.gap import Code, Gap, Grade, Known, explain, profile
+from archiver.recording import Flag, Reason, State
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+CALL = Known(
+    id="0190f3c2-0000-7000-8000-000000000001",
+    provider="p",
+    state=State.LISTED,
+    reason=None,
+    flags=frozenset(),
+    started_at=NOW - 2 * HOUR,
+    ended_at=NOW - 2 * HOUR + timedelta(minutes=3),
+    duration=timedelta(minutes=3),
+    media=None,
+    listed_at=NOW - 2 * HOUR + timedelta(minutes=4),
+    delete_at=NOW + timedelta(days=88),
+    archive_by=NOW + timedelta(days=85),
+    attempts=1,
+    denials=0,
+    last_error=None,
+)
+
+
+def waiting(reason: Reason, **changes: object) -> Known:
+    return replace(CALL, state=State.WAITING, reason=reason, **changes)  # type: ignore[arg-type]
+
+
+def why(it: Known, kind: str = "justcall") -> tuple[Code, Grade] | None:
+    found = explain(it, profile(kind), NOW)
+    return None if found is None else (found.code, found.grade)
+
+
+@pytest.mark.parametrize(
+    "it",
+    [
+        CALL,
+        waiting(Reason.RETRY),
+        waiting(Reason.LINK),
+        replace(CALL, state=State.SPOOLED),
+        waiting(Reason.NOT_READY, ended_at=NOW - timedelta(minutes=40), listed_at=NOW - timedelta(minutes=39)),
+        replace(CALL, state=State.ARCHIVED, media=timedelta(minutes=3)),
+        replace(CALL, state=State.DISPOSED),
+    ],
+)
+def test_ordinary_life_is_no_gap(it: Known) -> None:
+    assert why(it) is None
+
+
+@pytest.mark.parametrize(
+    ("it", "expected"),
+    [
+        (replace(CALL, state=State.GONE, denials=3), (Code.GONE, Grade.OPEN)),
+        (waiting(Reason.RETRY, denials=1), (Code.GONE, Grade.WATCHED)),
+        (waiting(Reason.NOT_READY), (Code.NOT_READY, Grade.OPEN)),
+        (waiting(Reason.LINK, attempts=2), (Code.LINK_REFUSED, Grade.OPEN)),
+        (waiting(Reason.LINK, flags=frozenset({Flag.EGRESS_REFUSED})), (Code.LINK_REFUSED, Grade.OPEN)),
+        (waiting(Reason.RETRY, flags=frozenset({Flag.QUARANTINED})), (Code.NOT_AUDIO, Grade.OPEN)),
+        (waiting(Reason.RETRY, flags=frozenset({Flag.TOO_LARGE})), (Code.TOO_LARGE, Grade.OPEN)),
+        (waiting(Reason.RETRY, attempts=3), (Code.NOT_FETCHED, Grade.WATCHED)),
+        (replace(CALL, archive_by=NOW), (Code.NOT_FETCHED, Grade.OPEN)),
+        (replace(CALL, state=State.SPOOLED, archive_by=NOW), (Code.NOT_FETCHED, Grade.WATCHED)),
+        (replace(CALL, state=State.ABSENT, attempts=0), (Code.NOT_RECORDED, Grade.EXPLAINED)),
+        (replace(CALL, state=State.ABSENT, attempts=40), (Code.NOT_RECORDED, Grade.OPEN)),
+        (replace(CALL, state=State.ABSENT, attempts=40, duration=timedelta(seconds=1)), (Code.TOO_SHORT, Grade.EXPLAINED)),
+    ],
+)  # fmt: skip
+def test_each_reason_is_told_from_the_others(it: Known, expected: tuple[Code, Grade]) -> None:
+    assert why(it) == expected
+
+
+def test_shorter_than_declared_is_truncated_at_the_provider_and_shorter_than_thought_is_not() -> None:
+    short = replace(CALL, state=State.ARCHIVED, media=timedelta(minutes=1), flags=frozenset({Flag.DURATION_MISMATCH}))
+    assert why(short) == (Code.TRUNCATED, Grade.OPEN)
+    assert why(replace(short, media=timedelta(minutes=5))) is None
+    assert why(replace(CALL, state=State.ARCHIVED, flags=frozenset({Flag.TRUNCATED}))) == (Code.TRUNCATED, Grade.OPEN)
+
+
+@pytest.mark.parametrize(
+    ("kind", "seconds", "cut"), [("kazoo", 3599, True), ("kazoo", 3500, False), ("vobiz", 3600, False)]
+)
+def test_kazoo_recording_that_ends_at_the_time_limit_is_truncated(kind: str, seconds: int, cut: bool) -> None:
+    length = timedelta(seconds=seconds)
+    found = explain(replace(CALL, state=State.ARCHIVED, duration=length, media=length), profile(kind), NOW)
+    assert (found is not None) is cut
+    if found is not None:
+        assert found.code is Code.TRUNCATED
+        assert found.evidence["time_limit_s"] == 3600
+
+
+@pytest.mark.parametrize(
+    ("started", "code"),
+    [
+        (datetime(2026, 10, 31, 23, 59, tzinfo=UTC), Code.MONTH_BOUNDARY),
+        (datetime(2026, 11, 1, 6, 59, tzinfo=UTC), Code.MONTH_BOUNDARY),  # midnight seven hours west of Greenwich
+        (datetime(2026, 11, 14, 23, 59, tzinfo=UTC), Code.GONE),
+    ],
+)
+def test_kazoo_recording_over_the_end_of_a_month_is_not_taken_for_deleted(started: datetime, code: Code) -> None:
+    it = replace(CALL, state=State.GONE, started_at=started, ended_at=started + timedelta(minutes=3))
+    assert why(it, "kazoo") == (code, Grade.OPEN)
+    assert why(it, "plivo") == (Code.GONE, Grade.OPEN)
+
+
+def test_gone_before_it_could_be_listed_is_said_to_be_so() -> None:
+    it = replace(CALL, state=State.GONE, delete_at=CALL.listed_at - HOUR)
+    found = explain(it, profile("justcall"), NOW)
+    assert isinstance(found, Gap)
+    assert "past the provider's retention" in found.detail
+
+
+def test_call_that_was_only_partly_recorded_is_a_gap_from_half_of_it_on() -> None:
+    """JustCall's call log states the call's length alone: ringing and waiting are in it and not in the recording."""
+    call = replace(
+        CALL,
+        state=State.ARCHIVED,
+        of_call=True,
+        flags=frozenset({Flag.DURATION_MISMATCH}),
+        duration=timedelta(minutes=30),
+    )
+    assert why(replace(call, media=timedelta(minutes=20))) is None
+    assert why(replace(call, media=timedelta(minutes=10))) == (Code.TRUNCATED, Grade.WATCHED)
+    assert why(replace(call, duration=timedelta(minutes=3), media=timedelta(seconds=5))) is None
