@@ -110,6 +110,8 @@ class Daemon:
             await asyncio.gather(*(a.workers[name].drain(DRAIN) for name in chosen))
             await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
         await self._copies()
+        for name in chosen:
+            await a.rounds.look(name)
         behind = None if self._stop.is_set() else await a.keeper.catch_up()
         await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
         pending = await a.read(lambda conn: survey.unfinished(conn, chosen))
@@ -126,6 +128,15 @@ class Daemon:
             complete = providers is None and sweep.polled and sweep.trusted
             await self._guarded("alarm", lambda: a.alarm.swept(complete=complete))
         return sweep
+
+    def _polling(self, name: str) -> Callable[[], Awaitable[None]]:
+        """Poll one provider; then see what is missing by what it listed."""
+
+        async def poll() -> None:
+            await self._a.pollers[name].poll()
+            await self._a.rounds.look(name)
+
+        return poll
 
     async def _work_until_done(self, name: str, polling: asyncio.Task[bool]) -> None:
         """Work on one provider until its poll is over and nothing more becomes ready within the patience of a sweep."""
@@ -174,12 +185,13 @@ class Daemon:
             self._every(alarm.EVERY, a.alarm.tick),
             self._on(ticker.every("sweep", timedelta(hours=1)), self._sweep),
             self._on(ticker.every("copies", timedelta(minutes=1)), self._copies),
+            self._on(ticker.every("reconcile", timedelta(days=1)), a.rounds.daily),
         ]
         for name in a.providers:
             event = ticker.cron(name, a.cron[name]) if name in a.cron else ticker.every(
                 name, a.poll_every[name], jitter=a.poll_every[name] / 10
             )  # fmt: skip
-            tasks += [self._on(event, a.pollers[name].poll), self._work(name)]
+            tasks += [self._on(event, self._polling(name)), self._work(name)]
         ticker.start()
         systemd.notify("READY=1", f"STATUS={len(a.providers)} providers, {len(a.destinations)} storages")
         log.info("daemon.ready", providers=list(a.providers), replica=a.replica_id)

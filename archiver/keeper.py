@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
+from sqlalchemy import Connection
 
 from archiver import errors
 from archiver.clock import Clock
@@ -19,7 +20,7 @@ from archiver.custody import heartbeat, publication
 from archiver.custody.anchor import Anchorer
 from archiver.custody.ledger import Ledger
 from archiver.custody.publish import Publisher
-from archiver.custody.sequencer import Sequencer
+from archiver.custody.sequencer import Integrated, Sequencer
 from archiver.database import Writer
 from archiver.schedule import lease
 
@@ -106,14 +107,20 @@ class Keeper:
                 return 0
             for name, problem in (await p.publisher.start()).items():
                 _log.warning("custody.shelf_away", storage=name, problem=str(problem))
+            while await p.writer.run(p.sequencer.reconsider):  # a host key may have been added to the configuration
+                await p.writer.run(self._integrate)
             self._through_gate = True
         if self._due("heartbeat", heartbeat.EVERY / 60):
             now = self._clock.now()
             await p.writer.run(lambda conn: publication.beat(conn, p.ledger, p.log_id, now))
-        taken = (await p.writer.run(lambda conn: p.sequencer.integrate(conn, _BATCH))).taken
+        taken = (await p.writer.run(self._integrate)).taken
         if self._due("publish", self._every):
             await self._publish()
         return taken
+
+    def _integrate(self, conn: Connection) -> Integrated:
+        self._p.publisher.guard(conn)
+        return self._p.sequencer.integrate(conn, _BATCH)
 
     async def _publish(self) -> None:
         p, now = self._p, self._clock.now()

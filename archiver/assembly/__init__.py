@@ -18,12 +18,14 @@ from sqlalchemy import Connection, Engine
 from archiver import __version__, errors
 from archiver.alerts.alarm import Alarm
 from archiver.assembly.alerts import build_alarm
+from archiver.assembly.completeness import Rounds
 from archiver.assembly.keys import build_recipients, signing_key
 from archiver.assembly.log import build_keeper, open_custody_log, pass_gate
 from archiver.assembly.providers import build_provider, poll_plan
 from archiver.assembly.reports import make_report, open_database
 from archiver.assembly.stores import build_stores
 from archiver.clock import Chance, Clock, SystemChance, SystemClock
+from archiver.completeness.watch import Watch
 from archiver.config import model
 from archiver.custody.http import Client
 from archiver.custody.ledger import Ledger
@@ -66,6 +68,7 @@ class Assembly:
     keeper: Keeper
     vouchers: Client
     alarm: Alarm
+    rounds: Rounds
     stirred: asyncio.Event
     held: ExitStack
     host: str = ""
@@ -195,4 +198,6 @@ async def assemble(
         providers=providers, pollers=pollers, workers=workers, metrics=metrics, clock=clock, chance=chance, executor=executor,
         replica_id=replica_id, keeper=build_keeper(config, log_parts, engine, writer, ledger, replica_id, clock, chance),
         vouchers=log_parts.client, stirred=asyncio.Event(), held=held, host=host, alarm=alarm,
+        rounds=Rounds(config, engine, writer, ledger, providers, list(stores.values()),
+                      Watch(engine, writer, ledger, clock, chance), clock, chance, replica_id),
     )  # fmt: skip

@@ -21,7 +21,6 @@ from archiver.alerts.rule import Facts, ProviderFacts, Thresholds
 from archiver.assembly.reports import make_report
 from archiver.clock import Chance, Clock
 from archiver.completeness import register
-from archiver.completeness.clocks import Quota
 from archiver.completeness.gap import Grade
 from archiver.config import model
 from archiver.config.alerting import Alerting, AnyChannel, AppriseChannel, WebhookChannel
@@ -141,8 +140,6 @@ def make_facts(
     spool_used: int,
     clock_offset: timedelta,
     checkpoint_at: datetime | None = None,
-    first_losses: Mapping[str, datetime | None] | None = None,
-    quotas: Mapping[str, Quota | None] | None = None,
 ) -> Facts:
     """What the alerts are judged by. `gaps` as `register.open_gaps` shows them.
 
@@ -156,7 +153,7 @@ def make_facts(
     providers = []
     for status in report.providers:
         counts, name = status.counts, status.provider
-        full = (quotas or {}).get(name)
+        ahead = status.outlook
         providers.append(
             ProviderFacts(
                 provider=name,
@@ -166,9 +163,9 @@ def make_facts(
                 poll_succeeded_at=counts.poll_succeeded_at if name in poll_every else report.at,
                 poll_every=poll_every.get(name),
                 refused=counts.parked_reason,
-                first_loss_at=(first_losses or {}).get(name),
-                quota_used=None if full is None else round(100 * full.ratio),
-                quota_full_at=None if full is None else full.full_at,
+                first_loss_at=ahead.first_loss_at,
+                quota_used=None if ahead.quota_ratio is None else round(100 * ahead.quota_ratio),
+                quota_full_at=ahead.quota_full_at,
             )
         )
     # Gaps of a storage or of the log itself: no provider's row, and not to be forgotten.

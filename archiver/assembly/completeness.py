@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from archiver.assembly.providers import listing_span
+from archiver.clock import Chance, Clock
 from archiver.completeness.gap import profile
 from archiver.completeness.observe import Watched
+from archiver.completeness.reconcile import keep, reconcile_custody, reconcile_store
+from archiver.completeness.watch import Watch
 from archiver.config import model
+from archiver.custody.ledger import Ledger
+from archiver.database import Writer, read
 from archiver.ingest import survey
 from archiver.providers.port import Provider
+from archiver.schedule import lease
+from archiver.store.port import ObjectStore
+
+_DAILY = timedelta(hours=20)
 
 
 def watched(
@@ -29,3 +39,39 @@ def watched(
         for settings in config.providers
         if only in {None, settings.id} and settings.id in providers
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """What the daemon does for completeness: looks for gaps after each poll, and once a day compares everything."""
+
+    config: model.Config
+    engine: Engine
+    writer: Writer
+    ledger: Ledger
+    providers: Mapping[str, Provider]
+    stores: Sequence[ObjectStore]
+    watch: Watch
+    clock: Clock
+    chance: Chance
+    replica_id: str
+
+    async def look(self, provider: str) -> None:
+        """Bring the register of gaps of one provider up to date, and state the days that are over."""
+        accounts = await self._watched(provider)
+        for each in accounts:
+            await self.watch.look(each)
+        await self.watch.state(accounts)
+
+    async def daily(self) -> None:
+        """Compare storages and custody with the journal; one replica does."""
+        held = await self.writer.run(lambda conn: lease.acquire(conn, "reconcile", self.replica_id, _DAILY))
+        if held is None:
+            return
+        runs = [await reconcile_store(self.engine, store, self.clock) for store in self.stores]
+        runs.append(await reconcile_custody(self.engine, self.clock))
+        await keep(self.writer, self.ledger, self.chance, runs)
+
+    async def _watched(self, provider: str) -> list[Watched]:
+        now = self.clock.now()
+        return await read(self.engine, lambda conn: watched(conn, self.config, self.providers, now, provider))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,11 +10,17 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 
 from archiver.assembly.providers import listing_span
+from archiver.completeness import forecast, holdings, register
+from archiver.completeness.gap import Grade
 from archiver.config import model
+from archiver.config.provider import AnyProvider
+from archiver.custody import log as custody_log
 from archiver.database import create_engine, current_revision
 from archiver.ingest import survey
 from archiver.providers.port import Provider
+from archiver.recording import Json
 from archiver.status import report as reports
+from archiver.status.report import LogStatus, Outlook
 
 
 def open_database(config: model.Config) -> Engine:
@@ -28,6 +35,7 @@ def make_report(
     names = [each.id for each in config.providers]
     settings = {each.id: each for each in config.providers}
     judged = []
+    gaps = Counter(str(each["provider"]) for each in register.open_gaps(conn) if _unexplained(each))
     for counts in survey.counts(conn, names, now):
         known = settings.get(counts.provider)
         provider = providers.get(counts.provider)
@@ -42,6 +50,7 @@ def make_report(
                 covered_until=survey.covered_until(conn, counts.provider),
                 holes=holes,
                 poll_every=config.pace(known).every if known is not None else timedelta(days=1),
+                outlook=Outlook() if known is None else outlook(conn, known, gaps[counts.provider], now),
             )
         )
     return reports.Report(
@@ -52,6 +61,43 @@ def make_report(
         storages=survey.storages(conn),
         replicas=survey.replicas(conn),
         schema=current_revision_of(conn),
+        custody=log_status(conn),
+    )
+
+
+def _unexplained(gap: Mapping[str, Json]) -> bool:
+    return gap["grade"] == Grade.OPEN and gap["acked_at"] is None and gap["closed_at"] is None
+
+
+def outlook(conn: Connection, settings: AnyProvider, gaps: int, now: datetime) -> Outlook:
+    """What becomes of this provider's backlog and account at the pace of the last week."""
+    ahead = holdings.forecast_of(conn, settings.id, now, settings.rate.count / settings.rate.per.total_seconds())
+    full = holdings.quota_of(conn, settings.id, settings.keeps(), now)
+    return Outlook(
+        gaps=gaps,
+        first_loss_at=ahead.first_loss,
+        loses=ahead.lost,
+        slack=ahead.slack,
+        remedies=tuple(forecast.remedies(ahead)),
+        quota_ratio=None if full is None else full.ratio,
+        quota_full_at=None if full is None else full.full_at,
+    )
+
+
+def log_status(conn: Connection) -> LogStatus | None:
+    """How the custody log stands; None before there is one."""
+    newest = max(custody_log.logs(conn), key=lambda each: each.opened_at, default=None)
+    if newest is None:
+        return None
+    size, _ = custody_log.tree(conn, newest.log_id)
+    last = custody_log.newest_checkpoint(conn, newest.log_id, published=True)
+    return LogStatus(
+        newest.origin,
+        size,
+        custody_log.waiting(conn),
+        0 if last is None else last.size,
+        None if last is None else last.published_at,
+        sum(1 for _ in custody_log.quarantined(conn)),
     )
 
 

@@ -18,6 +18,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "status": ("archiver.cli.status:status", "Show the deadline runway; --check turns it into an exit code."),
     "recordings": ("archiver.cli.recordings:recordings", "List, show, decrypt (with a reason) or retry recordings."),
     "gaps": ("archiver.cli.gaps:gaps", "Show what is missing and what was never looked at."),
+    "reconcile": (
+        "archiver.cli.reconcile:reconcile",
+        "Compare listings, journal, storages and custody; say what is missing.",
+    ),
     "verify": ("archiver.cli.verify:verify", "Re-hash objects, open them, check locks and custody chains."),
     "export": ("archiver.cli.export:export", "Hand over recordings with everything that proves them."),
     "witness": ("archiver.cli.witness:witness", "Cosign another archive's checkpoints, as its witness."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,7 +36,12 @@ def reconcile(options: Options, storage: str | None, locks: str) -> int:
     Exit 65 when a copy is not as recorded, 4 when anything else is missing and not acknowledged, 69 when a storage could not be
     read.
     """
-    found = asyncio.run(_reconcile(options, options.load(), storage, _LOCKS[locks]))
+    from archiver import logs
+
+    config = options.load()
+    # Standard output is for data; what changed is in it.
+    logs.configure(config.logging.format, "info" if options.verbose else "error", sys.stderr)
+    found = asyncio.run(_reconcile(options, config, storage, _LOCKS[locks]))
     emit(options, "archiver.reconcile/v1", found, lambda: _render(found))
     if any(each["code"] in _INTEGRITY and not each["acked_at"] for each in found["gaps"]):
         return Exit.INTEGRITY

@@ -98,6 +98,15 @@ def render(report: Report) -> str:
         lines += ["", f"runway (waiting recordings by time left)   {shown}"]
     for each in report.providers:
         lines += [f"why  {each.provider}  {reason}" for reason in each.why]
+    if report.custody is not None:
+        log = report.custody
+        age = f"{for_people(report.at - log.published_at)} ago" if log.published_at else "never"
+        waiting, published = f"{log.waiting} waiting", f"{log.published_size} published {age}"
+        lines.append(f"custody  {log.leaves} events in the log, {waiting}; {published}")
+        if log.refused:
+            lines.append(
+                f"custody  {log.refused} event(s) were REFUSED, not signed by our hosts   → archiver custody fsck"
+            )
     for name, proof in report.storages.items():
         if not proof.get("trusted"):
             lines.append(f"storage {name} is NOT TRUSTED: nothing is archived there   → archiver check --online")

@@ -71,6 +71,7 @@ class Type(enum.StrEnum):
     LOG_ANCHORED = "log.anchored"
     LOG_KEY_ROTATED = "log.key_rotated"
     LOG_RESTORED = "log.restored"
+    CATALOGUED = "catalogue.sealed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ def recordings(conn: Connection, search: Search) -> Iterator[dict[str, Json]]:
     )
     if search.limit is not None:
         wanted = wanted.limit(search.limit)
-    result = conn.execution_options(stream_results=True).execute(wanted)
+    result = conn.execute(wanted.execution_options(stream_results=True))
     for rows in result.partitions(500):
         copies = _copies(conn, [row.id for row in rows])
         for row in rows:

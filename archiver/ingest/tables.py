@@ -74,6 +74,7 @@ recording = Table(
     Column("retain_until", UtcDateTime),
     Column("retention_rule", Text),
     Column("archived_at", UtcDateTime),
+    Column("segment", String(64)),  # of the catalogue, that describes the row as it is; NULL: none does
     UniqueConstraint("identity", "revision"),
 )
 
@@ -92,6 +93,9 @@ Index("recording_pending", recording.c.provider, recording.c.state, recording.c.
 Index("recording_state", recording.c.provider, recording.c.state)
 Index("recording_started", recording.c.provider, recording.c.call_started_at)
 Index("recording_plaintext", recording.c.plaintext_sha256)
+_UNCATALOGUED = text("segment IS NULL AND state IN ('archived', 'absent', 'gone')")
+Index("recording_uncatalogued", recording.c.retain_until,
+      sqlite_where=_UNCATALOGUED, postgresql_where=_UNCATALOGUED)  # fmt: skip
 Index("recording_from", recording.c.from_number)
 Index("recording_to", recording.c.to_number)
 
@@ -111,6 +115,18 @@ copy = Table(
     Column("checked_by", String(32), nullable=False),
     Column("stored_at", UtcDateTime, nullable=False),
     Column("verified_at", UtcDateTime),
+)
+
+# Sealed objects that describe final rows, so that the bucket alone rebuilds the journal (docs/spec/catalogue.md).
+catalogue_segment = Table(
+    "catalogue_segment",
+    metadata,
+    Column("sealed_sha256", String(64), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("lines", Integer, nullable=False),
+    Column("retain_until", UtcDateTime, nullable=False),
+    Column("storages", Text, nullable=False),  # JSON: the ids of those that have it
+    Column("sealed_at", UtcDateTime, nullable=False),
 )
 
 reject = Table(

@@ -59,6 +59,13 @@ class Metrics:
         self._spool = gauge("spool_bytes", "Sealed bytes waiting for the storage")
         self._spool_limit = gauge("spool_limit_bytes", "The spool's quota")
         self._trusted = gauge("storage_trusted", "1 when the storage proved its lock", "target")
+        self._quota = gauge("provider_quota_used_ratio", "How full the provider's storage is", "provider")
+        self._gaps_open = gauge("gaps_open", "Gaps that nobody explained or acknowledged", "provider")
+        self._first_loss = gauge("forecast_first_loss_timestamp_seconds", "First loss at this pace", "provider")
+        self._leaves = gauge("custody_entries", "Events in the custody log")
+        self._events_waiting = gauge("custody_waiting", "Events that wait for the custody log")
+        self._events_refused = gauge("custody_refused", "Events that were refused and kept")
+        self._checkpoint = gauge("custody_last_checkpoint_timestamp_seconds", "When the log was last published")
         self._reloaded = gauge("config_last_reload_successful", "1 when the last reload took effect")
         self._reloaded_at = gauge("config_last_reload_success_timestamp_seconds", "When a reload last took effect")
         self._loop_lag = gauge("loop_lag_seconds", "How late the event loop runs")
@@ -127,6 +134,7 @@ class Metrics:
     def show(self, report: Report) -> None:
         """Bring the gauges up to the report."""
         self._nearest.clear()  # a provider with nothing pending has no deadline
+        self._first_loss.clear()
         for each in report.providers:
             counts, name = each.counts, each.provider
             for state in State:
@@ -139,6 +147,17 @@ class Metrics:
                 self._last_poll.labels(name).set(counts.poll_succeeded_at.timestamp())
             if each.covered_until is not None:
                 self._covered.labels(name).set(each.covered_until.timestamp())
+            self._gaps_open.labels(name).set(each.outlook.gaps)
+            if each.outlook.quota_ratio is not None:
+                self._quota.labels(name).set(each.outlook.quota_ratio)
+            if each.outlook.first_loss_at is not None:
+                self._first_loss.labels(name).set(each.outlook.first_loss_at.timestamp())
+        if report.custody is not None:
+            self._leaves.set(report.custody.leaves)
+            self._events_waiting.set(report.custody.waiting)
+            self._events_refused.set(report.custody.refused)
+            if report.custody.published_at is not None:
+                self._checkpoint.set(report.custody.published_at.timestamp())
         for storage, proof in report.storages.items():
             self._trusted.labels(storage).set(1 if proof.get("trusted") else 0)
 

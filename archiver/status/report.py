@@ -16,6 +16,7 @@ from archiver.recording import Json, State
 
 EDGES = (timedelta(hours=6), timedelta(hours=24), timedelta(days=3), timedelta(days=14))
 EDGE_NAMES = ("< 6h", "6-24h", "1-3d", "3-14d", "> 14d or no deadline")
+_QUOTA_NEAR = 0.7
 _WAITING = (State.LISTED, State.WAITING, State.SPOOLED)
 
 
@@ -29,6 +30,35 @@ class Level(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Outlook:
+    """What becomes of one provider's backlog and account as things stand.
+
+    `slack`: how long everything may stand still without losing anything; None with nothing to lose. `gaps` that nobody explained
+    or acknowledged.
+    """
+
+    gaps: int = 0
+    first_loss_at: datetime | None = None
+    loses: int = 0
+    slack: timedelta | None = None
+    remedies: tuple[str, ...] = ()
+    quota_ratio: float | None = None
+    quota_full_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogStatus:
+    """The custody log: its leaves, what waits for it, and its newest published head."""
+
+    origin: str
+    leaves: int
+    waiting: int
+    published_size: int
+    published_at: datetime | None
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderStatus:
     """One provider, judged."""
 
@@ -39,6 +69,7 @@ class ProviderStatus:
     waiting: int
     covered_until: datetime | None
     holes: int
+    outlook: Outlook = Outlook()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +83,7 @@ class Report:
     storages: Mapping[str, Mapping[str, Json]]
     replicas: Sequence[Mapping[str, Json]]
     schema: str
+    custody: LogStatus | None = None
     problems: tuple[str, ...] = field(default=())
 
     @property
@@ -84,6 +116,7 @@ def judge(
     holes: Sequence[Hole],
     poll_every: timedelta,
     critical: timedelta = timedelta(hours=24),
+    outlook: Outlook = Outlook(),
 ) -> ProviderStatus:
     """Where one provider stands and every reason for it."""
     why: list[str] = []
@@ -111,10 +144,20 @@ def judge(
         why.append(f"{len(holes)} span(s) never looked at   → archiver gaps list --provider {counts.provider}")
     if counts.rejects:
         why.append(f"{counts.rejects} listed row(s) not understood   → archiver gaps list --provider {counts.provider}")
+    if outlook.first_loss_at is not None:
+        levels.append(Level.AT_RISK)
+        advice = f"; {outlook.remedies[0]}" if outlook.remedies else ""
+        first = f"{outlook.first_loss_at:%Y-%m-%d %H:%M}"
+        why.append(f"at this pace {outlook.loses} recording(s) will be lost, the first at {first}{advice}")
+    if outlook.quota_full_at is not None and outlook.quota_ratio is not None and outlook.quota_ratio > _QUOTA_NEAR:
+        why.append(
+            f"its storage is {outlook.quota_ratio:.0%} full, and will be full on {outlook.quota_full_at:%Y-%m-%d}"
+        )
+    if outlook.gaps:
+        why.append(f"{outlook.gaps} open gap(s)   → archiver gaps list --provider {counts.provider}")
     order = list(Level)
-    return ProviderStatus(
-        counts.provider, max(levels, key=order.index), tuple(why), counts, waiting, covered_until, len(holes)
-    )
+    level = max(levels, key=order.index)
+    return ProviderStatus(counts.provider, level, tuple(why), counts, waiting, covered_until, len(holes), outlook)
 
 
 def for_people(span: timedelta) -> str:
@@ -138,6 +181,18 @@ def as_json(report: Report) -> dict[str, Json]:
         "providers": [_provider_json(each) for each in report.providers],
         "storages": {name: dict(state) for name, state in report.storages.items()},
         "replicas": [dict(each) for each in report.replicas],
+        "custody": None if report.custody is None else _log_json(report.custody),
+    }
+
+
+def _log_json(log: LogStatus) -> dict[str, Json]:
+    return {
+        "origin": log.origin,
+        "leaves": log.leaves,
+        "waiting": log.waiting,
+        "published_size": log.published_size,
+        "published_at": _iso(log.published_at),
+        "refused": log.refused,
     }
 
 
@@ -153,6 +208,13 @@ def _provider_json(each: ProviderStatus) -> dict[str, Json]:
         "lost": counts.lost,
         "rejects": counts.rejects,
         "holes": each.holes,
+        "gaps": each.outlook.gaps,
+        "first_loss_at": _iso(each.outlook.first_loss_at),
+        "loses": each.outlook.loses,
+        "slack_seconds": None if each.outlook.slack is None else round(each.outlook.slack.total_seconds()),
+        "remedies": list(each.outlook.remedies),
+        "quota_used_percent": None if each.outlook.quota_ratio is None else round(100 * each.outlook.quota_ratio),
+        "quota_full_at": _iso(each.outlook.quota_full_at),
         "nearest_deadline": _iso(counts.nearest_deadline),
         "nearest_deadline_source": counts.nearest_source,
         "covered_until": _iso(each.covered_until),

@@ -31,6 +31,11 @@ def quarantine_key(recording_uuid: str, sealed_sha256: str) -> str:
     return f"quarantine/{_shelf(recording_uuid, sealed_sha256)}"
 
 
+def catalogue_key(sealed_sha256: str) -> str:
+    """The key of a sealed segment of the catalogue."""
+    return f"catalogue/{_shelf('catalogue', sealed_sha256)}"
+
+
 def canary_key(uuid: str) -> str:
     """The key of an object that the probe makes to try the storage. `uuid` makes it unique."""
     return f"canary/{uuid}"

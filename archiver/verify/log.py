@@ -189,7 +189,6 @@ def _walk(
             tree.add(leaf_hash(row.entry))
             if walk.size in sizes:
                 walk.roots[walk.size] = tree.root()
-    result.events += walk.size
     if not walk.broken:
         tree.close()
     return walk

@@ -14,14 +14,13 @@ from ruamel.yaml import YAML
 from archiver.alerts.rule import Facts, Thresholds, firing
 from archiver.assembly.alerts import build_dispatch, build_heartbeat, make_facts
 from archiver.clock import SystemChance, SystemClock
-from archiver.completeness.clocks import Quota
 from archiver.config.alerting import Alerting
 from archiver.config.section import Context
 from archiver.database import Writer, create_engine
 from archiver.errors import ConfigurationError
 from archiver.ingest.survey import ProviderCounts
 from archiver.status.metrics import Metrics
-from archiver.status.report import Report, judge
+from archiver.status.report import Outlook, Report, judge
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -38,7 +37,10 @@ def counts(name: str = "acme", **changed: Any) -> ProviderCounts:
 def facts(*of: ProviderCounts, **changed: Any) -> Facts:
     proofs = changed.pop("proofs", {"primary": {"trusted": True}})
     replicas = changed.pop("replicas", [])
-    judged = [judge(each, NOW, covered_until=NOW, holes=(), poll_every=HOUR) for each in (of or (counts(),))]
+    ahead = changed.pop("outlook", Outlook())
+    judged = [
+        judge(each, NOW, covered_until=NOW, holes=(), poll_every=HOUR, outlook=ahead) for each in (of or (counts(),))
+    ]
     report = Report("acme-prod", NOW, tuple(judged), (), proofs, replicas, "0003")
     given: dict[str, Any] = {
         "gaps": [], "poll_every": {"acme": timedelta(minutes=10)}, "storages": {"primary": True}, "started_at": NOW - HOUR,
@@ -102,8 +104,8 @@ def test_only_required_storages_decide_whether_anything_is_archived(storages: di
 
 
 def test_forecast_and_quota_come_through() -> None:
-    quota = Quota(90, 100, 1.0, 1.0, NOW + 40 * HOUR, "plan team")
-    found = facts(quotas={"acme": quota}, first_losses={"acme": NOW + 10 * HOUR})
+    ahead = Outlook(first_loss_at=NOW + 10 * HOUR, loses=3, quota_ratio=0.9, quota_full_at=NOW + 40 * HOUR)
+    found = facts(outlook=ahead)
     assert names(found) == [("forecast.loss", "acme"), ("quota.filling", "acme")]
 
 

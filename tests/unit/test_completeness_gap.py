@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -130,3 +132,9 @@ def test_call_that_was_only_partly_recorded_is_a_gap_from_half_of_it_on() -> Non
     assert why(replace(call, media=timedelta(minutes=20))) is None
     assert why(replace(call, media=timedelta(minutes=10))) == (Code.TRUNCATED, Grade.WATCHED)
     assert why(replace(call, duration=timedelta(minutes=3), media=timedelta(seconds=5))) is None
+
+
+def test_specification_names_every_reason_and_no_other() -> None:
+    page = (Path(__file__).parents[2] / "docs/spec/completeness-statement.md").read_text()
+    named = re.findall(r"`(\w+)`", page.partition("## Reasons")[2])
+    assert sorted(named) == sorted(Code)

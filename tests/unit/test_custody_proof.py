@@ -35,7 +35,7 @@ def test_proof_that_does_not_hold_is_refused(vector: dict[str, Any]) -> None:
 
 
 def test_endless_proof_is_refused() -> None:
-    with pytest.raises(VerificationError, match="at most"):
+    with pytest.raises(VerificationError, match="a proof has at most 131072"):
         parse_proof(VECTORS["proofs"][0]["proof"].encode() + b"x" * 200_000)
 
 
@@ -51,3 +51,7 @@ def test_proof_beyond_ascii_is_refused() -> None:
 def test_proof_that_has_no_file_cannot_be_made(index: int, hashes: tuple[bytes, ...], extra: bytes | None) -> None:
     with pytest.raises(ValueError):
         LogProof(index, hashes, b"", extra)
+
+
+def test_largest_tree_has_room_for_its_proof() -> None:
+    assert len(LogProof(2**63 - 2, (bytes(32),) * 63, b"").text.splitlines()) == 2 + 63 + 1

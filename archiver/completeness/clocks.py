@@ -1,0 +1,153 @@
+"""The clocks of a recording, and of an account's storage: what runs out, when, and who says so. Pure: no I/O, no clock.
+
+Retention and quota destroy; a link only expires, and a fresh one can be had. The three are never mixed (DESIGN §8).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from archiver.recording import Link
+from archiver.schedule.deadline import ProviderRetention, month_cliff, quota_exhaustion
+
+BYTES_PER_SECOND = 16_000
+"""128 kbit/s, the format of provider-docs/justcall-*: what a recording takes at JustCall when nobody has measured it."""
+
+PLIVO_FREE = timedelta(days=90)
+PLIVO_MICROS_PER_MINUTE_MONTH = 400
+"""$0.0004 for each minute and month after 90 free days (provider-docs/plivo-*), billed on the last day of the month."""
+_MONTH = timedelta(days=30)
+
+
+class Kind(enum.StrEnum):
+    """Which clock. `month_end` is retention by whole months: all of a month falls on one instant."""
+
+    RETENTION = "retention"
+    MONTH_END = "month_end"
+    QUOTA = "quota"
+    LINK = "link"
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """One thing that runs out. `fatal`: the recording is destroyed then."""
+
+    kind: Kind
+    at: datetime
+    source: str
+
+    @property
+    def fatal(self) -> bool:
+        return self.kind is not Kind.LINK
+
+
+def clocks(
+    called_at: datetime, kept: ProviderRetention, *, bytes_per_day: float = 0.0, link: Link | None = None
+) -> list[Clock]:
+    """Every clock of one recording, the first to strike first; the fatal minimum is `schedule.deadline`'s `delete_at`."""
+    found: list[Clock] = []
+    if kept.keeps is not None:
+        found.append(Clock(Kind.RETENTION, called_at + kept.keeps, kept.source))
+    if kept.months is not None:
+        found.append(Clock(Kind.MONTH_END, month_cliff(called_at, kept.months), kept.source))
+    if kept.quota_bytes is not None:
+        full = quota_exhaustion(called_at, kept.quota_bytes, bytes_per_day)
+        if full is not None:
+            found.append(Clock(Kind.QUOTA, full, kept.source))
+    if link is not None and link.expires_at is not None:
+        found.append(Clock(Kind.LINK, link.expires_at, "the signed link"))
+    return sorted(found, key=lambda each: each.at)
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How full an account's storage is. `measured`: the share of `used` that was weighed, not estimated from lengths.
+
+    `full_at` is the projected instant at which it is full at the present rate; None when that is not in sight, because nothing
+    is recorded or retention frees as much as comes. In the past when the estimate says that it is full already.
+    """
+
+    used: int
+    limit: int
+    bytes_per_day: float
+    measured: float
+    full_at: datetime | None
+    source: str
+
+    @property
+    def ratio(self) -> float:
+        return self.used / self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a provider keeps for us now, summed: `weighed` bytes of what we received, `unweighed` seconds of the rest.
+
+    `recent_bytes` were recorded over the last `recent_days`, `expiring` bytes are older than retention less those days.
+    """
+
+    weighed: int
+    unweighed_seconds: float
+    recent_bytes: float
+    recent_days: float
+
+
+def quota(held: Held, kept: ProviderRetention, now: datetime) -> Quota | None:
+    """The account's storage against its limit; None when it has none.
+
+    As long as the account is younger than its retention, nothing is freed and it fills at the rate of recording; in balance it
+    holds rate × retention. It overflows exactly when that product exceeds the limit.
+    """
+    if kept.quota_bytes is None:
+        return None
+    estimated = held.unweighed_seconds * BYTES_PER_SECOND
+    used = held.weighed + round(estimated)
+    rate = held.recent_bytes / held.recent_days if held.recent_days > 0 else 0.0
+    balance = rate * (kept.keeps / timedelta(days=1)) if kept.keeps is not None else float("inf") if rate else 0.0
+    full_at = None
+    if used >= kept.quota_bytes:
+        full_at = now
+    elif rate > 0 and balance > kept.quota_bytes:
+        days = (kept.quota_bytes - used) / rate
+        full_at = now + timedelta(days=days) if days < 36_500 else None
+    return Quota(used, kept.quota_bytes, rate, held.weighed / used if used else 1.0, full_at, kept.source)
+
+
+@dataclass(frozen=True, slots=True)
+class StorageCost:
+    """What Plivo's storage costs, in millionths of a dollar: billed so far, each month as things stand, and in a year."""
+
+    so_far: int
+    per_month: int
+    in_a_year: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """`minutes` of recordings made at `since` that the provider keeps, until `until` if they were deleted there."""
+
+    since: datetime
+    minutes: int
+    until: datetime | None = None
+
+
+def storage_cost(stays: list[Stay], now: datetime) -> StorageCost:
+    """A soft clock: nothing is lost, it only costs. Months are taken as 30 days; Plivo rounds each recording up to minutes."""
+    year = now + timedelta(days=365)
+    return StorageCost(
+        so_far=sum(_charged(each, now) for each in stays),
+        per_month=sum(
+            each.minutes * PLIVO_MICROS_PER_MINUTE_MONTH
+            for each in stays
+            if each.until is None and now - each.since >= PLIVO_FREE
+        ),
+        in_a_year=sum(_charged(each, year) for each in stays),
+    )
+
+
+def _charged(stay: Stay, at: datetime) -> int:
+    end = at if stay.until is None else min(at, stay.until)
+    months = max(timedelta(0), end - stay.since - PLIVO_FREE) / _MONTH
+    return round(stay.minutes * PLIVO_MICROS_PER_MINUTE_MONTH * months)

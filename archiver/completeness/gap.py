@@ -1,0 +1,242 @@
+"""Why a recording, or a span of time, is missing: one reason code each, with the evidence for it. Pure: no I/O, no clock.
+
+A gap is derived, never stored as truth: it is there as long as the facts say so, and closes by itself when they change.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import MappingProxyType
+
+from archiver.recording import Flag, Json, Reason, State
+
+_NOTHING: Mapping[str, Json] = MappingProxyType({})
+_PENDING = frozenset({State.LISTED, State.WAITING, State.SPOOLED})
+_NEAR = timedelta(seconds=2)
+_UNRECORDED = timedelta(minutes=5)  # ringing, menus and waiting
+
+
+class Code(enum.StrEnum):
+    """Every reason. Scripts and evidence rely on these words: they only grow."""
+
+    # one recording at its provider
+    NOT_RECORDED = "not_recorded"
+    TOO_SHORT = "too_short"
+    NOT_READY = "not_ready"
+    LINK_REFUSED = "link_refused"
+    GONE = "gone_at_provider"
+    TRUNCATED = "truncated_at_provider"
+    MONTH_BOUNDARY = "month_boundary"
+    NOT_AUDIO = "not_audio"
+    TOO_LARGE = "too_large"
+    NOT_FETCHED = "not_fetched"
+    NO_LONGER_LISTED = "no_longer_listed"
+    # a listing
+    NEVER_LISTED = "never_listed"
+    SUSPICIOUS_EMPTY = "suspicious_empty"
+    TOTAL_DIFFERS = "total_differs"
+    HISTORY_GONE = "history_gone"
+    CREDENTIALS_NARROWED = "credentials_narrowed"
+    VOLUME_ZERO = "volume_zero"
+    VOLUME_DROPPED = "volume_dropped"
+    ROW_NOT_UNDERSTOOD = "row_not_understood"
+    CLOCK_JUMPED = "clock_jumped"
+    # our copies and their custody
+    MISSING_HERE = "missing_here"
+    UNLOCKED = "unlocked"
+    EXTRA_VERSION = "extra_version"
+    DELETE_MARKER = "delete_marker"
+    ORPHAN = "orphan"
+    DIGEST_DIFFERS = "digest_differs"
+    CHAIN_GAP = "chain_gap"
+
+
+class Grade(enum.StrEnum):
+    """EXPLAINED: no audio was to be expected. WATCHED: it may still mend itself. OPEN: a person must act or acknowledge."""
+
+    EXPLAINED = "explained"
+    WATCHED = "watched"
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """One thing that should be here and is not. `subject` names it among all gaps of its provider, whatever the reason:
+
+    `rec:<id>`, `span:<scope>@<since>`, `listing:<scope>`, `reject:<digest>`, `volume:<day>`, `object:<storage>/<key>`.
+    `detail` is for a person and holds nothing personal; `evidence` is what the verdict rests on.
+    """
+
+    provider: str
+    subject: str
+    code: Code
+    grade: Grade
+    detail: str
+    evidence: Mapping[str, Json] = field(default_factory=lambda: _NOTHING)
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What is known of a provider before looking. `kind` as in the configuration.
+
+    `patience`: how late audio ordinarily is. `too_short`: calls up to this long need not have any. `time_limits`: lengths at
+    which the provider stops recording (KAZOO documents 3600 s).
+    """
+
+    kind: str
+    patience: timedelta = timedelta(hours=1)
+    too_short: timedelta = timedelta(seconds=2)
+    time_limits: tuple[timedelta, ...] = ()
+
+
+def profile(kind: str) -> Profile:
+    """What the provider's documents say. Vobiz's 60 s are a default of one call, too often meant to be taken for a cut."""
+    return Profile(kind, time_limits=(timedelta(hours=1),) if kind == "kazoo" else ())
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the journal knows of one recording.
+
+    `media` is the length of what came, None while nothing has. `of_call`: all that is stated is the length of the whole call,
+    ringing and waiting included, as in JustCall's call log.
+    """
+
+    id: str
+    provider: str
+    state: State
+    reason: Reason | None
+    flags: frozenset[Flag]
+    started_at: datetime | None
+    ended_at: datetime | None
+    duration: timedelta | None
+    media: timedelta | None
+    listed_at: datetime
+    delete_at: datetime | None
+    archive_by: datetime | None
+    attempts: int
+    denials: int
+    last_error: str | None
+    of_call: bool = False
+
+    @property
+    def subject(self) -> str:
+        return f"rec:{self.id}"
+
+    @property
+    def called_at(self) -> datetime:
+        return self.ended_at or self.started_at or self.listed_at
+
+
+def explain(it: Known, of: Profile, now: datetime) -> Gap | None:
+    """Why this recording is not archived whole; None when it is, or when nothing is out of the ordinary yet."""
+    if it.state in {State.ARCHIVED, State.DISPOSED}:
+        return _cut(it, of)
+    if it.state is State.GONE:
+        return _denied(it, of, Grade.OPEN)
+    if it.state is State.ABSENT:
+        return _absent(it, of)
+    return _pending(it, of, now)
+
+
+def _pending(it: Known, of: Profile, now: datetime) -> Gap | None:  # noqa: PLR0911  one line for each reason
+    """Not archived and still being tried: only what is out of the ordinary is a gap."""
+    late = it.archive_by is not None and now >= it.archive_by
+    if it.denials:
+        return _denied(it, of, Grade.WATCHED)
+    if Flag.QUARANTINED in it.flags:
+        return _gap(it, Code.NOT_AUDIO, Grade.OPEN, "only an error page comes in place of the recording; it is kept")
+    if Flag.TOO_LARGE in it.flags:
+        return _gap(it, Code.TOO_LARGE, Grade.OPEN, "larger than max_size; nothing of it is kept")
+    if it.reason is Reason.LINK and (it.attempts > 1 or Flag.EGRESS_REFUSED in it.flags):
+        return _gap(it, Code.LINK_REFUSED, Grade.OPEN, "its link is refused, a fresh one too")
+    if it.reason is Reason.NOT_READY:
+        if now - it.called_at >= of.patience or late:
+            return _gap(it, Code.NOT_READY, Grade.OPEN, "the provider lists it and has no audio for it yet")
+        return None
+    if it.state is State.SPOOLED:
+        return (
+            _gap(it, Code.NOT_FETCHED, Grade.WATCHED, "sealed on this host, not yet in every storage") if late else None
+        )
+    if late:
+        return _gap(it, Code.NOT_FETCHED, Grade.OPEN, "not fetched, and its archive-by time has passed")
+    if it.attempts >= 3:
+        return _gap(it, Code.NOT_FETCHED, Grade.WATCHED, "fetching it has failed so far")
+    return None
+
+
+def _denied(it: Known, of: Profile, grade: Grade) -> Gap:
+    if of.kind == "kazoo" and it.started_at and it.ended_at and _crosses_month(it.started_at, it.ended_at):
+        return _gap(
+            it, Code.MONTH_BOUNDARY, grade,
+            "it began in one month and ended in the next: KAZOO lists it in one month's database and looks for it in the other",
+        )  # fmt: skip
+    if it.delete_at is not None and it.delete_at <= it.listed_at:
+        detail = "past the provider's retention before it was first listed here"
+    else:
+        detail = (
+            "the provider says, repeatedly, that it does not have it"
+            if grade is Grade.OPEN
+            else "the provider denied it"
+        )
+    return _gap(it, Code.GONE, grade, detail)
+
+
+def _absent(it: Known, of: Profile) -> Gap:
+    if it.attempts == 0:
+        return _gap(it, Code.NOT_RECORDED, Grade.EXPLAINED, "the provider's call log says that this call has no audio")
+    if it.duration is not None and it.duration <= of.too_short:
+        return _gap(it, Code.TOO_SHORT, Grade.EXPLAINED, "too short a call to have a recording")
+    return _gap(it, Code.NOT_RECORDED, Grade.OPEN, "a call that should have audio never came up with any")
+
+
+def _cut(it: Known, of: Profile) -> Gap | None:
+    """Archived as it came, and shorter than it was: nothing can be had any more, but nobody may think it whole."""
+    declared, came = it.duration, it.media
+    length = came if came is not None else declared
+    limit = next((each for each in of.time_limits if length is not None and abs(length - each) <= _NEAR), None)
+    short = declared is not None and came is not None and came < declared and Flag.DURATION_MISMATCH in it.flags
+    grade = Grade.OPEN
+    if limit is not None:
+        detail = f"it ends at the provider's time limit of {limit.total_seconds():.0f} s: the call may have gone on"
+    elif Flag.TRUNCATED in it.flags or (short and not it.of_call):
+        detail = "what the provider sends is shorter than it says the recording is"
+    elif declared is not None and came is not None and short and declared - came > max(_UNRECORDED, declared / 2):
+        detail, grade = "less than half of the call was recorded", Grade.WATCHED
+    else:
+        return None
+    return _gap(
+        it, Code.TRUNCATED, grade, detail, {"time_limit_s": None if limit is None else round(limit.total_seconds())}
+    )
+
+
+def _crosses_month(started: datetime, ended: datetime) -> bool:
+    """Servers go by their own local date, which may be up to 14 h from UTC."""
+    zone = timedelta(hours=14)
+    return any(
+        ((started + shift).year, (started + shift).month) != ((ended + shift).year, (ended + shift).month)
+        for shift in (-zone, -zone / 2, timedelta(0), zone / 2, zone)
+    )
+
+
+def _gap(it: Known, code: Code, grade: Grade, detail: str, more: Mapping[str, Json] = _NOTHING) -> Gap:
+    evidence: dict[str, Json] = {
+        "state": it.state,
+        "reason": it.reason,
+        "flags": [str(each) for each in sorted(it.flags)],
+        "attempts": it.attempts,
+        "denials": it.denials,
+        "declared_ms": _ms(it.duration),
+        "received_ms": _ms(it.media),
+        **more,
+    }
+    return Gap(it.provider, it.subject, code, grade, detail, evidence, it.started_at or it.listed_at, it.ended_at)
+
+
+def _ms(length: timedelta | None) -> int | None:
+    return None if length is None else round(length.total_seconds() * 1000)

@@ -1,0 +1,118 @@
+"""What an account still holds for us, and what is still to be fetched: figures for clocks, cost and forecast. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, case, func, or_, select
+
+from archiver.completeness.clocks import BYTES_PER_SECOND, Held, Quota, Stay, StorageCost, quota, storage_cost
+from archiver.completeness.forecast import Capacity, Forecast, Pending, forecast
+from archiver.completeness.observe import utc_day
+from archiver.ingest.survey import PENDING
+from archiver.ingest.tables import recording
+from archiver.recording import Reason, State, Window
+from archiver.schedule.deadline import ProviderRetention
+
+_RECENT = timedelta(days=30)
+_MEASURED = timedelta(days=7)
+_UNMEASURED = 1_000_000  # bytes a second: a slow line, until anything has been measured
+
+
+def held(conn: Connection, provider: str, kept: ProviderRetention, now: datetime) -> Held:
+    """What the provider keeps of what it listed: measured where we received it, by length elsewhere."""
+    columns = recording.c
+    oldest = now - kept.keeps if kept.keeps is not None else None
+    there = [columns.provider == provider, columns.state != State.ABSENT, columns.state != State.GONE]
+    if oldest is not None:
+        there.append(columns.call_started_at >= oldest)
+    seconds = columns.duration_ms / 1000.0
+    row = conn.execute(
+        select(
+            func.coalesce(func.sum(columns.plaintext_bytes), 0).label("weighed"),
+            func.coalesce(func.sum(case((columns.plaintext_bytes.is_(None), seconds))), 0.0).label("unweighed"),
+            func.min(columns.call_started_at).label("first"),
+        ).where(*there)
+    ).one()
+    since = max(now - _RECENT, row.first) if row.first is not None else now
+    size = func.coalesce(columns.plaintext_bytes, seconds * BYTES_PER_SECOND)
+    recent = conn.execute(
+        select(func.coalesce(func.sum(size), 0.0)).where(*there, columns.call_started_at >= since)
+    ).scalar_one()
+    days = max(now - since, timedelta(days=1)) / timedelta(days=1)
+    return Held(int(row.weighed), float(row.unweighed), float(recent), days)
+
+
+def quota_of(conn: Connection, provider: str, kept: ProviderRetention, now: datetime) -> Quota | None:
+    """How full the account is and on which day it will be; None for a provider without a quota."""
+    return quota(held(conn, provider, kept, now), kept, now) if kept.quota_bytes is not None else None
+
+
+def storage_cost_of(conn: Connection, provider: str, now: datetime) -> StorageCost:
+    """What Plivo's storage of everything listed costs; recordings are added up by day, each rounded up to whole minutes."""
+    columns = recording.c
+    started = columns.call_started_at
+    day = (
+        func.substr(started, 1, 10)
+        if conn.dialect.name == "sqlite"
+        else func.to_char(func.timezone("UTC", started), "YYYY-MM-DD")
+    )
+    rows = conn.execute(
+        select(day, func.sum((columns.duration_ms + 59_999) / 60_000).label("minutes"))
+        .where(columns.provider == provider, columns.variant == "", columns.state.not_in([State.ABSENT, State.GONE]))
+        .where(started.is_not(None), columns.duration_ms.is_not(None))
+        .group_by(day)
+    )
+    stays = [Stay(utc_day(datetime.fromisoformat(str(name)).date()).since, int(minutes)) for name, minutes in rows]
+    return storage_cost(stays, now)
+
+
+def backlog(conn: Connection, provider: str) -> list[Pending]:
+    """What is still to be fetched, by the hour of its deadline, so that a million recordings are a few thousand rows.
+
+    Only what has a deadline and what there is audio of: the rest cannot be lost by lateness.
+    """
+    columns = recording.c
+    hour = (
+        func.substr(columns.delete_at, 1, 13)
+        if conn.dialect.name == "sqlite"
+        else func.to_char(func.timezone("UTC", columns.delete_at), 'YYYY-MM-DD"T"HH24')
+    )
+    waits = or_(columns.reason.is_(None), columns.reason != Reason.NOT_READY)
+    rows = conn.execute(
+        select(hour, func.count(), func.coalesce(func.avg(columns.duration_ms), 0), func.min(columns.delete_at))
+        .where(columns.provider == provider, columns.state.in_([each for each in PENDING if each is not State.SPOOLED]))
+        .where(columns.delete_at.is_not(None), waits)
+        .group_by(hour)
+    )
+    return [
+        Pending(first, round(float(average) / 1000 * BYTES_PER_SECOND), int(count)) for _, count, average, first in rows
+    ]
+
+
+def capacity(conn: Connection, provider: str, now: datetime, items_per_second: float) -> Capacity:
+    """What the account gave in its best hour of the last week, by bytes; by requests, what its rate budget allows."""
+    columns = recording.c
+    hour = (
+        func.substr(columns.archived_at, 1, 13)
+        if conn.dialect.name == "sqlite"
+        else func.to_char(columns.archived_at, "YYYY-MM-DD HH24")
+    )
+    hours = (
+        select(func.sum(columns.plaintext_bytes).label("size"))
+        .where(columns.provider == provider, columns.archived_at >= now - _MEASURED)
+        .group_by(hour)
+        .subquery()
+    )
+    best = conn.execute(select(func.max(hours.c.size))).scalar()
+    # An idle hour says nothing of what could have been: never less than a slow line is believed to give.
+    return Capacity(max(float(best or 0) / 3600, _UNMEASURED), items_per_second)
+
+
+def forecast_of(
+    conn: Connection, provider: str, now: datetime, items_per_second: float, outages: Sequence[Window] = ()
+) -> Forecast:
+    """What becomes of this provider's backlog as things stand. `items_per_second`: its rate budget, in recordings."""
+    room = capacity(conn, provider, now, items_per_second)
+    return forecast(backlog(conn, provider), now, room, outages)

@@ -1,0 +1,194 @@
+"""Statements made of the journal, kept, and signed in custody; read again for evidence bundles."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from sqlalchemy import Connection, and_, func, insert, or_, select, update
+
+from archiver.completeness import register
+from archiver.completeness import statement as rules
+from archiver.completeness.observe import Watched, utc_day
+from archiver.completeness.statement import Day, Enumerated, Standing
+from archiver.completeness.tables import gap, statement
+from archiver.custody import history
+from archiver.custody.event import ARCHIVE, Type
+from archiver.custody.ledger import Ledger
+from archiver.ingest import discovery
+from archiver.ingest.tables import listing_window, recording, reject
+from archiver.recording import State, Window
+from archiver.schedule.window import holes
+
+_LISTINGS = 50
+DAYS_BACK = 35
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A statement and the entry that signs it, which stands at `seq` of subject `archive`."""
+
+    provider: str
+    day: date
+    revision: int
+    document: bytes
+    seq: int
+
+
+def due_days(it: Watched, now: datetime, *, back: int = DAYS_BACK) -> list[date]:
+    """The days to state, oldest first: whole days, within what ought to be covered."""
+    first = max(it.whole.since.date() + timedelta(days=1), now.date() - timedelta(days=back))
+    return [first + timedelta(days=n) for n in range(max(0, (now.date() - first).days))]
+
+
+def stale(conn: Connection, it: Watched, days: Sequence[date]) -> list[date]:
+    """Which of these days have no statement, or one that is not true any more. Only reads."""
+    rows = conn.execute(
+        select(statement.c.day, statement.c.document).where(
+            statement.c.provider == it.provider, statement.c.day.in_(days)
+        )
+    )
+    stated = {row.day: _facts(row.document) for row in rows}
+    return [day for day in days if stated.get(day) != rules.facts(survey_day(conn, it, day))]
+
+
+def survey_day(conn: Connection, it: Watched, day: date) -> Day:
+    """What the journal, the coverage and the register say of one UTC day."""
+    span = utc_day(day)
+    columns = recording.c
+    within = and_(
+        columns.provider == it.provider,
+        or_(
+            and_(columns.call_started_at >= span.since, columns.call_started_at < span.until),
+            and_(columns.call_started_at.is_(None), columns.listed_at >= span.since, columns.listed_at < span.until),
+        ),
+    )
+    states: Counter[str] = Counter()
+    silent = total_bytes = total_ms = 0
+    too_short = columns.duration_ms <= round(it.profile.too_short.total_seconds() * 1000)
+    told_silent = and_(columns.state == State.ABSENT, or_(columns.attempts == 0, func.coalesce(too_short, False)))
+    for row in conn.execute(
+        select(
+            columns.state,
+            told_silent.label("silent"),
+            func.count().label("n"),
+            func.coalesce(func.sum(columns.plaintext_bytes), 0).label("size"),
+            func.coalesce(func.sum(columns.duration_ms), 0).label("ms"),
+        )
+        .where(within)
+        .group_by(columns.state, told_silent)
+    ):
+        states[row.state] += row.n
+        silent += row.n if row.silent else 0
+        if row.state == State.ARCHIVED:
+            total_bytes, total_ms = int(row.size), int(row.ms)
+    rejects = conn.execute(
+        select(func.count())
+        .select_from(reject)
+        .where(
+            reject.c.provider == it.provider, reject.c.first_seen_at >= span.since, reject.c.first_seen_at < span.until
+        )
+    ).scalar_one()
+    return Day(
+        it.provider, day, states, silent, total_bytes, total_ms, rejects, _holes(conn, it, span), _listings(conn, it, span),
+        _gaps(conn, it, span),
+    )  # fmt: skip
+
+
+def issue(conn: Connection, ledger: Ledger, it: Watched, day: date, now: datetime) -> Issued | None:
+    """State the day, unless that was done and nothing has changed since. Inside the caller's transaction."""
+    register.alone(conn)
+    seen = survey_day(conn, it, day)
+    same = and_(statement.c.provider == it.provider, statement.c.day == day)
+    last = conn.execute(select(statement).where(same)).one_or_none()
+    if last is not None and _facts(last.document) == rules.facts(seen):
+        return None
+    revision = 1 if last is None else last.revision + 1
+    raw = rules.document(seen, revision)
+    entry = ledger.append(
+        conn, ARCHIVE, Type.RECONCILED, rules.summary(seen, revision, raw), op=f"completeness:{it.provider}:{day}"
+    )
+    values = {
+        "document": raw,
+        "sha256": hashlib.sha256(raw).hexdigest(),
+        "issued_at": now,
+        "revision": revision,
+        "event_seq": entry.seq,
+    }
+    if last is None:
+        conn.execute(insert(statement).values(provider=it.provider, day=day, **values))
+    else:
+        conn.execute(update(statement).where(same).values(**values))
+    return Issued(it.provider, day, revision, raw, entry.seq)
+
+
+def statements(conn: Connection, provider: str | None, since: date, until: date) -> list[Issued]:
+    """The newest statement of each day from `since` up to, not including, `until`: for evidence bundles and reports."""
+    wanted = select(statement).where(statement.c.day >= since, statement.c.day < until)
+    if provider is not None:
+        wanted = wanted.where(statement.c.provider == provider)
+    rows = conn.execute(wanted.order_by(statement.c.provider, statement.c.day))
+    return [Issued(row.provider, row.day, row.revision, row.document, row.event_seq) for row in rows]
+
+
+def entries(conn: Connection, issued: Sequence[Issued]) -> dict[int, bytes]:
+    """The signed entries of these statements, by their place in the archive's chain."""
+    wanted = {each.seq for each in issued}
+    return {each.seq: each.raw for each in history.entries(conn, ARCHIVE) if each.seq in wanted}
+
+
+def _facts(raw: bytes) -> dict[str, object]:
+    value = dict(rules.canonical_loads(raw))
+    return {name: value[name] for name in value.keys() - {"schema", "provider", "day", "revision", "listings"}}
+
+
+def _holes(conn: Connection, it: Watched, span: Window) -> dict[str, tuple[Window, ...]]:
+    whole = Window(max(span.since, it.whole.since), min(span.until, it.whole.until))
+    found = {}
+    for scope in it.scopes:
+        left = holes(discovery.covered(conn, it.provider, scope), whole) if whole.since < whole.until else ()
+        # What lies beyond the end of all coverage was not looked at either.
+        tail = (Window(max(span.since, it.whole.until), span.until),) if it.whole.until < span.until else ()
+        if left or tail:
+            found[scope] = (*left, *tail)
+    return found
+
+
+def _listings(conn: Connection, it: Watched, span: Window) -> list[Enumerated]:
+    """The newest listings that show this day, a scope's one after the other until the day is covered."""
+    found: list[Enumerated] = []
+    windows = listing_window.c
+    for scope in it.scopes:
+        rows = conn.execute(
+            select(listing_window)
+            .where(
+                windows.provider == it.provider, windows.scope == scope, windows.since < span.until,
+                windows.until > span.since,
+            )
+            .order_by(windows.completed_at.desc())
+            .limit(_LISTINGS)
+        )  # fmt: skip
+        shown: list[Window] = []
+        for row in rows:
+            if not holes(shown, span):
+                break
+            shown.append(Window(row.since, row.until))
+            found.append(Enumerated(scope, shown[-1], row.rows, row.total, row.digest, row.completed_at))
+    return found
+
+
+def _gaps(conn: Connection, it: Watched, span: Window) -> list[Standing]:
+    """What the register has open that began within the day, or spans it."""
+    columns = gap.c
+    rows = conn.execute(
+        select(gap).where(
+            columns.provider == it.provider,
+            columns.closed_at.is_(None),
+            columns.since < span.until,
+            or_(columns.since >= span.since, and_(columns.until > span.since, ~columns.subject.startswith("rec:"))),
+        )
+    )
+    return [Standing(row.subject, row.code, row.grade, row.since, row.until, row.acked_at is not None) for row in rows]

@@ -1,0 +1,255 @@
+"""From journal and coverage to gaps: the questions in SQL, the verdicts by the pure rules of `gap` and `listing`. Reads only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, func, or_, select
+
+from archiver.completeness import listing
+from archiver.completeness.gap import Code, Gap, Grade, Known, Profile, explain
+from archiver.completeness.listing import Listed, Walk
+from archiver.ingest import discovery
+from archiver.ingest.journal import load_flags
+from archiver.ingest.survey import PENDING
+from archiver.ingest.tables import listing_window, provider_state, recording, reject
+from archiver.recording import Json, Reason, State, Window
+from archiver.schedule.window import holes
+
+_HABIT = timedelta(weeks=9)
+_COUNTED = timedelta(days=8)
+_DOUBLES = timedelta(days=3)  # how far beyond its window a listing by whole days, in any zone, may show
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One provider account as it is to be watched: its scopes now, and all of provider time that ought to be covered."""
+
+    provider: str
+    profile: Profile
+    scopes: Sequence[str]
+    whole: Window
+
+
+def observe(conn: Connection, it: Watched, now: datetime) -> list[Gap]:
+    """Every gap of this provider, one for each subject; a reason that lies with the recording itself outweighs the listing's."""
+    state = conn.execute(select(provider_state).where(provider_state.c.provider == it.provider)).one_or_none()
+    walks = newest_walks(conn, it.provider, it.scopes, now)
+    found = [
+        *recordings(conn, it, now),
+        *rejects(conn, it.provider),
+        *listing.never_listed(it.provider, uncovered(conn, it)),
+        *listing.empty(it.provider, None if state is None else state.poll_error, now),
+        *listing.totals(it.provider, newest_walks(conn, it.provider, it.scopes, now, counted=True)),
+        *unlisted(conn, it.provider, walks, now),
+        *listing.volume(it.provider, daily(conn, it.provider, now), covered_days(conn, it, now)),
+        *listing.clock(it.provider, newest_time(conn, it.provider), now),
+    ]
+    by_subject: dict[str, Gap] = {}
+    for each in found:
+        by_subject.setdefault(each.subject, each)
+    return list(by_subject.values())
+
+
+def recordings(conn: Connection, it: Watched, now: datetime) -> Iterator[Gap]:
+    """Recordings with a gap. Calls that the provider's own log gives no audio are counted elsewhere (`survey.counts`)."""
+    columns = recording.c
+    told_silent = and_(columns.state == State.ABSENT, columns.attempts == 0)
+    doubtful = or_(
+        columns.state.in_([State.GONE, State.ABSENT, *PENDING]),
+        columns.flags != "[]",
+        *(columns.duration_ms.between(_ms(each) - 2000, _ms(each) + 2000) for each in it.profile.time_limits),
+    )
+    rows = conn.execute(
+        select(
+            columns.id, columns.provider, columns.state, columns.reason, columns.flags, columns.call_started_at,
+            columns.call_ended_at, columns.duration_ms, columns.media, columns.listed_at, columns.delete_at, columns.archive_by,
+            columns.attempts, columns.denials, columns.last_error, columns.metadata,
+        ).where(columns.provider == it.provider, doubtful, ~told_silent),
+        execution_options={"stream_results": True},
+    )  # fmt: skip
+    for page in rows.partitions(1000):
+        for row in page:
+            gap = explain(known(row), it.profile, now)
+            if gap is not None:
+                yield gap
+
+
+def known(row: Any) -> Known:
+    """A journal row as the rules see it."""
+    media = json.loads(row.media).get("duration_ms") if row.media else None
+    return Known(
+        id=row.id,
+        provider=row.provider,
+        state=State(row.state),
+        reason=None if row.reason is None else Reason(row.reason),
+        flags=load_flags(row.flags),
+        started_at=row.call_started_at,
+        ended_at=row.call_ended_at,
+        duration=_span(row.duration_ms),
+        media=_span(media),
+        listed_at=row.listed_at,
+        delete_at=row.delete_at,
+        archive_by=row.archive_by,
+        attempts=row.attempts,
+        denials=row.denials,
+        last_error=row.last_error,
+        of_call=row.duration_ms is not None and json.loads(row.metadata).get("call_duration_ms") == row.duration_ms,
+    )
+
+
+def explained(conn: Connection, recording_id: str, of: Profile, now: datetime) -> Gap | None:
+    """The gap of one recording, if it has one."""
+    row = conn.execute(select(recording).where(recording.c.id == recording_id)).one_or_none()
+    return None if row is None else explain(known(row), of, now)
+
+
+def rejects(conn: Connection, provider: str) -> list[Gap]:
+    """Listed rows that nobody understood, until the recording that they name is in the journal after all."""
+    here = select(recording.c.id).where(
+        recording.c.provider == provider, recording.c.provider_recording_id == reject.c.provider_recording_id
+    )
+    rows = conn.execute(select(reject).where(reject.c.provider == provider, ~here.exists()))
+    return [_not_understood(provider, row) for row in rows]
+
+
+def _not_understood(provider: str, row: Row[Any]) -> Gap:
+    detail = f"a listed row was not understood: {row.problem}"[:300]
+    evidence: dict[str, Json] = {"row_sha256": row.digest, "bytes": len(row.raw)}
+    subject = f"reject:{row.digest}"
+    return Gap(
+        provider, subject, Code.ROW_NOT_UNDERSTOOD, Grade.OPEN, detail, evidence, row.first_seen_at, row.last_seen_at
+    )
+
+
+def uncovered(conn: Connection, it: Watched) -> dict[str, tuple[Window, ...]]:
+    """The holes in what ought to be covered, by scope."""
+    return {scope: holes(discovery.covered(conn, it.provider, scope), it.whole) for scope in it.scopes}
+
+
+def newest_walks(
+    conn: Connection, provider: str, scopes: Sequence[str], now: datetime, *, counted: bool = False
+) -> list[Walk]:
+    """The newest stretch of each scope, as it was last walked to its end; nothing unless every scope has one.
+
+    `counted`: of those walks of which the provider stated a total, as some do for the whole account only.
+    """
+    found = []
+    for scope in scopes:
+        windows = listing_window.c
+        wanted = select(listing_window).where(
+            windows.provider == provider, windows.scope == scope, windows.completed_at <= now
+        )
+        if counted:
+            wanted = wanted.where(windows.total.is_not(None), windows.completed_at > now - _COUNTED)
+        newest = wanted.order_by(windows.until.desc(), windows.completed_at.desc()).limit(1)
+        latest = conn.execute(newest).one_or_none()
+        # One poller at a time walks a provider, one window after the other: this walk began after that one was complete.
+        before = None if latest is None else _completed_before(conn, provider, latest.completed_at)
+        if latest is None or before is None:
+            return []
+        window = Window(latest.since, latest.until)
+        seen = _seen_ids(conn, provider, window, before, latest.completed_at) if counted else 0
+        found.append(Walk(scope, window, latest.completed_at, before, latest.total, latest.rows, seen, latest.digest))
+    return found
+
+
+def _completed_before(conn: Connection, provider: str, instant: datetime) -> datetime | None:
+    windows = listing_window.c
+    before: datetime | None = conn.execute(
+        select(func.max(windows.completed_at)).where(windows.provider == provider, windows.completed_at < instant)
+    ).scalar()
+    return before
+
+
+def _seen_ids(conn: Connection, provider: str, window: Window, before: datetime, completed: datetime) -> int:
+    """How many of the provider's ids, known by `completed`, were listed since `before`, understood or not.
+
+    What later or unfinished walks listed is among them: that may hide what this one did not show, and never invents anything.
+    """
+    columns = recording.c
+    near = or_(
+        columns.call_started_at.is_(None),
+        columns.call_started_at.between(window.since - _DOUBLES, window.until + _DOUBLES),
+    )
+    ids = select(func.count(columns.provider_recording_id.distinct())).where(
+        columns.provider == provider, near, columns.last_seen_at > before, columns.listed_at <= completed
+    )
+    odd = select(func.count()).where(
+        reject.c.provider == provider, reject.c.last_seen_at > before, reject.c.first_seen_at <= completed
+    )
+    return int(conn.execute(ids).scalar_one() + conn.execute(odd).scalar_one())
+
+
+def unlisted(conn: Connection, provider: str, walks: Sequence[Walk], now: datetime) -> list[Gap]:
+    """What the newest walks should have shown, and did not."""
+    shown = listing.span(walks)
+    if shown is None:
+        return []
+    window, before = shown
+    columns = recording.c
+    rows = conn.execute(
+        select(columns.id, columns.state, columns.agent, columns.account, columns.metadata, columns.last_seen_at).where(
+            columns.provider == provider,
+            columns.call_started_at >= window.since,
+            columns.call_started_at < window.until,
+            columns.listed_at <= before,
+            columns.state.not_in([State.GONE, State.DISPOSED]),
+            or_(columns.delete_at.is_(None), columns.delete_at > now),
+        )
+    )
+    safe = {State.ARCHIVED, State.SPOOLED, State.ABSENT}
+    found = [Listed(row.id, _party(row), State(row.state) in safe, row.last_seen_at > before) for row in rows]
+    return listing.unlisted(provider, window, found)
+
+
+def _party(row: Any) -> str:
+    return str(row.agent or json.loads(row.metadata).get("owner_id") or row.account or "")
+
+
+def daily(conn: Connection, provider: str, now: datetime) -> dict[date, int]:
+    """Recordings by UTC day of the call, over the weeks that a habit is made of."""
+    started = recording.c.call_started_at
+    day = (
+        func.substr(started, 1, 10)
+        if conn.dialect.name == "sqlite"
+        else func.to_char(func.timezone("UTC", started), "YYYY-MM-DD")
+    )
+    rows = conn.execute(
+        select(day, func.count()).where(recording.c.provider == provider, started >= now - _HABIT).group_by(day)
+    )
+    return {date.fromisoformat(str(name)): int(count) for name, count in rows}
+
+
+def covered_days(conn: Connection, it: Watched, now: datetime) -> list[date]:
+    """The whole UTC days of the last weeks that every scope has covered."""
+    spans = [discovery.covered(conn, it.provider, scope) for scope in it.scopes]
+    first = max(now - _HABIT, it.whole.since).astimezone(UTC).date() + timedelta(days=1)
+    days = [first + timedelta(days=n) for n in range(max(0, (now.date() - first).days))]
+    return [day for day in days if all(not holes(each, utc_day(day)) for each in spans)]
+
+
+def utc_day(day: date) -> Window:
+    """The span of one UTC day."""
+    since = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return Window(since, since + timedelta(days=1))
+
+
+def newest_time(conn: Connection, provider: str) -> datetime | None:
+    """The latest instant at which the journal says that something was done."""
+    newest: datetime | None = conn.execute(
+        select(func.max(listing_window.c.completed_at)).where(listing_window.c.provider == provider)
+    ).scalar()
+    return newest
+
+
+def _span(milliseconds: int | None) -> timedelta | None:
+    return None if milliseconds is None else timedelta(milliseconds=milliseconds)
+
+
+def _ms(length: timedelta) -> int:
+    return round(length.total_seconds() * 1000)

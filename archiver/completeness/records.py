@@ -1,0 +1,136 @@
+"""The journal and the custody log read in order, a page at a time, each page in a short transaction of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Engine, TextClause, func, literal, select, text, union_all
+
+from archiver.completeness.compare import Copy
+from archiver.completeness.gap import Code, Gap, Grade
+from archiver.custody.log_tables import custody_subject_event
+from archiver.custody.tables import custody_pending, custody_subject
+from archiver.database import read
+from archiver.ingest.tables import copy, recording
+from archiver.recording import LockMode, State
+
+T = TypeVar("T")
+PAGE = 5_000
+_CHAINS = 400  # subjects at a time, below either database's limit on parameters
+
+
+async def copies(engine: Engine, storage: str) -> AsyncIterator[Copy]:
+    """Every copy that should be in `storage`, by the bytes of its key; one that several recordings share comes once for each."""
+    key, recording_id = "", ""
+    while page := await read(engine, _page_of_copies(storage, key, recording_id)):
+        for each in page:
+            yield each
+        key, recording_id = page[-1].key, page[-1].recording_id
+
+
+def _page_of_copies(storage: str, key: str, recording_id: str) -> Callable[[Connection], list[Copy]]:
+    def ask(conn: Connection) -> list[Copy]:
+        behind, order = _by_bytes(conn, key, recording_id)
+        rows = conn.execute(
+            select(copy, recording.c.provider)
+            .join(recording, recording.c.id == copy.c.recording_id)
+            .where(copy.c.storage == storage, recording.c.state != State.DISPOSED, behind)
+            .order_by(*order)
+            .limit(PAGE)
+        )
+        return [
+            Copy(row.storage, row.key, row.version_id, row.recording_id, row.provider, row.size, row.sealed_sha256,
+                 LockMode(row.lock_mode), row.retain_until, row.stored_at)
+            for row in rows
+        ]  # fmt: skip
+
+    return ask
+
+
+def _by_bytes(
+    conn: Connection, key: str, recording_id: str
+) -> tuple[ColumnElement[bool], Sequence[ColumnElement[Any] | TextClause]]:
+    """Behind this key and recording, and the order: as a bucket lists, whatever PostgreSQL's locale is."""
+    columns = copy.c
+    if conn.dialect.name != "postgresql":
+        behind = (columns.key > key) | ((columns.key == key) & (columns.recording_id > recording_id))
+        return (columns.key >= key) & behind, (columns.key, columns.recording_id)
+    after: ColumnElement[bool] = columns.key.op("~>~", is_comparison=True)(key)
+    at_least: ColumnElement[bool] = columns.key.op("~>=~", is_comparison=True)(key)
+    behind = after | ((columns.key == key) & (columns.recording_id > recording_id))
+    return at_least & behind, (text("copy.key USING ~<~"), columns.recording_id)
+
+
+async def broken_chains(engine: Engine) -> AsyncIterator[Gap]:
+    """Archived recordings whose custody events are not all there, and chains whose recording the journal does not know.
+
+    Counts only: whether each event is what it was is `archiver verify`'s question.
+    """
+    last = ""
+    while page := await read(engine, _page_of_archived(last)):
+        for recording_id, provider, head, events in page:
+            if head is None or head < 0:
+                yield _broken(recording_id, provider, "archived, and no custody event says so")
+            elif events < head + 1:
+                detail = f"{head + 1} custody events were written, {events} are there"
+                yield _broken(recording_id, provider, detail)
+        last = page[-1][0]
+    async for gap in _unknown(engine):
+        yield gap
+
+
+def _page_of_archived(last: str) -> Callable[[Connection], list[tuple[str, str, int | None, int]]]:
+    def ask(conn: Connection) -> list[tuple[str, str, int | None, int]]:
+        rows = conn.execute(
+            select(recording.c.id, recording.c.provider, custody_subject.c.subject_no, custody_subject.c.head_seq)
+            .outerjoin(custody_subject, custody_subject.c.subject == literal("rec:").concat(recording.c.id))
+            .where(recording.c.id > last, recording.c.state == State.ARCHIVED)
+            .order_by(recording.c.id)
+            .limit(_CHAINS)
+        ).all()
+        events = _events(conn, [row.subject_no for row in rows if row.subject_no is not None])
+        return [(row.id, row.provider, row.head_seq, events.get(row.subject_no, 0)) for row in rows]
+
+    return ask
+
+
+def _events(conn: Connection, numbers: Sequence[int]) -> dict[int, int]:
+    """How many events of each subject there are, in the log and in the queue; one in both counts once."""
+    if not numbers:
+        return {}
+    places = union_all(
+        *(
+            select(each.c.subject_no, each.c.seq).where(each.c.subject_no.in_(numbers))
+            for each in (custody_subject_event, custody_pending)
+        )
+    ).subquery()
+    rows = conn.execute(select(places.c.subject_no, func.count(places.c.seq.distinct())).group_by(places.c.subject_no))
+    return {int(number): int(count) for number, count in rows}
+
+
+async def _unknown(engine: Engine) -> AsyncIterator[Gap]:
+    last = -1
+
+    def ask(conn: Connection) -> list[tuple[int, str, bool]]:
+        known = (
+            select(recording.c.id).where(literal("rec:").concat(recording.c.id) == custody_subject.c.subject).exists()
+        )
+        rows = conn.execute(
+            select(custody_subject.c.subject_no, custody_subject.c.subject, known)
+            .where(custody_subject.c.subject_no > last, custody_subject.c.subject.startswith("rec:"))
+            .order_by(custody_subject.c.subject_no)
+            .limit(PAGE)
+        )
+        return [(row[0], row[1], bool(row[2])) for row in rows]
+
+    while page := await read(engine, ask):
+        for _, subject, there in page:
+            if not there:
+                detail = "custody events tell of a recording that the journal does not know"
+                yield Gap("", subject, Code.ORPHAN, Grade.OPEN, detail)
+        last = page[-1][0]
+
+
+def _broken(recording_id: str, provider: str, detail: str) -> Gap:
+    return Gap(provider, f"rec:{recording_id}", Code.CHAIN_GAP, Grade.OPEN, detail)

@@ -1,0 +1,226 @@
+"""Gaps over time: first seen, reclassified, closed when the recording turned up, acknowledged by a person; each a custody event.
+
+Inside the caller's transaction. Running it again with the same gaps changes nothing but `seen_at`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, or_, select, text, update
+
+from archiver import errors
+from archiver.clock import Chance
+from archiver.completeness.gap import Gap, Grade
+from archiver.completeness.tables import gap
+from archiver.custody.event import ARCHIVE, Type, is_subject
+from archiver.custody.ledger import Draft, Ledger
+from archiver.recording import Json
+
+JOURNAL = "journal"
+_MOST_AT_ONCE = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a look at one provider changed in its register."""
+
+    opened: int
+    changed: int
+    closed: int
+    deferred: int
+
+
+def refresh(
+    conn: Connection,
+    ledger: Ledger,
+    chance: Chance,
+    provider: str | None,
+    found: Iterable[Gap],
+    now: datetime,
+    *,
+    source: str = JOURNAL,
+    whole: bool = True,
+) -> Changes:
+    """Bring the register up to date with every gap that `source` sees now; what it no longer sees is closed.
+
+    `provider` None: `source` looked at all of them. Not `whole`: it saw more than it tells, so nothing is closed. Explained gaps
+    are not registered. A new reason for the same subject ends its acknowledgement.
+    """
+    alone(conn)
+    seen = {(each.provider, each.subject): each for each in found if each.grade is not Grade.EXPLAINED}
+    rows = {(row.provider, row.subject): row for row in conn.execute(select(gap).where(*_ours(provider, source)))}
+    fresh = [seen[name] for name in sorted(seen.keys() - rows.keys())]
+    new = [{"id": chance.uuid(), **_values(each, source, now)} for each in fresh[:_MOST_AT_ONCE]]
+    drafts = [
+        _event(each, str(values["id"]), "opened")
+        for each, values in zip(fresh, new, strict=False)
+        if each.grade is Grade.OPEN
+    ]
+    if new:
+        conn.execute(insert(gap), new)
+    changed = 0
+    for name in sorted(seen.keys() & rows.keys()):
+        drafts += _renew(conn, rows[name], seen[name], now)
+        changed += rows[name].code != seen[name].code
+    gone = [rows[name] for name in sorted(rows.keys() - seen.keys())] if whole else []
+    for row in gone:
+        conn.execute(update(gap).where(gap.c.id == row.id).values(closed_at=now, seen_at=now))
+        if row.grade == Grade.OPEN:
+            drafts.append(_event(_gap(row), row.id, "closed"))
+    if drafts:
+        ledger.append_many(conn, drafts)
+    return Changes(len(new), changed, len(gone), max(0, len(fresh) - len(new)))
+
+
+def _renew(conn: Connection, row: Row[Any], it: Gap, now: datetime) -> list[Draft]:
+    """The same subject is still missing: for the same reason, or for another one."""
+    values: dict[str, object] = {"seen_at": now}
+    same = (row.code, row.grade) == (it.code, it.grade)
+    if not same or row.detail != it.detail:
+        values |= {name: value for name, value in _values(it, row.source, now).items() if name != "opened_at"}
+    if row.code != it.code:
+        values |= {"acked_at": None, "acked_by": None, "ack_reason": None}
+    conn.execute(update(gap).where(gap.c.id == row.id).values(**values))
+    if same or Grade.OPEN not in {row.grade, it.grade}:
+        return []
+    return [_event(it, row.id, "opened" if row.grade != Grade.OPEN else "reclassified")]
+
+
+def acknowledge(conn: Connection, ledger: Ledger, wanted: str, by: str, reason: str, now: datetime) -> list[str]:
+    """A person has seen it and says why nothing more is to be done. Returns the ids of the gaps.
+
+    Raises `NotFoundError` when no open gap, or more than one, is called `wanted`: an id, its beginning, or a subject. The reason
+    may name people: it stands beside the event, which commits to it.
+    """
+    if not reason.strip():
+        raise errors.NotAllowedError("an acknowledgement needs a reason")
+    named = or_(gap.c.id.startswith(wanted, autoescape=True), gap.c.subject.in_([wanted, f"rec:{wanted}"]))
+    rows = conn.execute(select(gap).where(gap.c.closed_at.is_(None), named)).all() if wanted else []
+    if len({row.subject for row in rows}) != 1:
+        raise errors.NotFoundError(f"{len(rows)} open gaps are called {wanted[:80]!r}")
+    for row in rows:
+        conn.execute(
+            update(gap).where(gap.c.id == row.id).values(acked_at=now, acked_by=by, ack_reason=reason, seen_at=now)
+        )
+    private: Mapping[str, Mapping[str, Json]] = {"ack": {"user": by, "reason": reason}}
+    ledger.append_many(conn, [_event(_gap(row), row.id, "acknowledged", private) for row in rows])
+    return [row.id for row in rows]
+
+
+def open_gaps(conn: Connection, provider: str | None = None, *, closed: bool = False) -> list[dict[str, Json]]:
+    """The register as scripts see it (`archiver.gaps/v1`, member `gaps`), oldest first; `closed` adds those that closed."""
+    wanted = select(gap).order_by(gap.c.opened_at, gap.c.id)
+    if provider is not None:
+        wanted = wanted.where(gap.c.provider == provider)
+    if not closed:
+        wanted = wanted.where(gap.c.closed_at.is_(None))
+    return [_public(row) for row in conn.execute(wanted)]
+
+
+def of_subject(conn: Connection, subject: str) -> list[dict[str, Json]]:
+    """What the register says, and said, of one subject, newest first."""
+    rows = conn.execute(select(gap).where(gap.c.subject == subject).order_by(gap.c.opened_at.desc()))
+    return [_public(row) for row in rows]
+
+
+def find(conn: Connection, wanted: str) -> dict[str, Json] | None:
+    """The one gap, open or closed, whose id begins with `wanted`; None when there is none, or more than one."""
+    rows = conn.execute(select(gap).where(gap.c.id.startswith(wanted, autoescape=True)).limit(2)).all()
+    return _public(rows[0]) if wanted and len(rows) == 1 else None
+
+
+def shown(it: Gap, registered: Mapping[str, Json] | None) -> dict[str, Json]:
+    """A gap in the register's shape; what the register does not know of it yet is null."""
+    blank = dict.fromkeys(("id", "opened_at", "seen_at", "closed_at", "acked_at", "acked_by", "ack_reason"))
+    return {
+        **(registered or {**blank, "source": JOURNAL}),
+        "provider": it.provider,
+        "subject": it.subject,
+        "code": str(it.code),
+        "grade": str(it.grade),
+        "detail": it.detail,
+        "evidence": dict(it.evidence),
+        "since": _iso(it.since),
+        "until": _iso(it.until),
+    }
+
+
+def alone(conn: Connection) -> None:
+    """Wait for whoever else writes here, until the transaction ends: a command beside the daemon, another replica."""
+    if conn.dialect.name == "postgresql":
+        conn.execute(text("LOCK TABLE gap IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def _ours(provider: str | None, source: str) -> Sequence[Any]:
+    ours = (gap.c.source == source, gap.c.closed_at.is_(None))
+    return ours if provider is None else (*ours, gap.c.provider == provider)
+
+
+def _values(it: Gap, source: str, now: datetime) -> dict[str, object]:
+    return {
+        "provider": it.provider,
+        "source": source,
+        "subject": it.subject,
+        "code": it.code,
+        "grade": it.grade,
+        "detail": it.detail,
+        "evidence": json.dumps(dict(it.evidence), sort_keys=True),
+        "since": it.since,
+        "until": it.until,
+        "opened_at": now,
+        "seen_at": now,
+    }
+
+
+def _gap(row: Row[Any]) -> Gap:
+    return Gap(
+        row.provider, row.subject, row.code, row.grade, row.detail, json.loads(row.evidence), row.since, row.until
+    )
+
+
+def _event(it: Gap, gap_id: str, status: str, private: Mapping[str, Mapping[str, Json]] | None = None) -> Draft:
+    """On the recording's own chain where it is about one, otherwise on the archive's. `detail` may quote a provider: left out."""
+    data: dict[str, Json] = {
+        "gap": gap_id,
+        "status": status,
+        "code": str(it.code),
+        "grade": str(it.grade),
+        "provider": it.provider,
+        "about": it.subject[:200],
+        "since": _iso(it.since),
+        "until": _iso(it.until),
+        "evidence": dict(it.evidence),
+    }
+    subject = it.subject if is_subject(it.subject) else ARCHIVE
+    kind = "operator" if private else "worker"
+    return Draft(subject, Type.GAP, data, private or {}, actor_kind=kind)
+
+
+def _public(row: Row[Any]) -> dict[str, Json]:
+    return {
+        "id": row.id,
+        "provider": row.provider,
+        "subject": row.subject,
+        "code": row.code,
+        "grade": row.grade,
+        "detail": row.detail,
+        "evidence": json.loads(row.evidence),
+        "since": _iso(row.since),
+        "until": _iso(row.until),
+        "opened_at": _iso(row.opened_at),
+        "seen_at": _iso(row.seen_at),
+        "closed_at": _iso(row.closed_at),
+        "acked_at": _iso(row.acked_at),
+        "acked_by": row.acked_by,
+        "ack_reason": row.ack_reason,
+        "source": row.source,
+    }
+
+
+def _iso(instant: datetime | None) -> str | None:
+    return None if instant is None else instant.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,68 @@
+"""The cycle: after each poll look for gaps, each day state what is complete. Looks outside the writer, which others wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import structlog
+from sqlalchemy import Connection, Engine
+
+from archiver.clock import Chance, Clock
+from archiver.completeness import issue, register
+from archiver.completeness.issue import Issued
+from archiver.completeness.observe import Watched, observe
+from archiver.custody.ledger import Ledger
+from archiver.database import Writer, read
+
+log = structlog.get_logger("archiver.completeness")
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who looks for gaps and says so. Any replica may; two at once find and write the same."""
+
+    engine: Engine
+    writer: Writer
+    ledger: Ledger
+    clock: Clock
+    chance: Chance
+
+    async def look(self, it: Watched) -> register.Changes:
+        """Bring the register of one provider up to date. What changes between reading and writing, the next look sees."""
+        now = self.clock.now()
+        found = await read(self.engine, lambda conn: observe(conn, it, now))
+        changes = await self.writer.run(
+            lambda conn: register.refresh(conn, self.ledger, self.chance, it.provider, found, now)
+        )
+        if changes.opened or changes.closed or changes.changed:
+            log.warning(
+                "gaps.changed",
+                provider=it.provider,
+                opened=changes.opened,
+                changed=changes.changed,
+                closed=changes.closed,
+            )
+        return changes
+
+    async def state(self, watched: Iterable[Watched], days: Sequence[date] | None = None) -> list[Issued]:
+        """State every day that is over and not stated as it is now; a transaction for each, so that nobody waits long."""
+        now = self.clock.now()
+        issued = []
+        for it in watched:
+            wanted = issue.due_days(it, now) if days is None else days
+            for day in await read(self.engine, self._stale(it, wanted)):
+                stated = await self.writer.run(self._stating(it, day))
+                if stated is not None:
+                    issued.append(stated)
+        if issued:
+            log.info("completeness.stated", statements=len(issued))
+        return issued
+
+    def _stale(self, it: Watched, days: Sequence[date]) -> Callable[[Connection], list[date]]:
+        return lambda conn: issue.stale(conn, it, days)
+
+    def _stating(self, it: Watched, day: date) -> Callable[[Connection], Issued | None]:
+        now = self.clock.now()
+        return lambda conn: issue.issue(conn, self.ledger, it, day, now)
