@@ -79,7 +79,31 @@ async def tell(config: Path, strikes: Strikes) -> int:
           f"{facts['locks_checked']} locks, {facts['events']} custody events: exit {code}")  # fmt: skip
     if code != 0:
         return code
-    return await tamper(config, archived[len(archived) // 2])
+    _, head = await archiver(config, "custody", "checkpoint", "-o", "json", quiet=True)
+    log = json.loads(head)["data"]
+    print(f"✓ custody log: {log['size']} events under one signed head, published beside the recordings")
+    code = await hand_over(config, archived[0], log["vkey"])
+    return code or await tamper(config, archived[len(archived) // 2])
+
+
+async def hand_over(config: Path, row: dict[str, Any], key: str) -> int:
+    """An evidence bundle of one recording, and what a stranger with nothing but Python makes of it."""
+    bundle = WORKSPACE / "evidence"
+    code, _ = await archiver(
+        config, "export", "evidence", row["id"], "-O", str(bundle), "--reason", "demo", "--yes", quiet=True
+    )
+    if code == 0:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "verify_custody.py", ".", "--log-key", key, cwd=bundle, stdout=asyncio.subprocess.PIPE
+        )
+        out, _ = await process.communicate()
+        code, passed = process.returncode or 0, out.decode().count("PASS  ")
+        print(
+            f"{_mark(code == 0)} evidence bundle of one recording: {passed} claims hold, by the verifier inside it: exit {code}"
+        )
+    else:
+        print(f"{_mark(False)} evidence bundle: exit {code}")
+    return code
 
 
 async def tamper(config: Path, row: dict[str, Any]) -> int:
@@ -104,6 +128,7 @@ async def tamper(config: Path, row: dict[str, Any]) -> int:
     print(f"\nNothing is left running. What was written: {WORKSPACE}/archiver.yaml and everything beside it. Try:")
     print(f"  .venv/bin/archiver -c {config} status")
     print(f"  .venv/bin/archiver -c {config} recordings list")
+    print(f"  open {WORKSPACE}/evidence/data/report.html")
     print("  python3 dev.py test")
     return 0 if caught and code == 0 else 1
 
