@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from archiver import errors
 from archiver.clock import Clock
-from archiver.custody import heartbeat, publication
+from archiver.custody import heartbeat, log, publication
 from archiver.custody.anchor import Anchorer
 from archiver.custody.ledger import Ledger
 from archiver.custody.publish import Publisher
@@ -64,7 +64,6 @@ class Keeper:
         self._held_until = -1.0
         self._through_gate = False
         self._next: dict[str, float] = {}
-        self._pinned: datetime | None = None
         self.problem: str | None = None
 
     async def forever(self) -> None:
@@ -125,14 +124,15 @@ class Keeper:
     async def _publish(self) -> None:
         p, now = self._p, self._clock.now()
         until = self._lock_until(now)
+        before = await p.writer.run(lambda conn: log.newest_checkpoint(conn, p.log_id, published=True))
         issued = await p.publisher.publish(until)
         if issued is not None:
             for name, problem in issued.problems.items():
                 _log.warning("custody.publish_incomplete", what=name, problem=str(problem))
             _log.debug("custody.published", leaves=issued.checkpoint.size)
-            if heartbeat.new_day(self._pinned, now):
+            # Once a day, whoever published first: a cron job must not lock partial tiles for years at every run.
+            if heartbeat.new_day(before.published_at if before is not None else None, now):
                 await p.publisher.pin(issued.checkpoint.size, until)
-                self._pinned = now
         if p.anchorer is not None and self._due("anchor", _REST):
             try:
                 anchored = await p.anchorer.anchor(until)
