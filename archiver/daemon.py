@@ -20,7 +20,7 @@ import structlog
 from archiver import errors, systemd
 from archiver.alerts import alarm
 from archiver.assembly import Assembly
-from archiver.ingest import journal, survey
+from archiver.ingest import catalogue, journal, survey
 from archiver.ingest.destination import Destination
 from archiver.ingest.upkeep import keep_probe, make_missing_copies, sweep_spool, sweep_uploads
 from archiver.schedule import lease
@@ -186,6 +186,7 @@ class Daemon:
             self._on(ticker.every("sweep", timedelta(hours=1)), self._sweep),
             self._on(ticker.every("copies", timedelta(minutes=1)), self._copies),
             self._on(ticker.every("reconcile", timedelta(days=1)), a.rounds.daily),
+            self._on(ticker.every("report", timedelta(hours=6)), a.monthly.tick),
         ]
         for name in a.providers:
             event = ticker.cron(name, a.cron[name]) if name in a.cron else ticker.every(
@@ -318,9 +319,12 @@ class Daemon:
         for destination in self._a.destinations:
             if destination.usable(self._a.clock.now()):
                 await sweep_uploads(destination)
+        await catalogue.spread(self._a.bench)
 
     async def _copies(self) -> None:
         await make_missing_copies(self._a.bench)
+        _, default = self._a.config.retention.policy()
+        await catalogue.seal_due(self._a.bench, default, self._stop.is_set)
 
     def _watch(self, ticker: Ticker) -> Callable[[], Awaitable[None]]:
         interval = systemd.watchdog_interval()

@@ -12,15 +12,18 @@ import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
 from archiver import errors
+from archiver.completeness import issue
+from archiver.completeness.issue import Issued
+from archiver.completeness.reconcile import CUSTODY
 from archiver.custody import history, log, merkle, rows
 from archiver.custody.checkpoint import open_checkpoint
-from archiver.custody.event import ARCHIVE, Type, parse
+from archiver.custody.event import ARCHIVE, Entry, Type, parse
 from archiver.custody.ledger import Appended, Draft, Ledger
 from archiver.custody.note import parse_vkey
 from archiver.custody.proof import LogProof
@@ -35,7 +38,7 @@ from archiver.store.port import ObjectStore
 
 _PATIENCE = timedelta(minutes=2)
 _TIMESTAMP = 2
-_BEARING = frozenset({Type.LOG_ANCHORED, Type.RECONCILED, Type.LOG_RESTORED, Type.DB_ROLLBACK, Type.LOG_KEY_ROTATED})
+_BEARING = frozenset({Type.LOG_ANCHORED, Type.LOG_RESTORED, Type.DB_ROLLBACK, Type.LOG_KEY_ROTATED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +81,23 @@ class Tools:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`withheld` are private groups that stay closed; `known` is a checkpoint that the receiver has already."""
+    """`withheld` are private groups that stay closed; `known` is a checkpoint that the receiver has already; `period` the days
+    that were asked for, whose completeness is stated also where no recording is handed over."""
 
     purpose: str
     withheld: frozenset[str] = frozenset()
     known: bytes | None = None
     policy: str | None = None
+    period: Period | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """UTC days from `since` up to, not including, `until`; of every provider when `provider` is None."""
+
+    provider: str | None
+    since: date
+    until: date
 
 
 async def export(
@@ -100,6 +114,9 @@ async def export(
         for number, each in enumerate(wanted, start=1):
             progress(f"{number} of {len(wanted)} recordings")
             await _content(tools, draft, each, options)
+        stated = await read(tools.engine, lambda conn: _stated(conn, wanted, options))
+        for one in stated:
+            await asyncio.to_thread(draft.state, model.Statement(one.provider, one.day, one.document))
         manifest = await asyncio.to_thread(draft.prepare)
         last = await tools.writer.run(
             lambda conn: [
@@ -108,7 +125,7 @@ async def export(
         )
         progress("waiting until the log is published")
         await _published(tools, last)
-        part = await read(tools.engine, lambda conn: _log_part(conn, tools, wanted, options))
+        part = await read(tools.engine, lambda conn: _log_part(conn, tools, wanted, options, stated))
         made = await asyncio.to_thread(draft.close, part, tools.ledger.sign)
     told = model.delivered(request.export, made.bag_sha256)
     events = [Draft(each.subject, Type.EXPORT_DELIVERED, told, actor_kind="operator") for each in wanted]
@@ -189,7 +206,9 @@ async def _published(tools: Tools, events: Iterable[Appended]) -> None:
 # --- the log's part ---------------------------------------------------------------------------------------------
 
 
-def _log_part(conn: Connection, tools: Tools, wanted: Sequence[Wanted], options: Options) -> model.LogPart:
+def _log_part(
+    conn: Connection, tools: Tools, wanted: Sequence[Wanted], options: Options, stated: Sequence[Issued]
+) -> model.LogPart:
     newest = log.newest_checkpoint(conn, tools.log_id, published=True)
     if newest is None:
         raise errors.UnavailableError("nothing of the log is published yet")
@@ -204,7 +223,7 @@ def _log_part(conn: Connection, tools: Tools, wanted: Sequence[Wanted], options:
         return model.Logged(entry, LogProof(place[1], path, note).text.encode())
 
     chains = {each.id: _chain(conn, each.subject, logged) for each in wanted}
-    writers = {found.event.writer for chain in chains.values() for found in chain}
+    archive = _archive(conn, wanted, stated, [each for chain in chains.values() for each in chain], logged)
     stamps = _stamps(conn, tools.log_id, newest, hashes)
     known = None
     if options.known is not None:
@@ -213,7 +232,7 @@ def _log_part(conn: Connection, tools: Tools, wanted: Sequence[Wanted], options:
             raise errors.VerificationError(f"the checkpoint is from the future: the log has {newest.size} leaves")
         known = model.Known(options.known, tuple(merkle.consistency_proof(earlier.size, newest.size, hashes)))
     return model.LogPart(
-        note, tools.log_key, tuple(sorted(tools.hosts)), chains, tuple(_archive(conn, writers, logged)), stamps,
+        note, tools.log_key, tuple(sorted(tools.hosts)), chains, archive, stamps,
         options.policy, known,
     )  # fmt: skip
 
@@ -231,22 +250,58 @@ def _chain(
 
 
 def _archive(
-    conn: Connection, writers: set[str], logged: Callable[[str, int, bytes], model.Logged | None]
-) -> Iterable[model.Logged]:
-    """The archive's own events that bear on the recordings: who enrolled their writers, what was anchored and reconciled."""
+    conn: Connection,
+    wanted: Sequence[Wanted],
+    stated: Sequence[Issued],
+    chained: Sequence[model.Logged],
+    logged: Callable[[str, int, bytes], model.Logged | None],
+) -> tuple[model.Logged, ...]:
+    """The archive's own events that bear on the recordings: who enrolled the writers, what was anchored, what was stated of the
+    days in question, what was last compared with the storages that hold the copies.
+
+    Raises `UnavailableError` when the event of a statement is not published yet.
+    """
+    newest = {(each.provider, each.day.isoformat()): each.seq for each in stated}
+    storages = {copy.storage for each in wanted for copy in each.copies} | {CUSTODY}
+    compared: dict[str, Entry] = {}
+    bearing: list[Entry] = []
+    enrolments: list[tuple[object, Entry]] = []
+    writers = {each.event.writer for each in chained}
     for each in history.entries(conn, ARCHIVE):
         event = parse(each.raw)
-        about = event.data.get("writer") in writers
-        if event.type in _BEARING or (event.type in (Type.WRITER_ENROLLED, Type.WRITER_RETIRED) and about):
-            found = logged(ARCHIVE, each.seq, each.raw)
-            if found is not None:
-                yield found
+        if event.type in (Type.WRITER_ENROLLED, Type.WRITER_RETIRED):
+            enrolments.append((event.data.get("writer"), each))
+        elif event.type == Type.RECONCILED and event.data.get("kind") == "storage":
+            if event.data.get("storage") in storages:
+                compared[str(event.data["storage"])] = each
+        elif event.type in _BEARING or (
+            # Earlier revisions too: what was stated once is not hidden. Later ones are of after this export.
+            event.type == Type.RECONCILED
+            and each.seq <= newest.get((str(event.data.get("provider")), str(event.data.get("day"))), -1)
+        ):
+            bearing.append(each)
+    bearing += compared.values()
+    writers |= {parse(each.raw).writer for each in bearing}
+    bearing += [each for writer, each in enrolments if writer in writers]
+    found = {each.seq: logged(ARCHIVE, each.seq, each.raw) for each in sorted(bearing, key=lambda each: each.seq)}
+    if any(found.get(seq) is None for seq in newest.values()):
+        raise errors.UnavailableError("not every completeness statement is published yet")
+    return tuple(each for each in found.values() if each is not None)
+
+
+def _stated(conn: Connection, wanted: Sequence[Wanted], options: Options) -> list[Issued]:
+    """What the archive stated of the days of the recordings, and of the days that were asked for."""
+    found = issue.of_recordings(conn, [each.id for each in wanted])
+    if options.period is not None:
+        found += issue.statements(conn, options.period.provider, options.period.since, options.period.until)
+    return list({(each.provider, each.day): each for each in found}.values())
 
 
 def _stamps(conn: Connection, log_id: int, newest: log.Signed, hashes: merkle.Hashes) -> tuple[model.Stamp, ...]:
     """The newest time stamp of each authority, tied to the bundle's checkpoint where it is over an older one."""
     files: dict[str, dict[str, tuple[int, bytes]]] = {}
-    for each in rows.anchors(conn, log_id):  # by size: later ones replace earlier ones
+    anchors = (each for _, found in rows.anchors(conn, log_id) for each in found)
+    for each in anchors:  # by size: later ones replace earlier ones
         if each.kind == _TIMESTAMP and each.size <= newest.size:
             name, _, suffix = each.name.rpartition(".")
             files.setdefault(name, {})[suffix] = (each.size, each.blob)

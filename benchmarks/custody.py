@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -31,17 +32,19 @@ async def main(seconds: int, leaves: int, repetitions: int) -> None:
     with tempfile.TemporaryDirectory() as home, postgresql() as server, source(1, _SIZE) as port:
         for name, aim in _AIMS.items():
             folder = Path(tempfile.mkdtemp(dir=home))
-            urls = [f"sqlite:///{folder}/{use}.db" if name == "SQLite" else _database(server, use) for use in _USES]
-            for url in urls[:2]:
-                engine = create_engine(url, None)
-                upgrade(engine)
-                engine.dispose()
-            await log.main(name, urls[0], folder, aim, seconds, repetitions)
-            proofs.main(name, urls[1], leaves, repetitions)
-            await bundle(name, configure(folder / "archive", port, DIRECTORY, 1, urls[2]), folder, repetitions)
 
+            def database(use: str, name: str = name, folder: Path = folder) -> str:
+                return f"sqlite:///{folder}/{use}.db" if name == "SQLite" else _database(server, use)
 
-_USES = ("log", "proofs", "bundle")
+            await log.main(name, _upgraded(database("log")), folder, aim, seconds, repetitions)
+            proofs.main(name, _upgraded(database("proofs")), leaves, repetitions)
+            runs = [
+                await bundle(configure(folder / f"archive{n}", port, DIRECTORY, 1, database(f"archive{n}")))
+                for n in range(repetitions)
+            ]
+            print(f"\n{name}, bundle of one recording of {_SIZE:,} bytes, s (min / median / max):")
+            for what, values in zip(_STEPS, zip(*runs, strict=True), strict=True):
+                print(f"  {what:<34} {spread(values)}", flush=True)
 
 
 def _database(server: str, name: str) -> str:
@@ -54,36 +57,48 @@ def _database(server: str, name: str) -> str:
     return url
 
 
-async def bundle(name: str, config: Config, folder: Path, repetitions: int) -> None:
-    """One recording out of an archive: seconds of `archiver export evidence`, and of verifying what it made."""
+def _upgraded(url: str) -> str:
+    engine = create_engine(url, None)
+    upgrade(engine)
+    engine.dispose()
+    return url
+
+
+_STEPS = (
+    "archiver export evidence",
+    "CPU of that",
+    "verified in process",
+    "python3 -I verify_custody.py",
+    "the same without cryptography",
+    "made and verified",
+)
+
+
+async def bundle(config: Config) -> tuple[float, ...]:
+    """The only recording of a new archive: seconds of each of the steps, interpreters' starts included."""
     assembly = await assemble(config)
     done = await Daemon(assembly).once()
     await assembly.aclose()
     assert done.exit_code is Exit.OK, done
-    path = str(folder / "archive" / "archiver.yaml")
+    folder = Path(config.state_dir).parent
+    path, target = str(folder / "archiver.yaml"), folder / "bundle"
     ids = [row["id"] for row in _archiver(path, "recordings", "list")]
-    head = _archiver(path, "custody", "checkpoint")
-    made, inside, alone, bare = [], [], [], []
-    for number in range(repetitions):
-        target = folder / f"bundle-{number}"
-        command = ["export", "evidence", ids[0], "-O", str(target), "--reason", "benchmark", "--yes"]
-        began = time.perf_counter()
-        _archiver(path, *command)
-        made.append(time.perf_counter() - began)
-        began = time.perf_counter()
-        found = standalone.examine(target, head["vkey"])
-        inside.append(time.perf_counter() - began)
-        assert all(mark == "PASS" for mark, _ in found.lines), found.lines
-        alone.append(_verify(target, head["vkey"]))
-        bare.append(_verify(target, head["vkey"], "-S"))
-    print(f"\n{name}, bundle of one recording of {_SIZE:,} bytes, s (min / median / max):")
-    print(f"  archiver export evidence           {spread(made)}")
-    print(f"  verified in process                {spread(inside)}")
-    print(f"  python3 -I verify_custody.py       {spread(alone)}")
-    print(f"  the same without cryptography      {spread(bare)}")
-    print(
-        f"  made and verified                  {spread([a + b for a, b in zip(made, alone, strict=True)])}", flush=True
-    )
+    key = _archiver(path, "custody", "checkpoint")["vkey"]
+    began, used = time.perf_counter(), _children()
+    _archiver(path, "export", "evidence", ids[0], "-O", str(target), "--reason", "benchmark", "--yes")
+    made, cpu = time.perf_counter() - began, _children() - used
+    began = time.perf_counter()
+    found = standalone.examine(target, key)
+    inside = time.perf_counter() - began
+    assert all(mark == "PASS" for mark, _ in found.lines), found.lines
+    alone, bare = _verify(target, key), _verify(target, key, "-S")
+    return made, cpu, inside, alone, bare, made + alone
+
+
+def _children() -> float:
+    """CPU seconds of the processes that were started and have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _archiver(path: str, *arguments: str) -> Any:

@@ -179,6 +179,51 @@ class Log:
         self.where.setdefault(subject, []).append(len(self.entries) - 1)
         return len(self.entries) - 1
 
+    def state(
+        self,
+        key: Ed25519PrivateKey,
+        provider: str = "plivo-us",
+        day: str = "2026-11-01",
+        *,
+        data: Mapping[str, Any] | None = None,
+        **changed: Any,
+    ) -> bytes:
+        """State the completeness of a day, as docs/spec/completeness-statement.md has it: the document, whose event is logged.
+
+        `changed` are other members of the document, `data` of its event.
+        """
+        statement: dict[str, Any] = {
+            "schema": "archiver.completeness/v1",
+            "provider": provider,
+            "day": day,
+            "revision": 1,
+            "listed": 3,
+            "states": {"archived": 2, "absent": 1},
+            "without_audio": 1,
+            "archived_bytes": 96000,
+            "archived_ms": 6000,
+            "rejects": 0,
+            "holes": [],
+            "gaps": [],
+            "complete": True,
+            "listings": [
+                {"scope": "", "since": f"{day}T00:00:00Z", "until": f"{day}T23:59:59Z", "rows": 3, "total": 3,
+                 "sha256": sha256(day.encode()).hex(), "completed_at": f"{day}T23:59:59Z"},
+            ],
+        } | changed  # fmt: skip
+        raw = jcs(statement)
+        codes = [each["code"] for each in statement["gaps"]]
+        told = {
+            "kind": "completeness",
+            "statement_sha256": sha256(raw).hex(),
+            "statement_bytes": len(raw),
+            "archived": statement["states"].get("archived", 0),
+            "gaps": {code: codes.count(code) for code in codes},
+            "listings": len(statement["listings"]),
+        } | {name: statement[name] for name in ("provider", "day", "revision", "complete", "listed", "without_audio")}
+        self.append("archive", "reconcile.completed", told | dict(data or {}), key)
+        return raw
+
     def enroll(self, key: Ed25519PrivateKey, kind: str = "writer.enrolled") -> int:
         return self.append("archive", kind, {"writer": public(key).hex()}, self.host, actor="host")
 
@@ -270,8 +315,8 @@ def record(log: Log, worker: Ed25519PrivateKey, audio: bytes | None) -> tuple[st
     return recording, files
 
 
-def make_bag(seed: str = "", recordings: int = 1, noise: int = 5, **options: Any) -> Bag:
-    """A clean bag over a log with `noise` foreign events around. Options of `close_bag`."""
+def make_bag(seed: str = "", recordings: int = 1, noise: int = 5, stated: int = 0, **options: Any) -> Bag:
+    """A clean bag over a log with `noise` foreign events around, and `stated` days. Options of `close_bag`."""
     log, worker, exporter = Log(seed), key_of(f"worker{seed}"), key_of(f"exporter{seed}")
     log.enroll(worker)
     files: dict[str, bytes] = {}
@@ -284,6 +329,9 @@ def make_bag(seed: str = "", recordings: int = 1, noise: int = 5, **options: Any
         recording, content = record(log, worker, audio)
         ids.append(recording)
         files |= content
+    for number in range(stated):
+        day = f"2026-11-{number + 1:02d}"
+        files[f"data/statements/plivo-us-{day}.json"] = log.state(worker, day=day)
     log.enroll(exporter)
     return close_bag(log, exporter, ids, files, noise=noise, **options)
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from archiver.alerts.dispatch import Dispatch
 from archiver.alerts.heartbeat import Heartbeat
-from archiver.alerts.rule import Facts
+from archiver.alerts.rule import Alert, Facts
 from archiver.clock import Clock
 
 EVERY = timedelta(seconds=20)
@@ -50,6 +50,11 @@ class Alarm:
             await self._dispatch.tick(await self._facts())
         if self._heartbeat is not None and complete:
             await self._heartbeat.ping()
+
+    async def announce(self, alert: Alert) -> None:
+        """News for whoever is to be told of it; see `Dispatch.announce`."""
+        if self._dispatch is not None:
+            await self._dispatch.announce(alert)
 
     async def aclose(self) -> None:
         if self._dispatch is not None:

@@ -19,6 +19,7 @@ from archiver import __version__, errors
 from archiver.alerts.alarm import Alarm
 from archiver.assembly.alerts import build_alarm
 from archiver.assembly.completeness import Rounds
+from archiver.assembly.compliance import Monthly
 from archiver.assembly.keys import build_recipients, signing_key
 from archiver.assembly.log import build_keeper, open_custody_log, pass_gate
 from archiver.assembly.providers import build_provider, poll_plan
@@ -69,6 +70,7 @@ class Assembly:
     vouchers: Client
     alarm: Alarm
     rounds: Rounds
+    monthly: Monthly
     stirred: asyncio.Event
     held: ExitStack
     host: str = ""
@@ -200,4 +202,5 @@ async def assemble(
         vouchers=log_parts.client, stirred=asyncio.Event(), held=held, host=host, alarm=alarm,
         rounds=Rounds(config, engine, writer, ledger, providers, list(stores.values()),
                       Watch(engine, writer, ledger, clock, chance), clock, chance, replica_id),
+        monthly=Monthly(config, engine, writer, providers, clock, replica_id, alarm.announce),
     )  # fmt: skip

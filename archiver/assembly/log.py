@@ -19,7 +19,7 @@ from archiver.custody.anchor import Anchorer, Authority
 from archiver.custody.http import Client
 from archiver.custody.ledger import Ledger
 from archiver.custody.notary import Notary
-from archiver.custody.note import parse_vkey
+from archiver.custody.note import VerifierKey, parse_vkey
 from archiver.custody.publish import Publisher
 from archiver.custody.sequencer import Sequencer, open_log
 from archiver.custody.timestamp import load_roots
@@ -60,9 +60,16 @@ async def open_custody_log(
     log_id = await writer.run(lambda conn: open_log(conn, notary.key.name, now))
     shelves = [store.shelf() for store in stores.values()]
     client = Client()
-    witnesses = [Witness(parse_vkey(each.key), each.url, client) for each in config.custody.witnesses]
+    witnesses = [Witness(_witness_key(each.key), each.url, client) for each in config.custody.witnesses]
     publisher = Publisher(engine, writer, log_id, notary, shelves, clock, witnesses)
     return LogParts(log_id, notary, shelves, publisher, client)
+
+
+def _witness_key(vkey: str) -> VerifierKey:
+    try:
+        return parse_vkey(vkey)
+    except errors.VerificationError as problem:
+        raise errors.ConfigurationError(f"custody.witnesses: {problem.detail}") from problem
 
 
 async def pass_gate(parts: LogParts, engine: Engine, writer: Writer, clock: Clock) -> None:
@@ -90,7 +97,7 @@ def build_keeper(
     stamps = config.custody.timestamp
     anchorer = None
     if stamps is not None:
-        authority = Authority("tsa", stamps.url, load_roots(_certificates(stamps.ca)), parts.client, chance)
+        authority = Authority("tsa", stamps.url, load_roots(certificates(stamps.ca)), parts.client, chance)
         anchorer = Anchorer(engine, writer, parts.log_id, authority, parts.shelves, ledger, clock, stamps.every)
     keeping = Parts(
         writer, ledger, Sequencer(ledger, hosts(config), parts.log_id), parts.publisher, anchorer, parts.log_id
@@ -109,7 +116,8 @@ def lock_until(config: model.Config) -> Callable[[datetime], datetime]:
     return until
 
 
-def _certificates(file: Path | None) -> bytes:
+def certificates(file: Path | None) -> bytes:
+    """What time stamps must lead to, PEM: this file, or the system's. Raises `ConfigurationError`."""
     found = file or ssl.get_default_verify_paths().cafile
     if found is None:
         raise errors.ConfigurationError("this system has no certificates: set custody.timestamp.ca")

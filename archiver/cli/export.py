@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,13 @@ import click
 from archiver import errors, logs
 from archiver.cli.options import Options
 from archiver.cli.output import emit, note
+from archiver.cli.report import report
 from archiver.errors import Exit
 
 if TYPE_CHECKING:
     from archiver.config.model import Config
     from archiver.evidence.bundle import Bundle
-    from archiver.exporter import Wanted
+    from archiver.exporter import Period, Wanted
     from archiver.recording import Json
 
 _SUFFIX = {"wav": "wav", "mp3": "mp3", "ogg": "ogg", "flac": "flac", "mp4": "m4a", "au": "au", "aiff": "aiff"}
@@ -25,7 +27,10 @@ _SUFFIX = {"wav": "wav", "mp3": "mp3", "ogg": "ogg", "flac": "flac", "mp4": "m4a
 
 @click.group()
 def export() -> None:
-    """Hand over recordings, with everything that proves them."""
+    """Hand over recordings with everything that proves them, or the report of a month."""
+
+
+export.add_command(report)
 
 
 @export.command()
@@ -140,7 +145,7 @@ async def _export(
             chance.uuid(), config.instance, clock.now(), options.actor or user(), options.reason or "", selection,
             legal_basis, tuple(sorted(withheld)),
         )  # fmt: skip
-        how = How("export", withheld, known)
+        how = How("export", withheld, known, period=_period(selection, clock.now()))
         made = await hand_over(tools, target, request, wanted, how, lambda text: note(options, text))
         await parts.client.aclose()
         return made, wanted
@@ -149,6 +154,20 @@ async def _export(
         for store in stores.values():
             await store.aclose()
         engine.dispose()
+
+
+def _period(selection: dict[str, Json], now: datetime) -> Period | None:
+    """The whole days that a selection by time touches; None where it names recordings, or no beginning."""
+    from archiver.cli.person import utc
+    from archiver.exporter import Period
+
+    provider, since, until = (selection.get(name) for name in ("provider", "from", "to"))
+    if selection.get("ids") or not since:
+        return None
+    end = min(utc(str(until)), now) if until else now
+    last = (end - timedelta(microseconds=1)).astimezone(UTC).date()
+    first = utc(str(since)).astimezone(UTC).date()
+    return Period(str(provider) if provider else None, first, last + timedelta(days=1))
 
 
 def _wanted(conn: Any, config: Config, selection: dict[str, Json]) -> list[Wanted]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from archiver.errors import UnavailableError
+from archiver.errors import UnavailableError, VerificationError
 from archiver.verify.finding import Finding, Kind, Verification
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from archiver.config.model import Config
+    from archiver.custody.notary import Notary
     from archiver.store.port import ObjectStore
-    from archiver.verify.log import Trust
+    from archiver.verify.leaves import Trust
+    from archiver.verify.shelf import Kept, Locked
 
 
 async def check_custody_log(
@@ -26,72 +29,113 @@ async def check_custody_log(
     level: str,
     since: datetime | None = None,
 ) -> None:
-    """`level`: quick (heads), window (leaves younger than the last checkpoint before `since`), full."""
+    """`level`: quick (heads), window (what happened since `since`), full."""
     from archiver.assembly.keys import hosts, log_signer
-    from archiver.custody import log, merkle
-    from archiver.custody.tile import hashes_of
+    from archiver.assembly.log import NOTARY, build_notary, certificates, lock_until
+    from archiver.clock import SystemClock
+    from archiver.custody.timestamp import load_roots
+    from archiver.verify.leaves import Trust
+    from archiver.verify.shelf import Locked
+
+    stamps = config.custody.timestamp
+    roots = tuple(load_roots(certificates(stamps.ca))) if stamps else ()
+    trust = Trust(log_signer(config).key, hosts(config), roots)
+    notary = build_notary(config, SystemClock()) if (config.state_dir / NOTARY).exists() else None
+    locks = {name: Locked(store.lock_mode, lock_until(config)) for name, store in stores.items()}
+    await check_everywhere(engine, stores, trust, result, notary=notary, locks=locks, level=level, since=since)
+
+
+async def check_everywhere(
+    engine: Engine,
+    stores: Mapping[str, ObjectStore],
+    trust: Trust,
+    result: Verification,
+    *,
+    notary: Notary | None,
+    locks: Mapping[str, Locked],
+    level: str,
+    since: datetime | None = None,
+) -> None:
+    """The log at this level: in the database, on every storage, and in the memory of the notary, if it is on this host."""
     from archiver.database import read
-    from archiver.verify.log import Trust
-    from archiver.verify.shelf import Kept, check_shelf
+    from archiver.verify.log import find_log
+    from archiver.verify.shelf import check_shelf
 
-    trust = Trust(log_signer(config).key, hosts(config))
-    logs = await read(engine, log.logs)
-    if not logs:
-        result.unchecked["the log: the daemon has not run on this database yet"] += 1
-        return
-    log_id = logs[-1].log_id
-    await read(engine, lambda conn: _database(conn, log_id, trust, result, level, since))
-
-    async def root_at(size: int) -> bytes:
-        return await read(engine, lambda conn: merkle.root(size, hashes_of(log.read_tile(conn, log_id))))
-
-    size, _ = await read(engine, lambda conn: log.tree(conn, log_id))
-    published = await read(
-        engine,
-        lambda conn: {
-            each.size: each.note.encode() for each in log.checkpoints(conn, log_id) if each.published_at is not None
-        },
-    )
-    kept = Kept(size, root_at, published)
-    for store in stores.values():
-        await check_shelf(store.shelf(), trust.log_key, kept, result, whole=level == "full")
-    await _check_notary(config, kept, result)
+    log_id = await read(engine, lambda conn: find_log(conn, trust))
+    lost = await read(engine, lambda conn: _database(conn, log_id, trust, result, level, since))
+    kept = None if log_id is None else await _kept(engine, log_id, lost)
+    for name, store in stores.items():
+        await check_shelf(store.shelf(), trust, kept, result, whole=level == "full", locked=locks.get(name))
+    if notary is None:
+        result.unchecked["the notary: its state is not on this host"] += 1
+    elif kept is not None:
+        await _check_notary(notary, kept, result)
 
 
 def _database(
-    conn: Connection, log_id: int, trust: Trust, result: Verification, level: str, since: datetime | None
-) -> None:
-    from archiver.custody import log
-    from archiver.verify.log import check_edge, check_log, check_window
+    conn: Connection, log_id: int | None, trust: Trust, result: Verification, level: str, since: datetime | None
+) -> list[tuple[int, int]]:
+    """Returns what a rolled-back database lost, as far as the leaves that were looked at tell."""
+    from archiver.verify.log import check_log
+    from archiver.verify.recent import check_edge, check_window
 
-    if level == "full":
-        check_log(conn, log_id, trust, result)
-        return
+    if level == "full" or log_id is None:
+        return check_log(conn, log_id, trust, result)
     check_edge(conn, log_id, trust, result)
     if level == "window" and since is not None:
-        before = [each.size for each in log.checkpoints(conn, log_id) if each.signed_at < since]
-        check_window(conn, log_id, trust, max(before, default=0), result)
+        check_window(conn, log_id, trust, since, result)
+    return []
 
 
-async def _check_notary(config: Config, kept: object, result: Verification) -> None:
-    """What the notary on this host signed last is in the database's history."""
-    from archiver.assembly.log import NOTARY, build_notary
-    from archiver.clock import SystemClock
-    from archiver.errors import VerificationError
+async def _kept(engine: Engine, log_id: int, lost: list[tuple[int, int]]) -> Kept:
+    """What the database has, to be held against storages. Asked anew each time: the daemon may go on."""
+    from archiver.custody import merkle, rows
+    from archiver.custody.tile import hashes_of
+    from archiver.database import read
     from archiver.verify.shelf import Kept
 
-    assert isinstance(kept, Kept)
-    notary = build_notary(config, SystemClock())
-    if not (config.state_dir / NOTARY).exists():
-        result.unchecked["the notary: its state is not on this host"] += 1
-        return
+    def size(conn: Connection) -> int:
+        tree = rows.tree(conn, log_id)
+        return 0 if tree is None else tree.size
+
+    def root_at(conn: Connection, size: int) -> bytes:
+        return merkle.root(size, hashes_of(lambda level, index: rows.tile(conn, log_id, level, index)))
+
+    def notes(conn: Connection, after: int) -> dict[int, tuple[bytes, bool]]:
+        page = islice(rows.checkpoints(conn, log_id, after), 500)
+        return {each.size: (each.note, each.published) for each in page}
+
+    def anchors(conn: Connection, size: int) -> dict[str, bytes]:
+        found = next((found for at, found in rows.anchors(conn, log_id, size - 1) if at == size), [])
+        return {each.name: each.blob for each in found}
+
+    def stamps(conn: Connection) -> list[tuple[int, str]]:
+        found = (each for _, anchors in rows.anchors(conn, log_id) for each in anchors)
+        return [(each.size, each.name) for each in found if each.name.endswith(".tsr")]
+
+    newest = await read(engine, lambda conn: rows.newest_checkpoint(conn, log_id, published=True))
+    return Kept(
+        newest.size if newest else 0,
+        lost,
+        lambda: read(engine, size),
+        lambda at: read(engine, lambda conn: root_at(conn, at)),
+        lambda level, index: read(engine, lambda conn: rows.tile(conn, log_id, level, index)),
+        lambda after: read(engine, lambda conn: notes(conn, after)),
+        lambda at: read(engine, lambda conn: anchors(conn, at)),
+        lambda: read(engine, stamps),
+    )
+
+
+async def _check_notary(notary: Notary, kept: Kept, result: Verification) -> None:
+    """What the notary on this host signed last is in the database's history."""
     try:
         last = notary.last(notary.key.name)
     except UnavailableError as failed:
         result.unreachable[str(failed)] += 1
         return
-    if last.size > kept.size:
-        detail = f"the notary signed {last.size} leaves, the database has {kept.size}"
+    has = await kept.size()
+    if last.size > has:
+        detail = f"the notary signed {last.size} leaves, the database has {has}"
         result.findings.append(Finding(Kind.LOG_ROLLBACK, "notary", detail))
         return
     try:

@@ -276,6 +276,7 @@ def _record_access(
     from archiver.custody.event import Type
     from archiver.custody.ledger import Ledger
     from archiver.database import Writer
+    from archiver.ingest.journal import recatalogue
 
     ledger, host_key = Ledger.open(SystemClock(), SystemChance()), signing_key(config)
     data: dict[str, Json] = {"purpose": "get", "storage": storage, "pt_sha256": digest}
@@ -284,6 +285,7 @@ def _record_access(
     def record(conn: Connection) -> None:
         ledger.enroll(conn, host_key)
         ledger.append(conn, f"rec:{recording_id}", Type.ACCESSED, data, private=private, actor_kind="operator")
+        recatalogue(conn, recording_id)
 
     writer = Writer(engine)
     try:

@@ -6,10 +6,15 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from archiver.errors import Exit
+from archiver.errors import Exit, VerificationError
+
+if TYPE_CHECKING:
+    from archiver.custody.notary import Notary
+    from archiver.custody.note import VerifierKey
 
 
 @click.command()
@@ -28,26 +33,35 @@ def witness(name: str, key_file: Path, state: Path, log_keys: tuple[str, ...], l
     from archiver.custody.notary import Notary
     from archiver.custody.note import Cosigner, parse_vkey
 
-    if not key_file.exists():
-        descriptor = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(to_pem(generate_signing_key(SystemChance())))
-    signer = Cosigner(name, load_signing_key(key_file.read_bytes()))
-    notary = Notary(state, signer, SystemClock())
     host, _, port = listen.rpartition(":")
     if not host or not port.isdigit():
         raise click.UsageError("--listen is host:port")
+    try:
+        logs = [parse_vkey(each) for each in log_keys]
+    except VerificationError as problem:
+        raise click.UsageError(f"--log-key: {problem.detail}") from problem
+    chance = SystemChance()
+    try:
+        Cosigner(name, generate_signing_key(chance)).key  # noqa: B018  before a key file is made for a name that none may have
+    except ValueError as problem:
+        raise click.UsageError(f"--name: {problem}") from problem
+    if not key_file.exists():
+        descriptor = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(to_pem(generate_signing_key(chance)))
+    signer = Cosigner(name, load_signing_key(key_file.read_bytes()))
+    notary = Notary(state, signer, SystemClock())
     click.echo(f"our verifier key  {signer.key.vkey}")
-    asyncio.run(_serve(notary, [parse_vkey(each) for each in log_keys], host.strip("[]"), int(port)))
+    asyncio.run(_serve(notary, logs, host.strip("[]"), int(port)))
     return Exit.OK
 
 
-async def _serve(notary: object, log_keys: list[object], host: str, port: int) -> None:
+async def _serve(notary: Notary, log_keys: list[VerifierKey], host: str, port: int) -> None:
     from aiohttp import web
 
     from archiver.custody.witness import witness_app
 
-    runner = web.AppRunner(witness_app(notary, log_keys), access_log=None)  # type: ignore[arg-type]
+    runner = web.AppRunner(witness_app(notary, log_keys), access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, host, port)
     await site.start()

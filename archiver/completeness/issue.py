@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
@@ -24,6 +24,7 @@ from archiver.recording import State, Window
 from archiver.schedule.window import holes
 
 _LISTINGS = 50
+_AT_ONCE = 500
 DAYS_BACK = 35
 
 
@@ -132,6 +133,20 @@ def statements(conn: Connection, provider: str | None, since: date, until: date)
         wanted = wanted.where(statement.c.provider == provider)
     rows = conn.execute(wanted.order_by(statement.c.provider, statement.c.day))
     return [Issued(row.provider, row.day, row.revision, row.document, row.event_seq) for row in rows]
+
+
+def of_recordings(conn: Connection, ids: Sequence[str]) -> list[Issued]:
+    """The newest statement of each day that one of these recordings counts for, as far as the day was stated."""
+    columns = recording.c
+    days: set[tuple[str, date]] = set()
+    for start in range(0, len(ids), _AT_ONCE):
+        wanted = columns.id.in_(ids[start : start + _AT_ONCE])
+        for row in conn.execute(select(columns.provider, columns.call_started_at, columns.listed_at).where(wanted)):
+            days.add((row.provider, (row.call_started_at or row.listed_at).astimezone(UTC).date()))
+    found = []
+    for provider, day in sorted(days):
+        found += statements(conn, provider, day, day + timedelta(days=1))
+    return found
 
 
 def entries(conn: Connection, issued: Sequence[Issued]) -> dict[int, bytes]:

@@ -18,10 +18,11 @@ from archiver.ingest.journal import load_flags
 from archiver.ingest.survey import PENDING
 from archiver.ingest.tables import listing_window, provider_state, recording, reject
 from archiver.recording import Json, Reason, State, Window
-from archiver.schedule.window import holes
+from archiver.schedule.window import holes, merge
 
 _HABIT = timedelta(weeks=9)
 _COUNTED = timedelta(days=8)
+_DEEP_TAKES = timedelta(hours=2)
 _DOUBLES = timedelta(days=3)  # how far beyond its window a listing by whole days, in any zone, may show
 
 
@@ -46,6 +47,7 @@ def observe(conn: Connection, it: Watched, now: datetime) -> list[Gap]:
         *listing.empty(it.provider, None if state is None else state.poll_error, now),
         *listing.totals(it.provider, newest_walks(conn, it.provider, it.scopes, now, counted=True)),
         *unlisted(conn, it.provider, walks, now),
+        *unlisted(conn, it.provider, deep_walks(conn, it, state), now),
         *listing.volume(it.provider, daily(conn, it.provider, now), covered_days(conn, it, now)),
         *listing.clock(it.provider, newest_time(conn, it.provider), now),
     ]
@@ -155,6 +157,31 @@ def newest_walks(
         window = Window(latest.since, latest.until)
         seen = _seen_ids(conn, provider, window, before, latest.completed_at) if counted else 0
         found.append(Walk(scope, window, latest.completed_at, before, latest.total, latest.rows, seen, latest.digest))
+    return found
+
+
+def deep_walks(conn: Connection, it: Watched, state: Row[Any] | None) -> list[Walk]:
+    """The stretch up to its present that the last deep walk showed, of each scope; nothing unless every scope has one.
+
+    Ordinary polls shortly before may be among it: what they showed counts as shown, and nothing is invented.
+    """
+    ended = None if state is None else state.deep_walk_at
+    if ended is None:
+        return []
+    found = []
+    for scope in it.scopes:
+        windows = listing_window.c
+        rows = conn.execute(
+            select(listing_window).where(
+                windows.provider == it.provider, windows.scope == scope,
+                windows.completed_at > ended - _DEEP_TAKES, windows.completed_at <= ended,
+            )
+        ).all()  # fmt: skip
+        before = _completed_before(conn, it.provider, min(row.completed_at for row in rows)) if rows else None
+        spans = merge(Window(row.since, row.until) for row in rows)
+        if before is None or not spans:
+            return []
+        found.append(Walk(scope, spans[-1], ended, before, None, 0, 0, ""))
     return found
 
 

@@ -7,15 +7,15 @@ business (`archiver.custody.log`). What was refused is in neither.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, select, union
 
 from archiver.custody.chain import Head
-from archiver.custody.event import Entry
-from archiver.custody.log_tables import custody_event, custody_log, custody_subject_event
+from archiver.custody.event import Entry, Type
+from archiver.custody.log_tables import TYPE_NUMBERS, custody_event, custody_log, custody_subject_event
 from archiver.custody.tables import custody_pending, custody_private, custody_subject
 from archiver.recording import Json
 
@@ -34,6 +34,14 @@ class Private:
         """The group as a value."""
         value: Mapping[str, Json] = json.loads(self.raw)
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class Disclosed:
+    """A subject's newest event and its private groups: (seq, name, group), in the order of the events."""
+
+    head_seq: int
+    groups: list[tuple[int, str, Private]]
 
 
 # Built once: making statements costs more than running them.
@@ -127,6 +135,48 @@ def private(conn: Connection, subject: str, seq: int) -> dict[str, Private]:
         .where(custody_subject.c.subject == subject, table.c.seq == seq)
     )
     return {row.grp: Private(row.salt, row.data) for row in conn.execute(query)}
+
+
+def of_type(conn: Connection, subject: str, kind: Type, before: int, limit: int = _PAGE) -> list[Entry]:
+    """Up to `limit` of the subject's events of this type in the log, below number `before`, the newest first."""
+    wanted = {"of": subject, "kind": TYPE_NUMBERS[kind], "before": before, "most": limit}
+    return [Entry(row.subject, row.seq, row.entry) for row in conn.execute(_OF_TYPE, wanted)]
+
+
+_OF_TYPE = (
+    _IN_LOG.with_only_columns(custody_subject.c.subject, custody_subject_event.c.seq, custody_event.c.entry)
+    .where(
+        custody_subject.c.subject == bindparam("of"),
+        custody_subject_event.c.type_no == bindparam("kind"),
+        custody_subject_event.c.seq < bindparam("before"),
+    )
+    .order_by(custody_subject_event.c.seq.desc())
+    .limit(bindparam("most"))
+)
+
+
+def disclosures(conn: Connection, names: Sequence[str]) -> dict[str, Disclosed]:
+    """Of each of these subjects, as far as there is such, its newest event's number and all that was not erased."""
+    found = {row.subject: Disclosed(row.head_seq, []) for row in conn.execute(_HEADS, {"subjects": list(names)})}
+    for row in conn.execute(_DISCLOSED, {"subjects": list(names)}):
+        found[row.subject].groups.append((row.seq, row.grp, Private(row.salt, row.data)))
+    return found
+
+
+_NAMED = custody_subject.c.subject.in_(bindparam("subjects", expanding=True))
+_HEADS = select(custody_subject.c.subject, custody_subject.c.head_seq).where(_NAMED)
+_DISCLOSED = (
+    select(
+        custody_subject.c.subject,
+        custody_private.c.seq,
+        custody_private.c.grp,
+        custody_private.c.salt,
+        custody_private.c.data,
+    )
+    .join(custody_subject)
+    .where(_NAMED)
+    .order_by(custody_private.c.subject_no, custody_private.c.seq, custody_private.c.grp)
+)
 
 
 def _entry(row: Row[Any]) -> Entry:

@@ -8,7 +8,8 @@ all this are one transaction; a death before it leaves a shorter log, from which
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,12 +19,12 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from archiver.clock import Clock
 from archiver.custody import enrolment, log, publication
 from archiver.custody import tree as trees
-from archiver.custody.event import ARCHIVE, Event, Type, leaf_hash, parse
+from archiver.custody.event import ARCHIVE, Event, Type, commitment, leaf_hash, parse, private_bytes
 from archiver.custody.ledger import Ledger
 from archiver.custody.notary import Notary
 from archiver.custody.publication import Kind
 from archiver.custody.shelved import Published, ShelvedLog, checkpoint_name, newest_checkpoint, read_checkpoint
-from archiver.custody.tables import custody_subject
+from archiver.custody.tables import custody_private, custody_subject
 from archiver.custody.tile import HEIGHT
 from archiver.custody.timestamp import anchor_place, stamped_at
 from archiver.custody.tree import Leaf
@@ -207,3 +208,38 @@ def _keep(conn: Connection, log_id: int, found: Published, anchors: Mapping[str,
     tokens = [content for name, content in anchors.items() if name.endswith(".tsr")]
     if tokens:
         publication.keep_anchor(conn, log_id, Kind.TIMESTAMP, anchors, size, stamped_at(tokens[0]))
+
+
+def restore_private(
+    conn: Connection, subject: str, events: Sequence[Event], groups: Iterable[tuple[int, str, bytes, bytes]]
+) -> list[str]:
+    """Keep these private groups, (seq, name, salt, canonical bytes), each only if its event commits to it.
+
+    Returns a sentence for each that was refused. What is there already stays.
+    """
+    refused, rows = [], []
+    (number,) = _subject_numbers(conn, {subject}).values()
+    known = {(row.seq, row.grp) for row in conn.execute(_GROUPS, {"of": number})}
+    for seq, name, salt, data in groups:
+        if not 0 <= seq < len(events) or not commits(events[seq].priv.get(name), salt, data):
+            refused.append(
+                f"{subject} event {seq}: its commitment is not to the group {name[:64]!r} that is offered for it"
+            )
+        elif (seq, name) not in known:
+            known.add((seq, name))
+            rows.append({"subject_no": number, "seq": seq, "grp": name, "salt": salt, "data": data})
+    if rows:
+        conn.execute(insert(custody_private), rows)
+    return refused
+
+
+_GROUPS = select(custody_private.c.seq, custody_private.c.grp).where(custody_private.c.subject_no == bindparam("of"))
+
+
+def commits(promised: str | None, salt: bytes, data: bytes) -> bool:
+    """Whether a commitment is to the private group with these canonical bytes."""
+    try:
+        group = json.loads(data)
+        return promised == commitment(salt, group) and private_bytes(group) == data
+    except (ValueError, TypeError, AttributeError):
+        return False

@@ -1,5 +1,6 @@
 """Every row of the custody tables as it stands, for whoever checks them. Looks at nothing and believes nothing.
 
+No content of a column can keep a check from going on (`archiver.custody.raw`). Everything comes in pages of one statement each.
 Use one `reading()` connection for a whole check: between transactions events move from the queue to the log.
 """
 
@@ -10,19 +11,38 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Select, bindparam, exists, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from archiver.custody.log_tables import (
     custody_anchor,
+    custody_checkpoint,
     custody_event,
+    custody_log,
     custody_quarantine,
     custody_subject_event,
     custody_tile,
+    custody_tree,
     custody_writer,
 )
+from archiver.custody.raw import HIGHEST, LOWEST, PAGE, as_text, as_time, behind, cursor, kept, number, paged
 from archiver.custody.tables import custody_pending, custody_private, custody_subject
 
-_PAGE = 1000
+
+@dataclass(frozen=True, slots=True)
+class LogRow:
+    """A row of `custody_log`."""
+
+    log_id: int
+    origin: str
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TreeRow:
+    """A row of `custody_tree`."""
+
+    size: int
+    root: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,36 +63,14 @@ class TileRow:
 
 
 @dataclass(frozen=True, slots=True)
-class PlaceRow:
-    """A row of `custody_subject_event`, with the subject's name and the entry at that leaf, where there are such."""
-
-    subject_no: int
-    subject: str | None
-    seq: int
-    leaf: int
-    type_no: int
-    at: datetime
-    entry: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class WriterRow:
-    """A row of `custody_writer`; keys in hex."""
-
-    key: str
-    host: str
-    enrolled: int
-    retired: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class AnchorRow:
-    """A row of `custody_anchor`."""
+class CheckpointRow:
+    """A row of `custody_checkpoint`. `note` is its bytes; `published`: whether it says when."""
 
     size: int
-    kind: int
-    name: str
-    blob: bytes
+    root: bytes
+    note: bytes
+    signed_at: datetime | None
+    published: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,40 +84,182 @@ class SubjectRow:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueRow:
-    """A row of `custody_pending`, or of `custody_quarantine` with its `reason`."""
+class PlaceRow:
+    """A row of `custody_subject_event`, with the entry at that leaf, if there is one."""
 
     number: int
+    seq: int
+    log_id: int
+    leaf: int
+    type_no: int
+    at: datetime | None
+    entry: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRow:
+    """A row of `custody_pending`; `number` is its subject's."""
+
+    pid: int
+    number: int
+    seq: int
+    entry: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateRow:
+    """A row of `custody_private`."""
+
+    number: int
+    seq: int
+    group: str
+    salt: bytes
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRow:
+    """A row of `custody_quarantine`, with its subject's name, if there is one."""
+
+    id: int
     subject: str | None
     seq: int
     entry: bytes
-    reason: str | None = None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriterRow:
+    """A row of `custody_writer`; keys in hex."""
+
+    key: str
+    host: str
+    log_id: int
+    enrolled: int
+    retired: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorRow:
+    """A row of `custody_anchor`."""
+
+    size: int
+    kind: int
+    name: str
+    blob: bytes
+    at: datetime | None
+
+
+def logs(conn: Connection) -> list[LogRow]:
+    """Every log, by number."""
+    return [LogRow(row.log_id, as_text(row.origin), row.closed_at is not None) for row in conn.execute(_LOGS)]
+
+
+def tree(conn: Connection, log_id: int) -> TreeRow | None:
+    """The tree's row."""
+    row = conn.execute(_TREE, {"log": log_id}).one_or_none()
+    return None if row is None else TreeRow(row.size, row.root)
+
+
+def foreign(conn: Connection, log_id: int) -> Iterator[tuple[str, int]]:
+    """Tables that have a row of another log, with the number of one such log. The index is not among them: see `places`."""
+    for table, query in _FOREIGN:
+        for found in conn.execute(query, {"log": log_id}).scalars():
+            yield table, found
+
+
+def last_leaf(conn: Connection, log_id: int) -> int:
+    """The largest leaf number; -1 when there is none."""
+    found: int | None = conn.execute(_LAST_LEAF, {"log": log_id}).scalar_one()
+    return -1 if found is None else found
+
+
+def leaf(conn: Connection, log_id: int, index: int) -> bytes | None:
+    """The entry at one leaf."""
+    entry: bytes | None = conn.execute(_LEAF, {"log": log_id, "at": index}).scalar_one_or_none()
+    return entry
 
 
 def leaves(conn: Connection, log_id: int, start: int = 0) -> Iterator[LeafRow]:
     """The leaves from number `start` on, in order, whether or not any is missing between them."""
-    for row in _paged(conn, _LEAVES, "leaf_index", start - 1, log=log_id):
+    for row in paged(conn, _LEAVES, {"leaf_index": start - 1}, log=log_id):
         yield LeafRow(row.leaf_index, row.entry)
 
 
-def tiles(conn: Connection, log_id: int, level: int, start: int = 0) -> Iterator[TileRow]:
-    """The tiles of one level from number `start` on, in order."""
-    for row in _paged(conn, _TILES, "idx", start - 1, log=log_id, level=level):
+def tiles(conn: Connection, log_id: int, level: int) -> Iterator[TileRow]:
+    """The tiles of one level, in order."""
+    for row in paged(conn, _TILES, {"idx": LOWEST}, log=log_id, level=level):
         yield TileRow(level, row.idx, row.hashes)
 
 
+def tile(conn: Connection, log_id: int, level: int, index: int) -> bytes:
+    """The hashes of one tile; empty where there is none."""
+    hashes: bytes | None = conn.execute(_TILE, {"log": log_id, "level": level, "at": index}).scalar_one_or_none()
+    return hashes or b""
+
+
 def tile_levels(conn: Connection, log_id: int) -> list[int]:
-    """The levels that any tile has."""
-    return sorted(conn.execute(_LEVELS, {"log": log_id}).scalars())
+    """The levels that any tile has, lowest first."""
+    found: list[int] = []
+    level: int | None = LOWEST >> 48  # a smallint
+    while (level := conn.execute(_NEXT_LEVEL, {"log": log_id, "level": level}).scalar_one()) is not None:
+        found.append(level)
+    return found
 
 
-def places(conn: Connection, log_id: int) -> Iterator[PlaceRow]:
-    """Every row of the index, by subject."""
-    number = -(2**62)
-    while page := conn.execute(_SUBJECT_NUMBERS, {"log": log_id, "after": number}).scalars().all():
-        for number in page:
-            for row in conn.execute(_PLACES, {"log": log_id, "of": number}):
-                yield PlaceRow(number, row.subject, row.seq, row.leaf_index, row.type_no, row.at, row.entry)
+def checkpoints(conn: Connection, log_id: int, after: int = LOWEST) -> Iterator[CheckpointRow]:
+    """The checkpoints beyond size `after`, smallest first."""
+    for row in paged(conn, _CHECKPOINTS, {"size": after}, log=log_id):
+        yield _checkpoint(row)
+
+
+def checkpoint(conn: Connection, log_id: int, size: int) -> CheckpointRow | None:
+    """The checkpoint of this size."""
+    return _one(conn.execute(_CHECKPOINT, {"log": log_id, "at": size}).one_or_none())
+
+
+def newest_checkpoint(conn: Connection, log_id: int, *, published: bool = False) -> CheckpointRow | None:
+    """The checkpoint of the largest size; with `published`, of those that the row calls published."""
+    return _one(conn.execute(_PUBLISHED if published else _NEWEST, {"log": log_id}).one_or_none())
+
+
+def anchors(conn: Connection, log_id: int, after: int = LOWEST) -> Iterator[tuple[int, list[AnchorRow]]]:
+    """The anchors of each size beyond `after`, smallest first."""
+    size = after
+    while sizes := conn.execute(_ANCHORED, {"log": log_id, "after": size}).scalars().all():
+        for size in sizes:
+            found = conn.execute(_ANCHORS, {"log": log_id, "at": size})
+            yield (
+                size,
+                [AnchorRow(size, row.kind, as_text(row.name), row.blob, as_time(row.at)) for row in found],
+            )
+
+
+def writers(conn: Connection) -> list[WriterRow]:
+    """Every row of the index of session keys."""
+    return [
+        WriterRow(row.key.hex(), row.host.hex(), row.log_id, row.enrolled_leaf, row.retired_leaf)
+        for row in conn.execute(select(custody_writer).order_by(custody_writer.c.enrolled_leaf, custody_writer.c.key))
+    ]
+
+
+def subjects(conn: Connection, first: int = LOWEST, last: int = HIGHEST) -> Iterator[SubjectRow]:
+    """The subjects from number `first` to `last`."""
+    for row in paged(conn, _SUBJECTS, {"subject_no": first - 1 if first > LOWEST else first}, last=last):
+        yield SubjectRow(row.subject_no, as_text(row.subject), row.head_seq, row.head_hash)
+
+
+def subject_number(conn: Connection, subject: str) -> int | None:
+    """The number of the subject of this name."""
+    number: int | None = conn.execute(_SUBJECT_NUMBER, {"of": subject}).scalar_one_or_none()
+    return number
+
+
+def places(conn: Connection, first: int = LOWEST, last: int = HIGHEST) -> Iterator[PlaceRow]:
+    """The index rows of the subjects `first` to `last`, of whatever log, by subject and number of the event."""
+    after = {"subject_no": first, "seq": LOWEST, "log_id": LOWEST, "leaf_index": LOWEST}
+    for row in paged(conn, _PLACES, after, last=last):
+        yield PlaceRow(row.subject_no, row.seq, row.log_id, row.leaf_index, row.type_no, as_time(row.at), row.entry)
 
 
 def unplaced(conn: Connection, log_id: int) -> Iterator[int]:
@@ -127,146 +267,153 @@ def unplaced(conn: Connection, log_id: int) -> Iterator[int]:
     yield from conn.execute(_UNPLACED, {"log": log_id}).scalars()
 
 
-def writers(conn: Connection) -> list[WriterRow]:
-    """Every row of the index of session keys."""
-    return [
-        WriterRow(row.key.hex(), row.host.hex(), row.enrolled_leaf, row.retired_leaf)
-        for row in conn.execute(select(custody_writer).order_by(custody_writer.c.enrolled_leaf))
-    ]
-
-
-def anchors(conn: Connection, log_id: int) -> Iterator[AnchorRow]:
-    """Every anchor, by size."""
-    wanted = select(custody_anchor).where(custody_anchor.c.log_id == log_id).order_by(custody_anchor.c.size)
-    for row in conn.execute(wanted):
-        yield AnchorRow(row.size, row.kind, row.name, row.blob)
-
-
-def subjects(conn: Connection) -> Iterator[SubjectRow]:
-    """Every subject, by number."""
-    for row in _paged(conn, _SUBJECTS, "subject_no", -(2**62)):
-        yield SubjectRow(row.subject_no, row.subject, row.head_seq, row.head_hash)
-
-
 def queue(conn: Connection) -> Iterator[QueueRow]:
     """Every event that waits, in the order of arrival."""
-    for row in _paged(conn, _QUEUE, "pid", -(2**62)):
-        yield QueueRow(row.pid, row.subject, row.seq, row.entry)
+    for row in paged(conn, _QUEUE, {"pid": LOWEST}):
+        yield QueueRow(row.pid, row.subject_no, row.seq, row.entry)
 
 
-def quarantine(conn: Connection) -> Iterator[QueueRow]:
-    """Every row that was refused."""
-    for row in _paged(conn, _QUARANTINE, "id", -(2**62)):
-        yield QueueRow(row.id, row.subject, row.seq, row.entry, row.reason)
+def waiting(conn: Connection, first: int = LOWEST, last: int = HIGHEST) -> Iterator[QueueRow]:
+    """The events of the subjects `first` to `last` that wait, by subject and number of the event."""
+    for row in paged(conn, _WAITING, {"subject_no": first, "seq": LOWEST, "pid": LOWEST}, last=last):
+        yield QueueRow(row.pid, row.subject_no, row.seq, row.entry)
 
 
-def private_without_event(conn: Connection) -> Iterator[tuple[str | None, int, str]]:
-    """Private groups of events that no row of index or queue knows: (subject, seq, group)."""
-    for row in conn.execute(_STRAY_PRIVATE):
-        yield row.subject, row.seq, row.grp
+def private(conn: Connection, first: int = LOWEST, last: int = HIGHEST) -> Iterator[PrivateRow]:
+    """The private groups of the events of the subjects `first` to `last`, by subject and number of the event."""
+    after = {"subject_no": first, "seq": LOWEST}
+    # A page ends anywhere among the groups of one event: those of its last event are read again with the next one.
+    while page := conn.execute(_PRIVATE, {**cursor(after), "last": last}).all():
+        whole = page if len(page) < PAGE else [row for row in page if (row.subject_no, row.seq) != _event(page[-1])]
+        if not whole:
+            whole = conn.execute(_PRIVATE_OF, dict(zip(("no", "of"), _event(page[-1]), strict=True))).all()
+        for row in whole:
+            yield PrivateRow(row.subject_no, row.seq, as_text(row.grp), row.salt, row.data)
+        after = dict(zip(("subject_no", "seq"), _event(whole[-1]), strict=True))
 
 
-def _paged(conn: Connection, query: Select[Any], key: str, after: int, **fixed: int) -> Iterator[Any]:
-    while page := conn.execute(query, {"after": after, **fixed}).all():
-        yield from page
-        after = getattr(page[-1], key)
+def refused(conn: Connection) -> Iterator[RefusedRow]:
+    """Every row that was refused, in the order of its refusal."""
+    for row in paged(conn, _REFUSED, {"id": LOWEST}):
+        subject = None if row.subject is None else as_text(row.subject)
+        yield RefusedRow(row.id, subject, row.seq, row.entry, as_text(row.reason))
 
 
-_OF_LOG: BindParameter[int] = bindparam("log")
+def _checkpoint(row: Any) -> CheckpointRow:
+    return CheckpointRow(row.size, row.root, row.note, as_time(row.signed_at), row.published_at is not None)
+
+
+def _one(row: Any) -> CheckpointRow | None:
+    return None if row is None else _checkpoint(row)
+
+
+def _event(row: Any) -> tuple[int, int]:
+    return row.subject_no, row.seq
+
+
+# Statements, built once.
+_leaf, _tile, _point, _anchor = custody_event.c, custody_tile.c, custody_checkpoint.c, custody_anchor.c
+_subject, _place, _pending = custody_subject.c, custody_subject_event.c, custody_pending.c
+_refused, _private = custody_quarantine.c, custody_private.c
+_OF_LOG = number("log")
+
+_LOGS = select(custody_log.c.log_id, kept(custody_log.c.origin), kept(custody_log.c.closed_at)).order_by(
+    custody_log.c.log_id
+)
+_TREE = select(custody_tree.c.size, custody_tree.c.root).where(custody_tree.c.log_id == _OF_LOG)
+_FOREIGN = [
+    (table.name, select(table.c.log_id).where(beside).limit(1))  # two ranges: a key can be searched for them
+    for table in (custody_event, custody_tile, custody_tree, custody_checkpoint, custody_anchor)
+    for beside in (table.c.log_id < _OF_LOG, table.c.log_id > _OF_LOG)
+]
+_LAST_LEAF = select(func.max(_leaf.leaf_index)).where(_leaf.log_id == _OF_LOG)
+_LEAF = select(_leaf.entry).where(_leaf.log_id == _OF_LOG, _leaf.leaf_index == number("at"))
 _LEAVES = (
-    select(custody_event.c.leaf_index, custody_event.c.entry)
-    .where(custody_event.c.log_id == _OF_LOG, custody_event.c.leaf_index > bindparam("after"))
-    .order_by(custody_event.c.leaf_index)
-    .limit(_PAGE)
+    select(_leaf.leaf_index, _leaf.entry)
+    .where(_leaf.log_id == _OF_LOG, behind(_leaf.leaf_index))
+    .order_by(_leaf.leaf_index)
+    .limit(PAGE)
 )
 _TILES = (
-    select(custody_tile.c.idx, custody_tile.c.hashes)
-    .where(
-        custody_tile.c.log_id == _OF_LOG,
-        custody_tile.c.level == bindparam("level"),
-        custody_tile.c.idx > bindparam("after"),
-    )
-    .order_by(custody_tile.c.idx)
-    .limit(_PAGE)
+    select(_tile.idx, _tile.hashes)
+    .where(_tile.log_id == _OF_LOG, _tile.level == number("level"), behind(_tile.idx))
+    .order_by(_tile.idx)
+    .limit(PAGE)
 )
-_LEVELS = select(custody_tile.c.level).where(custody_tile.c.log_id == _OF_LOG).distinct()
-_SUBJECT_NUMBERS = (
-    select(custody_subject_event.c.subject_no)
-    .where(custody_subject_event.c.log_id == _OF_LOG, custody_subject_event.c.subject_no > bindparam("after"))
+_TILE = select(_tile.hashes).where(_tile.log_id == _OF_LOG, _tile.level == number("level"), _tile.idx == number("at"))
+_NEXT_LEVEL = select(func.min(_tile.level)).where(_tile.log_id == _OF_LOG, _tile.level > number("level"))
+_POINTS = select(_point.size, _point.root, kept(_point.note), kept(_point.signed_at), kept(_point.published_at)).where(
+    _point.log_id == _OF_LOG
+)
+_CHECKPOINTS = _POINTS.where(behind(_point.size)).order_by(_point.size).limit(PAGE)
+_CHECKPOINT = _POINTS.where(_point.size == number("at"))
+_NEWEST = _POINTS.order_by(_point.size.desc()).limit(1)
+_PUBLISHED = _NEWEST.where(_point.published_at.is_not(None))
+_ANCHORED = (
+    select(_anchor.size)
+    .where(_anchor.log_id == _OF_LOG, _anchor.size > number("after"))
     .distinct()
-    .order_by(custody_subject_event.c.subject_no)
-    .limit(_PAGE)
+    .order_by(_anchor.size)
+    .limit(PAGE)
 )
-_PLACES = (
-    select(
-        custody_subject.c.subject,
-        custody_subject_event.c.seq,
-        custody_subject_event.c.leaf_index,
-        custody_subject_event.c.type_no,
-        custody_subject_event.c.at,
-        custody_event.c.entry,
-    )
-    .select_from(custody_subject_event)
-    .outerjoin(custody_subject, custody_subject.c.subject_no == custody_subject_event.c.subject_no)
-    .outerjoin(
-        custody_event,
-        (custody_event.c.log_id == custody_subject_event.c.log_id)
-        & (custody_event.c.leaf_index == custody_subject_event.c.leaf_index),
-    )
-    .where(custody_subject_event.c.log_id == _OF_LOG, custody_subject_event.c.subject_no == bindparam("of"))
-    .order_by(custody_subject_event.c.seq, custody_subject_event.c.leaf_index)
-)
-_UNPLACED = (
-    select(custody_event.c.leaf_index)
-    .outerjoin(
-        custody_subject_event,
-        (custody_event.c.log_id == custody_subject_event.c.log_id)
-        & (custody_event.c.leaf_index == custody_subject_event.c.leaf_index),
-    )
-    .where(custody_event.c.log_id == _OF_LOG, custody_subject_event.c.leaf_index.is_(None))
-    .order_by(custody_event.c.leaf_index)
+_ANCHORS = (
+    select(_anchor.kind, kept(_anchor.name), _anchor.blob, kept(_anchor.at))
+    .where(_anchor.log_id == _OF_LOG, _anchor.size == number("at"))
+    .order_by(_anchor.kind, _anchor.name)
 )
 _SUBJECTS = (
-    select(custody_subject)
-    .where(custody_subject.c.subject_no > bindparam("after"))
-    .order_by(custody_subject.c.subject_no)
-    .limit(_PAGE)
+    select(_subject.subject_no, kept(_subject.subject), _subject.head_seq, _subject.head_hash)
+    .where(behind(_subject.subject_no), _subject.subject_no <= number("last"))
+    .order_by(_subject.subject_no)
+    .limit(PAGE)
 )
-_QUEUE = (
-    select(custody_pending.c.pid, custody_subject.c.subject, custody_pending.c.seq, custody_pending.c.entry)
-    .select_from(custody_pending)
-    .outerjoin(custody_subject, custody_subject.c.subject_no == custody_pending.c.subject_no)
-    .where(custody_pending.c.pid > bindparam("after"))
-    .order_by(custody_pending.c.pid)
-    .limit(_PAGE)
+_SUBJECT_NUMBER = select(_subject.subject_no).where(_subject.subject == bindparam("of"))
+_PLACE_KEY = (_place.subject_no, _place.seq, _place.log_id, _place.leaf_index)
+_PAGE_OF_PLACES = (
+    select(custody_subject_event)
+    .where(behind(*_PLACE_KEY), _place.subject_no <= number("last"))
+    .order_by(*_PLACE_KEY)
+    .limit(PAGE)
+    .subquery()
 )
-_QUARANTINE = (
+_placed = _PAGE_OF_PLACES.c
+_PLACES = (
     select(
-        custody_quarantine.c.id,
-        custody_subject.c.subject,
-        custody_quarantine.c.seq,
-        custody_quarantine.c.entry,
-        custody_quarantine.c.reason,
+        _placed.subject_no, _placed.seq, _placed.log_id, _placed.leaf_index, _placed.type_no, kept(_placed.at),
+        _leaf.entry,
     )
-    .select_from(custody_quarantine)
-    .outerjoin(custody_subject, custody_subject.c.subject_no == custody_quarantine.c.subject_no)
-    .where(custody_quarantine.c.id > bindparam("after"))
-    .order_by(custody_quarantine.c.id)
-    .limit(_PAGE)
+    .outerjoin_from(
+        _PAGE_OF_PLACES,
+        custody_event,
+        (_leaf.log_id == _placed.log_id) & (_leaf.leaf_index == _placed.leaf_index),
+    )
+    .order_by(_placed.subject_no, _placed.seq, _placed.log_id, _placed.leaf_index)
+)  # fmt: skip
+_UNPLACED = (
+    select(_leaf.leaf_index)
+    .outerjoin_from(
+        custody_event,
+        custody_subject_event,
+        (_leaf.log_id == _place.log_id) & (_leaf.leaf_index == _place.leaf_index),
+    )
+    .where(_leaf.log_id == _OF_LOG, _place.leaf_index.is_(None))
+    .order_by(_leaf.leaf_index)
 )
-_STRAY_PRIVATE = (
-    select(custody_subject.c.subject, custody_private.c.seq, custody_private.c.grp)
-    .select_from(custody_private)
-    .outerjoin(custody_subject, custody_subject.c.subject_no == custody_private.c.subject_no)
-    .where(
-        ~exists().where(
-            custody_subject_event.c.subject_no == custody_private.c.subject_no,
-            custody_subject_event.c.seq == custody_private.c.seq,
-        ),
-        ~exists().where(
-            custody_pending.c.subject_no == custody_private.c.subject_no,
-            custody_pending.c.seq == custody_private.c.seq,
-        ),
-    )
-    .order_by(custody_private.c.subject_no, custody_private.c.seq)
+_ROWS_WAITING = select(_pending.pid, _pending.subject_no, _pending.seq, _pending.entry).limit(PAGE)
+_QUEUE = _ROWS_WAITING.where(behind(_pending.pid)).order_by(_pending.pid)
+_WAITING_KEY = (_pending.subject_no, _pending.seq, _pending.pid)
+_WAITING = _ROWS_WAITING.where(behind(*_WAITING_KEY), _pending.subject_no <= number("last")).order_by(*_WAITING_KEY)
+_GROUPS = select(_private.subject_no, _private.seq, kept(_private.grp), _private.salt, _private.data)
+_PRIVATE = (
+    _GROUPS.where(behind(_private.subject_no, _private.seq), _private.subject_no <= number("last"))
+    .order_by(_private.subject_no, _private.seq)
+    .limit(PAGE)
+)
+_PRIVATE_OF = _GROUPS.where(_private.subject_no == number("no"), _private.seq == number("of"))
+_REFUSED = (
+    select(_refused.id, kept(_subject.subject), _refused.seq, _refused.entry, kept(_refused.reason))
+    .outerjoin_from(custody_quarantine, custody_subject, _subject.subject_no == _refused.subject_no)
+    .where(behind(_refused.id))
+    .order_by(_refused.id)
+    .limit(PAGE)
 )

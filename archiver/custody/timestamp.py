@@ -21,6 +21,7 @@ from archiver.errors import ConfigurationError, VerificationError
 
 _PLACE = re.compile(r"anchors/(0|[1-9][0-9]{0,18})/([A-Za-z0-9_][A-Za-z0-9._-]*)")
 _SHA256 = bytes.fromhex("300d06096086480165030402010500")  # AlgorithmIdentifier
+_SHA256_OID = x509.ObjectIdentifier("2.16.840.1.101.3.4.2.1")
 
 
 def anchor_name(size: int, file: str) -> str:
@@ -83,11 +84,27 @@ class Token:
 
 def open_token(response: bytes, data: bytes, roots: Sequence[x509.Certificate], nonce: int | None = None) -> Token:
     """`verify_token`, with all that is kept of it. The answer repeats what the request said: no request need be remembered."""
-    at = verify_token(response, data, roots, nonce)
+    verify_token(response, data, roots, nonce)
+    return _token(_decoded(response), response, data, roots)
+
+
+def read_token(response: bytes, data: bytes) -> Token:
+    """What an answer over `data` says, its signature *not* looked at. Raises `VerificationError` for one over something else."""
     decoded = _decoded(response)
-    certificates = [x509.load_der_x509_certificate(each) for each in decoded.signed_data.certificates]
+    imprint = decoded.tst_info.message_imprint
+    if imprint.hash_algorithm != _SHA256_OID or imprint.message != hashlib.sha256(data).digest():
+        raise VerificationError("the time stamp is over something else")
+    return _token(decoded, response, data, ())
+
+
+def _token(decoded: TimeStampResponse, response: bytes, data: bytes, roots: Sequence[x509.Certificate]) -> Token:
+    try:
+        certificates = [x509.load_der_x509_certificate(each) for each in decoded.signed_data.certificates]
+        request = make_request(data, decoded.tst_info.nonce)
+    except (ValueError, OverflowError, AttributeError) as exc:  # AttributeError: there is no nonce
+        raise VerificationError("the time stamp is not an answer to a request of ours") from exc
     chain = b"".join(sorted({each.public_bytes(Encoding.PEM) for each in [*certificates, *roots]}))
-    return Token(make_request(data, decoded.tst_info.nonce), response, chain, at)
+    return Token(request, response, chain, decoded.tst_info.gen_time)
 
 
 def _decoded(response: bytes) -> TimeStampResponse:

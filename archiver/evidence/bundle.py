@@ -26,7 +26,7 @@ from archiver.custody.note import parse_note, parse_vkey
 from archiver.errors import DestinationError, NotAllowedError, VerificationError
 from archiver.evidence import manifest, standalone
 from archiver.evidence.manifest import File
-from archiver.evidence.model import Disclosure, Logged, LogPart, Recording, Request, Stamp
+from archiver.evidence.model import Disclosure, Logged, LogPart, Recording, Request, Stamp, Statement
 from archiver.evidence.pages import certificate, readme, report_html
 from archiver.evidence.paper import report_pdf
 from archiver.evidence.report import Report, report
@@ -78,6 +78,7 @@ class Draft:
         self._part = target.parent / f".{target.name}.{request.export}.part"
         self._files: dict[str, File] = {}
         self._recordings: dict[str, Recording] = {}
+        self._statements: list[Statement] = []
         if os.path.lexists(target):
             raise NotAllowedError(f"{target} is there already; a bundle overwrites nothing")
         try:
@@ -120,6 +121,11 @@ class Draft:
         for name, groups in pages.items():
             self._put(f"{folder}/{name}", _json(groups))
 
+    def state(self, statement: Statement) -> None:
+        """Add what the archive stated of one provider account and day; one of each."""
+        self._put(statement.path, statement.document)
+        self._statements.append(statement)
+
     def prepare(self) -> str:
         """End the content: its manifest's digest, for `export.prepared`."""
         request = self.request
@@ -146,7 +152,7 @@ class Draft:
         """
         with _translated():
             self._write_log(log)
-            self._write_readers_part(report(self.request, tuple(self._recordings.values()), log))
+            self._write_readers_part(report(self.request, tuple(self._recordings.values()), log, self._statements))
             digest = self._write_tags(sign)
             self._sync_folders()
             self._verify(log)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from archiver.custody.event import Event, parse
 from archiver.custody.proof import parse_proof
@@ -37,6 +37,21 @@ class Disclosure:
     group: str
     salt: bytes
     data: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A completeness statement: the exact bytes that a logged event `reconcile.completed` names
+    (docs/spec/completeness-statement.md)."""
+
+    provider: str
+    day: date
+    document: bytes
+
+    @property
+    def path(self) -> str:
+        """The file in the bundle."""
+        return f"data/statements/{self.provider}-{self.day}.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +106,8 @@ class LogPart:
     """What the log says, as of one published checkpoint (a signed note) that covers this export's own events.
 
     `events` maps each recording's id to its whole chain, from 0 to this export's `export.prepared`. `archive` holds the events of
-    other subjects that bear on them: at least the enrolment of every writer. `log_key` is a C2SP verifier key, `hosts` the host
-    keys in hex, `policy` a C2SP tlog-policy.
+    other subjects that bear on them: at least the enrolment of every writer, and the event of every completeness statement.
+    `log_key` is a C2SP verifier key, `hosts` the host keys in hex, `policy` a C2SP tlog-policy.
     """
 
     checkpoint: bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from archiver.evidence.report import Report, format_instant
+from archiver.evidence.report import STATED_LIMITS, Report, format_instant
 
 _TEMPLATES = Environment(
     loader=PackageLoader("archiver.evidence", "templates"),
@@ -19,7 +19,7 @@ _TEMPLATES.filters["instant"] = format_instant
 
 def report_html(facts: Report) -> str:
     """The report as one page without script, style sheet or picture from elsewhere."""
-    return _TEMPLATES.get_template("report.html").render(facts=facts)
+    return _TEMPLATES.get_template("report.html").render(facts=facts, limits=STATED_LIMITS)
 
 
 def certificate(facts: Report) -> str:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from archiver.custody import canonical
 from archiver.custody.checkpoint import Checkpoint, parse_checkpoint
 from archiver.custody.event import Event, leaf_hash
 from archiver.custody.note import parse_note
+from archiver.errors import VerificationError
 from archiver.evidence.manifest import File
-from archiver.evidence.model import Logged, LogPart, Recording, Request
+from archiver.evidence.model import Logged, LogPart, Recording, Request, Statement
 from archiver.recording import Json
 
 # What happened, in words for readers without tools. A type that is not here is shown by its name.
@@ -42,6 +47,10 @@ WORDS: Mapping[str, str] = {
     "reconcile.completed": "Compared with the provider's list",
     "log.anchored": "Time-stamped by an outside authority",
 }
+STATED_LIMITS = (
+    "These statements say how things stood when they were made. They count by the provider's own lists and totals: that those "
+    "showed everything that the provider had, they cannot prove; nor do they speak of days that are not in the table."
+)
 _MILESTONES: Mapping[str, str] = {
     "recording.discovered": "Listed",
     "recording.downloaded": "Downloaded",
@@ -93,6 +102,19 @@ class Chapter:
 
 
 @dataclass(frozen=True, slots=True)
+class Stated:
+    """What the archive stated of one provider account and day, in words; `leaf` is the event's that signs the statement."""
+
+    provider: str
+    day: str
+    complete: bool
+    words: tuple[str, ...]
+    at: datetime
+    file: str
+    leaf: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """All that the report, the certificate and the readme say. `stamps` are names, and the files that they cover."""
 
@@ -104,14 +126,17 @@ class Report:
     stamps: tuple[tuple[str, str], ...]
     chapters: tuple[Chapter, ...]
     archive: tuple[Line, ...]
+    statements: tuple[Stated, ...] = ()
 
     @property
     def events(self) -> int:
         return sum(len(chapter.lines) for chapter in self.chapters)
 
 
-def report(request: Request, recordings: Iterable[Recording], log: LogPart) -> Report:
-    """The facts of a bundle. Raises `VerificationError` for entries or proofs that cannot be read."""
+def report(
+    request: Request, recordings: Iterable[Recording], log: LogPart, statements: Iterable[Statement] = ()
+) -> Report:
+    """The facts of a bundle. Raises `VerificationError` for entries, proofs or statements that cannot be read."""
     note = parse_note(log.checkpoint)
     checkpoint = parse_checkpoint(note.text)
     return Report(
@@ -128,6 +153,7 @@ def report(request: Request, recordings: Iterable[Recording], log: LogPart) -> R
             _line(logged.event, f"data/log/archive-events/{logged.index:012d}.json", logged.index)
             for logged in log.archive
         ),
+        statements=tuple(_stated(each, log) for each in sorted(statements, key=lambda each: (each.provider, each.day))),
     )
 
 
@@ -144,6 +170,43 @@ def elapsed(span: timedelta) -> str:
         if count or parts:
             parts.append((count, unit))
     return " ".join(f"{count} {unit}" for count, unit in parts[:2] if count) or "0 s"
+
+
+def _stated(statement: Statement, log: LogPart) -> Stated:
+    digest = hashlib.sha256(statement.document).hexdigest()
+    signs = next((each for each in log.archive if each.event.data.get("statement_sha256") == digest), None)
+    said: Any = canonical.loads(statement.document)
+    if signs is None:
+        raise VerificationError(f"no event states the completeness of {statement.provider} on {statement.day}")
+    try:
+        words = _in_words(said)
+    except (KeyError, TypeError, AttributeError) as exc:
+        raise VerificationError(f"{statement.path} is no completeness statement") from exc
+    return Stated(
+        provider=statement.provider,
+        day=statement.day.isoformat(),
+        complete=said["complete"] is True,
+        words=words,
+        at=signs.event.at,
+        file=statement.path,
+        leaf=signs.index,
+    )
+
+
+def _in_words(said: Any) -> tuple[str, ...]:
+    """What the provider listed of the day, what became of it, and what is missing and why."""
+    states: dict[str, int] = dict(said["states"])
+    archived, silent = states.pop("archived", 0), said["without_audio"]
+    states["absent"] = states.get("absent", 0) - silent
+    words = [f"{said['listed']} listed", f"{archived} archived", f"{silent} without audio at the provider"]
+    words += [f"{count} {state}" for state, count in sorted(states.items()) if count]
+    if said["rejects"]:
+        words.append(f"{said['rejects']} listed rows not understood")
+    words += [f"not listed in full from {each['since']} to {each['until']}" for each in said["holes"]]
+    gaps = Counter((gap["code"], gap["acknowledged"]) for gap in said["gaps"])
+    for (code, acknowledged), count in sorted(gaps.items()):
+        words.append(f"{count} gap: {code.replace('_', ' ')}{', acknowledged' if acknowledged else ''}")
+    return tuple(words)
 
 
 def _chapter(recording: Recording, chain: tuple[Logged, ...]) -> Chapter:

@@ -308,6 +308,42 @@ def check_order(events: list[Event]) -> None:
         need(found or not earlier, f"event {place} is {ev['type']}, but no {earlier} of the same thing came before it")
 
 
+# --- completeness statements, docs/spec/completeness-statement.md ---------------------------------------------------------------
+
+
+def check_statement(said: dict[str, Any], signed_: dict[str, Any]) -> None:
+    """What the document says of a day is what its event repeats, and does not contradict itself."""
+    need(said["schema"] == "archiver.completeness/v1", "it is no completeness statement of format v1")
+    reasons = [gap["code"] for gap in said["gaps"]]
+    repeated = {name: said[name] for name in ("provider", "day", "revision", "complete", "listed", "without_audio")} | {
+        "statement_bytes": len(canonical(said)),
+        "archived": said["states"].get("archived", 0),
+        "gaps": {code: reasons.count(code) for code in reasons},
+        "listings": len(said["listings"]),
+    }
+    for name, value in repeated.items():
+        need(canonical(signed_[name]) == canonical(value), f"it and the event that states it differ in {name}")
+    need(sum(said["states"].values()) == said["listed"], "its states do not add up to what was listed")
+    unexcused = said["holes"] or [gap for gap in said["gaps"] if gap["grade"] == "open" and not gap["acknowledged"]]
+    need(not (said["complete"] and unexcused), "it calls the day complete and names what is missing")
+
+
+def statement_in_words(said: dict[str, Any]) -> str:
+    states, codes = {"archived": 0, "absent": 0} | said["states"], [gap["code"] for gap in said["gaps"]]
+    rest = states | {"archived": 0, "absent": states["absent"] - said["without_audio"]}
+    parts = [
+        f"{said['provider']} listed {said['listed']} recordings of {said['day']}",
+        f"{states['archived']} archived",
+        f"{said['without_audio']} without audio",
+        *(f"{count} {state}" for state, count in sorted(rest.items()) if count),
+        f"{said['rejects']} rows not understood" if said["rejects"] else "",
+        f"{len(said['holes'])} spans of the day never listed in full" if said["holes"] else "",
+        f"gaps: {', '.join(f'{codes.count(code)} {code}' for code in sorted(set(codes)))}" if codes else "no gap",
+        "COMPLETE" if said["complete"] else "NOT COMPLETE",
+    ]
+    return "; ".join(part for part in parts if part) + f" (revision {said['revision']})."
+
+
 # --- RFC 3161 time stamps: what they cover and when; who signed them is for openssl ------------------------------------------
 
 
@@ -328,7 +364,9 @@ def check_stamp(raw: bytes, covered: bytes) -> int:
 # --- the bundle ---------------------------------------------------------------------------------------------------------------
 
 PATH = r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*"
-CONTENT = rf"data/(request\.json|recordings/{UUID}/(audio\.[a-z0-9]+|provider\.json|private(-[0-9]{{4,}})?\.json))"
+STATEMENT = r"statements/[A-Za-z0-9][A-Za-z0-9._-]*\.json"
+RECORDING = rf"recordings/{UUID}/(audio\.[a-z0-9]+|provider\.json|private(-[0-9]{{4,}})?\.json)"
+CONTENT = rf"data/(request\.json|{STATEMENT}|{RECORDING})"
 TAGS = {"bagit.txt", "bag-info.txt", "manifest-sha256.txt", "README-VERIFY.txt", "verify_custody.py"}
 BAGIT = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
 
@@ -344,6 +382,7 @@ class Bundle:
         self.writers: dict[str, int] = {}  # session key -> leaf of its enrolment
         self.retired: dict[str, int] = {}
         self.chains: dict[str, list[Event]] = {}
+        self.stated: list[Event] = []  # what the archive's own events state of a provider's day
         self.digest = functools.lru_cache(maxsize=None)(self.compute_digest)
 
     def claim(self, what: str, check: Callable[..., str], *args: str) -> None:
@@ -453,7 +492,27 @@ class Bundle:
             if event.ev["type"] in BY_HOST:
                 of = self.writers if event.ev["type"] == "writer.enrolled" else self.retired
                 of.setdefault(event.ev["data"]["writer"], event.leaf)
+            if event.ev["type"] == "reconcile.completed" and event.ev["data"].get("kind") == "completeness":
+                need(event.ev["subject"] == "archive", f"{path}.json states completeness, but not as the archive")
+                self.stated.append(event)
         return f"{len(names)} events of the archive itself; {len(self.writers)} writers enrolled, {len(self.retired)} retired"
+
+    def check_statement(self, name: str) -> str:
+        """After `check_archive`: the statement is the newest that an event of its day names, and bears out what that repeats."""
+        raw = self.read(f"data/statements/{name}")
+        named = [each for each in self.stated if each.ev["data"].get("statement_sha256") == sha256(raw).hex()]
+        need(named, "no event in this bundle states it: it was changed, or its event was left out")
+        said = json.loads(raw.decode("utf-8"), parse_float=refuse, parse_constant=refuse)
+        need(canonical(said) == raw and in_profile(said), "it is not in canonical form")
+        need(name == f"{said['provider']}-{said['day']}.json", "its file is named after another provider or day")
+        check_statement(said, named[0].ev["data"])
+        day = [e.ev["data"] for e in self.stated if all(e.ev["data"][of] == said[of] for of in ("provider", "day"))]
+        newest = max(each["revision"] for each in day)
+        need(said["revision"] == newest, f"it is revision {said['revision']}, but {newest} was stated of this day")
+        ev, leaf = named[0].ev, named[0].leaf
+        return (
+            f"{statement_in_words(said)} So stated by the archive on {ev['at'][:19].replace('T', ' ')} UTC, leaf {leaf}"
+        )
 
     def check_chain(self, recording: str) -> str:
         folder, events, prev = f"data/recordings/{recording}", self.chains.setdefault(recording, []), None
@@ -535,6 +594,13 @@ class Bundle:
         if self.checkpoint is None:
             return  # nothing to measure the rest by
         self.claim("archive", self.check_archive)
+        for name in self.names("data/statements"):
+            self.claim(f"statement {name}", self.check_statement, name)
+        if self.names("data/statements"):
+            self.unproved += [
+                "that a provider's lists and totals, which completeness statements count by, showed all that it had",
+                "that a completeness statement still held when this bundle was made: it says how things stood when stated",
+            ]
         kinds = (("audio.*", self.check_audio), ("private*", self.check_private), ("provider*", self.check_provider))
         for recording in self.names("data/recordings"):
             self.claim(f"recording {recording}", self.check_chain, recording)
@@ -577,6 +643,7 @@ def caveats(bundle: Bundle, log_key: bool, host_key: bool, policy: bool) -> list
         (host_key, f"that the archive's host admitted the writers: no --host-key. Are these its keys?{hosts}"),
         (policy, "that others were shown the same log: no --policy says which witnesses must have cosigned it"),
         (stamped, "when this log existed: no time stamp of an outside authority is here"),
+        (bundle.names("data/statements"), "that the archive had all of any day: no completeness statement is here"),
         (False, "the times in the events: they are the archive's own clock, bounded only by time stamps"),
         (False, "what the provider did before the download, and who speaks"),
         (False, "that the selection in request.json left nothing out, and what happened after this export"),

@@ -132,7 +132,7 @@ def _rich(columns: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A final row that no segment describes as it is now. `keep_until`: how long the recording is kept; `size`: its line's, about."""
+    """A final row that no segment describes as it is now. `size` is that of its line, about, in bytes."""
 
     id: str
     keep_until: datetime
@@ -142,17 +142,14 @@ class Due:
 def grouped(due: Sequence[Due], rows: int, size: int) -> list[list[Due]]:
     """Segments of up to `rows` rows and about `size` bytes, each of rows that are kept until the same month."""
     groups: list[list[Due]] = []
+    filled = 0
     for each in sorted(due, key=lambda it: (it.keep_until, it.id)):
-        last = groups[-1] if groups else None
-        if (
-            last is None
-            or len(last) >= rows
-            or sum(it.size for it in last) + each.size > size
-            or _month(last[0]) != _month(each)
-        ):
-            groups.append([each])
-        else:
-            last.append(each)
+        last = groups[-1] if groups else []
+        if not last or len(last) >= rows or filled + each.size > size or _month(last[0]) != _month(each):
+            groups.append([])
+            filled = 0
+        groups[-1].append(each)
+        filled += each.size
     return groups
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, text, update
 
 from archiver.clock import Chance
 from archiver.custody.event import Type
@@ -170,6 +170,38 @@ def covered(conn: Connection, provider: str, scope: str) -> tuple[Window, ...]:
     return tuple(Window(row.since, row.until) for row in found)
 
 
+def recount(conn: Connection, provider: str, scope: str, latest: datetime) -> tuple[Window, ...]:
+    """What is covered, made anew from the listings where it is not what those up to `latest` show.
+
+    A clock that ran ahead has covered time that had not come, a clock that fell behind knows less than there is: only listings
+    that ended, and were walked, by `latest` count, and the others count again when their time has come.
+    """
+    known, windows = covered(conn, provider, scope), listing_window.c
+    believed = and_(
+        windows.provider == provider,
+        windows.scope == scope,
+        windows.until <= latest,
+        windows.completed_at <= latest,
+    )
+    newest = conn.execute(select(windows.until).where(believed).order_by(windows.until.desc()).limit(1)).scalar()
+    if newest == (known[-1].until if known else None):
+        return known
+    spans = merge(
+        Window(row.since, row.until) for row in conn.execute(select(windows.since, windows.until).where(believed))
+    )
+    conn.execute(delete(coverage).where(coverage.c.provider == provider, coverage.c.scope == scope))
+    for span in spans:
+        conn.execute(insert(coverage).values(provider=provider, scope=scope, since=span.since, until=span.until))
+    return spans
+
+
+def unjam(conn: Connection, provider: str, latest: datetime) -> int:
+    """Look again now at what is to rest until after `latest`: no rest is that long, a clock was wrong. Returns how many."""
+    columns = recording.c
+    jammed = and_(columns.provider == provider, columns.next_attempt_at > latest, columns.owner.is_(None))
+    return conn.execute(update(recording).where(jammed).values(ready=True, next_attempt_at=None)).rowcount
+
+
 def polled(conn: Connection, provider: str, now: datetime, error: str | None, *, deep: bool = False) -> None:
     """Record the end of a poll, good or bad."""
     values: dict[str, object] = {"polled_at": now, "poll_error": error}
@@ -281,7 +313,7 @@ def _refresh_row(
     values: dict[str, object] = {}
     edited = row.stable_digest != listing.stable_digest
     if edited:
-        values |= _described(listing, now, deadline_of)
+        values |= _described(listing, now, deadline_of) | {"segment": None}
         ledger.append(
             conn, f"rec:{row.id}", Type.SOURCE_REFRESHED, {"why": "metadata changed"}, private=_private(listing)
         )
@@ -392,7 +424,9 @@ def _private(listing: Listing) -> dict[str, dict[str, Json]]:
 def _add_flags(conn: Connection, row: Row[tuple[object, ...]], flags: set[Flag]) -> None:
     present = {Flag(name) for name in json.loads(str(row.flags))}
     if not flags <= present:
-        conn.execute(update(recording).where(recording.c.id == row.id).values(flags=_dump_flags(present | flags)))
+        conn.execute(
+            update(recording).where(recording.c.id == row.id).values(flags=_dump_flags(present | flags), segment=None)
+        )
 
 
 def _dump_flags(flags: Iterable[Flag]) -> str:

@@ -19,6 +19,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from archiver import errors
 from archiver.database import db_now
+from archiver.ingest.catalogue_rows import QUEUE
 from archiver.ingest.plan import Situation, backoff
 from archiver.ingest.tables import provider_state, recording
 from archiver.recording import Flag, Json, Reason, RecordingRef, State
@@ -180,6 +181,8 @@ def referenced_spool(conn: Connection, spool_id: str) -> frozenset[str]:
 def settle(conn: Connection, held: Claim, values: Mapping[str, object], *, keep_owner: bool = False) -> None:
     """The one fenced write: raises `LeaseLostError`, and nothing changes, unless the claim is still ours."""
     changed = dict(values) if keep_owner else {"owner": None, **values}
+    if not changed.keys() <= QUEUE:
+        changed["segment"] = None
     fence = {"held_id": held.id, "held_token": held.token, "held_owner": held.owner}
     statement = _settling(tuple(sorted(changed)))
     if conn.execute(statement, fence | {f"new_{name}": value for name, value in changed.items()}).rowcount != 1:
@@ -194,6 +197,14 @@ def _settling(columns: tuple[str, ...]) -> Update:
         recording.c.owner == bindparam("held_owner"),
     )
     return fenced.values({name: bindparam(f"new_{name}", type_=recording.c[name].type) for name in columns})
+
+
+def recatalogue(conn: Connection, recording_id: str) -> None:
+    """Make the row due for the catalogue again: for whoever changes what a segment says of it other than through `settle`."""
+    conn.execute(_RECATALOGUE, {"changed": recording_id})
+
+
+_RECATALOGUE = update(recording).where(recording.c.id == bindparam("changed")).values(segment=None)
 
 
 def load_flags(text: str) -> frozenset[Flag]:

@@ -205,7 +205,8 @@ _SHARED = (
 _TWIN = select(recording.c.id, recording.c.flags, *(recording.c[name] for name in _SHARED)).where(
     recording.c.plaintext_sha256 == bindparam("digest"),
     recording.c.provider == bindparam("of"),
-    recording.c.provider_recording_id == bindparam("known_as"),
+    # Of what only custody remembers after a rebuild, nobody knows the provider's id.
+    recording.c.provider_recording_id.in_([bindparam("known_as"), ""]),
     recording.c.id != bindparam("own"),
     recording.c.state == State.ARCHIVED,
 )
@@ -330,7 +331,7 @@ def sibling_for(conn: Connection, chance: Chance, ledger: Ledger, held: Claim, d
     values = {**row, "id": sibling_id, "revision": digest, "flags": flags, "listed_at": now}
     blank = (
         "content_type", "media", "plaintext_bytes", "plaintext_sha256", "sealed_bytes", "sealed_sha256", "recipients",
-        "spool_id", "spool_name", "owner", "reason", "next_attempt_at", "last_error", "archived_at", "denied_at",
+        "spool_id", "spool_name", "owner", "reason", "next_attempt_at", "last_error", "archived_at", "denied_at", "segment",
     )  # fmt: skip
     values |= dict.fromkeys(blank)
     values |= {"state": State.LISTED, "ready": True, "attempts": 0, "denials": 0, "token": 0}
@@ -339,7 +340,7 @@ def sibling_for(conn: Connection, chance: Chance, ledger: Ledger, held: Claim, d
     if existing is not None:
         return str(existing)
     conn.execute(insert(recording).values(**values))
-    conn.execute(update(recording).where(recording.c.id == held.id).values(flags=flags))
+    conn.execute(update(recording).where(recording.c.id == held.id).values(flags=flags, segment=None))
     ledger.append(
         conn,
         f"rec:{sibling_id}",
@@ -364,7 +365,7 @@ def clear_flag(conn: Connection, held: Claim, flag: Flag) -> None:
     """A doubt was settled."""
     row = conn.execute(select(recording.c.flags).where(recording.c.id == held.id)).one()
     remaining = load_flags(row.flags) - {flag}
-    conn.execute(update(recording).where(recording.c.id == held.id).values(flags=dump_flags(remaining)))
+    conn.execute(update(recording).where(recording.c.id == held.id).values(flags=dump_flags(remaining), segment=None))
 
 
 def _media(received: Received) -> dict[str, Json]:

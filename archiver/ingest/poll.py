@@ -26,7 +26,7 @@ from archiver.providers.port import Provider
 from archiver.recording import Page, Window
 from archiver.schedule import lease
 from archiver.schedule.deadline import Deadline, ProviderRetention, deadline
-from archiver.schedule.window import Bounds, due_windows
+from archiver.schedule.window import Bounds, deep_windows, due_windows
 
 log = structlog.get_logger("archiver.poll")
 
@@ -34,6 +34,9 @@ MOST_WALKS = 5
 _TRIES = 4
 LEASE = timedelta(seconds=60)
 _DEEP_EVERY = timedelta(hours=24)
+_DEEP = timedelta(days=7)
+_DEEPEST = timedelta(days=92)
+_LONGEST_WAIT = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,7 @@ class Poller:
             return False
         problems: list[str] = []
         deep = await self._writer.run(self._deep_due)
+        await self._writer.run(lambda conn: discovery.unjam(conn, self._provider.id, self._clock.now() + _LONGEST_WAIT))
         started = self._clock.monotonic()
         try:
             for scope in self._provider.scopes():
@@ -126,21 +130,26 @@ class Poller:
         now = self._clock.now()
         problem = "; ".join(problems)[:500] or None
         await self._writer.run(
-            lambda conn: discovery.polled(conn, self._provider.id, now, problem, deep=deep and problem is None)
+            lambda conn: discovery.polled(
+                conn, self._provider.id, now, problem, deep=deep is not None and problem is None
+            )
         )
         self._telemetry.polled(self._provider.id, ok=problem is None, seconds=self._clock.monotonic() - started)
         return problem is None
 
-    async def _enumerate(self, scope: str, held: lease.Held, *, deep: bool) -> list[str]:
-        """Walk every due window of one scope; one that is no listing leaves the others alone."""
+    async def _enumerate(self, scope: str, held: lease.Held, *, deep: timedelta | None) -> list[str]:
+        """Walk every due window of one scope, and when it is time those of `deep` ago and less once more; one that is no listing
+        leaves the others alone."""
         now = self._clock.now()
         facts = self._provider.facts
         earliest = max(facts.earliest, self._plan.earliest) if self._plan.earliest else facts.earliest
         bounds = Bounds(earliest, facts.max_window, facts.settle)
-        known = await self._writer.run(lambda conn: discovery.covered(conn, self._provider.id, scope))
+        known = await self._writer.run(lambda conn: self._known(conn, scope, held, now))
         windows = due_windows(known, now, bounds, self._plan.overlap)
         if not facts.time_filtered and (deep or not known):
             windows = (Window(earliest, now),)  # the provider cannot narrow it down: one walk sees everything
+        elif deep is not None and known and windows:
+            windows += deep_windows(windows[0].since, deep, bounds)  # last: what was never listed goes first
         problems: list[str] = []
         rate = await self._writer.run(self._recording_rate)
         for window in windows:
@@ -238,9 +247,18 @@ class Poller:
         if renewed is None or renewed.token != held.token:
             raise errors.LeaseLostError(self._lease_name)
 
-    def _deep_due(self, conn: Connection) -> bool:
-        last = discovery.deep_walk_at(conn, self._provider.id)
-        return last is None or self._clock.now() - last >= _DEEP_EVERY
+    def _deep_due(self, conn: Connection) -> timedelta | None:
+        """How far back to walk again now: a week every day, three months in every week; None when neither is due yet."""
+        last, now = discovery.deep_walk_at(conn, self._provider.id), self._clock.now()
+        if last is None or last - now >= _DEEP_EVERY:  # a clock that ran ahead puts nothing off
+            return _DEEPEST
+        if now - last < _DEEP_EVERY:
+            return None
+        return _DEEP if last.toordinal() // 7 == now.toordinal() // 7 else _DEEPEST
+
+    def _known(self, conn: Connection, scope: str, held: lease.Held, now: datetime) -> tuple[Window, ...]:
+        self._fence(conn, held)
+        return discovery.recount(conn, self._provider.id, scope, now + self._plan.overlap)
 
     def _recording_rate(self, conn: Connection) -> float:
         if self._plan.retention.quota_bytes is None:

@@ -113,6 +113,7 @@ async def _copy(bench: Bench, destination: Destination, row: dict[str, Any]) -> 
 
         def write(conn: Connection, stored: Stored = stored, now: datetime = now) -> None:
             outcomes.keep_copies(conn, str(row["id"]), [stored], now)
+            journal.recatalogue(conn, str(row["id"]))
             events = outcomes.stored_events(f"rec:{row['id']}", stored, len(copies) + 1, "second copy")
             bench.ledger.append_many(conn, events)
 

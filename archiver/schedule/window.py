@@ -81,6 +81,16 @@ def due_windows(covered: Sequence[Window], now: datetime, bounds: Bounds, overla
     return tuple(planned)
 
 
+def deep_windows(before: datetime, back: timedelta, bounds: Bounds) -> tuple[Window, ...]:
+    """The `back` before `before` once more, newest first, whatever is covered: some rows appear days after their call.
+
+    They end in the past, where nothing is inserted any more, so that a long walk finds two that agree; a walk that reaches up to
+    now and far back at once might never.
+    """
+    since = max(bounds.earliest, before - back)
+    return tuple(reversed(split(Window(since, before), bounds.longest))) if since < before else ()
+
+
 def watermark(covered: Iterable[Window], earliest: datetime) -> datetime | None:
     """The instant up to which nothing is unlooked-at since `earliest`; None while the start itself is not covered."""
     for span in merge(covered):

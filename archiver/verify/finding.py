@@ -10,7 +10,7 @@ from datetime import datetime
 
 from archiver.recording import Json, LockMode, Stored
 
-_STRENGTH = {LockMode.OFF: 0, LockMode.GOVERNANCE: 1, LockMode.COMPLIANCE: 2}
+LOCK_STRENGTH = {LockMode.OFF: 0, LockMode.GOVERNANCE: 1, LockMode.COMPLIANCE: 2}
 
 
 class Kind(enum.StrEnum):
@@ -149,7 +149,7 @@ def lock_findings(claimed: Claimed, recorded: Stored, seen: Stored) -> Iterable[
     def found(kind: Kind, detail: str) -> Finding:
         return at_copy(claimed, recorded, kind, detail)
 
-    if _STRENGTH[seen.lock_mode] < _STRENGTH[recorded.lock_mode]:
+    if LOCK_STRENGTH[seen.lock_mode] < LOCK_STRENGTH[recorded.lock_mode]:
         yield found(Kind.LOCK_WEAKER, f"{recorded.lock_mode} was recorded, the storage shows {seen.lock_mode}")
     if recorded.lock_mode is LockMode.OFF or recorded.retain_until is None:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from archiver import errors
-from archiver.custody import history
+from archiver.custody import history, rows
 from archiver.custody.chain import check_chain, enrolled_writers
-from archiver.custody.event import ARCHIVE, Event, commitment, parse
+from archiver.custody.event import ARCHIVE, Entry, Event, parse
 from archiver.recording import Stored
 from archiver.seal.cipher import verify_sealed
 from archiver.seal.recipients import Identity
@@ -164,40 +165,50 @@ async def _check_versions(claimed: Claimed, copy: Stored, store: ObjectStore) ->
 def check_chains(
     conn: Connection, claims: Mapping[str, Claimed], tools: Instruments, result: Verification, *, whole: bool
 ) -> None:
-    """Walk the event chains: of every subject when `whole`, otherwise of the claims'. Compare them with the journal."""
-    archive = history.entries(conn, ARCHIVE)
-    writers = enrolled_writers(archive, tools.hosts)
-    subjects = history.subjects(conn) if whole else [ARCHIVE, *(each.subject for each in claims.values())]
-    by_subject = {each.subject: each for each in claims.values()}
-    for subject in subjects:
+    """Hold the journal's claims against the signed events. Walk the claims' chains too, unless `whole`: then `check_log` does."""
+    writers = enrolled_writers(history.entries(conn, ARCHIVE), tools.hosts)
+    by_subject: dict[str, Claimed | None] = {} if whole else {ARCHIVE: None}
+    by_subject |= {each.subject: each for each in claims.values()}
+    for subject, claimed in by_subject.items():
         entries = history.entries(conn, subject)
-        result.chains += 1
-        result.events += len(entries)
-        claimed = by_subject.get(subject)
-        problems = check_chain(subject, entries, writers, tools.hosts, history.head(conn, subject))
-        result.findings += [
-            Finding(Kind.CHAIN, subject, f"event {each.seq}: {each.detail}", claimed.provider if claimed else None)
-            for each in problems
-        ]
-        if claimed is not None and not problems:
-            events = [parse(entry.raw) for entry in entries]
-            result.findings += justification_findings(claimed, [(event.type, event.data) for event in events])
-            result.findings += _check_private(conn, claimed, events, result)
+        provider = claimed.provider if claimed else None
+        if not whole:
+            result.chains += 1
+            result.events += len(entries)
+            problems = check_chain(subject, entries, writers, tools.hosts, history.head(conn, subject))
+            result.findings += [
+                Finding(Kind.CHAIN, subject, f"event {each.seq}: {each.detail}", provider) for each in problems
+            ]
+        events = _parsed(entries)
+        if claimed is not None:
+            result.findings += justification_findings(claimed, [(each.type, each.data) for each in events.values()])
+            result.findings += _check_private(conn, claimed, events, result, whole=whole)
     if not whole:
         result.unchecked["event chains of other recordings"] += 1
 
 
+def _parsed(entries: Iterable[Entry]) -> dict[int, Event]:
+    """The events by the numbers of their rows; what is none is said elsewhere."""
+    events = {}
+    for entry in entries:
+        with contextlib.suppress(errors.VerificationError):
+            events[entry.seq] = parse(entry.raw)
+    return events
+
+
 def _check_private(
-    conn: Connection, claimed: Claimed, events: Sequence[Event], result: Verification
+    conn: Connection, claimed: Claimed, events: Mapping[int, Event], result: Verification, *, whole: bool
 ) -> Iterable[Finding]:
     """Whether the deletable private data are those that the events committed to. Deleted data are not a failure."""
-    for event in events:
-        if not event.priv:
-            continue
-        kept = history.private(conn, claimed.subject, event.seq)
+    number = rows.subject_number(conn, claimed.subject)
+    groups = () if number is None else rows.private(conn, number, number)
+    kept = {
+        (row.seq, row.group): hashlib.sha256(b"custody-priv-v1\x00" + row.salt + row.data).hexdigest() for row in groups
+    }
+    for seq, event in events.items():
         for group, committed in event.priv.items():
-            if group not in kept:
+            if (seq, group) not in kept:
                 result.unchecked["private data that has been erased"] += 1
-            elif commitment(kept[group].salt, kept[group].data) != committed:
-                detail = f"event {event.seq}: {group} is not what was committed to"
+            elif kept[seq, group] != committed and not whole:
+                detail = f"event {seq}: {group} is not what was committed to"
                 yield Finding(Kind.COMMITMENT, claimed.subject, detail, claimed.provider)

@@ -35,6 +35,8 @@ class Regrown:
         self._range.append((size, hash_))
 
     def root(self) -> bytes:
+        if not self._range:
+            return merkle.EMPTY_ROOT
         hash_ = self._range[-1][1]
         for _, left in self._range[-2::-1]:
             hash_ = merkle.node_hash(left, hash_)
@@ -48,7 +50,7 @@ class Regrown:
             for row in self._rows[level]:
                 self._found(f"{Tile(level, row.index).path} lies beyond the tree")
         for level in rows.tile_levels(self._conn, self._log_id):
-            if level >= len(self._levels):
+            if not 0 <= level < len(self._levels):
                 self._found(f"tiles of level {level} lie beyond the tree")
 
     def _append(self, level: int, hash_: bytes) -> None:
@@ -68,6 +70,7 @@ class Regrown:
         name = Tile(level, index).path
         row = next(self._rows[level], None)
         while row is not None and row.index < index:
+            self._found(f"tile {row.index} of level {level} lies outside the tree")
             row = next(self._rows[level], None)
         if row is None or row.index != index:
             self._found(f"{name} is missing")

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,31 @@ def test_an_evidence_bundle_proves_itself_without_our_software_and_not_after_a_c
     audio.chmod(0o600)
     audio.write_bytes(audio.read_bytes()[:-1] + b"!")
     assert verified().returncode == 65
+
+
+def test_an_evidence_bundle_says_of_each_day_what_was_listed_and_archived(archive: Swept) -> None:
+    """Of the days of its recordings, and of every day that was asked for; not of other providers."""
+    rows = archive.json("recordings", "list", "--provider", "plivo")
+    days = sorted({row["call_started_at"][:10] for row in rows})
+    first = (datetime.fromisoformat(days[0]) - timedelta(days=2)).date().isoformat()
+    today = datetime.now(UTC).date().isoformat()
+    bundle = archive.folder / "case-18"
+    asked = ("--provider", "plivo", "--from", first)
+    archive.json("export", "evidence", *asked, "-O", str(bundle), "--reason", "Subpoena 26-cv-119", "--yes")
+    stated = {path.name[-15:-5]: json.loads(path.read_bytes()) for path in (bundle / "data" / "statements").iterdir()}
+    assert {each["provider"] for each in stated.values()} == {"plivo"}
+    assert {day for day in days if day != today} <= stated.keys()
+    assert first in stated
+    for day in set(days) & stated.keys():
+        assert stated[day]["listed"] == sum(row["call_started_at"][:10] == day for row in rows)
+    key = archive.json("custody", "checkpoint")["vkey"]
+    command = [sys.executable, "-I", "verify_custody.py", ".", "--log-key", key]
+    done = subprocess.run(command, cwd=bundle, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("So stated by the archive on ") == len(stated)
+    entries = [json.loads(path.read_bytes())["ev"] for path in (bundle / "data/log/archive-events").glob("*.json")]
+    told = [each["data"] for each in entries if each["type"] == "reconcile.completed"]
+    assert {(each["provider"], each["day"]) for each in told} == {("plivo", day) for day in stated}
 
 
 def test_an_export_whose_audio_is_gone_leaves_no_bundle(archive: Swept) -> None:

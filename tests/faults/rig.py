@@ -81,13 +81,30 @@ class Told(Silence):
         self.count["refreshed"] += 1
 
 
+class OwnClock(MovableClock):
+    """The archiver's clock: the provider's, and wrong by `off`."""
+
+    def __init__(self, true: MovableClock) -> None:
+        super().__init__(true.now())
+        self._true = true
+        self.off = timedelta(0)
+
+    def now(self) -> datetime:
+        return self._true.now() + self.off
+
+    def monotonic(self) -> float:
+        return self._true.monotonic()
+
+
 @dataclass
 class Rig:
-    """`codes`: status or kind of failure of every exchange, in order. `told`: the telemetry."""
+    """`clock` is the provider's, `own` ours and the database's. `codes`: status or kind of failure of every exchange, in order.
+    `told`: the telemetry."""
 
     simulator: Any
     account: Account
     clock: MovableClock
+    own: OwnClock
     provider: Provider
     poller: Poller
     worker: Worker
@@ -110,8 +127,8 @@ class Rig:
 
     async def pass_time(self, by: timedelta) -> None:
         """Move the clock, the database's too as far as it rules what rests."""
-        self.clock.move(by)
-        now = self.clock.now()
+        self.clock.move(by)  # and ours with it
+        now = self.own.now()
         due = recording.c.next_attempt_at <= now
 
         def wake(conn: Connection) -> None:
@@ -210,10 +227,12 @@ async def rig(
 ) -> AsyncIterator[Rig]:
     """`case` names the adapter (and dialect). `hosts`: more media hosts. `client`: other settings of the HTTP client."""
     start = SystemClock().now()
-    clock, chance = MovableClock(start, running=SystemClock()), SystemChance()
+    true, chance = MovableClock(start, running=SystemClock()), SystemChance()
+    clock = OwnClock(true)
     held = recordings if recordings is not None else month(case, calls, start)
     account = Account(held)
-    sim, make = CASES[case](account, clock, dict(simulator or {}), dict(settings or {}))
+    sim, _ = CASES[case](account, true, dict(simulator or {}), dict(settings or {}))
+    _, make = CASES[case](account, clock, dict(simulator or {}), dict(settings or {}))
     engine = create_engine(url, None)
     writer = Writer(engine)
     executor = ThreadPoolExecutor(4)
@@ -248,7 +267,9 @@ async def rig(
             policy = Policy(ReceiveLimits(limits.max_size), (), Rule("default", Span(1), {}))
             worker = Worker(provider, policy, bench, concurrency)
             try:
-                yield Rig(sim, account, clock, provider, poller, worker, bench, engine, budget, told, codes, folder)
+                yield Rig(
+                    sim, account, true, clock, provider, poller, worker, bench, engine, budget, told, codes, folder
+                )
             finally:
                 await worker.drain(timedelta(0))
                 await provider.aclose()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from archiver.evidence import standalone
-from tests.evidence_log import Bag, b64, jcs, key_of, lines, make_bag, sign_note
+from tests.evidence_log import Bag, b64, jcs, key_of, lines, make_bag, sha256, sign_note
 
 MUTATIONS = int(os.environ.get("ARCHIVER_BUNDLE_MUTATIONS", "800"))
 BAGS = 20
@@ -103,6 +103,27 @@ def _forged_event(files: Files, _bag: Bag, _other: Bag, chance: random.Random) -
     files[name] = jcs(entry)
 
 
+def _lying_statement(files: Files, _bag: Bag, _other: Bag, chance: random.Random) -> None:
+    """A day made to look better than it was stated to be."""
+    name = _some(files, chance, "data/statements/")
+    said = json.loads(files[name])
+    said |= chance.choice([{"listed": said["listed"] + 1}, {"listings": []}, {"archived_bytes": 1}, {"revision": 2}])
+    files[name] = jcs(said)
+
+
+def _foreign_statement(files: Files, _bag: Bag, other: Bag, chance: random.Random) -> None:
+    """What was stated of another day, or by another archive, with its event or without."""
+    name, theirs = _some(files, chance, "data/statements/"), _some(other.files, chance, "data/statements/")
+    files[name] = other.files[theirs]
+    if chance.random() < 0.5:
+        digest = sha256(files[name]).hex().encode()
+        files |= {path: data for path, data in other.files.items() if "archive-events" in path and digest in data}
+
+
+def _drop_statement(files: Files, _bag: Bag, _other: Bag, chance: random.Random) -> None:
+    del files[_some(files, chance, "data/statements/")]
+
+
 def _forged_checkpoint(files: Files, bag: Bag, _other: Bag, chance: random.Random) -> None:
     """Another root under the attacker's own signature, in the checkpoint and in every proof."""
     origin, size, _ = bag.log.body().split("\n")[:3]
@@ -116,7 +137,7 @@ def _forged_checkpoint(files: Files, bag: Bag, _other: Bag, chance: random.Rando
 
 MUTATORS: list[Mutation] = [
     _flip_bit, _flip_bit, _flip_bit, _cut, _grow, _drop_file, _drop_event, _swap_files, _foreign_file, _foreign_recording,
-    _drop_recording, _forged_event, _forged_checkpoint,
+    _drop_recording, _forged_event, _forged_checkpoint, _lying_statement, _foreign_statement, _drop_statement,
 ]  # fmt: skip
 
 
@@ -162,7 +183,9 @@ def _accepted(folder: Path, bag: Bag, files: Files) -> bool:
 
 @pytest.fixture(scope="module")
 def bags() -> list[Bag]:
-    return [make_bag(f"mutated {number}", 1 + number % 3, noise=2 + number) for number in range(BAGS)]
+    return [
+        make_bag(f"mutated {number}", 1 + number % 3, noise=2 + number, stated=1 + number % 2) for number in range(BAGS)
+    ]
 
 
 @pytest.mark.timeout(3600)

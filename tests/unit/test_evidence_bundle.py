@@ -10,7 +10,7 @@ import re
 import stat
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ import pytest
 from archiver.errors import DestinationError, NotAllowedError, VerificationError
 from archiver.evidence import manifest, standalone
 from archiver.evidence.bundle import VERIFIER_SHA256, Draft
-from archiver.evidence.model import Disclosure, Known, Logged, LogPart, Request, delivered, prepared
+from archiver.evidence.model import Disclosure, Known, Logged, LogPart, Request, Statement, delivered, prepared
 from tests import evidence_log as second
 from tests.evidence_log import Log, b64, jcs, key_of, record
 
@@ -170,6 +170,45 @@ def test_verifier_in_the_bundle_is_the_published_one(tmp_path: Path) -> None:
     published = re.findall(r"`([0-9a-f]{64})`", SPEC.read_text())
     assert published == [shipped], "docs/spec/evidence-bundle.md publishes another digest of the verifier"
     assert shipped in (tmp_path / "case/README-VERIFY.txt").read_text()
+
+
+def _stating(archive: Archive, **changes: object) -> Statement:
+    raw = archive.log.state(WORKER, **changes)  # type: ignore[arg-type]
+    return Statement("plivo-us", date(2026, 11, 1), raw)
+
+
+def test_completeness_statement_is_content_and_told_to_people(tmp_path: Path) -> None:
+    archive = Archive()
+    hole = {"scope": "", "since": "2026-11-01T00:00:00Z", "until": "2026-11-01T06:00:00Z"}
+    statement = _stating(archive, complete=False, holes=[hole])
+    with Draft(tmp_path / "case", archive.request) as draft:
+        draft.state(statement)
+        draft.close(archive.publish(archive.fill(draft)), EXPORTER.sign)
+    assert (tmp_path / "case" / statement.path).read_bytes() == statement.document
+    assert statement.path in (tmp_path / "case/data/content-manifest.txt").read_text()
+    assert _passes(tmp_path / "case", archive.log)
+    page = (tmp_path / "case/data/report.html").read_text()
+    for said in (
+        "Not complete",
+        "3 listed",
+        "2 archived",
+        "not listed in full from 2026-11-01T00:00:00Z",
+        "cannot prove",
+    ):
+        assert said in page
+    assert statement.path.rpartition("/")[2] in page
+    assert "data/statements/" in (tmp_path / "case/README-VERIFY.txt").read_text()
+
+
+def test_statement_whose_event_is_not_there_never_gets_its_name(tmp_path: Path) -> None:
+    archive = Archive()
+    statement = _stating(archive)
+    with Draft(tmp_path / "case", archive.request) as draft:
+        draft.state(replace(statement, document=statement.document.replace(b'"listed":3', b'"listed":4')))
+        part = archive.publish(archive.fill(draft))
+        with pytest.raises(VerificationError, match="no event states the completeness of plivo-us on 2026-11-01"):
+            draft.close(part, EXPORTER.sign)
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- what it refuses ------------------------------------------------------------------------------------------------

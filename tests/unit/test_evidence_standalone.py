@@ -234,6 +234,24 @@ def _forged_signature(bag: Bag) -> None:
     bag.files["data/log/checkpoint"] = f"{body}\n— {second.ORIGIN} {b64(forged)}\n".encode()
 
 
+STATED = "data/statements/plivo-us-2026-11-01.json"
+
+
+def _move(old: str, new: str) -> Change:
+    def change(bag: Bag) -> None:
+        bag.files[new] = bag.files.pop(old)
+
+    return change
+
+
+def _drop_stating(bag: Bag) -> None:
+    for name in [
+        name for name, data in bag.files.items() if b'"reconcile.completed"' in data and "archive-events" in name
+    ]:
+        del bag.files[name]
+        del bag.files[name.replace(".json", ".tlog-proof")]
+
+
 LIES: dict[str, tuple[Change, str]] = {
     "audio swapped": (_swap("REC/audio.mp3", b"ID3 other"), "audio.mp3: it is not what was downloaded and sealed"),
     "audio missing": (_drop("REC/audio.mp3"), "audio.mp3 is missing: the bundle is incomplete or was cut off"),
@@ -267,13 +285,18 @@ LIES: dict[str, tuple[Change, str]] = {
         _swap("data/report.html", b"<p>other</p>"),
         "the bundle was changed after its exporter signed it",
     ),
+    "statement swapped": (_swap(STATED, b"{}"), "no event in this bundle states it"),
+    "statement under another day": (_move(STATED, f"{STATED[:-6]}9.json"), "is named after another provider or day"),
+    "statement dropped": (_drop(STATED), "data/statements/plivo-us-2026-11-01.json is missing"),
+    "event of the statement dropped": (_drop_stating, "no event in this bundle states it"),
     "verifier changed": (_swap("verify_custody.py", b"print('PASS')"), "after its exporter signed it"),
 }
 
 
 @pytest.mark.parametrize("name", LIES)
-def test_lie_is_named_also_with_manifests_made_anew(name: str, bag: Bag, tmp_path: Path) -> None:
+def test_lie_is_named_also_with_manifests_made_anew(name: str, tmp_path: Path) -> None:
     change, sentence = LIES[name]
+    bag = make_bag(stated=2)
     change(bag)
     found = _wrong(_examine(bag, tmp_path / "plain"))
     assert found
@@ -523,6 +546,78 @@ def test_checkpoint_from_the_future_is_refused_as_the_earlier_one(tmp_path: Path
     bag.seal(bag.exporter.sign)
     found = _wrong(_examine(bag, tmp_path))
     assert found == ["earlier checkpoint: the earlier checkpoint is from the future: it has more leaves"]
+
+
+# --- completeness statements --------------------------------------------------------------------------------------------
+
+
+def _stated(tmp_path: Path, *revisions: dict[str, object], kept: int = -1) -> standalone.Bundle:
+    """A bag of one day that was stated so, one revision after the other; it holds the document of revision `kept`."""
+    log, worker, exporter = Log("stated"), key_of("w"), key_of("x")
+    log.enroll(worker)
+    recording, files = record(log, worker, b"audio")
+    documents = [log.state(worker, **changes) for changes in revisions]  # type: ignore[arg-type]
+    files["data/statements/plivo-us-2026-11-01.json"] = documents[kept]
+    log.enroll(exporter)
+    return _examine(close_bag(log, exporter, [recording], files), tmp_path)
+
+
+HOLE = {"scope": "", "since": "2026-11-01T00:00:00Z", "until": "2026-11-01T06:00:00Z"}
+GAP = {
+    "subject": "total:",
+    "code": "never_listed",
+    "grade": "open",
+    "since": None,
+    "until": None,
+    "acknowledged": False,
+}
+
+
+def test_statement_is_told_in_words_with_what_it_does_not_prove(tmp_path: Path) -> None:
+    found = _stated(tmp_path, {"complete": False, "holes": [HOLE], "gaps": [GAP, GAP | {"subject": "rec:x"}],
+                               "listed": 4, "states": {"archived": 2, "absent": 1, "waiting": 1}})  # fmt: skip
+    assert _wrong(found) == []
+    (line,) = [text for _, text in found.lines if text.startswith("statement ")]
+    said = "plivo-us listed 4 recordings of 2026-11-01; 2 archived; 1 without audio; 1 waiting; 1 spans of the day never listed"
+    assert said in line
+    assert "gaps: 2 never_listed; NOT COMPLETE (revision 1)." in line
+    assert any("showed all that it had" in text for text in found.unproved)
+    assert not any("no completeness statement" in text for text in standalone.caveats(found, True, True, True))
+
+
+def test_bag_without_statements_says_what_that_leaves_open(bag: Bag, tmp_path: Path) -> None:
+    found = _examine(bag, tmp_path)
+    assert any("no completeness statement" in text for text in standalone.caveats(found, True, True, True))
+
+
+def test_newest_revision_counts_and_an_older_one_is_refused(tmp_path: Path) -> None:
+    twice: list[dict[str, object]] = [{"complete": False, "holes": [HOLE]}, {"revision": 2}]
+    assert _wrong(_stated(tmp_path / "new", *twice)) == []
+    (problem,) = _wrong(_stated(tmp_path / "old", *twice, kept=0))
+    assert "it is revision 1, but 2 was stated of this day" in problem
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"holes": [HOLE]}, "it calls the day complete and names what is missing"),
+        ({"gaps": [GAP]}, "it calls the day complete and names what is missing"),
+        ({"listed": 9}, "its states do not add up to what was listed"),
+        ({"data": {"archived": 3}}, "differ in archived"),
+        ({"data": {"complete": 1}}, "differ in complete"),
+        ({"data": {"gaps": {"never_listed": 1}}}, "differ in gaps"),
+        ({"data": {"statement_bytes": 5}}, "differ in statement_bytes"),
+        ({"schema": "archiver.completeness/v2"}, "no completeness statement of format v1"),
+        ({"provider": "plivo-eu"}, "is named after another provider or day"),
+        ({"rejects": 1.5}, "damaged or not in the format"),
+        ({"holes": 7, "complete": False}, "damaged or not in the format"),
+    ],
+)
+def test_statement_that_contradicts_itself_or_its_event_is_refused(
+    changes: dict[str, object], sentence: str, tmp_path: Path
+) -> None:
+    (problem,) = _wrong(_stated(tmp_path, changes))
+    assert sentence in problem
 
 
 # --- the primitives, against second implementations -------------------------------------------------------------------

@@ -1,0 +1,94 @@
+"""From a configuration to the report of a month, and who writes it when the month is over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import structlog
+from sqlalchemy import Connection, Engine
+
+from archiver import __version__, errors
+from archiver.alerts.rule import Alert, Kind
+from archiver.assembly.completeness import watched
+from archiver.clock import Clock
+from archiver.compliance.facts import Report
+from archiver.compliance.files import render, stem, write
+from archiver.compliance.gather import Asked, gather
+from archiver.compliance.month import Month, month_of
+from archiver.compliance.words import headline
+from archiver.config import model
+from archiver.database import Writer, read
+from archiver.providers.port import Provider
+from archiver.schedule import lease
+
+log = structlog.get_logger("archiver.report")
+
+_SETTLED = timedelta(days=1)  # by then the month's last day has been listed, looked at and stated
+_WRITING, _WRITTEN = timedelta(hours=1), timedelta(days=35)
+
+
+def monthly(
+    conn: Connection,
+    config: model.Config,
+    providers: Mapping[str, Provider],
+    month: Month,
+    now: datetime,
+    only: str | None = None,
+) -> Report:
+    """The report over one instant of the database; `only`: of one provider, configured or remembered."""
+    accounts = watched(conn, config, providers, now)
+    storages = {each.id: each.required for each in config.storage}
+    return gather(conn, Asked(config.instance, __version__, month, now, accounts, storages, only))
+
+
+@dataclass(frozen=True, slots=True)
+class Monthly:
+    """Writes the report of each month into `state_dir/reports/` once it has been over for a day, and says so; one replica does.
+
+    | Between | What is left | What the next tick does |
+    |---|---|---|
+    | lease taken / files written | perhaps some of them | another replica within the hour, or this one: writes all |
+    | files written / announced | the files | nothing: the news is lost, the report is not |
+    """
+
+    config: model.Config
+    engine: Engine
+    writer: Writer
+    providers: Mapping[str, Provider]
+    clock: Clock
+    replica_id: str
+    announce: Callable[[Alert], Awaitable[None]]
+
+    async def tick(self) -> None:
+        """Raises `DestinationError` when the folder cannot be written, and what the database raises."""
+        now = self.clock.now()
+        month = month_of(now - _SETTLED).before
+        folder = Path(self.config.state_dir) / "reports"
+        if await asyncio.to_thread((folder / f"{stem(month)}.json").exists) or not await self._ours(month, _WRITING):
+            return
+        made = await read(self.engine, lambda conn: monthly(conn, self.config, self.providers, month, now))
+        if not any(account.judged for account in made.accounts):
+            return  # the archive is younger than that
+        try:
+            # The JSON form comes last: it stands for all of them.
+            files = dict(
+                sorted((await asyncio.to_thread(render, made)).items(), key=lambda each: each[0].endswith(".json"))
+            )
+            await asyncio.to_thread(write, folder, files)
+        except OSError as failed:
+            raise errors.DestinationError(f"the monthly report cannot be written: {failed.strerror}") from failed
+        log.info(
+            "report.written", month=str(month), complete=made.complete, gaps=made.unsettled, losses=len(made.losses)
+        )
+        await self._ours(month, _WRITTEN)
+        await self.announce(
+            Alert(Kind.REPORT_MONTHLY, str(month), f"{month.title}: {headline(made)} It lies in {folder}.")
+        )
+
+    async def _ours(self, month: Month, lasting: timedelta) -> bool:
+        held = await self.writer.run(lambda conn: lease.acquire(conn, f"report:{month}", self.replica_id, lasting))
+        return held is not None

@@ -1,0 +1,89 @@
+"""`archiver rebuild`: journal and ledger made anew from the storages and the keys, when the database is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from archiver.cli.options import Options
+from archiver.cli.output import emit, note
+
+if TYPE_CHECKING:
+    from archiver.config.model import Config
+    from archiver.rebuild import Named, Rebuilt
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Ask the storages for every copy by name: digest and lock.")
+@click.pass_obj
+def rebuild(options: Options, check: bool) -> int:
+    """Fill an empty, upgraded database from the storages and the keys of this configuration. Stop every daemon first.
+
+    May be repeated after an interruption. Exit 65 when something contradicts what was signed, 69 when a segment cannot be opened
+    with the identities of this host, 4 when call metadata is lost, 75 when a storage is away, 77 when the journal is in use.
+    """
+    found = asyncio.run(_rebuild(options, options.load(), check=check))
+    emit(options, "archiver.rebuild/v1", found.as_json(), lambda: _render(found))
+    return found.exit_code
+
+
+async def _rebuild(options: Options, config: Config, *, check: bool) -> Rebuilt:
+    from pathlib import Path
+
+    from archiver.assembly.keys import build_identities, signing_key
+    from archiver.assembly.log import build_notary
+    from archiver.assembly.reports import open_database
+    from archiver.assembly.stores import build_stores
+    from archiver.clock import SystemChance, SystemClock
+    from archiver.custody.ledger import Ledger
+    from archiver.database import Writer, check_schema
+    from archiver.fetch.spool import lock_state_dir
+    from archiver.rebuild import Tools
+    from archiver.rebuild import rebuild as from_storages
+
+    clock, chance = SystemClock(), SystemChance()
+    identities = build_identities(config)
+    engine = open_database(config)
+    stores = build_stores(config, clock, chance)
+    try:
+        check_schema(engine)
+        with lock_state_dir(Path(config.state_dir)):
+            writer = Writer(engine)
+            try:
+                tools = Tools(
+                    engine, writer, build_notary(config, clock), stores, Ledger.open(clock, chance), signing_key(config),
+                    identities, clock,
+                )  # fmt: skip
+                return await from_storages(tools, lambda text: note(options, text), check=check)
+            finally:
+                writer.close()
+    finally:
+        for store in stores.values():
+            await store.aclose()
+        engine.dispose()
+
+
+def _render(found: Rebuilt) -> str:
+    rows = dict(found.rows)
+    copies = rows.pop("copies", 0)
+    states = ", ".join(f"{number} {state}" for state, number in sorted(rows.items())) or "no recordings"
+    lines = [
+        f"{found.leaves} custody events from {found.storage}, the newest of {found.known_until:%Y-%m-%d %H:%M:%S} UTC",
+        f"{states}; {copies} copies, {found.private} private groups, from {found.segments} segments of the catalogue",
+        *_told(found.findings, "finding(s): something is not what was signed"),
+        *_told(found.unopened, "segment(s) are sealed for other keys: add them to encryption.identities, run again"),
+        *_told(found.uncatalogued, "recording(s) are archived and their call metadata is lost"),
+        *_told(found.untold, "recording(s) come from segments that the log does not tell of"),
+        *_told(found.unfinished, "recording(s) were discovered and not archived: the next poll looks for them"),
+        *_told(found.unknown_objects, "object(s) lie in a storage that no event tells of"),
+        "what happened after the newest event is not known; start the daemon, and it lists everything again",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _told(named: Named, what: str) -> list[str]:
+    shown = [f"  {each}" for each in named.names[:10]]
+    more = [f"  … {named.count - 10} more: -o json"] if named.count > 10 else []
+    return [f"{named.count} {what}", *shown, *more] if named.count else []

@@ -1,0 +1,164 @@
+"""What the log's events say, heard one after another: whose they are; what they tell of writers, refusals, stamps, losses.
+
+Pure: no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from cryptography import x509
+
+from archiver.custody.event import ARCHIVE, Event, Type, is_subject, verify
+from archiver.custody.note import VerifierKey
+from archiver.errors import VerificationError
+from archiver.recording import Json
+from archiver.verify.finding import Finding, Kind, Verification
+
+_BY_HOST = frozenset({Type.WRITER_ENROLLED, Type.WRITER_RETIRED})
+_REFUSED = frozenset({Type.BAD_WRITER_SIG, Type.CHAIN_FORK})
+_MAX_SEQ = 2**31 - 1
+_AT_MOST = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What the checker believes: the log's public key, the host keys that may enrol writers (in hex), and, if there are any, the
+    certificates that time stamps must lead to."""
+
+    log_key: VerifierKey
+    hosts: frozenset[str]
+    roots: tuple[x509.Certificate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Adds findings about one log. Of each kind the first thousand; the others are counted."""
+
+    result: Verification
+    subject: str
+    counts: Counter[Kind] = field(default_factory=Counter)
+
+    def __call__(self, kind: Kind, detail: str, subject: str | None = None) -> None:
+        self.counts[kind] += 1
+        if self.counts[kind] > _AT_MOST:
+            self.result.unchecked[f"{kind} beyond the first {_AT_MOST} of {self.subject}"] += 1
+        else:
+            self.result.findings.append(Finding(kind, subject or self.subject, detail))
+
+
+class Enrolment(NamedTuple):
+    """By which host, at which leaf, and at which leaf it ended."""
+
+    host: str
+    enrolled: int
+    retired: int | None
+
+    def __str__(self) -> str:
+        ended = "" if self.retired is None else f", retired at leaf {self.retired}"
+        return f"enrolled at leaf {self.enrolled} by {self.host[:16]}…{ended}"
+
+
+class Refusal(NamedTuple):
+    """What a row of `custody_quarantine` and the event about it both say, as far as an event can."""
+
+    leaf_hash: str
+    reason: str
+    subject: str | None
+    seq: int | None
+
+
+def refusal(leaf_hash: str, reason: str, subject: Json, seq: Json) -> Refusal:
+    """Whoever forged the row chose its subject and number: an event repeats only what the format has room for."""
+    named = subject if isinstance(subject, str) and is_subject(subject) else None
+    number = seq if isinstance(seq, int) and 0 <= seq <= _MAX_SEQ else None
+    return Refusal(leaf_hash, reason, named, number)
+
+
+class Stamp(NamedTuple):
+    """A logged time stamp: the leaf that tells of it, and the SHA-256 of the token."""
+
+    leaf: int
+    token: str
+
+
+@dataclass(slots=True)
+class Leaves:
+    """Listens to events in the order of the log, and then of the queue. `writers` may be known before."""
+
+    trust: Trust
+    found: Findings
+    writers: dict[str, Enrolment] = field(default_factory=dict)
+    refused: list[tuple[Refusal, int]] = field(default_factory=list)
+    stamps: dict[tuple[int, str], Stamp] = field(default_factory=dict)
+    lost: list[tuple[int, int]] = field(default_factory=list)
+
+    def hear(self, index: int, entry: bytes, kind: Kind, name: str) -> Event | None:
+        """Judge the event by itself, and learn from it if it is one of ours. None for what is no event."""
+        try:
+            event = verify(entry)
+        except VerificationError as exc:
+            self.found(kind, f"{name}: {exc.detail}")
+            return None
+        problem = self._stranger(index, event)
+        if problem:
+            self.found(kind, f"{name}: {problem}")
+        elif event.subject == ARCHIVE:
+            self._learn(index, event)
+        return event
+
+    def rolled_back(self, leaf: int) -> bool:
+        """Whether the database that this leaf was first in is lost: the bucket gave it back, not what was kept beside it."""
+        return any(had <= leaf < published for had, published in self.lost)
+
+    def logged(self, size: int) -> dict[str, str]:
+        """The SHA-256 of the tokens over the checkpoint of this size, by authority."""
+        return {authority: stamp.token for (at, authority), stamp in self.stamps.items() if at == size}
+
+    def _stranger(self, index: int, event: Event) -> str:
+        if event.type in _BY_HOST:
+            return "" if event.writer in self.trust.hosts else f"{event.type} is not signed by a host that we trust"
+        known = self.writers.get(event.writer)
+        if known is None or known.enrolled > index:
+            return f"its writer {event.writer[:16]}… was not enrolled before it"
+        if known.retired is not None and known.retired < index:
+            return f"its writer {event.writer[:16]}… was retired at leaf {known.retired}"
+        return ""
+
+    def _learn(self, index: int, event: Event) -> None:
+        data = event.data
+        if event.type in _BY_HOST:
+            self._learn_writer(index, event)
+        elif event.type in _REFUSED and isinstance(digest := data.get("leaf_hash"), str):
+            said = refusal(digest, str(data.get("reason")), data.get("subject"), data.get("seq"))
+            self.refused.append((said, index))
+        elif event.type == Type.LOG_ANCHORED:
+            match data.get("size"), data.get("authority"), data.get("token_sha256"):
+                case int(size), str(name), str(token):
+                    self.stamps[size, name] = Stamp(index, token)
+        elif event.type == Type.DB_ROLLBACK:
+            match data.get("had"), data.get("published"):
+                case int(had), int(published):
+                    self.lost.append((had, published))
+
+    def _learn_writer(self, index: int, event: Event) -> None:
+        key = key_in(event.data)
+        if key is None:
+            return
+        known = self.writers.get(key)
+        if event.type == Type.WRITER_ENROLLED and known is None:
+            self.writers[key] = Enrolment(event.writer, index, None)
+        elif event.type == Type.WRITER_RETIRED and known is not None and known.retired is None:
+            self.writers[key] = known._replace(retired=index)
+
+
+def key_in(data: Mapping[str, Json]) -> str | None:
+    """The session key that an enrolment or retirement is about."""
+    key = data.get("writer")
+    try:
+        return key if isinstance(key, str) and len(key) == 64 and bytes.fromhex(key).hex() == key else None
+    except ValueError:
+        return None

@@ -1,0 +1,171 @@
+"""The quick and the middling check of the log in the database: its edge at every start, the last hours every hour.
+
+What they do not look at is `log.check_log`'s. Both read only.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from archiver.custody import merkle, rows
+from archiver.custody.checkpoint import Checkpoint
+from archiver.custody.event import leaf_hash, verify
+from archiver.custody.merkle import Hashes
+from archiver.custody.tile import HEIGHT, Tile, hashes_of
+from archiver.errors import VerificationError
+from archiver.verify.finding import Kind, Verification
+from archiver.verify.leaves import Enrolment, Findings, Leaves, Trust, key_in
+from archiver.verify.log import check_anchors, check_logs, check_queue, opened
+from archiver.verify.subjects import check_subjects
+
+
+def check_edge(conn: Connection, log_id: int, trust: Trust, result: Verification) -> None:
+    """The tree's root from the tiles at its edge, its last leaf, and the newest checkpoint."""
+    found = Findings(result, f"log {log_id}")
+    check_logs(conn, log_id, trust, found)
+    stated = rows.tree(conn, log_id)
+    if stated is None:
+        found(Kind.LOG_TREE, f"custody_tree has no row for log {log_id}")
+        return
+    size, hashes = stated.size, _hashes(conn, log_id)
+    try:
+        if size < 0 or merkle.root(size, hashes) != stated.root:
+            found(Kind.LOG_TREE, f"custody_tree has another root than the tiles of {size} leaves")
+    except VerificationError as exc:
+        found(Kind.LOG_TILE, exc.detail)
+    last = rows.last_leaf(conn, log_id)
+    if last != size - 1:
+        found(Kind.LOG_LEAF, f"custody_event ends with leaf {last}, the tree with leaf {size - 1}")
+    elif size and (entry := rows.leaf(conn, log_id, last)) is not None:
+        _same_leaf(last, entry, hashes, found)
+    newest = rows.newest_checkpoint(conn, log_id)
+    checkpoint = None if newest is None else opened(newest, trust, found)
+    if checkpoint is not None:
+        _continued(checkpoint, size, hashes, found)
+
+
+def check_window(conn: Connection, log_id: int, trust: Trust, since: datetime, result: Verification) -> None:
+    """What was logged since: entries, hashes up to the root, their subjects' chains, checkpoints and anchors; and the queue.
+
+    Goes by what the signed events say of their time, not by the database's columns. `check_edge` comes first.
+    """
+    found = Findings(result, f"log {log_id}")
+    stated = rows.tree(conn, log_id)
+    size = 0 if stated is None else max(0, stated.size)
+    hashes = _hashes(conn, log_id)
+    heard = Leaves(trust, found, _writers(conn, log_id, trust, found))
+    start = at = _first_since(conn, log_id, size, since)
+    touched: set[str] = set()
+    for row in rows.leaves(conn, log_id, start):
+        if row.index >= size:
+            break  # said by the quick check
+        if row.index != at:
+            found(Kind.LOG_LEAF, f"custody_event has no leaf {at}: the next is {row.index}")
+        at = row.index + 1
+        event = heard.hear(row.index, row.entry, Kind.LOG_LEAF, f"leaf {row.index}")
+        if event is not None:
+            touched.add(event.subject)
+        _same_leaf(row.index, row.entry, hashes, found)
+        _same_parents(at, hashes, found)
+    check_queue(conn, size, heard)
+    for point in rows.checkpoints(conn, log_id, start):
+        checkpoint = opened(point, trust, found)
+        if checkpoint is not None:
+            _continued(checkpoint, size, hashes, found)
+    _check_subjects(conn, log_id, touched, found)
+    check_anchors(conn, log_id, heard, found, start)
+    _check_refused(conn, heard, found)
+    result.leaves += at - start
+    result.events += at - start
+
+
+def _hashes(conn: Connection, log_id: int) -> Hashes:
+    return hashes_of(lambda level, index: rows.tile(conn, log_id, level, index))
+
+
+def _same_leaf(index: int, entry: bytes, hashes: Hashes, found: Findings) -> None:
+    try:
+        if hashes(0, index) != leaf_hash(entry):
+            found(Kind.LOG_TILE, f"{Tile(0, index >> HEIGHT).path} disagrees with leaf {index}")
+    except VerificationError as exc:
+        found(Kind.LOG_TILE, exc.detail)
+
+
+def _same_parents(size: int, hashes: Hashes, found: Findings) -> None:
+    """Each tile that is full at `size` makes its hash in the tile above."""
+    level = 0
+    while size and size % (1 << HEIGHT * (level + 1)) == 0:
+        level += 1
+        index = (size >> HEIGHT * level) - 1
+        below = HEIGHT * level - 1
+        try:
+            if hashes(below + 1, index) != merkle.node_hash(hashes(below, 2 * index), hashes(below, 2 * index + 1)):
+                above = Tile(level, index >> HEIGHT).path
+                found(Kind.LOG_TILE, f"{above} disagrees with {Tile(level - 1, index).path}")
+        except VerificationError as exc:
+            found(Kind.LOG_TILE, exc.detail)
+
+
+def _continued(checkpoint: Checkpoint, size: int, hashes: Hashes, found: Findings) -> None:
+    if checkpoint.size > size:
+        found(Kind.LOG_ROLLBACK, f"checkpoint {checkpoint.size} was signed, the tree has {size} leaves")
+        return
+    try:
+        if merkle.root(checkpoint.size, hashes) != checkpoint.root:
+            said = f"checkpoint {checkpoint.size} was signed over another tree than the tiles give"
+            found(Kind.LOG_CHECKPOINT, said)
+    except VerificationError as exc:
+        found(Kind.LOG_TILE, exc.detail)
+
+
+def _first_since(conn: Connection, log_id: int, size: int, since: datetime) -> int:
+    """The first leaf of the window, by bisection. A leaf that cannot tell its time counts as young: then more is checked."""
+    low, high = 0, size
+    while low < high:
+        middle = (low + high) // 2
+        try:
+            old = verify(rows.leaf(conn, log_id, middle) or b"").at < since
+        except VerificationError:
+            old = False
+        low, high = (middle + 1, high) if old else (low, middle)
+    return low
+
+
+def _writers(conn: Connection, log_id: int, trust: Trust, found: Findings) -> dict[str, Enrolment]:
+    """The index of session keys, as far as the leaves that it names bear it out."""
+    writers = {}
+    for row in rows.writers(conn):
+        for leaf, what in ((row.enrolled, "writer.enrolled"), (row.retired, "writer.retired")):
+            if leaf is None:
+                continue
+            try:
+                event = verify(rows.leaf(conn, log_id, leaf) or b"")
+            except VerificationError:
+                event = None
+            if event is None or event.writer not in trust.hosts or event.type != what or key_in(event.data) != row.key:
+                found(Kind.LOG_INDEX, f"custody_writer {row.key[:16]}…: leaf {leaf} is not its {what}")
+                break
+        else:
+            writers[row.key] = Enrolment(row.host, row.enrolled, row.retired)
+    return writers
+
+
+def _check_subjects(conn: Connection, log_id: int, touched: set[str], found: Findings) -> None:
+    numbers = {subject: rows.subject_number(conn, subject) for subject in touched}
+    for subject, number in numbers.items():
+        if number is None:
+            found(Kind.LOG_INDEX, "custody_subject has no row for it, the log has events of it", subject)
+    for number in sorted({each for each in numbers.values() if each is not None}):
+        check_subjects(conn, log_id, found, number, number)
+
+
+def _check_refused(conn: Connection, heard: Leaves, found: Findings) -> None:
+    """Whatever the window's leaves say was refused is kept."""
+    wanted = {each.leaf_hash: leaf for each, leaf in heard.refused if not heard.rolled_back(leaf)}
+    if wanted:
+        for row in rows.refused(conn):
+            wanted.pop(leaf_hash(row.entry).hex(), None)
+    for digest, leaf in wanted.items():
+        found(Kind.LOG_QUARANTINE, f"leaf {leaf} says that {digest[:16]}… was refused; custody_quarantine lacks it")

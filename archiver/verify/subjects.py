@@ -1,0 +1,162 @@
+"""Each subject's rows held beside one another: its head, its events in log and queue, its private data. One pass, by subject.
+
+All come sorted by subject and number of the event, so that however long the log is, one row of each is in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Callable, Iterator
+from itertools import groupby
+
+from sqlalchemy import Connection
+
+from archiver.custody import rows
+from archiver.custody.event import Event, leaf_hash, parse
+from archiver.custody.log_tables import TYPE_NUMBERS
+from archiver.custody.raw import HIGHEST, LOWEST
+from archiver.errors import VerificationError
+from archiver.verify.finding import Kind
+from archiver.verify.leaves import Findings
+
+_Row = rows.SubjectRow | rows.PlaceRow | rows.QueueRow | rows.PrivateRow
+
+
+def check_subjects(
+    conn: Connection, log_id: int | None, found: Findings, first: int = LOWEST, last: int = HIGHEST
+) -> int:
+    """Of the subjects numbered `first` to `last`: every chain whole up to its head, every index row what its leaf says, private
+    data what was committed to. Returns how many index rows are right. `log_id` None: there is no log yet.
+
+    Whose signatures the events carry is not looked at here (`leaves`). Erased private data are no fault.
+    """
+    streams: list[Iterator[tuple[tuple[int, int, int, int], _Row]]] = [
+        (((row.number, 0, 0, 0), row) for row in rows.subjects(conn, first, last)),
+        (((row.number, 1, row.seq, 0), row) for row in rows.places(conn, first, last)),
+        (((row.number, 1, row.seq, 1), row) for row in rows.waiting(conn, first, last)),
+        (((row.number, 1, row.seq, 2), row) for row in rows.private(conn, first, last)),
+    ]
+    right = 0
+    merged = heapq.merge(*streams, key=lambda each: each[0])
+    for number, group in groupby(merged, key=lambda each: each[0][0]):
+        subject = _Subject(number, log_id, found)
+        for _, row in group:
+            subject.take(row)
+        subject.close()
+        right += subject.right
+        found.result.chains += 1
+    return right
+
+
+class _Subject:
+    """One subject's rows, taken in order."""
+
+    def __init__(self, number: int, log_id: int | None, found: Findings) -> None:
+        self._number = number
+        self._log_id = log_id
+        self._found = found
+        self._row: rows.SubjectRow | None = None
+        self._last = -1  # number of the newest event so far, its bytes, and what they say
+        self._entry: bytes | None = None
+        self._event: Event | None = None
+        self.right = 0
+        self._take: dict[type[_Row], Callable[..., None]] = {
+            rows.SubjectRow: self._begin,
+            rows.PlaceRow: self._placed,
+            rows.QueueRow: self._waiting,
+            rows.PrivateRow: self._private,
+        }
+
+    def take(self, row: _Row) -> None:
+        self._take[type(row)](row)
+
+    def close(self) -> None:
+        """The chain ends where the subject's row says."""
+        row = self._row
+        if row is None:
+            self._found(Kind.LOG_INDEX, f"custody_subject has no row {self._number}; other tables speak of it")
+            return
+        name = f"custody_subject {row.number}"
+        if row.head_seq != self._last:
+            ends = f"the chain ends with event {self._last}" if self._last >= 0 else "there is none"
+            self._found(Kind.CHAIN, f"{name}: its newest event is {row.head_seq}, {ends}", row.subject)
+        elif self._last >= 0 and self._entry is not None and row.head_hash != leaf_hash(self._entry):
+            self._found(Kind.CHAIN, f"{name}: event {self._last} is not the one that it says is newest", row.subject)
+
+    def _begin(self, row: rows.SubjectRow) -> None:
+        self._row = row
+
+    @property
+    def _name(self) -> str:
+        return f"subject {self._number}" if self._row is None else self._row.subject
+
+    def _placed(self, row: rows.PlaceRow) -> None:
+        name = f"custody_subject_event ({row.number}, {row.seq}, leaf {row.leaf})"
+        event = None if row.entry is None else _parsed(row.entry)
+        problem = self._misplaced(row, event)
+        if problem:
+            self._found(Kind.LOG_INDEX, f"{name} {problem}")
+        else:
+            self.right += 1
+        if row.seq == self._last:
+            self._found(Kind.LOG_INDEX, f"{name}: two leaves claim event {row.seq} of {self._name}")
+            return
+        self._follow(row.seq, row.entry, event, f"leaf {row.leaf}")
+
+    def _misplaced(self, row: rows.PlaceRow, event: Event | None) -> str:
+        """What is wrong with a row of the index; empty when it says what the entry says."""
+        if row.log_id != self._log_id:
+            return f"is of log {row.log_id}"
+        if row.entry is None:
+            return "points to no leaf"
+        if event is None:
+            return ""  # said of the leaf
+        if self._row is None:
+            return f"belongs to no row of custody_subject; the leaf is of {event.subject}"
+        if (event.subject, event.seq) != (self._row.subject, row.seq):
+            return f"points to event {event.seq} of {event.subject}"
+        if event.at != row.at:
+            return f"says {row.at and row.at.isoformat()}, the event {event.at.isoformat()}"
+        if row.type_no != TYPE_NUMBERS.get(event.type, 0):
+            return f"has type {row.type_no}, the event is {event.type}"
+        return ""
+
+    def _waiting(self, row: rows.QueueRow) -> None:
+        name = f"custody_pending {row.pid}"
+        if row.seq == self._last and row.entry == self._entry:
+            return  # a restored queue may hold what the log has
+        if row.seq <= self._last:
+            self._found(Kind.LOG_QUEUE, f"{name}: there is an event {row.seq} of {self._name} already")
+            return
+        event = _parsed(row.entry)
+        if event is not None and (self._row is None or (event.subject, event.seq) != (self._row.subject, row.seq)):
+            self._found(Kind.LOG_QUEUE, f"{name} is event {event.seq} of {event.subject}")
+        self._follow(row.seq, row.entry, event, name)
+
+    def _follow(self, seq: int, entry: bytes | None, event: Event | None, where: str) -> None:
+        """The chain goes on with this event, as it should or not."""
+        if seq > self._last + 1:
+            lacking = f"event {seq - 1}" if seq == self._last + 2 else f"events {self._last + 1} to {seq - 1}"
+            self._found(Kind.CHAIN, f"{lacking} missing before event {seq}, {where}", self._name)
+        elif seq >= 0 and event is not None and (self._entry is not None or seq == 0):
+            before = None if self._entry is None else leaf_hash(self._entry).hex()
+            if event.prev != before:
+                self._found(Kind.CHAIN, f"event {seq}, {where}, does not follow the event before it", self._name)
+        self._last, self._entry, self._event = seq, entry, event
+
+    def _private(self, row: rows.PrivateRow) -> None:
+        name = f"custody_private ({row.number}, {row.seq}, {row.group})"
+        if row.seq != self._last:
+            self._found(Kind.COMMITMENT, f"{name}: there is no event {row.seq} of {self._name}", self._name)
+        elif self._event is not None:
+            committed = hashlib.sha256(b"custody-priv-v1\x00" + row.salt + row.data).hexdigest()
+            if committed != self._event.priv.get(row.group):
+                self._found(Kind.COMMITMENT, f"{name} is not what event {row.seq} committed to", self._name)
+
+
+def _parsed(entry: bytes) -> Event | None:
+    try:
+        return parse(entry)
+    except VerificationError:
+        return None
