@@ -29,7 +29,7 @@ from archiver.demo.simulators import MovableClock
 from archiver.ingest import discovery
 from archiver.ingest.discovery import Walked
 from archiver.ingest.tables import copy, recording, storage_state
-from archiver.recording import Audio, Listing, RecordingRef, Window
+from archiver.recording import Audio, Json, Listing, RecordingRef, Window
 from archiver.schedule.deadline import Deadline
 from tests.custody_examples import HOST_KEY
 from tests.log_trees import LOG, ORIGIN, WITNESS
@@ -107,7 +107,14 @@ class Life:
 
     def night(self, conn: Connection, *, publish: bool = True) -> None:
         """Reconcile, sequence, publish."""
-        data = {"kind": "storage", "storage": "primary", "copies": 9, "versions": 9, "locks_read": 1, "findings": {}}
+        data: dict[str, Json] = {
+            "kind": "storage",
+            "storage": "primary",
+            "copies": 9,
+            "versions": 9,
+            "locks_read": 1,
+            "findings": {},
+        }
         self.ledger.append(conn, ARCHIVE, Type.RECONCILED, data, op="reconcile:primary")
         Sequencer(self.ledger, frozenset({public_hex(HOST_KEY)}), self.log_id).integrate(conn)
         if publish:

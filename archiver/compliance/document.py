@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from archiver.compliance.facts import Place, Report, unchecked
+from archiver.compliance.facts import Place, Report
 from archiver.compliance.month import Month
+from archiver.compliance.rules import unchecked
 from archiver.recording import Json
 
 SCHEMA = "archiver.report/v1"

@@ -17,8 +17,8 @@ from archiver.completeness import issue, register, statement
 from archiver.completeness.gap import profile
 from archiver.completeness.issue import Issued
 from archiver.completeness.observe import Watched
-from archiver.compliance import facts, log
-from archiver.compliance.facts import Account, Kept, Late, Missing, Report, Run, Stated, Storage
+from archiver.compliance import log, rules
+from archiver.compliance.facts import Account, Kept, Lag, Late, Missing, Report, Run, Stated, Storage
 from archiver.compliance.log import Trail
 from archiver.compliance.month import Month
 from archiver.custody.event import ARCHIVE, Type, verify
@@ -81,7 +81,7 @@ def _account(conn: Connection, it: Asked, of: Watched, trail: Trail, *, configur
     for day in days:
         seen = issue.survey_day(conn, of, day)
         stated = _stated(issued[day], seen, trail) if day in issued else None
-        found.append(facts.judge(seen, spans, of.whole.since, it.made_at, stated))
+        found.append(rules.judge(seen, spans, of.whole.since, it.made_at, stated))
     (counts,) = [each for each in survey.counts(conn, [of.provider], it.made_at) if each.provider == of.provider]
     late, past = _late(conn, it, of.provider)
     after_call, after_listing = _lags(conn, of.provider, span)
@@ -110,7 +110,7 @@ def _stated(it: Issued, now: statement.Day, trail: Trail) -> Stated:
     differs: tuple[str, ...] = ()
     try:
         event = verify(raw or b"")
-        at, differs = event.at, facts.changed(now, statement.check(it.document, event.data))
+        at, differs = event.at, rules.changed(now, statement.check(it.document, event.data))
     except errors.VerificationError as failed:
         problem = str(failed) if raw is not None else "its signed event is not in the log"
     sha256 = hashlib.sha256(it.document).hexdigest()
@@ -126,7 +126,7 @@ def _of_month(provider: str | None, span: Window) -> ColumnElement[bool]:
     return ours if provider is None else and_(columns.provider == provider, ours)
 
 
-def _lags(conn: Connection, provider: str, span: Window) -> tuple[facts.Lag | None, facts.Lag | None]:
+def _lags(conn: Connection, provider: str, span: Window) -> tuple[Lag | None, Lag | None]:
     """From the end of the call, and from the listing, until it was read back from every required storage."""
     columns = recording.c
     after_call, after_listing = array("d"), array("d")
@@ -140,7 +140,7 @@ def _lags(conn: Connection, provider: str, span: Window) -> tuple[facts.Lag | No
             after_listing.append((row.archived_at - row.listed_at).total_seconds())
             if (ended := row.call_ended_at or row.call_started_at) is not None:
                 after_call.append((row.archived_at - ended).total_seconds())
-    return facts.lag(after_call), facts.lag(after_listing)
+    return rules.lag(after_call), rules.lag(after_listing)
 
 
 def _late(conn: Connection, it: Asked, provider: str) -> tuple[list[Late], int]:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, func, select
 
 from archiver import errors
-from archiver.compliance import facts
+from archiver.compliance import rules
 from archiver.compliance.facts import Checkpoint, Events, Log, Place, Refused, Vouched
 from archiver.custody import log as custody
 from archiver.custody.event import ARCHIVE, Event, Type, parse
@@ -138,7 +138,7 @@ def month(conn: Connection, known: Trail, span: Window, now: datetime) -> Log | 
         published=conn.execute(published).scalar_one(),
         first=_checkpoint(conn.execute(ends.order_by(custody_checkpoint.c.size)).one_or_none()),
         last=_checkpoint(conn.execute(ends.order_by(custody_checkpoint.c.size.desc())).one_or_none()),
-        longest_pause=facts.longest_pause(signed, span, now),
+        longest_pause=rules.longest_pause(signed, span, now),
         vouched=(*cosigned, *_stamped(conn, log_id, span)),
         refused=tuple(
             Refused(each.number, each.subject, each.seq, each.reason, each.at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from archiver.compliance import facts, words
+from archiver.compliance import rules, words
 from archiver.compliance.facts import Report
 from archiver.evidence.report import format_instant
 
@@ -21,5 +21,5 @@ _TEMPLATES.globals.update(words=words)
 
 
 def report_html(it: Report) -> bytes:
-    page = _TEMPLATES.get_template("month.html").render(it=it, not_checked=facts.unchecked(it))
+    page = _TEMPLATES.get_template("month.html").render(it=it, not_checked=rules.unchecked(it))
     return page.encode()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from fpdf.enums import XPos, YPos
 
-from archiver.compliance import facts, words
+from archiver.compliance import rules, words
 from archiver.compliance.facts import Account, Day, Log, Missing, Report, Storage, Verdict
 from archiver.evidence.report import format_instant
 from archiver.evidence.sheet import INK, SOFT, TROUBLE, Colour, Sheet, plain
@@ -158,7 +158,7 @@ class _Paper(Sheet):
     def unchecked(self) -> None:
         self.heading("What was not checked")
         self.pen(9, INK)
-        for each in facts.unchecked(self._it):
+        for each in rules.unchecked(self._it):
             self.say(f"-  {each}", 4.6)
             self.ln(0.6)
 

@@ -37,6 +37,10 @@ def headline(it: Report) -> str:
         parts.append(f"{len(bad)} of {len(judged)} provider days are not complete")
     if it.unsettled:
         parts.append(f"{it.unsettled} gap(s) are open and not acknowledged")
+    if it.forged:
+        parts.append(f"{it.forged} statement(s) do not verify against their signed events")
+    if it.without_copy:
+        parts.append(f"{it.without_copy} archived recording(s) lack a copy in a required storage")
     if it.losses:
         parts.append(f"{len(it.losses)} loss(es) are on record")
     if it.preliminary:

@@ -75,7 +75,7 @@ class Desk:
     a: Assembly
     store: Unwilling
 
-    async def list(self, *numbers: int, note: str = "") -> list[str]:
+    async def note(self, *numbers: int, note: str = "") -> list[str]:
         """Recordings of which the provider says that there is no audio: final at once."""
         listings = [listing(number, note) for number in numbers]
         noted = await self.a.writer.run(
@@ -113,7 +113,7 @@ class Desk:
         return [each.key async for each in self.store.versions("catalogue/") if not each.is_delete_marker]
 
     async def lines(self, digest: str) -> list[Line]:
-        content = await catalogue.read_segment(self.store, digest)  # type: ignore[arg-type]
+        content = await catalogue.read_segment(self.store, digest)
         assert content is not None
 
         async def chunks() -> AsyncIterator[bytes]:
@@ -136,11 +136,11 @@ async def desk(folder: Path, url: str, storage: str) -> Desk:
     archive = make_archive(folder, nobody, url, storage)
     assembly = await assemble(archive.config, clock=SystemClock(), chance=SystemChance())
     first = assembly.destinations[0]
-    first.store = Unwilling(first.store)  # type: ignore[assignment]
+    first.store = Unwilling(first.store)
     for destination in assembly.destinations:
         await keep_probe(assembly.writer, destination, assembly.clock)
         assert destination.usable(assembly.clock.now())
-    return Desk(assembly, first.store)  # type: ignore[arg-type]
+    return Desk(assembly, first.store)
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def ready(each: Desk, *names: str) -> None:
 
 
 async def test_final_rows_are_described_with_what_custody_committed_to_and_only_once(directory: Desk) -> None:
-    ids = await directory.list(1, 2, 3)
+    ids = await directory.note(1, 2, 3)
     assert await directory.seal() == 1
     assert await directory.due() == set()
     (segment,) = await directory.segments()
@@ -181,17 +181,17 @@ async def test_final_rows_are_described_with_what_custody_committed_to_and_only_
 
 
 async def test_nothing_personal_is_in_a_segment_in_clear(directory: Desk) -> None:
-    await directory.list(1)
+    await directory.note(1)
     await directory.seal()
     (segment,) = await directory.segments()
-    content = await catalogue.read_segment(directory.store, segment["sealed_sha256"])  # type: ignore[arg-type]
+    content = await catalogue.read_segment(directory.store, segment["sealed_sha256"])
     assert content is not None
     assert b"1555" not in content
     assert b"call-1" not in content
 
 
 async def test_refused_put_leaves_rows_due_and_the_next_turn_describes_them(directory: Desk) -> None:
-    ids = await directory.list(1, 2)
+    ids = await directory.note(1, 2)
     directory.store.before = fail_once()
     assert await directory.seal() == 0
     assert (await directory.due(), await directory.segments(), await directory.told()) == (set(ids), [], [])
@@ -201,7 +201,7 @@ async def test_refused_put_leaves_rows_due_and_the_next_turn_describes_them(dire
 
 
 async def test_answer_lost_after_the_put_writes_one_more_segment_and_tells_of_that(directory: Desk) -> None:
-    ids = await directory.list(1, 2)
+    ids = await directory.note(1, 2)
     directory.store.after = fail_once()
     assert await directory.seal() == 0
     assert (await directory.due(), await directory.told()) == (set(ids), [])
@@ -215,7 +215,7 @@ async def test_answer_lost_after_the_put_writes_one_more_segment_and_tells_of_th
 async def test_death_between_put_and_note_writes_one_more_segment(
     directory: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await directory.list(1)
+    await directory.note(1)
 
     def dies(*_: object) -> int:
         raise UnavailableError("told to fail")
@@ -228,13 +228,13 @@ async def test_death_between_put_and_note_writes_one_more_segment(
 
 
 async def test_row_that_changes_while_its_segment_is_on_the_way_stays_due(directory: Desk) -> None:
-    ids = await directory.list(1, 2)
+    ids = await directory.note(1, 2)
     loop = asyncio.get_running_loop()
     edits: list[asyncio.Task[Any]] = []
 
     def edit() -> None:
         if not edits:
-            edits.append(loop.create_task(directory.list(2, note="edited")))
+            edits.append(loop.create_task(directory.note(2, note="edited")))
 
     directory.store.before = edit
     await directory.seal()
@@ -248,10 +248,10 @@ async def test_row_that_changes_while_its_segment_is_on_the_way_stays_due(direct
 
 
 async def test_changed_metadata_and_new_private_groups_make_a_row_due_and_the_queue_does_not(directory: Desk) -> None:
-    (first, second, third) = await directory.list(1, 2, 3)
+    (first, second, third) = await directory.note(1, 2, 3)
     await directory.seal()
-    await directory.list(2, note="edited")
-    await directory.list(3)  # listed again as it was
+    await directory.note(2, note="edited")
+    await directory.note(3)  # listed again as it was
     assert await directory.due() == {second}
 
     def access(conn: Any) -> None:
@@ -274,9 +274,9 @@ async def test_changed_metadata_and_new_private_groups_make_a_row_due_and_the_qu
 async def test_storage_that_missed_a_segment_gets_it_later(two: Desk) -> None:
     second = two.a.destinations[1]
     broken = Unwilling(second.store)
-    second.store = broken  # type: ignore[assignment]
+    second.store = broken
     broken.before = fail_once()
-    await two.list(1)
+    await two.note(1)
     assert await two.seal() == 1
     assert [each["storages"] for each in await two.segments()] == ['["primary"]']
     ready(two)
@@ -289,19 +289,19 @@ async def test_storage_that_missed_a_segment_gets_it_later(two: Desk) -> None:
     assert await catalogue.spread(two.a.bench) == 1
     (segment,) = await two.segments()
     assert segment["storages"] == '["primary", "second"]'
-    assert await catalogue.read_segment(broken, segment["sealed_sha256"])  # type: ignore[arg-type]
+    assert await catalogue.read_segment(broken, segment["sealed_sha256"])
     assert await catalogue.spread(two.a.bench) == 0
 
 
 async def test_only_one_replica_writes_segments(directory: Desk) -> None:
-    await directory.list(1)
+    await directory.note(1)
     await directory.a.writer.run(lambda conn: lease.acquire(conn, "catalogue", "another", timedelta(minutes=5)))
     assert await directory.seal() == 0
     assert await directory.keys() == []
 
 
 async def test_nothing_is_written_to_a_required_storage_that_does_not_prove_its_lock(directory: Desk) -> None:
-    await directory.list(1)
+    await directory.note(1)
     directory.a.destinations[0].report = None
     assert await directory.seal() == 0
     assert await directory.keys() == []
@@ -312,7 +312,7 @@ async def test_segment_is_locked_until_the_earliest_of_its_recordings_and_read_u
 ) -> None:
     made = await desk(tmp_path, sqlite_url, s3(new_bucket(), tmp_path))
     try:
-        ids = await made.list(1, 2, 3, 4)
+        ids = await made.note(1, 2, 3, 4)
         month = (datetime.now(UTC) + timedelta(days=60)).replace(day=10, microsecond=0)
         dates = [month + timedelta(days=2), month, month + timedelta(days=40), datetime.now(UTC) - timedelta(days=1)]
         for recording_id, until in zip(ids, dates, strict=True):

@@ -12,8 +12,9 @@ from sqlalchemy import Engine, select, update
 
 from archiver.completeness.tables import statement as statements
 from archiver.compliance.document import days_csv, gaps_csv, report_json
-from archiver.compliance.facts import Account, Day, Missing, Report, Verdict, unchecked
+from archiver.compliance.facts import Account, Day, Missing, Report, Verdict
 from archiver.compliance.month import Month
+from archiver.compliance.rules import unchecked
 from archiver.custody import log
 from archiver.custody.event import parse
 from tests.compliance_month import JUSTCALL, OUTAGE, VOBIZ, Life
@@ -103,10 +104,10 @@ def _log(it: Report, life: Life) -> None:
     assert (it.log.checkpoints, it.log.published, it.log.said("anomaly.gap")) == (30, 30, 6)
     assert [(each.kind, each.count) for each in it.log.vouched] == [("witness", 30)]
     assert it.log.size == it.log.newest.size + 1
-    said = "\n".join(unchecked(it))
+    sentences = "\n".join(unchecked(it))
     assert f"{VOBIZ}: 2 day(s) were never listed" in said
-    assert "84 copies have no Object Lock" in said
-    assert "No time stamping authority" in said
+    assert "84 copies have no Object Lock" in sentences
+    assert "No time stamping authority" in sentences
 
 
 def _forms(it: Report) -> None:

@@ -56,6 +56,7 @@ def test_sigstore_refuses_another_entry_and_a_changed_checkpoint() -> None:
     with pytest.raises(VerificationError):
         verify_merkle_inclusion(logged(777, ENTRIES[776]))
     entry = logged(777, ENTRIES[777])
-    entry._inner.inclusion_proof.checkpoint.envelope = entry._inner.inclusion_proof.checkpoint.envelope.replace("\n1000\n", "\n1001\n")
+    kept = entry._inner.inclusion_proof.checkpoint
+    kept.envelope = kept.envelope.replace("\n1000\n", "\n1001\n")
     with pytest.raises(VerificationError):
         verify_checkpoint(keyring(), entry)

@@ -22,15 +22,11 @@ from archiver.compliance.facts import (
     Stated,
     Storage,
     Verdict,
-    changed,
-    judge,
-    lag,
-    longest_pause,
-    unchecked,
 )
 from archiver.compliance.month import Month, month_of, parse
 from archiver.compliance.page import report_html
 from archiver.compliance.paper import report_pdf
+from archiver.compliance.rules import changed, judge, lag, longest_pause, unchecked
 from archiver.recording import Window
 
 DAY = date(2026, 10, 7)
@@ -169,6 +165,16 @@ def test_report_is_complete_only_when_every_day_is_and_no_gap_is_open() -> None:
         gaps=(gap("orphan", acked_at=BEGIN), gap("orphan", closed_at=BEGIN), gap("orphan", grade="watched"))
     ).complete
     assert not replace(report(), accounts=()).complete
+
+
+def test_what_contradicts_a_complete_month_is_not_smoothed_over() -> None:
+    forged = report(stated=Stated(1, "ab", BEGIN, Place("log", 4, published=True), "not what was signed", ()))
+    assert not forged.complete
+    assert "1 statement(s) do not verify" in words.headline(forged)
+    (storage,) = report().storages
+    lacking = replace(report(), storages=(replace(storage, without_copy=2),))
+    assert not lacking.complete
+    assert "2 archived recording(s) lack a copy" in words.headline(lacking)
 
 
 def test_loss_stays_a_loss_when_it_was_acknowledged() -> None:
