@@ -105,7 +105,7 @@ def _log(it: Report, life: Life) -> None:
     assert [(each.kind, each.count) for each in it.log.vouched] == [("witness", 30)]
     assert it.log.size == it.log.newest.size + 1
     sentences = "\n".join(unchecked(it))
-    assert f"{VOBIZ}: 2 day(s) were never listed" in said
+    assert f"{VOBIZ}: 2 day(s) were never listed" in sentences
     assert "84 copies have no Object Lock" in sentences
     assert "No time stamping authority" in sentences
 
