@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -103,7 +104,10 @@ def _children() -> float:
 
 def _archiver(path: str, *arguments: str) -> Any:
     command = [sys.executable, "-m", "archiver", "-c", path, "-o", "json", *arguments]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    # An installed archiver has its bytecode; the checkout's folders are left as they are.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(Path(path).parents[1] / "bytecode")
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, (done.stdout, done.stderr)
     return json.loads(done.stdout)["data"]
 

@@ -35,13 +35,13 @@ from archiver.database import Writer, create_engine, read
 from archiver.keeper import Keeper, Parts
 from archiver.recording import Json
 from archiver.store.directory import DirectoryStore
-from benchmarks.setting import spread
+from benchmarks.setting import Meter, spread
 
 T = TypeVar("T")
 Wrote = tuple[str, float, float]
 """A transaction: its subject, when it began, when it was on disk (monotonic seconds, which processes share)."""
-Start = Callable[[float, float, float], "asyncio.Future[list[Wrote]]"]
-"""Start a writer: seconds before its first transaction, of writing, between transactions."""
+Start = Callable[[float, float, float], "asyncio.Future[tuple[list[Wrote], float]]"]
+"""Start a writer: seconds before its first transaction, of writing, between transactions. Tells CPU seconds, too."""
 
 WRITERS = 8
 PER_TRANSACTION = 5
@@ -52,10 +52,14 @@ _gate: Barrier
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run showed. Seconds; `rate` is events in the log per second until the last one was there."""
+    """What one run showed. Seconds; `rate` is events in the log per second until the last one was there.
+
+    `cpu`: milliseconds an event, of the writers' processes and of the keeper's; a database server's are not in it.
+    """
 
     events: int
     rate: float
+    cpu: tuple[float, float]
     wrote: Sequence[float]
     lag: Sequence[float]
     published: Sequence[float]
@@ -137,22 +141,26 @@ async def measured(
     engine: Engine, writer: WatchedWriter, publisher: WatchedPublisher, log_id: int, start: Start, rate: int, seconds: int
 ) -> Run:  # fmt: skip
     """One run, to the checkpoint that covers its last event."""
+    meter = Meter()
     writer.grown.clear()
     publisher.issued.clear()
     every = WRITERS * PER_TRANSACTION / rate if rate else 0.0
     jobs = [start(n * every / WRITERS, seconds, every) for n in range(WRITERS)]
-    wrote = list(itertools.chain.from_iterable(await asyncio.gather(*jobs)))
+    done = await asyncio.gather(*jobs)
+    wrote = list(itertools.chain.from_iterable(each for each, _ in done))
     while await read(engine, log.waiting):  # noqa: ASYNC110 - what the keeper, and nothing here, will have done
         await asyncio.sleep(0.1)
     size = writer.grown[-1][0]
     while not publisher.issued or publisher.issued[-1][0] < size:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
+    used = meter.read().cpu, sum(cpu for _, cpu in done)
     leaves = await read(engine, lambda conn: _last_leaves(conn, log_id))
     committed = [(leaves[subject], end) for subject, _, end in wrote]
     began, ended = min(begin for _, begin, _ in wrote), max(at for _, at in writer.grown)
     events = len(wrote) * PER_TRANSACTION
     return Run(
-        events, events / (ended - began), [end - begin for _, begin, end in wrote],
+        events, events / (ended - began), (used[1] * 1e3 / events, used[0] * 1e3 / events),
+        [end - begin for _, begin, end in wrote],
         _waits(committed, writer.grown), _waits(committed, publisher.issued),
     )  # fmt: skip
 
@@ -182,6 +190,8 @@ def show(what: str, runs: Sequence[Run]) -> None:
         f"\n{what}, transactions of {PER_TRANSACTION}, {runs[0].events:,} events in the first run (min / median / max):"
     )
     print(f"  in the log, events/s      {spread([run.rate for run in runs], 0)}")
+    for place, label in enumerate(("writers'", "keeper's")):
+        print(f"  CPU, {label}, ms an event  {spread([run.cpu[place] for run in runs])}")
     for label, scale, unit, values in (
         ("writer's transaction", 1e3, "ms", [run.wrote for run in runs]),
         ("commit to in the log", 1.0, "s", [run.lag for run in runs]),
@@ -203,7 +213,7 @@ def _set_gate(gate: Barrier) -> None:
     _gate = gate
 
 
-def write_alone(url: str, secret: bytes, offset: float, seconds: float, every: float) -> list[Wrote]:
+def write_alone(url: str, secret: bytes, offset: float, seconds: float, every: float) -> tuple[list[Wrote], float]:
     """`write` in a process of its own, once all processes are ready."""
     clock, chance = SystemClock(), SystemChance()
     engine = create_engine(url, None)
@@ -212,14 +222,19 @@ def write_alone(url: str, secret: bytes, offset: float, seconds: float, every: f
     writer.run_sync(lambda conn: ledger.enroll(conn, host))
     _gate.wait(120)
     try:
-        return write(writer, ledger, offset, seconds, every)
+        used = time.process_time()
+        wrote, _ = write(writer, ledger, offset, seconds, every)
+        return wrote, time.process_time() - used
     finally:
         writer.close()
         engine.dispose()
 
 
-def write(writer: Writer, ledger: Ledger, offset: float, seconds: float, every: float) -> list[Wrote]:
-    """Write recordings' events for `seconds`, one transaction each `every` seconds; what is late is written at once."""
+def write(writer: Writer, ledger: Ledger, offset: float, seconds: float, every: float) -> tuple[list[Wrote], float]:
+    """Write recordings' events for `seconds`, one transaction each `every` seconds; what is late is written at once.
+
+    Tells no CPU seconds: those of a thread are its process's.
+    """
     chance = SystemChance()
     wrote = []
     due = time.monotonic() + offset
@@ -232,7 +247,7 @@ def write(writer: Writer, ledger: Ledger, offset: float, seconds: float, every: 
         begin = time.monotonic()
         writer.run_sync(lambda conn: ledger.append_many(conn, drafts))  # noqa: B023
         wrote.append((drafts[0].subject, begin, time.monotonic()))
-    return wrote
+    return wrote, 0.0
 
 
 def _life(subject: str) -> list[Draft]:

@@ -145,6 +145,8 @@ class _Check:
             published = await self._checkpoint(name)
             if published is not None:
                 return published
+        if pointed is not None and (name := checkpoint_name(pointed.checkpoint.size)) not in names:
+            self.found(Kind.LOG_SHELF, name, "is missing; the pointer holds it")
         return None
 
     async def _checkpoint(self, name: str) -> Published | None:

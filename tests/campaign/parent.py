@@ -7,11 +7,13 @@ second thread, and no event loop of its own, so that what a child inherits is wh
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
 import importlib
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -162,10 +164,12 @@ def _warm() -> None:
         "tests.campaign.sabotage",
     ):
         importlib.import_module(module)
-    from archiver.database.schema import head_revision
+    from archiver.database import schema
     from archiver.store import s3_bucket
 
-    head_revision()
+    for home, call in ((ssl, "create_default_context"), (schema, "head_revision")):
+        swap(home, call, functools.cache)
+        getattr(home, call)()
     session = boto3.session.Session()
     session.client("s3", region_name="us-east-1").close()
     swap(s3_bucket, "new_session", lambda _: lambda _options: session)

@@ -14,7 +14,7 @@ import pytest
 from archiver.alerts.rule import Facts, Kind, ProviderFacts, Thresholds, firing
 from archiver.clock import SystemClock
 from archiver.completeness import holdings
-from archiver.demo.simulators import EmptyList, JsonChange, Route, Rows, ServerError, SimRecording, month_of_calls
+from archiver.demo.simulators import EmptyList, JsonChange, Route, ServerError, SimRecording, month_of_calls
 from archiver.recording import Window
 from archiver.schedule.deadline import ProviderRetention
 from archiver.schedule.window import holes
@@ -75,8 +75,7 @@ async def polled_whole(it: Rig) -> None:
 # --- outages --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("days", [8, 31, 91])
-@pytest.mark.parametrize("who", ["we", "the provider"])
+@pytest.mark.parametrize(("who", "days"), [("we", 8), ("we", 31), ("we", 91), ("the provider", 91)])
 @pytest.mark.parametrize("kind", KINDS)
 async def test_outage_closes_without_a_hole_and_loses_nothing_that_was_still_to_be_had(
     kind: str, who: str, days: int, tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
@@ -190,8 +189,10 @@ async def test_what_the_listing_shows_days_and_weeks_late_is_found(kind: str, tm
 JUMPS = {"+1 h": HOUR, "-1 h": -HOUR, "+10 y": 3653 * DAY, "-1 y": -365 * DAY}
 
 
-@pytest.mark.parametrize("jump", JUMPS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "jump"),
+    [("justcall", "+1 h"), ("kazoo", "-1 h"), *((kind, jump) for kind in KINDS for jump in ("+10 y", "-1 y"))],
+)
 async def test_clock_that_jumps_is_said_and_loses_nothing(
     kind: str, jump: str, tmp_path: Path, sqlite_url: str
 ) -> None:
@@ -221,7 +222,7 @@ async def test_clock_that_jumps_is_said_and_loses_nothing(
 # --- listings that forget, totals that lie --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["kazoo", "plivo"])
 async def test_history_that_disappears_is_said_and_what_is_archived_stays(
     kind: str, tmp_path: Path, sqlite_url: str
 ) -> None:
@@ -246,9 +247,6 @@ async def test_history_that_disappears_is_said_and_what_is_archived_stays(
         assert had(it.it) <= archived(it.it)
 
 
-TOTALS = {"justcall": "total_count", "plivo": "total_count", "vobiz": "total_count"}
-
-
 def counted(by: int) -> JsonChange:
     """Every total in the document, off by so many."""
 
@@ -264,8 +262,9 @@ def counted(by: int) -> JsonChange:
     return JsonChange(change)
 
 
-@pytest.mark.parametrize(("by", "code"), [(2, "never_listed"), (-1, "total_differs")])
-@pytest.mark.parametrize("kind", WITH_TOTALS)
+@pytest.mark.parametrize(
+    ("kind", "by", "code"), [*((kind, 2, "never_listed") for kind in WITH_TOTALS), ("plivo", -1, "total_differs")]
+)
 async def test_total_that_lies_is_said_either_way_and_loses_nothing(
     kind: str, by: int, code: str, tmp_path: Path, sqlite_url: str
 ) -> None:
@@ -279,7 +278,7 @@ async def test_total_that_lies_is_said_either_way_and_loses_nothing(
         assert had(it.it) == archived(it.it)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["justcall", "vobiz"])
 async def test_listing_that_shrinks_by_a_little_is_watched_and_by_much_is_an_alarm(
     kind: str, tmp_path: Path, sqlite_url: str
 ) -> None:
@@ -290,8 +289,9 @@ async def test_listing_that_shrinks_by_a_little_is_watched_and_by_much_is_an_ala
         it.it.simulator.fail(Route.LIST, without(recent[-1]), times=None)
         assert "no_longer_listed" in await it.cycle()
         it.it.simulator.heal()
-        recent = [row["provider_recording_id"] for row in it.it.rows() if it.recent(row)]
-        it.it.simulator.fail(Route.LIST, Rows(lambda rows: without(*recent).change(rows)), times=None)
+        since = it.it.clock.now() - 20 * HOUR
+        recent = [row["provider_recording_id"] for row in it.it.rows() if row["call_started_at"] > since]
+        it.it.simulator.fail(Route.LIST, without(*recent), times=None)
         assert {"history_gone", "suspicious_empty"} & await it.cycle()
         it.it.simulator.heal()
         assert not {"history_gone", "suspicious_empty"} & await it.cycle()
