@@ -21,10 +21,10 @@ from tests.campaign.world import Change, World, one_id_twice, unchanged
 KILL, POWER = Action.KILL, Action.POWER
 
 
-def not_found_once(it: World) -> None:
-    """The media and the API both say 404, once."""
+def not_found(it: World) -> None:
+    """The media and the API both say 404 of what the listing shows."""
     for route in (Route.MEDIA, Route.ITEM):
-        it.sims["vobiz"].fail(route, ServerError(404), when=lambda ask: "22222222" in ask.path)
+        it.sims["vobiz"].fail(route, ServerError(404), times=None, when=lambda ask: "22222222" in ask.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ TRAPS = (
     Trap("plaintext_spilled", "9", at("seal.write/after")),
     Trap("chain_over_other_bytes", "6", at("archived.commit/after")),
     Trap("key_not_of_content", "4", at("put.request/after"), storage="single", database="postgresql"),
-    Trap("gone_at_once", "1", before=not_found_once, at_once=True),
+    Trap("gone_at_once", "1", before=not_found, at_once=True),
     Trap("same_id_same_recording", "1", change=one_id_twice),
     Trap("retention_from_today", "2"),
 )

@@ -35,7 +35,7 @@ from tests.fixtures_db import Server
 from tests.log_oracle import mth, rows, tiles
 from tests.tampering import Scene, checked, everywhere, names, run, superuser
 
-CLEAN_RUNS = int(os.environ.get("ARCHIVER_CLEAN_RUNS", "3"))
+CLEAN_RUNS = int(os.environ.get("ARCHIVER_CLEAN_RUNS", "2"))
 
 LEAF, TILE, TREE, POINT = Kind.LOG_LEAF, Kind.LOG_TILE, Kind.LOG_TREE, Kind.LOG_CHECKPOINT
 INDEX, QUEUE, REFUSED, ANCHOR = Kind.LOG_INDEX, Kind.LOG_QUEUE, Kind.LOG_QUARANTINE, Kind.LOG_ANCHOR
@@ -399,7 +399,7 @@ def test_rubbish_in_any_column_is_no_reason_to_fall_over(stage: Stage, table: st
                         {f"key_{name}": each for name, each in row._asdict().items()},
                     )
                     assert changed.rowcount == 1
-            for level in ("full", "window"):
+            for level in ("full", "window") if stage.engine.dialect.name == "sqlite" else ("full",):
                 for each in checked(conn, stage.scene.trust, level, stage.since).failures:
                     assert each.detail.isprintable()
             transaction.rollback()
