@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -36,7 +36,7 @@ from archiver.seal.cipher import open_sealed
 from archiver.seal.recipients import Identity
 from archiver.store.port import ObjectStore
 
-_PATIENCE = timedelta(minutes=2)
+_PATIENCE, _TURN = timedelta(minutes=2), timedelta(seconds=12)
 _TIMESTAMP = 2
 _BEARING = frozenset({Type.LOG_ANCHORED, Type.LOG_RESTORED, Type.DB_ROLLBACK, Type.LOG_KEY_ROTATED})
 
@@ -193,14 +193,22 @@ def _prepare(conn: Connection, ledger: Ledger, export_id: str, wanted: Wanted, m
     return appended
 
 
-async def _published(tools: Tools, events: Iterable[Appended]) -> None:
-    """Publish ourselves where nobody else does; otherwise whoever keeps the log will, within seconds."""
-    problem = await tools.keeper.catch_up()
-    for each in events:
+async def _published(tools: Tools, events: Sequence[Appended]) -> None:
+    """Publish ourselves where nobody else does; otherwise whoever keeps the log will, within seconds.
+
+    Who held the log may have died: its lease ends within a minute, and then it is ours.
+    """
+    problem: str | None = None
+    for _ in range(_PATIENCE // _TURN):
+        problem = await tools.keeper.catch_up()
         try:
-            await wait_published(tools.engine, each.subject, each.seq, patience=_PATIENCE)
+            for each in events:
+                await wait_published(tools.engine, each.subject, each.seq, patience=_TURN)
         except errors.UnavailableError as late:
-            raise errors.UnavailableError(problem or late.detail) from None
+            problem = problem or late.detail
+        else:
+            return
+    raise errors.UnavailableError(problem or "the log was not published in time")
 
 
 # --- the log's part ---------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ class Keeper:
         """Keep the log until cancelled. Raises `RolledBackError`."""
         while True:
             taken = await self._guarded()
-            await asyncio.sleep(_BUSY if taken else _IDLE)
+            await asyncio.sleep(0 if taken == _BATCH else _BUSY if taken else _IDLE)
 
     async def catch_up(self) -> str | None:
         """For a single sweep: integrate and publish all there is, if nobody else does. What kept it from that, if anything."""

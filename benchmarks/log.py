@@ -191,7 +191,8 @@ def show(what: str, runs: Sequence[Run]) -> None:
     )
     print(f"  in the log, events/s      {spread([run.rate for run in runs], 0)}")
     for place, label in enumerate(("writers'", "keeper's")):
-        print(f"  CPU, {label}, ms an event  {spread([run.cpu[place] for run in runs])}")
+        if any(run.cpu[place] for run in runs):  # threads are in the keeper's
+            print(f"  CPU, {label}, ms an event  {spread([run.cpu[place] for run in runs])}")
     for label, scale, unit, values in (
         ("writer's transaction", 1e3, "ms", [run.wrote for run in runs]),
         ("commit to in the log", 1.0, "s", [run.lag for run in runs]),

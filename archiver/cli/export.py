@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -118,6 +119,7 @@ async def _export(
     from archiver.exporter import Options as How
     from archiver.exporter import Tools
     from archiver.exporter import export as hand_over
+    from archiver.schedule import lease
 
     identities = build_identities(config)
     if not identities:
@@ -125,7 +127,7 @@ async def _export(
     clock, chance = SystemClock(), SystemChance()
     engine = open_database(config)
     stores = build_stores(config, clock, chance)
-    writer = Writer(engine)
+    writer, ours = Writer(engine), chance.uuid()
     try:
         check_schema(engine)
         wanted = await read(engine, lambda conn: _wanted(conn, config, selection))
@@ -138,7 +140,7 @@ async def _export(
         parts = await open_custody_log(config, engine, writer, stores, clock)
         await parts.publisher.start()
         await writer.run(lambda conn: ledger.enroll(conn, host_key))
-        keeper = build_keeper(config, parts, engine, writer, ledger, chance.uuid(), clock, chance)
+        keeper = build_keeper(config, parts, engine, writer, ledger, ours, clock, chance)
         tools = Tools(engine, writer, ledger, keeper, parts.log_id, log_signer(config).key.vkey, hosts(config), stores,
                       identities)  # fmt: skip
         request = Request(
@@ -150,6 +152,8 @@ async def _export(
         await parts.client.aclose()
         return made, wanted
     finally:
+        with contextlib.suppress(errors.ArchiverError):  # else whoever comes next waits a minute for our lease to end
+            await writer.run(lambda conn: lease.leave(conn, ours))
         writer.close()
         for store in stores.values():
             await store.aclose()

@@ -68,7 +68,7 @@ TRAPS = (
     Trap("plaintext_spilled", "9", at("seal.write/after")),
     Trap("chain_over_other_bytes", "6", at("archived.commit/after")),
     Trap("key_not_of_content", "4", at("put.request/after"), storage="single", database="postgresql"),
-    Trap("gone_at_once", "1", before=not_found, at_once=True),
+    Trap("gone_at_once", "1", at("unfinished.commit/after"), before=not_found, at_once=True),
     Trap("same_id_same_recording", "1", change=one_id_twice),
     Trap("retention_from_today", "2"),
 )
