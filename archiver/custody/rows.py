@@ -24,7 +24,7 @@ from archiver.custody.log_tables import (
     custody_tree,
     custody_writer,
 )
-from archiver.custody.raw import HIGHEST, LOWEST, PAGE, as_text, as_time, behind, cursor, kept, number, paged
+from archiver.custody.raw import HIGHEST, LOWEST, PAGE, as_text, as_time, behind, kept, number, paged
 from archiver.custody.tables import custody_pending, custody_private, custody_subject
 
 
@@ -176,8 +176,7 @@ def last_leaf(conn: Connection, log_id: int) -> int:
 
 def leaf(conn: Connection, log_id: int, index: int) -> bytes | None:
     """The entry at one leaf."""
-    entry: bytes | None = conn.execute(_LEAF, {"log": log_id, "at": index}).scalar_one_or_none()
-    return entry
+    return conn.execute(_LEAF, {"log": log_id, "at": index}).scalar_one_or_none()
 
 
 def leaves(conn: Connection, log_id: int, start: int = 0) -> Iterator[LeafRow]:
@@ -251,8 +250,7 @@ def subjects(conn: Connection, first: int = LOWEST, last: int = HIGHEST) -> Iter
 
 def subject_number(conn: Connection, subject: str) -> int | None:
     """The number of the subject of this name."""
-    number: int | None = conn.execute(_SUBJECT_NUMBER, {"of": subject}).scalar_one_or_none()
-    return number
+    return conn.execute(_SUBJECT_NUMBER, {"of": subject}).scalar_one_or_none()
 
 
 def places(conn: Connection, first: int = LOWEST, last: int = HIGHEST) -> Iterator[PlaceRow]:
@@ -281,15 +279,8 @@ def waiting(conn: Connection, first: int = LOWEST, last: int = HIGHEST) -> Itera
 
 def private(conn: Connection, first: int = LOWEST, last: int = HIGHEST) -> Iterator[PrivateRow]:
     """The private groups of the events of the subjects `first` to `last`, by subject and number of the event."""
-    after = {"subject_no": first, "seq": LOWEST}
-    # A page ends anywhere among the groups of one event: those of its last event are read again with the next one.
-    while page := conn.execute(_PRIVATE, {**cursor(after), "last": last}).all():
-        whole = page if len(page) < PAGE else [row for row in page if (row.subject_no, row.seq) != _event(page[-1])]
-        if not whole:
-            whole = conn.execute(_PRIVATE_OF, dict(zip(("no", "of"), _event(page[-1]), strict=True))).all()
-        for row in whole:
-            yield PrivateRow(row.subject_no, row.seq, as_text(row.grp), row.salt, row.data)
-        after = dict(zip(("subject_no", "seq"), _event(whole[-1]), strict=True))
+    for row in paged(conn, _PRIVATE, {"subject_no": first, "seq": LOWEST}, last=last):
+        yield PrivateRow(row.subject_no, row.seq, as_text(row.grp), row.salt, row.data)
 
 
 def refused(conn: Connection) -> Iterator[RefusedRow]:
@@ -305,10 +296,6 @@ def _checkpoint(row: Any) -> CheckpointRow:
 
 def _one(row: Any) -> CheckpointRow | None:
     return None if row is None else _checkpoint(row)
-
-
-def _event(row: Any) -> tuple[int, int]:
-    return row.subject_no, row.seq
 
 
 # Statements, built once.
@@ -403,13 +390,23 @@ _ROWS_WAITING = select(_pending.pid, _pending.subject_no, _pending.seq, _pending
 _QUEUE = _ROWS_WAITING.where(behind(_pending.pid)).order_by(_pending.pid)
 _WAITING_KEY = (_pending.subject_no, _pending.seq, _pending.pid)
 _WAITING = _ROWS_WAITING.where(behind(*_WAITING_KEY), _pending.subject_no <= number("last")).order_by(*_WAITING_KEY)
-_GROUPS = select(_private.subject_no, _private.seq, kept(_private.grp), _private.salt, _private.data)
-_PRIVATE = (
-    _GROUPS.where(behind(_private.subject_no, _private.seq), _private.subject_no <= number("last"))
+_PAGE_OF_EVENTS = (  # whole events: the names of groups are not for comparing
+    select(_private.subject_no, _private.seq)
+    .where(behind(_private.subject_no, _private.seq), _private.subject_no <= number("last"))
+    .distinct()
     .order_by(_private.subject_no, _private.seq)
     .limit(PAGE)
+    .subquery()
 )
-_PRIVATE_OF = _GROUPS.where(_private.subject_no == number("no"), _private.seq == number("of"))
+_PRIVATE = (
+    select(_private.subject_no, _private.seq, kept(_private.grp), _private.salt, _private.data)
+    .join_from(
+        custody_private,
+        _PAGE_OF_EVENTS,
+        (_private.subject_no == _PAGE_OF_EVENTS.c.subject_no) & (_private.seq == _PAGE_OF_EVENTS.c.seq),
+    )
+    .order_by(_private.subject_no, _private.seq)
+)
 _REFUSED = (
     select(_refused.id, kept(_subject.subject), _refused.seq, _refused.entry, kept(_refused.reason))
     .outerjoin_from(custody_quarantine, custody_subject, _subject.subject_no == _refused.subject_no)
