@@ -423,7 +423,7 @@ async def test_an_honest_log_raises_no_alarm(database_url: str, backup: Any, tmp
                 if old is not None and url == old:
                     done = await recover(archive.writer, archive.notary, [shelf], archive.ledger, HOST_KEY, clock)
                     if done.size == done.had:  # else it enrolled us
-                        await archive.writer.run(lambda conn: archive.ledger.enroll(conn, HOST_KEY))  # noqa: B023
+                        await archive.writer.run(lambda conn: archive.ledger.enroll(conn, HOST_KEY))
                 await archive.publisher.start()
                 for _ in range(chance.randint(3, 7)):
                     await _something(archive, stamps, chance)
