@@ -112,6 +112,10 @@ class LinkRefusedError(TransientError):
     """The link was refused or has expired; a fresh one is needed. Does not count as an attempt."""
 
 
+class OtherRecordingError(TransientError):
+    """The provider's API shows another recording under this id; a link to this one can only come with a listing."""
+
+
 class UnacceptableMediaError(TransientError):
     """What came is plainly not a recording; it will be asked for again."""
 

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, s
 from archiver.clock import Chance
 from archiver.custody.event import Type
 from archiver.custody.ledger import Draft, Ledger
+from archiver.ingest.journal import dump_flags, flags_now, is_refetched, load_flags
 from archiver.ingest.tables import coverage, listing_window, provider_state, recording, reject
 from archiver.recording import Audio, Flag, Json, Listing, Reason, RecordingRef, Reject, State, Window
 from archiver.schedule.deadline import Deadline
@@ -296,7 +297,7 @@ def _awaiting_audio(
     """The row that this listing completes: one that had no audio so far and is not itself listed beside it."""
     for revision, row in siblings.items():
         silent = row.state == State.ABSENT or (row.state == State.WAITING and row.reason == Reason.NOT_READY)
-        if silent and revision not in listed_now:
+        if silent and revision not in listed_now and not is_refetched(revision):
             return row
     return None
 
@@ -320,12 +321,23 @@ def _refresh_row(
     waits_for_audio = row.state in (State.ABSENT, State.GONE) or (
         row.state == State.WAITING and row.reason == Reason.NOT_READY
     )
+    waits_for_link = row.state == State.WAITING and row.reason == Reason.LINK and not row.ready
     woken = waits_for_audio and listing.audio is Audio.PRESENT and (edited or row.state != State.WAITING)
     if woken and row.owner is None:
         values |= {"state": State.LISTED, "reason": None, "ready": True, "next_attempt_at": None, "denials": 0}
+    elif waits_for_link and listing.link is not None and row.owner is None and not _refused_egress(row):
+        values |= {
+            "ready": True,
+            "next_attempt_at": None,
+        }  # the link that came with this listing may be the only one there is
     if values:
         conn.execute(update(recording).where(recording.c.id == row.id).values(**values))
     return edited or woken
+
+
+def _refused_egress(row: Row[tuple[object, ...]]) -> bool:
+    """Every link of this provider leads where the archiver may not go, until a person changes that."""
+    return Flag.EGRESS_REFUSED in load_flags(str(row.flags))
 
 
 def _new_row(
@@ -350,7 +362,7 @@ def _new_row(
         "variant": listing.ref.variant,
         "state": state,
         "reason": reason,
-        "flags": _dump_flags(flags),
+        "flags": dump_flags(flags),
         "listed_at": now,
         "last_seen_at": now,
         "ready": listing.audio is Audio.PRESENT,
@@ -422,15 +434,11 @@ def _private(listing: Listing) -> dict[str, dict[str, Json]]:
 
 
 def _add_flags(conn: Connection, row: Row[tuple[object, ...]], flags: set[Flag]) -> None:
-    present = {Flag(name) for name in json.loads(str(row.flags))}
+    present = flags_now(conn, str(row.id))
     if not flags <= present:
         conn.execute(
-            update(recording).where(recording.c.id == row.id).values(flags=_dump_flags(present | flags), segment=None)
+            update(recording).where(recording.c.id == row.id).values(flags=dump_flags(present | flags), segment=None)
         )
-
-
-def _dump_flags(flags: Iterable[Flag]) -> str:
-    return json.dumps(sorted(flags))
 
 
 def _text(value: Json) -> str | None:

@@ -43,6 +43,8 @@ class Claim:
     owner: str
     ref: RecordingRef
     identity: str
+    revision: str
+    silent: bool  # it has been listed without audio only
     situation: Situation
     listed_at: datetime
     format: str | None
@@ -199,12 +201,38 @@ def _settling(columns: tuple[str, ...]) -> Update:
     return fenced.values({name: bindparam(f"new_{name}", type_=recording.c[name].type) for name in columns})
 
 
+def flags_now(conn: Connection, recording_id: str) -> frozenset[Flag]:
+    """The row's flags, which nobody else changes until this transaction ends."""
+    return load_flags(conn.execute(_FLAGS, {"of": recording_id}).scalar_one())
+
+
+_FLAGS = select(recording.c.flags).where(recording.c.id == bindparam("of")).with_for_update()
+
+
+def reflagged(
+    conn: Connection, held: Claim, add: frozenset[Flag], less: frozenset[Flag] = frozenset()
+) -> dict[str, object]:
+    """What `settle` is to write so that the row has `add` and not `less`, whatever flags others gave it since the claim."""
+    if (held.flags - less) | add == held.flags:
+        return {}
+    return {"flags": dump_flags((flags_now(conn, held.id) - less) | add)}
+
+
 def recatalogue(conn: Connection, recording_id: str) -> None:
     """Make the row due for the catalogue again: for whoever changes what a segment says of it other than through `settle`."""
     conn.execute(_RECATALOGUE, {"changed": recording_id})
 
 
 _RECATALOGUE = update(recording).where(recording.c.id == bindparam("changed")).values(segment=None)
+
+
+def refetched(digest: str) -> str:
+    """The revision of a row that no listing showed: the provider sent other audio when asked again. A listing's is hex alone."""
+    return f"refetched:{digest[:54]}"
+
+
+def is_refetched(revision: str) -> bool:
+    return revision.startswith("refetched:")
 
 
 def load_flags(text: str) -> frozenset[Flag]:
@@ -226,6 +254,8 @@ def _claim(row: Row[tuple[object, ...]]) -> Claim:
         owner=row.owner,
         ref=RecordingRef(row.provider, row.provider_recording_id, row.variant, row.account),
         identity=row.identity,
+        revision=row.revision,
+        silent=row.state == State.ABSENT or (row.state == State.WAITING and row.reason == Reason.NOT_READY),
         situation=Situation(
             state=State(row.state),
             attempts=row.attempts,

@@ -18,7 +18,7 @@ from archiver import errors
 from archiver.clock import Chance
 from archiver.custody.event import Type
 from archiver.custody.ledger import Draft, Ledger
-from archiver.ingest.journal import Claim, dump_flags, load_flags, settle
+from archiver.ingest.journal import Claim, dump_flags, flags_now, is_refetched, load_flags, refetched, reflagged, settle
 from archiver.ingest.plan import RECHECKS, Fate, Verdict
 from archiver.ingest.tables import copy, recording
 from archiver.recording import Flag, Json, Received, Sealed, State, Stored
@@ -53,7 +53,6 @@ def _spool(conn: Connection, ledger: Ledger, held: Claim, received: Received, se
         {
             "state": State.SPOOLED,
             "reason": None,
-            "flags": dump_flags((held.flags - {Flag.QUARANTINED, Flag.NOT_AUDIO}) | received.flags),
             "content_type": received.content_type,
             "media": json.dumps(media, sort_keys=True),
             "plaintext_bytes": sealed.plaintext_size,
@@ -64,6 +63,7 @@ def _spool(conn: Connection, ledger: Ledger, held: Claim, received: Received, se
             "spool_id": spool_id,
             "spool_name": sealed.path.name,
             "last_error": None,
+            **reflagged(conn, held, received.flags, less=frozenset({Flag.QUARANTINED, Flag.NOT_AUDIO})),
         },
         keep_owner=True,
     )
@@ -271,7 +271,7 @@ def quarantined(
         {
             "state": State.WAITING,
             "reason": verdict.reason,
-            "flags": dump_flags(held.flags | {Flag.QUARANTINED, Flag.NOT_AUDIO}),
+            **reflagged(conn, held, frozenset({Flag.QUARANTINED, Flag.NOT_AUDIO})),
             "ready": False,
             "next_attempt_at": verdict.again_at,
             "spool_id": None,
@@ -297,7 +297,7 @@ def unfinished(
     it = held.situation
     values: dict[str, object] = {
         "last_error": str(error)[:500],
-        "flags": dump_flags(held.flags | verdict.flags),
+        **reflagged(conn, held, verdict.flags),
         "ready": False,
         "next_attempt_at": verdict.again_at,
         "attempts": it.attempts if verdict.counted else it.attempts - 1,
@@ -323,19 +323,41 @@ def unfinished(
     return state
 
 
+def shows(conn: Connection, held: Claim, revision: str) -> bool:
+    """Whether what the API shows under this recording's id is this recording, and not another one with the same id.
+
+    One that was listed without audio only is completed by another revision that no other row has, as in a listing
+    (`discovery.note_page`). An edit of one that had audio cannot be told from another recording: it is not believed.
+    """
+    if revision == held.revision or is_refetched(held.revision):
+        return True
+    if not held.silent or conn.execute(_TAKEN, {"key": held.identity, "shown": revision, "own": held.id}).first():
+        return False
+    settle(conn, held, {"revision": revision}, keep_owner=True)
+    return True
+
+
+_TAKEN = select(recording.c.id).where(
+    recording.c.identity == bindparam("key"),
+    recording.c.revision == bindparam("shown"),
+    recording.c.id != bindparam("own"),
+)
+
+
 def sibling_for(conn: Connection, chance: Chance, ledger: Ledger, held: Claim, digest: str, now: datetime) -> str:
     """The provider sent two different audios for one recording: a second row keeps the second one (DESIGN §1, invariant 4)."""
     row = conn.execute(select(recording).where(recording.c.id == held.id)).mappings().one()
     sibling_id = chance.uuid()
-    flags = dump_flags({*load_flags(row["flags"]), Flag.ID_CONFLICT})
-    values = {**row, "id": sibling_id, "revision": digest, "flags": flags, "listed_at": now}
+    flags = dump_flags(flags_now(conn, held.id) | {Flag.ID_CONFLICT})
+    revision = refetched(digest)
+    values = {**row, "id": sibling_id, "revision": revision, "flags": flags, "listed_at": now}
     blank = (
         "content_type", "media", "plaintext_bytes", "plaintext_sha256", "sealed_bytes", "sealed_sha256", "recipients",
         "spool_id", "spool_name", "owner", "reason", "next_attempt_at", "last_error", "archived_at", "denied_at", "segment",
     )  # fmt: skip
     values |= dict.fromkeys(blank)
     values |= {"state": State.LISTED, "ready": True, "attempts": 0, "denials": 0, "token": 0}
-    same = and_(recording.c.identity == held.identity, recording.c.revision == digest)
+    same = and_(recording.c.identity == held.identity, recording.c.revision == revision)
     existing = conn.execute(select(recording.c.id).where(same)).scalar_one_or_none()
     if existing is not None:
         return str(existing)
@@ -363,8 +385,7 @@ def looked_again(conn: Connection, held: Claim, again_at: datetime | None) -> No
 
 def clear_flag(conn: Connection, held: Claim, flag: Flag) -> None:
     """A doubt was settled."""
-    row = conn.execute(select(recording.c.flags).where(recording.c.id == held.id)).one()
-    remaining = load_flags(row.flags) - {flag}
+    remaining = flags_now(conn, held.id) - {flag}
     conn.execute(update(recording).where(recording.c.id == held.id).values(flags=dump_flags(remaining), segment=None))
 
 

@@ -98,7 +98,7 @@ def judge(  # noqa: PLR0911  one line for each kind of failure reads best
             return Verdict(Fate.ABSENT, None, Reason.NOT_READY)
         case errors.NoRecordingError() | errors.NotReadyError():
             return Verdict(Fate.WAIT, again, Reason.NOT_READY)
-        case errors.LinkRefusedError():
+        case errors.LinkRefusedError() | errors.OtherRecordingError():
             # The first refusal is the ordinary end of a link's life and costs nothing; a fresh link that is refused too counts.
             return Verdict(Fate.WAIT, again, Reason.LINK)
         case errors.DestinationError() | errors.VerificationError():

@@ -217,9 +217,17 @@ class Worker:
             raise
 
     async def _refresh(self, held: journal.Claim) -> Link | None:
-        """A fresh link from the provider's API, which has the last word on whether there is audio at all."""
+        """A fresh link from the provider's API, which has the last word on whether there is audio at all.
+
+        It is asked by id, and an id may stand for two recordings: the other one's audio is not this one's.
+        """
         listing = await self._provider.refresh(held.ref)
         self._bench.telemetry.refreshed(self._provider.id)
+        ours = listing.revision == held.revision or await self._bench.writer.run(
+            lambda conn: outcomes.shows(conn, held, listing.revision)
+        )
+        if not ours:
+            raise errors.OtherRecordingError(held.ref.recording_id[:80])
         if listing.audio is Audio.NONE:
             raise errors.NoRecordingError(held.ref.recording_id[:80])
         if listing.audio is Audio.NOT_YET:
