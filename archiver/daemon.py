@@ -16,10 +16,12 @@ from datetime import timedelta
 from typing import TypeVar
 
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archiver import errors, systemd
 from archiver.alerts import alarm
 from archiver.assembly import Assembly
+from archiver.assembly.keys import signing_key
 from archiver.ingest import catalogue, journal, survey
 from archiver.ingest.destination import Destination
 from archiver.ingest.upkeep import keep_probe, make_missing_copies, sweep_spool, sweep_uploads
@@ -34,6 +36,7 @@ HEARTBEAT = timedelta(seconds=15)
 ALIVE = timedelta(seconds=45)
 DRAIN = timedelta(seconds=18)
 PATIENCE = timedelta(seconds=60)
+FAREWELL = timedelta(seconds=3)  # for the log's last turn: drain and farewell fit into the 25 s of a stop
 _HOUSEKEEPING = timedelta(seconds=2)
 _IDLE = 5.0
 _REPROBE_TRUSTED = timedelta(hours=1)
@@ -97,6 +100,7 @@ class Daemon:
         await self._begin()
         beat = asyncio.create_task(self._every(HEARTBEAT, self._beat))
         keeper = asyncio.create_task(self._every(_HOUSEKEEPING, self._housekeeping))
+        relief = asyncio.create_task(self._every(timedelta(seconds=1), a.keeper.relieve))
         polling = {name: asyncio.create_task(a.pollers[name].poll()) for name in chosen}
         try:
             await asyncio.gather(*(self._work_until_done(name, polling[name]) for name in chosen))
@@ -105,14 +109,21 @@ class Daemon:
                 if self._stop.is_set():
                     task.cancel()
             ends = await asyncio.gather(*polling.values(), return_exceptions=True)
-            for background in (beat, keeper):
+            for background in (beat, keeper, relief):
                 background.cancel()
+            await asyncio.gather(
+                beat, keeper, relief, return_exceptions=True
+            )  # the log's own end is told by catching up
             await asyncio.gather(*(a.workers[name].drain(DRAIN) for name in chosen))
             await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
         await self._copies()
         for name in chosen:
             await a.rounds.look(name)
-        behind = None if self._stop.is_set() else await a.keeper.catch_up()
+        behind = None
+        if self._stop.is_set():
+            await self._farewell()
+        else:
+            behind = await a.keeper.catch_up(self._host_key())
         await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
         pending = await a.read(lambda conn: survey.unfinished(conn, chosen))
         sweep = Sweep(
@@ -198,6 +209,7 @@ class Daemon:
         log.info("daemon.ready", providers=list(a.providers), replica=a.replica_id)
         try:
             await self._supervise(tasks)
+            await self._farewell()
         finally:
             systemd.notify("STOPPING=1")
             ticker.stop()
@@ -272,6 +284,22 @@ class Daemon:
         return None
 
     # --- parts of both ----------------------------------------------------------------------------------------
+
+    async def _farewell(self) -> None:
+        """This writer's retirement, after everything else that it writes. Nobody waits for it; who is killed says none."""
+        key = self._host_key()
+        if key is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL.total_seconds()):
+                    await self._a.keeper.retire(key)
+
+    def _host_key(self) -> Ed25519PrivateKey | None:
+        """Read anew, since no process keeps it; None where it cannot be."""
+        try:
+            return signing_key(self._a.config)
+        except errors.ArchiverError as problem:
+            log.warning("custody.not_retired", problem=str(problem))
+            return None
 
     async def _begin(self) -> None:
         """Show that we live, prove the storages, and throw out what an earlier death left in the spool."""

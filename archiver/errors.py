@@ -28,7 +28,7 @@ class Exit(enum.IntEnum):
 
 
 class ArchiverError(Exception):
-    """Something went wrong that the archiver has no better word for."""
+    """Something unexpected went wrong."""
 
     exit_code: Exit = Exit.UNEXPECTED
 
@@ -104,6 +104,14 @@ class ListingError(TransientError):
     """The provider's answer is not a listing; the window stays open."""
 
 
+class GarbledAnswerError(ListingError):
+    """The provider's answer is none of its API's, a login or maintenance page perhaps; asking again may help."""
+
+
+class AnswerTooLargeError(ListingError):
+    """The provider's answer is larger than any answer that is read; fewer rows may fit."""
+
+
 class NotReadyError(TransientError):
     """The provider knows the recording, but its audio is not there yet."""
 
@@ -133,7 +141,10 @@ class SpoolFullError(TransientError):
 
 
 class DestinationError(TransientError):
-    """The storage did not take or show the object; the storage waits, not the recording's attempts."""
+    """The storage did not take or show the object.
+
+    The storage waits for its next try; the recording's attempts are not counted.
+    """
 
 
 class OutcomeUnknownError(TransientError):

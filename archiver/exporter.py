@@ -22,7 +22,7 @@ from archiver.completeness import issue
 from archiver.completeness.issue import Issued
 from archiver.completeness.reconcile import CUSTODY
 from archiver.custody import history, log, merkle, rows
-from archiver.custody.checkpoint import open_checkpoint
+from archiver.custody.checkpoint import Checkpoint, open_checkpoint
 from archiver.custody.event import ARCHIVE, Entry, Type, parse
 from archiver.custody.ledger import Appended, Draft, Ledger
 from archiver.custody.note import parse_vkey
@@ -110,6 +110,8 @@ async def export(
 ) -> bundle.Bundle:
     """Write the bundle. Raises `VerificationError` when what is archived does not prove itself, `UnavailableError` when no
     checkpoint covers the export in time, `NotAllowedError` when something stands at `target`."""
+    if options.known is not None:
+        _earlier(tools, options.known)  # before anything is decrypted, or goes into the log
     with await asyncio.to_thread(bundle.Draft, target, request) as draft:
         for number, each in enumerate(wanted, start=1):
             progress(f"{number} of {len(wanted)} recordings")
@@ -133,6 +135,17 @@ async def export(
     if (problem := await tools.keeper.catch_up()) is not None:
         progress(f"the delivery is on record, and will be published later: {problem}")
     return made
+
+
+def _earlier(tools: Tools, known: bytes) -> Checkpoint:
+    """The checkpoint that the receiver has. Raises `VerificationError` when it is not this log's, or of no leaves."""
+    try:
+        earlier, _ = open_checkpoint(known, parse_vkey(tools.log_key))
+    except errors.VerificationError as exc:
+        raise errors.VerificationError(f"the receiver's checkpoint is foreign, or damaged: {exc.detail}") from exc
+    if earlier.size == 0:
+        raise errors.VerificationError("the receiver's checkpoint is of a log without leaves: nothing continues it")
+    return earlier
 
 
 async def _content(tools: Tools, draft: bundle.Draft, wanted: Wanted, options: Options) -> None:
@@ -235,9 +248,11 @@ def _log_part(
     stamps = _stamps(conn, tools.log_id, newest, hashes)
     known = None
     if options.known is not None:
-        earlier, _ = open_checkpoint(options.known, parse_vkey(tools.log_key))
+        earlier = _earlier(tools, options.known)
         if earlier.size > newest.size:
-            raise errors.VerificationError(f"the checkpoint is from the future: the log has {newest.size} leaves")
+            raise errors.VerificationError(
+                f"the receiver's checkpoint is from the future: it has {earlier.size} leaves, the log {newest.size}"
+            )
         known = model.Known(options.known, tuple(merkle.consistency_proof(earlier.size, newest.size, hashes)))
     return model.LogPart(
         note, tools.log_key, tuple(sorted(tools.hosts)), chains, archive, stamps,

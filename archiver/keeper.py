@@ -7,17 +7,19 @@ database that has less than was published: whatever it wrote from then on would 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection
 
 from archiver import errors
 from archiver.clock import Clock
 from archiver.custody import heartbeat, log, publication
 from archiver.custody.anchor import Anchorer
+from archiver.custody.keys import public_hex
 from archiver.custody.ledger import Ledger
 from archiver.custody.publish import Publisher
 from archiver.custody.sequencer import Integrated, Sequencer
@@ -69,21 +71,42 @@ class Keeper:
     async def forever(self) -> None:
         """Keep the log until cancelled. Raises `RolledBackError`."""
         while True:
-            taken = await self._guarded()
+            taken = await self._guarded(self._turn)
             await asyncio.sleep(0 if taken == _BATCH else _BUSY if taken else _IDLE)
 
-    async def catch_up(self) -> str | None:
-        """For a single sweep: integrate and publish all there is, if nobody else does. What kept it from that, if anything."""
-        while await self._guarded():
-            pass
-        self._next.clear()
-        await self._guarded()
-        return self.problem
+    async def catch_up(self, retiring: Ed25519PrivateKey | None = None) -> str | None:
+        """For a single sweep: integrate and publish all there is, if nobody else does. What kept it from that, if anything.
 
-    async def _guarded(self) -> int:
+        With the host key, `retiring`, the writer's retirement is the last of it: call nothing that writes events after this.
+        """
+        self._due("publish", self._every)  # once at the end, unless it takes long
+        while await self._guarded(self._turn):
+            pass
+        if retiring is None or self._p.anchorer is not None or self.problem is not None:
+            self._next.clear()
+            await self._guarded(self._turn)
+        behind = self.problem
+        if retiring is not None:
+            await self._guarded(lambda: self._retire(retiring))
+        return behind or self.problem
+
+    async def retire(self, host_key: Ed25519PrivateKey) -> None:
+        """At the end of `forever`: what waits goes into the log, the writer's retirement behind it, if the log was kept here."""
+        if self._through_gate:
+            await self.catch_up(host_key)
+        else:
+            await self._guarded(lambda: self._retire(host_key))
+
+    async def relieve(self) -> None:
+        """For a sweep, which keeps the log at its end: take events into it while the queue is above the mark."""
+        self._due("publish", self._every)
+        while await self._p.writer.run(log.backlog) is not None and await self._guarded(self._turn):
+            pass
+
+    async def _guarded(self, act: Callable[[], Awaitable[int]]) -> int:
         """One turn; what fails is told, and tried again after a rest. Raises `RolledBackError`."""
         try:
-            taken = await self._turn()
+            taken = await act()
         except errors.RolledBackError:
             raise
         except errors.ArchiverError as failed:
@@ -115,7 +138,35 @@ class Keeper:
         taken = (await p.writer.run(self._integrate)).taken
         if self._due("publish", self._every):
             await self._publish()
+            await self._anchor()
         return taken
+
+    async def _retire(self, host_key: Ed25519PrivateKey) -> int:
+        """Nothing is written in this writer's name afterwards, not even about what else is found in the queue.
+
+        Died before? A writer that never retires is no less believed. Died behind it, or another keeps the log? It waits in the
+        queue for whoever takes the next batch.
+        """
+        p = self._p
+        if not p.sequencer.knows(public_hex(host_key)):
+            return 0  # the key was changed since the start: the new one says nothing here yet
+        if not self._through_gate or not await self._hold():
+            await p.writer.run(lambda conn: p.ledger.retire(conn, host_key))
+            return 0
+
+        def last(conn: Connection) -> None:
+            p.publisher.guard(conn)
+            p.ledger.retire(conn, host_key)
+            p.sequencer.integrate(conn, _BATCH, telling=False)
+
+        try:
+            await p.writer.run(last)
+        except errors.RolledBackError:
+            raise
+        except errors.ArchiverError:  # the next process takes it from the queue, and whatever stands in its way
+            await p.writer.run(lambda conn: p.ledger.retire(conn, host_key))
+        await self._publish()
+        return 0
 
     def _integrate(self, conn: Connection) -> Integrated:
         self._p.publisher.guard(conn)
@@ -133,9 +184,12 @@ class Keeper:
             # Once a day, whoever published first: a cron job must not lock partial tiles for years at every run.
             if heartbeat.new_day(before.published_at if before is not None else None, now):
                 await p.publisher.pin(issued.checkpoint.size, until)
+
+    async def _anchor(self) -> None:
+        p = self._p
         if p.anchorer is not None and self._due("anchor", _REST):
             try:
-                anchored = await p.anchorer.anchor(until)
+                anchored = await p.anchorer.anchor(self._lock_until(self._clock.now()))
             except errors.ArchiverError as failed:
                 _log.warning("custody.not_anchored", problem=str(failed))
             else:

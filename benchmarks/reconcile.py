@@ -1,9 +1,10 @@
-"""A million rows of the journal against a bucket's listing: time must grow as the rows do, memory must not.
+"""A million rows of the journal against a bucket's listing, and against custody: time must grow as the rows do, memory must not.
 
     python -m benchmarks.reconcile [--rows 1000000]
 
 The listing is made up in the order of an S3 listing, with every thousandth object missing and every thousandth unknown; a real
-server takes its own time besides, 1,000 keys a request. The journal is a SQLite file, read as the daemon reads it.
+server takes its own time besides, 1,000 keys a request. The journal is a SQLite file, read as the daemon reads it. Each recording
+has two custody events in the log, of every thousandth one is missing. *Look*: the search for gaps that follows each poll.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import hashlib
 import resource
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,14 @@ from typing import Any
 from sqlalchemy import Engine, insert
 
 from archiver.clock import SystemClock
-from archiver.completeness.reconcile import Reconciled, reconcile_store
-from archiver.database import create_engine, upgrade
+from archiver.completeness.gap import profile
+from archiver.completeness.observe import Watched, observe
+from archiver.completeness.reconcile import Reconciled, reconcile_custody, reconcile_store
+from archiver.custody.log_tables import custody_subject_event
+from archiver.custody.tables import custody_subject
+from archiver.database import create_engine, read, upgrade
 from archiver.ingest.tables import copy, recording
-from archiver.recording import Stored
+from archiver.recording import Stored, Window
 from archiver.store.port import Version
 
 NOW = datetime.now(UTC)
@@ -60,12 +66,17 @@ def key(n: int) -> str:
 
 
 def fill(engine: Engine, since: int, until: int) -> None:
-    """Rows as the pipe leaves them, as far as reconciliation looks."""
+    """Rows as the pipe leaves them, as far as reconciliation and the search for gaps look."""
     with engine.begin() as conn:
         for start in range(since, until, _BATCH):
             numbers = range(start, min(until, start + _BATCH))
             conn.execute(insert(recording), [_recording(n) for n in numbers])
             conn.execute(insert(copy), [_copy(n) for n in numbers])
+            conn.execute(insert(custody_subject), [{"subject": f"rec:{_id(n)}", "head_seq": 1} for n in numbers])
+            conn.execute(insert(custody_subject_event), [
+                {"subject_no": n + 1, "seq": seq, "log_id": 1, "leaf_index": 2 * n + seq, "type_no": 1, "at": NOW}
+                for n in numbers for seq in range(2) if seq == 0 or n % _ODD != 3
+            ])  # fmt: skip
 
 
 def _id(n: int) -> str:
@@ -76,7 +87,8 @@ def _recording(n: int) -> dict[str, Any]:
     return {
         "id": _id(n), "identity": hashlib.sha256(b"%d" % n).hexdigest(), "revision": "r", "provider": "plivo", "account": "",
         "provider_recording_id": f"call-{n}", "variant": "", "state": "archived", "metadata": "{}", "raw": b"{}" * 200,
-        "stable_digest": "d" * 64, "listed_at": NOW, "last_seen_at": NOW, "ready": False, "call_started_at": NOW,
+        "stable_digest": "d" * 64, "listed_at": NOW, "last_seen_at": NOW, "ready": False, "duration_ms": 180_000,
+        "call_started_at": NOW - timedelta(seconds=8 * n),  # a million in 93 days
     }  # fmt: skip
 
 
@@ -95,6 +107,33 @@ async def measured(engine: Engine, rows: int) -> tuple[float, float, Reconciled]
     return time.monotonic() - wall, time.process_time() - cpu, result
 
 
+async def told(engine: Engine, count: int) -> None:
+    """One line for custody, and one for the search for gaps."""
+    wall, cpu = time.monotonic(), time.process_time()
+    result = await reconcile_custody(engine, SystemClock())
+    _say("custody", count, time.monotonic() - wall, time.process_time() - cpu, _named(result.counts))
+    assert result.counts == {"chain_gap": count // _ODD}
+    watched = Watched("plivo", profile("plivo"), ("account",), Window(NOW - timedelta(days=93), NOW))
+    wall, cpu = time.monotonic(), time.process_time()
+    found = await read(engine, lambda conn: observe(conn, watched, NOW))
+    _say(
+        "look", count, time.monotonic() - wall, time.process_time() - cpu, _named(Counter(each.code for each in found))
+    )
+
+
+def _named(counts: Mapping[str, int]) -> dict[str, int]:
+    return {str(name): count for name, count in counts.items()}
+
+
+def _say(what: str, count: int, wall: float, cpu: float, found: dict[str, int]) -> None:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"{what:<8}{count:>10,} rows: {wall:6.1f} s wall, {cpu:6.1f} s CPU, {cpu / count * 1e6:5.1f} µs a row, "
+        f"peak {peak:.0f} MiB; found {found}",
+        flush=True,
+    )
+
+
 async def main(rows: int) -> None:
     """Run at a tenth and in full, and print."""
     with tempfile.TemporaryDirectory() as home:
@@ -105,13 +144,9 @@ async def main(rows: int) -> None:
             fill(engine, filled, count)
             filled = count
             wall, cpu, result = await measured(engine, count)
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            print(
-                f"{count:>9,} rows: {wall:6.1f} s wall, {cpu:6.1f} s CPU, {cpu / count * 1e6:5.1f} µs a row, "
-                f"peak {peak:.0f} MiB; found {dict(result.counts)}",
-                flush=True,
-            )
+            _say("storage", count, wall, cpu, _named(result.counts))
             assert result.counts == {"missing_here": count // _ODD, "orphan": count // _ODD}
+            await told(engine, count)
         engine.dispose()
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 _WEEKEND = timedelta(days=4)
+_LOOKS = timedelta(minutes=1)  # facts are looked at every 20 s: a lead time is kept although a look may fail
 
 
 class Severity(enum.StrEnum):
@@ -123,7 +124,8 @@ class ProviderFacts:
 
     `gaps`: open gaps by reason code, less those that a person acknowledged.
     `poll_every` is None for a provider polled by cron: it may rest over a weekend. `refused`: why its credentials are refused.
-    `first_loss_at`: the forecast's first loss at the present pace. `quota_used` is a percentage.
+    `slack`: how long everything may stand still without losing anything, negative when something is lost even at the present
+    pace, and then `first_loss_at` says when; None with nothing to lose. `quota_used` is a percentage.
     """
 
     provider: str
@@ -133,6 +135,7 @@ class ProviderFacts:
     poll_succeeded_at: datetime | None = None
     poll_every: timedelta | None = None
     refused: str | None = None
+    slack: timedelta | None = None
     first_loss_at: datetime | None = None
     quota_used: int | None = None
     quota_full_at: datetime | None = None
@@ -143,8 +146,8 @@ class Facts:
     """The archive at one instant.
 
     `host` is ours, `elsewhere` those of the other living replicas. `storages`: for each, None when it is trusted, otherwise why
-    it is not; `required`, those without which nothing is archived. `integrity`: failures by kind, beside those that are gaps;
-    like every count it must outlive a restart. `spool_used` is a percentage. `clock_offset`: ours less the database's.
+    it is not; `required`, those without which nothing is archived. `integrity`: what verification found, by kind, until all was
+    verified anew. `spool_used` is a percentage. `clock_offset`: ours less the database's.
     `checkpoint_at`: the last one published; None where none is expected yet.
     """
 
@@ -211,12 +214,13 @@ def _deadlines(each: ProviderFacts, facts: Facts, limits: Thresholds) -> Iterato
         for kind, limit in ((Kind.DEADLINE_CRITICAL, limits.critical), (Kind.DEADLINE_WARNING, limits.warning)):
             if left < limit:
                 yield Alert(kind, name, f"{name}: {_deadline(left)} ({each.nearest_source or 'source unknown'})")
-    if each.first_loss_at is not None and each.first_loss_at - facts.now < max(limits.warning, limits.critical):
-        yield Alert(
-            Kind.FORECAST_LOSS,
-            name,
-            f"{name}: at the present pace the first recording is lost {_in(each.first_loss_at - facts.now)}",
-        )
+    lead = max(limits.warning, limits.critical)
+    if each.slack is not None and each.slack < lead + _LOOKS:
+        if each.first_loss_at is not None:
+            what = f"at the present pace the first recording is lost {_in(each.first_loss_at - facts.now)}"
+        else:
+            what = f"if nothing were fetched from now on, a recording could no longer be saved {_in(each.slack)}"
+        yield Alert(Kind.FORECAST_LOSS, name, f"{name}: {what}")
     used = each.quota_used
     if used is not None and used >= limits.quota:
         full = "" if each.quota_full_at is None else f"; it is full {_in(each.quota_full_at - facts.now)}"
@@ -248,7 +252,7 @@ def _archive(facts: Facts, limits: Thresholds) -> Iterator[Alert]:
     for what, count in facts.integrity.items():
         if count:
             yield Alert(
-                Kind.INTEGRITY_FAILED, what, f"{count} time(s) bytes or proof were not what was promised: {what}", count
+                Kind.INTEGRITY_FAILED, what, f"verification found {count} × {what}   → archiver verify --all", count
             )
     if facts.spool_used >= limits.spool:
         yield Alert(

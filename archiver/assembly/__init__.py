@@ -21,13 +21,14 @@ from archiver.assembly.alerts import build_alarm
 from archiver.assembly.completeness import Rounds
 from archiver.assembly.compliance import Monthly
 from archiver.assembly.keys import build_recipients, signing_key
-from archiver.assembly.log import build_keeper, open_custody_log, pass_gate
+from archiver.assembly.log import build_keeper, enrol, open_custody_log, pass_gate
 from archiver.assembly.providers import build_provider, poll_plan
 from archiver.assembly.reports import make_report, open_database
 from archiver.assembly.stores import build_stores
 from archiver.clock import Chance, Clock, SystemChance, SystemClock
 from archiver.completeness.watch import Watch
 from archiver.config import model
+from archiver.custody import log as custody_log
 from archiver.custody.http import Client
 from archiver.custody.ledger import Ledger
 from archiver.database import Writer, check_schema, read
@@ -36,6 +37,7 @@ from archiver.fetch.spool import Spool, lock_state_dir
 from archiver.ingest.destination import Destination
 from archiver.ingest.links import Links
 from archiver.ingest.poll import Poller
+from archiver.ingest.pushback import Pushback
 from archiver.ingest.run import Bench, Policy, Worker
 from archiver.keeper import Keeper
 from archiver.providers.port import Provider
@@ -159,14 +161,14 @@ async def assemble(
         recipients = build_recipients(config)
         await pass_gate(log_parts, engine, writer, clock)
         ledger = Ledger.open(clock, chance)
-        await writer.run(lambda conn: ledger.enroll(conn, host_key))
+        await enrol(ledger, host_key, engine, writer, clock)
         undo.pop_all()
     spool = Spool(state_dir / "spool", config.spool.quota, clock=clock, chance=chance)
     metrics = Metrics(__version__)
     replica_id = chance.uuid()
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="seal")
     destinations = [Destination(store) for store in stores.values()]
-    links = Links()
+    links, pushback = Links(), Pushback(lambda: read(engine, custody_log.backlog), clock)
     bench = Bench(
         writer=writer, ledger=ledger, spool=spool, recipients=recipients, destinations=destinations, links=links,
         telemetry=metrics, clock=clock, chance=chance, executor=executor, replica_id=replica_id,
@@ -176,7 +178,7 @@ async def assemble(
     pollers = {
         each.id: Poller(
             providers[each.id], poll_plan(each, config), writer=writer, ledger=ledger, links=links,
-            telemetry=metrics, clock=clock, chance=chance, replica_id=replica_id,
+            telemetry=metrics, clock=clock, chance=chance, replica_id=replica_id, pushback=pushback,
         )
         for each in chosen
     }  # fmt: skip

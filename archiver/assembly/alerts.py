@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
@@ -21,7 +20,6 @@ from archiver.alerts.rule import Facts, ProviderFacts, Thresholds
 from archiver.assembly.reports import make_report
 from archiver.clock import Chance, Clock
 from archiver.completeness import register
-from archiver.completeness.gap import Grade
 from archiver.config import model
 from archiver.config.alerting import Alerting, AnyChannel, AppriseChannel, WebhookChannel
 from archiver.custody import log as custody_log
@@ -41,7 +39,7 @@ def build_dispatch(
         return None
     return Dispatch(
         instance,
-        [_channel(each, clock) for each in alerting.channels],
+        [build_channel(each, clock) for each in alerting.channels],
         [Route(frozenset(each.when), each.to, each.repeat) for each in alerting.routes],
         Thresholds(**dict(alerting.thresholds)),
         writer=writer,
@@ -83,7 +81,7 @@ def build_alarm(
         database_now, now = lease.database_time(conn), clock.now()
         return make_facts(
             make_report(conn, config, providers, now),
-            gaps=register.open_gaps(conn),
+            gaps=register.unsettled(conn),
             poll_every=poll_every,
             storages={each.id: each.required for each in config.storage},
             started_at=started_at,
@@ -109,7 +107,8 @@ def _checkpoint_at(conn: Connection) -> datetime | None:
     return newest.opened_at if last is None else last.published_at
 
 
-def _channel(settings: AnyChannel, clock: Clock) -> Channel:
+def build_channel(settings: AnyChannel, clock: Clock) -> Channel:
+    """One way to reach people; connects to nothing yet. Raises `ConfigurationError`."""
     if isinstance(settings, WebhookChannel):
         url, bundle = settings.url.resolve(), settings.ca_bundle
         return Webhook(settings.id, Post(settings.id, url, clock, allow_http=settings.allow_http, ca_bundle=bundle))
@@ -132,7 +131,7 @@ def _channel(settings: AnyChannel, clock: Clock) -> Channel:
 def make_facts(
     report: Report,
     *,
-    gaps: Iterable[Mapping[str, Json]],
+    gaps: Mapping[str, Mapping[str, int]],
     poll_every: Mapping[str, timedelta | None],
     storages: Mapping[str, bool],
     started_at: datetime,
@@ -141,15 +140,11 @@ def make_facts(
     clock_offset: timedelta,
     checkpoint_at: datetime | None = None,
 ) -> Facts:
-    """What the alerts are judged by. `gaps` as `register.open_gaps` shows them.
+    """What the alerts are judged by. `gaps`: how many nobody has settled, by provider and reason code.
 
     `storages`: for each configured one, whether it is required.
     `poll_every`: every configured provider, None for one under cron. One that is no longer configured is not judged by its polls.
     """
-    counted: dict[str, Counter[str]] = {}
-    for each in gaps:
-        if each["grade"] == Grade.OPEN and each["acked_at"] is None and each["closed_at"] is None:
-            counted.setdefault(str(each["provider"]), Counter())[str(each["code"])] += 1
     providers = []
     for status in report.providers:
         counts, name = status.counts, status.provider
@@ -157,19 +152,21 @@ def make_facts(
         providers.append(
             ProviderFacts(
                 provider=name,
-                gaps=counted.pop(name, {}),
+                gaps=gaps.get(name, {}),
                 nearest_deadline=counts.nearest_deadline,
                 nearest_source=counts.nearest_source,
                 poll_succeeded_at=counts.poll_succeeded_at if name in poll_every else report.at,
                 poll_every=poll_every.get(name),
                 refused=counts.parked_reason,
+                slack=ahead.slack,
                 first_loss_at=ahead.first_loss_at,
                 quota_used=None if ahead.quota_ratio is None else round(100 * ahead.quota_ratio),
                 quota_full_at=ahead.quota_full_at,
             )
         )
     # Gaps of a storage or of the log itself: no provider's row, and not to be forgotten.
-    providers += [ProviderFacts(name, codes, poll_succeeded_at=report.at) for name, codes in counted.items()]
+    others = gaps.keys() - {each.provider for each in providers}
+    providers += [ProviderFacts(name, gaps[name], poll_succeeded_at=report.at) for name in sorted(others)]
     return Facts(
         now=report.at,
         started_at=started_at,
@@ -178,6 +175,7 @@ def make_facts(
         providers=tuple(providers),
         storages={name: _problem(report.storages.get(name, {})) for name in storages},
         required=frozenset(name for name, required in storages.items() if required),
+        integrity=report.integrity.failures,
         spool_used=spool_used,
         clock_offset=clock_offset,
         checkpoint_at=checkpoint_at,

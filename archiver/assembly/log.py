@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
 from archiver import errors
@@ -24,7 +25,7 @@ from archiver.custody.publish import Publisher
 from archiver.custody.sequencer import Sequencer, open_log
 from archiver.custody.timestamp import load_roots
 from archiver.custody.witness import Witness
-from archiver.database import Writer
+from archiver.database import Writer, idle_session, read
 from archiver.keeper import Keeper, Parts
 from archiver.retention.span import Span
 from archiver.store.port import ObjectStore, Shelf
@@ -33,6 +34,7 @@ log = structlog.get_logger("archiver.assembly")
 
 NOTARY = "notary.db"
 _BEYOND = Span(years=1)
+_HELD = timedelta(seconds=75)  # PostgreSQL's patience with an idle transaction, and some
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +62,13 @@ async def open_custody_log(
     log_id = await writer.run(lambda conn: open_log(conn, notary.key.name, now))
     shelves = [store.shelf() for store in stores.values()]
     client = Client()
-    witnesses = [Witness(_witness_key(each.key), each.url, client) for each in config.custody.witnesses]
+    witnesses = [Witness(witness_key(each.key), each.url, client) for each in config.custody.witnesses]
     publisher = Publisher(engine, writer, log_id, notary, shelves, clock, witnesses)
     return LogParts(log_id, notary, shelves, publisher, client)
 
 
-def _witness_key(vkey: str) -> VerifierKey:
+def witness_key(vkey: str) -> VerifierKey:
+    """The key that a witness signs with. Raises `ConfigurationError`."""
     try:
         return parse_vkey(vkey)
     except errors.VerificationError as problem:
@@ -87,6 +90,27 @@ async def pass_gate(parts: LogParts, engine: Engine, writer: Writer, clock: Cloc
         await Publisher(engine, writer, parts.log_id, parts.notary, (), clock).start()
     except errors.ArchiverError as wrong:
         log.error("custody.gate", problem=str(wrong))
+
+
+async def enrol(ledger: Ledger, host_key: Ed25519PrivateKey, engine: Engine, writer: Writer, clock: Clock) -> None:
+    """Say in the custody log that this process writes from now on.
+
+    A process that was stopped within a transaction (a paused container, a frozen host) may hold the archive's chain. PostgreSQL
+    ends its session within a minute, and so long we wait. Raises `UnavailableError`, which then says who holds what.
+    """
+    give_up = clock.monotonic() + _HELD.total_seconds()
+    while True:
+        try:
+            await writer.run(lambda conn: ledger.enroll(conn, host_key))
+        except errors.UnavailableError as failed:
+            holder = await read(engine, idle_session)
+            if holder is None:
+                raise
+            if clock.monotonic() >= give_up:
+                raise errors.UnavailableError(f"{holder}, and so holds up the custody log") from failed
+            log.warning("custody.held_up", by=holder)
+        else:
+            return
 
 
 def build_keeper(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,15 +9,13 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 
 from archiver.assembly.providers import listing_span
-from archiver.completeness import forecast, holdings, register
-from archiver.completeness.gap import Grade
+from archiver.completeness import forecast, holdings, register, verified
 from archiver.config import model
 from archiver.config.provider import AnyProvider
 from archiver.custody import log as custody_log
 from archiver.database import create_engine, current_revision
 from archiver.ingest import survey
 from archiver.providers.port import Provider
-from archiver.recording import Json
 from archiver.status import report as reports
 from archiver.status.report import LogStatus, Outlook
 
@@ -35,7 +32,7 @@ def make_report(
     names = [each.id for each in config.providers]
     settings = {each.id: each for each in config.providers}
     judged = []
-    gaps = Counter(str(each["provider"]) for each in register.open_gaps(conn) if _unexplained(each))
+    gaps = {name: sum(codes.values()) for name, codes in register.unsettled(conn).items()}
     for counts in survey.counts(conn, names, now):
         known = settings.get(counts.provider)
         provider = providers.get(counts.provider)
@@ -50,7 +47,7 @@ def make_report(
                 covered_until=survey.covered_until(conn, counts.provider),
                 holes=holes,
                 poll_every=config.pace(known).every if known is not None else timedelta(days=1),
-                outlook=Outlook() if known is None else outlook(conn, known, gaps[counts.provider], now),
+                outlook=Outlook() if known is None else outlook(conn, known, gaps.get(counts.provider, 0), now),
             )
         )
     return reports.Report(
@@ -62,11 +59,8 @@ def make_report(
         replicas=survey.replicas(conn),
         schema=current_revision_of(conn),
         custody=log_status(conn),
+        integrity=verified.integrity(conn, now),
     )
-
-
-def _unexplained(gap: Mapping[str, Json]) -> bool:
-    return gap["grade"] == Grade.OPEN and gap["acked_at"] is None and gap["closed_at"] is None
 
 
 def outlook(conn: Connection, settings: AnyProvider, gaps: int, now: datetime) -> Outlook:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from importlib import import_module
 from typing import Any, Final
@@ -66,6 +67,9 @@ def _share(command: click.Command) -> None:
     command.params += [option for option in shared_options(hidden=True) if not taken & set(option.opts)]
     if isinstance(command, click.Group):
         for below in command.commands.values():
+            # A whole sentence in the list of commands: click would cut it at the width of one line.
+            sentence = (below.help or "").partition("\n\n")[0].partition(". ")[0]
+            below.short_help = below.short_help or " ".join(sentence.split()).rstrip(".") + "."
             _share(below)
 
 
@@ -81,8 +85,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run a command; its exit code. Whatever is expected to go wrong is told in one line, never as a traceback."""
+    options = Options()
     try:
-        outcome: Any = archiver.main(arguments, prog_name="archiver", standalone_mode=False, obj=Options())
+        outcome: Any = archiver.main(arguments, prog_name="archiver", standalone_mode=False, obj=options)
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as problem:
@@ -97,4 +102,19 @@ def run(arguments: list[str] | None = None) -> int:
     except errors.ArchiverError as problem:
         click.echo(f"archiver: {problem}", err=True)
         return problem.exit_code
+    except OSError as problem:
+        # A full disk, a file that may not be written: the operator's to mend, and a traceback does not help. -vv shows it.
+        if options.verbose > 1:
+            raise
+        click.echo(f"archiver: {problem.filename or 'input or output'}: {problem.strerror or problem}", err=True)
+        _discard_output()
+        return errors.Exit.UNEXPECTED
     return outcome if isinstance(outcome, int) else errors.Exit.OK
+
+
+def _discard_output() -> None:
+    """What could not be written is still buffered, and Python would complain of it once more at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        return
+    sys.stdout = None

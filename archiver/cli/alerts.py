@@ -78,7 +78,7 @@ async def _test(config: Config) -> dict[str, str]:
                 config.alerting, config.instance, writer, clock, SystemChance(), Metrics(__version__)
             )
             if dispatch is None:
-                raise errors.NotFoundError("no channel is configured under alerting")
+                raise errors.ConfigurationError("alerting.channels is empty, so there is nobody to tell")
             try:
                 return await dispatch.test("This is a test: alerts of the archiver arrive here.", clock.now())
             finally:

@@ -8,7 +8,7 @@ import click
 
 from archiver.cli.options import Options
 from archiver.cli.output import emit
-from archiver.errors import Exit, SchemaError
+from archiver.errors import ConfigurationError, Exit, SchemaError
 from archiver.recording import Json
 
 if TYPE_CHECKING:
@@ -84,5 +84,8 @@ def _engine(options: Options, *, create: bool = False) -> Engine:
 
     config = options.load()
     if create:
-        Path(config.state_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            Path(config.state_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as problem:
+            raise ConfigurationError(f"state_dir {config.state_dir} cannot be made: {problem.strerror}") from problem
     return open_database(config)

@@ -53,12 +53,13 @@ def explain(options: Options, wanted: str) -> None:
     from archiver.completeness import register
     from archiver.database import reading
 
-    with database(options.load(resolve_secrets=False)) as engine, reading(engine) as conn:
+    config = options.load(resolve_secrets=False)
+    with database(config) as engine, reading(engine) as conn:
         registered = register.find(conn, wanted)
         if registered is not None and not str(registered["subject"]).startswith("rec:"):
             emit(options, "archiver.gap/v1", {"gap": registered}, lambda: _explain_gap(registered))
             return
-        found = _explained(conn, wanted if registered is None else str(registered["subject"])[len("rec:") :])
+        found = _explained(conn, config, wanted if registered is None else str(registered["subject"])[len("rec:") :])
     emit(options, "archiver.gap/v1", found, lambda: _explain(found))
 
 
@@ -92,7 +93,7 @@ def ack(options: Options, wanted: str) -> None:
     emit(options, "archiver.gap-ack/v1", list(ids), lambda: f"acknowledged: {', '.join(ids)}")
 
 
-def _explained(conn: Connection, wanted: str) -> dict[str, Any]:
+def _explained(conn: Connection, config: Config, wanted: str) -> dict[str, Any]:
     from archiver.completeness import register
     from archiver.ingest import survey
 
@@ -105,9 +106,30 @@ def _explained(conn: Connection, wanted: str) -> dict[str, Any]:
     found: dict[str, Any] = {name: row[name] for name in names}
     return found | {
         "why": _WHY[State(row["state"])],
+        "clocks": _clocks(conn, config, recording_id, row["provider"]),
         "gaps": register.of_subject(conn, f"rec:{recording_id}"),
         "events": custody_events(conn, recording_id),
     }
+
+
+def _clocks(conn: Connection, config: Config, recording_id: str, provider: str) -> list[dict[str, Any]]:
+    """What runs out when, and who says so; nothing for a provider that is no longer configured."""
+    from archiver.clock import SystemClock
+    from archiver.completeness.gap import profile
+    from archiver.completeness.holdings import clocks_of
+
+    settings = next((each for each in config.providers if each.id == provider), None)
+    if settings is None:
+        return []
+    return [
+        {
+            "clock": each.kind.value,
+            "at": each.at.isoformat().replace("+00:00", "Z"),
+            "source": each.source,
+            "fatal": each.fatal,
+        }
+        for each in clocks_of(conn, recording_id, settings.keeps(), profile(settings.kind), SystemClock().now())
+    ]
 
 
 async def _gaps(config: Config, only: str | None) -> dict[str, Any]:
@@ -220,6 +242,12 @@ def _explain(found: dict[str, Any]) -> str:
         f"must be safe by {found['archive_by']}; the provider deletes it at {found['delete_at']} ({found['deadline_source']})"
         if found["delete_at"]
         else "no deadline is known",
+        *(
+            f"{each['clock']} clock: {each['at']} ({each['source']})"
+            + (": the recording is destroyed then" if each["fatal"] else ": a fresh one is asked for")
+            for each in found["clocks"]
+            if not ended
+        ),
         "" if ended else f"try now: archiver recordings retry {found['id']}",
     ]
     return "\n".join(line for line in lines if line) + "\n\n" + render_events(found["events"])

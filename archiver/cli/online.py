@@ -1,8 +1,12 @@
-"""`archiver check --online`: what only asking can tell: providers, storages (the lock in fact), the database."""
+"""`archiver check --online`: what only asking can tell: database, providers, storages (the lock in fact), time stamps,
+witnesses, alert channels."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +17,8 @@ from archiver.recording import Json, Window
 
 if TYPE_CHECKING:
     from archiver.config.model import Config
+
+_PATIENCE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +39,12 @@ class Answer:
 
 
 def ask(config: Config) -> list[Answer]:
-    """Ask everything once. Costs a listing for each provider and a few small canary objects for each storage."""
+    """Ask everything once. Costs a listing for each provider, a few small canary objects for each storage, and a time stamp."""
 
     async def gather() -> list[Answer]:
-        return [each for part in (_database, _providers, _storages) async for each in part(config)]
+        return [
+            each for part in (_database, _providers, _storages, _vouching, _alerting) async for each in part(config)
+        ]
 
     return asyncio.run(gather())
 
@@ -88,3 +96,71 @@ async def _storages(config: Config) -> AsyncIterator[Answer]:
             yield Answer(f"storage {name} {check.name}", check.ok, check.detail, warning=not check.fatal)
         verdict = "trusted" if report.trusted else "NOT TRUSTED: nothing will be marked archived here"
         yield Answer(f"storage {name}", report.trusted, verdict)
+
+
+async def _vouching(config: Config) -> AsyncIterator[Answer]:
+    """Who vouches for the log: a real time stamp over nothing of ours, and whether each witness can be reached."""
+    from archiver.assembly.log import certificates, witness_key
+    from archiver.clock import SystemChance
+    from archiver.custody.anchor import Authority
+    from archiver.custody.http import Client
+    from archiver.custody.timestamp import load_roots
+
+    stamps, client = config.custody.timestamp, Client()
+    try:
+        if stamps is not None:
+            try:
+                authority = Authority("tsa", stamps.url, load_roots(certificates(stamps.ca)), client, SystemChance())
+                token = await authority.stamp(b"archiver check --online\n")
+                yield Answer("timestamp", True, f"gives time stamps that hold, {token.at:%Y-%m-%d %H:%M:%S} UTC")
+            except errors.ArchiverError as problem:
+                yield Answer("timestamp", False, str(problem))
+    finally:
+        await client.aclose()
+    for each in config.custody.witnesses:
+        yield await _reach(f"witness {witness_key(each.key).name}", each.url)
+
+
+async def _alerting(config: Config) -> AsyncIterator[Answer]:
+    """Whether whoever takes alerts listens. Only `archiver alerts test` shows that they arrive: it says a word to people."""
+    from archiver.alerts.channel.smtp import PORTS
+    from archiver.config.alerting import AppriseChannel, SmtpChannel
+
+    for each in config.alerting.channels:
+        name = f"alerts {each.id}"
+        if isinstance(each, SmtpChannel):
+            yield await _reach(name, f"smtp://{each.host}:{each.port or PORTS[each.security]}")
+        elif isinstance(each, AppriseChannel):
+            yield Answer(name, False, "not tried; archiver alerts test does", warning=True)
+        else:
+            yield await _reach(name, each.url.resolve().reveal())
+    if config.alerting.heartbeat is not None:
+        yield await _reach("alerts heartbeat", config.alerting.heartbeat.url.resolve().reveal())
+
+
+async def _reach(subject: str, url: str) -> Answer:
+    """Connect, say nothing. The URL may be a secret: only host and port are shown."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
+    except ValueError:
+        return Answer(subject, False, "this is no URL")
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            _, writer = await asyncio.open_connection(host, port)
+    except TimeoutError:
+        return Answer(subject, False, f"{host}:{port} does not answer")
+    except OSError as problem:
+        return Answer(subject, False, f"{host}:{port} cannot be reached: {_why(problem)}")
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return Answer(subject, True, f"{host}:{port} can be reached")
+
+
+def _why(problem: OSError) -> str:
+    if isinstance(problem, socket.gaierror):
+        return "there is no such host"
+    return os.strerror(problem.errno) if problem.errno else type(problem).__name__

@@ -40,7 +40,7 @@ def shared_options(*, hidden: bool = False) -> list[click.Parameter]:
         return click.Option(list(names), callback=_remember, expose_value=False, hidden=hidden, **settings)
 
     return [
-        option("-c", "--config", type=click.Path(path_type=Path), help="Configuration file."),
+        option("-c", "--config", type=click.Path(path_type=Path, readable=False), help="Configuration file."),
         option(
             "-o",
             "--output",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from archiver.schedule.deadline import ProviderRetention
 
 _WINDOW = timedelta(hours=1)
+_TIMES = {"poll_succeeded_at", "covered_until"}
 
 
 @click.group()
@@ -46,7 +47,17 @@ def list_(options: Options) -> None:
     names = (
         "id", "kind", "host", "retention", "retention_source", "poll", "poll_succeeded_at", "covered_until", "poll_error"
     )  # fmt: skip
-    emit(options, "archiver.providers/v1", [*found], lambda: table(head, [[e[name] for name in names] for e in found]))
+    emit(
+        options,
+        "archiver.providers/v1",
+        [*found],
+        lambda: table(head, [[_shown(name, e[name]) for name in names] for e in found]),
+    )
+
+
+def _shown(name: str, value: object) -> object:
+    """Times to the minute (UTC), as everywhere in text."""
+    return value[:16].replace("T", " ") if name in _TIMES and isinstance(value, str) else value
 
 
 @providers.command()

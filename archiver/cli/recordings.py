@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from archiver.seal.recipients import Identity
     from archiver.store.port import ObjectStore
 
-_SHORT = 13  # the milliseconds of a UUIDv7, so that neighbours differ
-
 
 @click.group()
 def recordings() -> None:
@@ -333,7 +331,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 def _row(row: dict[str, Any]) -> tuple[object, ...]:
     return (
-        row["id"][:_SHORT],
+        row["id"],
         row["provider"],
         _minute(row["call_started_at"]),
         _length(row["duration_ms"]),

@@ -77,7 +77,7 @@ async def _forever(options: Options, config: Config, only: list[str] | None) -> 
         except ArchiverError as refused:
             if previous is None:
                 raise
-            log.error("config.reload_failed", problem=str(refused))
+            log.error("config.reload_failed", problem=_brief(refused))
             config, previous, reloaded = previous, None, False
             continue
         if reloaded is not None:
@@ -97,4 +97,14 @@ async def _forever(options: Options, config: Config, only: list[str] | None) -> 
             log.info("config.loaded")
         except ArchiverError as refused:
             previous, reloaded = None, False
-            log.error("config.reload_failed", problem=str(refused))
+            log.error("config.reload_failed", problem=_brief(refused))
+
+
+def _brief(refused: ArchiverError) -> str:
+    """One line for the log: the mistakes with their places, without warnings and excerpts; `archiver check` shows those."""
+    from archiver.config.problem import InvalidConfigurationError, Severity
+
+    if not isinstance(refused, InvalidConfigurationError):
+        return str(refused)
+    mistakes = [each for each in refused.problems if each.severity is Severity.ERROR]
+    return "; ".join(f"{each.file}:{each.line}:{each.col} {each.message}" for each in mistakes[:10])

@@ -32,6 +32,8 @@ def status(options: Options, check: bool, nagios: bool) -> int:
             reports.Level.AT_RISK: ("CRITICAL", 2),
             reports.Level.LOST: ("CRITICAL", 2),
         }[report.level]
+        if report.integrity.failures:
+            word, code = "CRITICAL", 2
         click.echo(f"ARCHIVER {word} - {report.sentence}")
         return code
     emit(options, "archiver.status/v1", reports.as_json(report), lambda: render(report))
@@ -107,7 +109,21 @@ def render(report: Report) -> str:
             lines.append(
                 f"custody  {log.refused} event(s) were REFUSED, not signed by our hosts   → archiver custody fsck"
             )
+    lines.append(f"verified  {_verified(report)}")
     for name, proof in report.storages.items():
         if not proof.get("trusted"):
             lines.append(f"storage {name} is NOT TRUSTED: nothing is archived there   → archiver check --online")
     return "\n".join(lines)
+
+
+def _verified(report: Report) -> str:
+    from archiver.status.report import for_people
+
+    full, last = report.integrity.full, report.integrity.last
+    said = "never in full   → archiver verify --all"
+    if full is not None:
+        said = f"all {full.recordings} recordings {for_people(report.at - full.finished_at)} ago"
+    if last is not None and last != full:
+        said += f"; {last.depth}, {last.recordings} recordings, {for_people(report.at - last.finished_at)} ago"
+    found = ", ".join(f"{count} {kind}" for kind, count in sorted(report.integrity.failures.items()))
+    return f"{said}; FOUND {found}   → archiver verify --all" if found else said

@@ -15,6 +15,8 @@ from archiver.cli.output import emit, note, table
 from archiver.errors import Exit
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
     from archiver.config.model import Config
     from archiver.verify.finding import Claimed, Verification
 
@@ -29,7 +31,10 @@ _SAMPLE = re.compile(r"(\d+(?:\.\d+)?)%?")
 @click.argument("ids", nargs=-1)
 @click.pass_obj
 def verify(options: Options, everything: bool, sample: str | None, ids: tuple[str, ...]) -> int:
-    """Compare storages, locks and signed events with what is claimed. Exit 65 on any mismatch, 69 when not all could be read."""
+    """Compare storages, locks and signed events with what is claimed. Exit 65 on any mismatch, 69 when not all could be read.
+
+    The result goes on record, signed: `status`, alerts and the monthly report tell of it until all has been verified anew.
+    """
     if sum((everything, sample is not None, bool(ids))) > 1:
         raise click.UsageError("give one of --all, --sample and ids")
     share = None if sample is None else _share(sample)
@@ -59,7 +64,8 @@ async def _verify(options: Options, config: Config, share: float | None, ids: tu
 
     engine = open_database(config)
     check_schema(engine)
-    chance = SystemChance()
+    clock, chance = SystemClock(), SystemChance()
+    began = clock.now()
     claims = await read(engine, lambda conn: _claims(conn, ids))
     total = len(claims)
     result = Verification()
@@ -68,7 +74,7 @@ async def _verify(options: Options, config: Config, share: float | None, ids: tu
         claims = sorted(claims, key=lambda _: chance.token(8))[:keep]
         if total > keep:
             result.unchecked["archived recordings outside the sample"] += total - keep
-    stores = build_stores(config, SystemClock(), chance)
+    stores = build_stores(config, clock, chance)
     tools = Instruments(stores, build_identities(config), hosts(config))
     try:
         step = max(1, len(claims) // 10)
@@ -82,11 +88,46 @@ async def _verify(options: Options, config: Config, share: float | None, ids: tu
         whole = not ids and share is None
         await read(engine, lambda conn: check_chains(conn, by_id, tools, result, whole=whole))
         await check_custody_log(config, engine, stores, result, level="full" if whole else "quick")
+        depth = "named" if ids else "sample" if share is not None else "partly" if result.unreachable else "full"
+        try:
+            await _keep(config, engine, result, depth, began)
+        except errors.ArchiverError as failed:  # a host that may only read verifies all the same
+            note(options, f"this verification leaves no record: {failed}")
     finally:
         for store in stores.values():
             await store.aclose()
         engine.dispose()
     return result
+
+
+async def _keep(config: Config, engine: Engine, result: Verification, depth: str, began: datetime) -> None:
+    """Put it on record, signed: status, alerts and the monthly report say when integrity was last verified."""
+    from collections import Counter
+
+    from archiver.assembly.keys import signing_key
+    from archiver.clock import SystemChance, SystemClock
+    from archiver.completeness import verified
+    from archiver.custody.ledger import Ledger
+    from archiver.database import Writer
+
+    clock = SystemClock()
+    ledger, host_key = Ledger.open(clock, SystemChance()), signing_key(config)
+    failures = Counter(str(each.kind) for each in result.failures)
+    done = verified.Verified(
+        verified.Depth(depth), began, clock.now(), result.recordings, result.objects_read, failures
+    )
+    figures = {name: value for name, value in result.as_json().items() if isinstance(value, int)}
+    figures |= {"unreachable": sum(result.unreachable.values()), "not_checked": sum(result.unchecked.values())}
+
+    def write(conn: Connection) -> None:
+        ledger.enroll(conn, host_key)
+        verified.keep(conn, ledger, done, figures)
+
+    writer = Writer(engine)
+    try:
+        await writer.run(write)
+    finally:
+        writer.close()
 
 
 def _claims(conn: Any, ids: tuple[str, ...]) -> list[Claimed]:

@@ -9,7 +9,6 @@ import enum
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from archiver.recording import Link
 from archiver.schedule.deadline import ProviderRetention, month_cliff, quota_exhaustion
 
 BYTES_PER_SECOND = 16_000
@@ -44,9 +43,12 @@ class Clock:
 
 
 def clocks(
-    called_at: datetime, kept: ProviderRetention, *, bytes_per_day: float = 0.0, link: Link | None = None
+    called_at: datetime, kept: ProviderRetention, *, bytes_per_day: float = 0.0, link_until: datetime | None = None
 ) -> list[Clock]:
-    """Every clock of one recording, the first to strike first; the fatal minimum is `schedule.deadline`'s `delete_at`."""
+    """Every clock of one recording, the first to strike first; the fatal minimum is `schedule.deadline`'s `delete_at`.
+
+    `link_until`: when the link that was listed last expires, where the provider states that.
+    """
     found: list[Clock] = []
     if kept.keeps is not None:
         found.append(Clock(Kind.RETENTION, called_at + kept.keeps, kept.source))
@@ -56,8 +58,8 @@ def clocks(
         full = quota_exhaustion(called_at, kept.quota_bytes, bytes_per_day)
         if full is not None:
             found.append(Clock(Kind.QUOTA, full, kept.source))
-    if link is not None and link.expires_at is not None:
-        found.append(Clock(Kind.LINK, link.expires_at, "the signed link"))
+    if link_until is not None:
+        found.append(Clock(Kind.LINK, link_until, "the link that was listed last"))
     return sorted(found, key=lambda each: each.at)
 
 

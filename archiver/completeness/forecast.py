@@ -47,7 +47,9 @@ class Forecast:
     """What becomes of the backlog. Everything is None or 0 where nothing is lost.
 
     `first_loss`: the deadline of the first that is not saved in time, `lost` how many are not even by the best order, `speed` by
-    which factor the work would have to be faster to save all, `resume_by`: when an outage that lasts must be over.
+    which factor the work would have to be faster to save all. `slack`: how long nothing at all might be done without losing
+    anything that can be saved now; negative when something is lost, None with nothing to lose. An alarm that is raised when it
+    falls below a lead time comes that long before the first loss that could be avoided, even if everything stops right then.
     """
 
     recordings: int
@@ -66,9 +68,8 @@ class Forecast:
 def forecast(backlog: Iterable[Pending], now: datetime, capacity: Capacity, outages: Sequence[Window] = ()) -> Forecast:
     """What becomes of `backlog` when it is worked on by deadline, with nothing done during `outages`.
 
-    `slack`: how much longer nothing at all might be done, beyond the outages, without losing anything; negative when something
-    is lost. `speed` is infinite when a deadline falls into an outage that began already. `doomed` are past their deadline now:
-    they may be had still, nobody knows, and count for nothing else.
+    `slack` comes on top of the outages. `speed` is infinite when a deadline falls into an outage that began already. `doomed` are
+    past their deadline now: they may be had still, nobody knows, and count for nothing else.
     """
     work = sorted(backlog, key=lambda each: each.deadline)
     late = [each for each in work if each.deadline <= now]
@@ -93,16 +94,6 @@ def forecast(backlog: Iterable[Pending], now: datetime, capacity: Capacity, outa
         slack=None if slack is None else timedelta(seconds=slack),
         doomed=sum(each.count for each in late),
     )
-
-
-def alarm(
-    backlog: Sequence[Pending], now: datetime, capacity: Capacity, lead: timedelta, outages: Sequence[Window] = ()
-) -> bool:
-    """True when a standstill of `lead` from now on would lose something that could be saved now.
-
-    So whatever can still be avoided is told at least `lead` before it happens, even if everything stops at the next moment.
-    """
-    return not forecast(backlog, now, capacity, [*outages, Window(now, now + lead)]).safe
 
 
 def remedies(it: Forecast, outages: Sequence[Window] = ()) -> list[str]:

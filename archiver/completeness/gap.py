@@ -85,18 +85,22 @@ class Profile:
     """What is known of a provider before looking. `kind` as in the configuration.
 
     `patience`: how late audio ordinarily is. `too_short`: calls up to this long need not have any. `time_limits`: lengths at
-    which the provider stops recording (KAZOO documents 3600 s).
+    which the provider stops recording (KAZOO documents 3600 s). `link_life`: how long a listed link works; None where the
+    documents set no end to it.
     """
 
     kind: str
     patience: timedelta = timedelta(hours=1)
     too_short: timedelta = timedelta(seconds=2)
     time_limits: tuple[timedelta, ...] = ()
+    link_life: timedelta | None = None
 
 
 def profile(kind: str) -> Profile:
     """What the provider's documents say. Vobiz's 60 s are a default of one call, too often meant to be taken for a cut."""
-    return Profile(kind, time_limits=(timedelta(hours=1),) if kind == "kazoo" else ())
+    if kind == "kazoo":
+        return Profile(kind, time_limits=(timedelta(hours=1),))
+    return Profile(kind, link_life=timedelta(hours=24) if kind == "justcall" else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,7 @@ class Known:
     denials: int
     last_error: str | None
     of_call: bool = False
+    variant: str = ""
 
     @property
     def subject(self) -> str:
@@ -156,6 +161,8 @@ def _pending(it: Known, of: Profile, now: datetime) -> Gap | None:  # noqa: PLR0
     if it.reason is Reason.LINK and (it.attempts > 1 or Flag.EGRESS_REFUSED in it.flags):
         return _gap(it, Code.LINK_REFUSED, Grade.OPEN, "its link is refused, a fresh one too")
     if it.reason is Reason.NOT_READY:
+        if it.variant == "original" and not late:
+            return None  # most recordings never had noise cancellation
         if now - it.called_at >= of.patience or late:
             return _gap(it, Code.NOT_READY, Grade.OPEN, "the provider lists it and has no audio for it yet")
         return None
@@ -188,6 +195,10 @@ def _denied(it: Known, of: Profile, grade: Grade) -> Gap:
 
 
 def _absent(it: Known, of: Profile) -> Gap:
+    if it.variant == "original":
+        return _gap(
+            it, Code.NOT_RECORDED, Grade.EXPLAINED, "the provider has nothing from before noise cancellation for it"
+        )
     if it.attempts == 0:
         return _gap(it, Code.NOT_RECORDED, Grade.EXPLAINED, "the provider's call log says that this call has no audio")
     if it.duration is not None and it.duration <= of.too_short:

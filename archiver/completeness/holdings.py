@@ -7,9 +7,21 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, case, func, or_, select
 
-from archiver.completeness.clocks import BYTES_PER_SECOND, Held, Quota, Stay, StorageCost, quota, storage_cost
+from archiver.completeness.clocks import (
+    BYTES_PER_SECOND,
+    Clock,
+    Held,
+    Quota,
+    Stay,
+    StorageCost,
+    clocks,
+    quota,
+    storage_cost,
+)
 from archiver.completeness.forecast import Capacity, Forecast, Pending, forecast
+from archiver.completeness.gap import Profile
 from archiver.completeness.observe import utc_day
+from archiver.ingest import discovery
 from archiver.ingest.survey import PENDING
 from archiver.ingest.tables import recording
 from archiver.recording import Reason, State, Window
@@ -42,6 +54,17 @@ def held(conn: Connection, provider: str, kept: ProviderRetention, now: datetime
     ).scalar_one()
     days = max(now - since, timedelta(days=1)) / timedelta(days=1)
     return Held(int(row.weighed), float(row.unweighed), float(recent), days)
+
+
+def clocks_of(conn: Connection, recording_id: str, kept: ProviderRetention, of: Profile, now: datetime) -> list[Clock]:
+    """The clocks of one recording as they stand now; [] when the journal does not know it."""
+    row = conn.execute(select(recording).where(recording.c.id == recording_id)).one_or_none()
+    if row is None:
+        return []
+    called_at = min(row.call_ended_at or row.call_started_at or row.listed_at, row.listed_at)
+    rate = discovery.bytes_per_day(conn, row.provider, now, BYTES_PER_SECOND) if kept.quota_bytes is not None else 0.0
+    link_until = None if of.link_life is None else row.last_seen_at + of.link_life
+    return clocks(called_at, kept, bytes_per_day=rate, link_until=link_until)
 
 
 def quota_of(conn: Connection, provider: str, kept: ProviderRetention, now: datetime) -> Quota | None:

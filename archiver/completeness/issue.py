@@ -45,6 +45,12 @@ def due_days(it: Watched, now: datetime, *, back: int = DAYS_BACK) -> list[date]
     return [first + timedelta(days=n) for n in range(max(0, (now.date() - first).days))]
 
 
+def due(conn: Connection, it: Watched, now: datetime) -> list[date]:
+    """The days to state, and those stated although they have not come, by a clock that ran ahead: they are to be taken back."""
+    ahead = select(statement.c.day).where(statement.c.provider == it.provider, statement.c.day >= now.date())
+    return [*due_days(it, now), *conn.execute(ahead.order_by(statement.c.day)).scalars()]
+
+
 def stale(conn: Connection, it: Watched, days: Sequence[date]) -> list[date]:
     """Which of these days have no statement, or one that is not true any more. Only reads."""
     rows = conn.execute(

@@ -153,12 +153,16 @@ def never_listed(provider: str, holes: Mapping[str, Sequence[Window]]) -> list[G
 
 
 def clock(provider: str, newest: datetime | None, now: datetime) -> list[Gap]:
-    """What the journal says happened in the future: a clock ran ahead, so times around it prove nothing."""
+    """What the journal says happened in the future: a clock ran ahead, so times around it prove nothing.
+
+    It says the same at each look, so that the register keeps since when: no day from then on is complete until a person has
+    acknowledged it.
+    """
     if newest is None or newest <= now + timedelta(minutes=5):
         return []
-    ahead = int((newest - now).total_seconds())
-    detail = f"the journal holds times {ahead} s ahead of this clock: one of the two was wrong"
-    return [Gap(provider, "clock", Code.CLOCK_JUMPED, Grade.OPEN, detail, {"ahead_s": ahead}, now, newest)]
+    stands = f"{newest:%Y-%m-%dT%H:%M:%SZ}"
+    detail = f"the journal holds times up to {stands}, ahead of this clock: one of the two was wrong"
+    return [Gap(provider, "clock", Code.CLOCK_JUMPED, Grade.OPEN, detail, {"newest": stands}, now, newest)]
 
 
 # --- the account's own habits -------------------------------------------------------------------------------------

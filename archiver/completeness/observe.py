@@ -68,7 +68,7 @@ def recordings(conn: Connection, it: Watched, now: datetime) -> Iterator[Gap]:
     )
     rows = conn.execute(
         select(
-            columns.id, columns.provider, columns.state, columns.reason, columns.flags, columns.call_started_at,
+            columns.id, columns.provider, columns.variant, columns.state, columns.reason, columns.flags, columns.call_started_at,
             columns.call_ended_at, columns.duration_ms, columns.media, columns.listed_at, columns.delete_at, columns.archive_by,
             columns.attempts, columns.denials, columns.last_error, columns.metadata,
         ).where(columns.provider == it.provider, doubtful, ~told_silent),
@@ -101,6 +101,7 @@ def known(row: Any) -> Known:
         denials=row.denials,
         last_error=row.last_error,
         of_call=row.duration_ms is not None and json.loads(row.metadata).get("call_duration_ms") == row.duration_ms,
+        variant=row.variant,
     )
 
 
@@ -194,7 +195,9 @@ def _completed_before(conn: Connection, provider: str, instant: datetime) -> dat
 
 
 def _seen_ids(conn: Connection, provider: str, window: Window, before: datetime, completed: datetime) -> int:
-    """How many of the provider's ids, known by `completed`, were listed since `before`, understood or not.
+    """How many of the provider's recordings, known by `completed`, were listed since `before`, understood or not.
+
+    Vobiz lists one id with two contents, and counts two.
 
     What later or unfinished walks listed is among them: that may hide what this one did not show, and never invents anything.
     """
@@ -203,7 +206,7 @@ def _seen_ids(conn: Connection, provider: str, window: Window, before: datetime,
         columns.call_started_at.is_(None),
         columns.call_started_at.between(window.since - _DOUBLES, window.until + _DOUBLES),
     )
-    ids = select(func.count(columns.provider_recording_id.distinct())).where(
+    ids = select(func.count((columns.provider_recording_id + columns.revision).distinct())).where(
         columns.provider == provider, near, columns.last_seen_at > before, columns.listed_at <= completed
     )
     odd = select(func.count()).where(

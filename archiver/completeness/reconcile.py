@@ -6,12 +6,12 @@ import asyncio
 import hashlib
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
-from sqlalchemy import Connection, Engine, insert, select
+from sqlalchemy import Connection, Engine, insert
 
 from archiver import errors
 from archiver.clock import Chance, Clock
@@ -138,19 +138,6 @@ async def keep(writer: Writer, ledger: Ledger, chance: Chance, results: Sequence
             "reconcile.completed", storage=result.storage, copies=result.copies, versions=result.versions,
             findings=sum(result.counts.values()), opened=changes.opened, closed=changes.closed,
         )  # fmt: skip
-
-
-def last_runs(conn: Connection) -> Mapping[str, dict[str, Json]]:
-    """The newest complete run for each storage, and for the custody log."""
-    found: dict[str, dict[str, Json]] = {}
-    for row in conn.execute(select(reconciliation).order_by(reconciliation.c.finished_at)):
-        found[row.storage] = {
-            "finished_at": row.finished_at.isoformat().replace("+00:00", "Z"),
-            "copies": row.copies,
-            "versions": row.versions,
-            "findings": json.loads(row.findings),
-        }
-    return found
 
 
 def _summary(result: Reconciled) -> dict[str, Json]:

@@ -113,9 +113,8 @@ async def _unknown(engine: Engine) -> AsyncIterator[Gap]:
     last = -1
 
     def ask(conn: Connection) -> list[tuple[int, str, bool]]:
-        known = (
-            select(recording.c.id).where(literal("rec:").concat(recording.c.id) == custody_subject.c.subject).exists()
-        )
+        # The bare column on one side: anything else is no question for an index, and every subject would read every recording.
+        known = select(recording.c.id).where(recording.c.id == func.substr(custody_subject.c.subject, 5)).exists()
         rows = conn.execute(
             select(custody_subject.c.subject_no, custody_subject.c.subject, known)
             .where(custody_subject.c.subject_no > last, custody_subject.c.subject.startswith("rec:"))

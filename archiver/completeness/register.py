@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, or_, select, text, update
+from sqlalchemy import Connection, Row, func, insert, or_, select, text, update
 
 from archiver import errors
 from archiver.clock import Chance
@@ -120,6 +120,18 @@ def open_gaps(conn: Connection, provider: str | None = None, *, closed: bool = F
     if not closed:
         wanted = wanted.where(gap.c.closed_at.is_(None))
     return [_public(row) for row in conn.execute(wanted)]
+
+
+def unsettled(conn: Connection) -> dict[str, dict[str, int]]:
+    """How many gaps are open and nobody has acknowledged, by provider ("" for what is no provider's) and reason code."""
+    found: dict[str, dict[str, int]] = {}
+    wanted = (gap.c.closed_at.is_(None), gap.c.acked_at.is_(None), gap.c.grade == Grade.OPEN)
+    rows = conn.execute(
+        select(gap.c.provider, gap.c.code, func.count()).where(*wanted).group_by(gap.c.provider, gap.c.code)
+    )
+    for provider, code, count in rows:
+        found.setdefault(provider, {})[code] = count
+    return found
 
 
 def of_subject(conn: Connection, subject: str) -> list[dict[str, Json]]:

@@ -33,6 +33,7 @@ Index("gap_open", gap.c.provider, gap.c.source, gap.c.subject, unique=True,
 Index("gap_subject", gap.c.subject)
 
 # One row for each run: `archiver reconcile`, or the schedule. Findings that still hold are in `gap`.
+# A run of `archiver verify` is a row too: `storage` is then `verify:<depth>`, `copies` recordings, `versions` objects read.
 reconciliation = Table(
     "reconciliation",
     metadata,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 import structlog
 from sqlalchemy import Connection, Engine
@@ -51,8 +51,7 @@ class Watch:
         now = self.clock.now()
         issued = []
         for it in watched:
-            wanted = issue.due_days(it, now) if days is None else days
-            for day in await read(self.engine, self._stale(it, wanted)):
+            for day in await read(self.engine, self._stale(it, days, now)):
                 stated = await self.writer.run(self._stating(it, day))
                 if stated is not None:
                     issued.append(stated)
@@ -60,8 +59,8 @@ class Watch:
             log.info("completeness.stated", statements=len(issued))
         return issued
 
-    def _stale(self, it: Watched, days: Sequence[date]) -> Callable[[Connection], list[date]]:
-        return lambda conn: issue.stale(conn, it, days)
+    def _stale(self, it: Watched, days: Sequence[date] | None, now: datetime) -> Callable[[Connection], list[date]]:
+        return lambda conn: issue.stale(conn, it, issue.due(conn, it, now) if days is None else days)
 
     def _stating(self, it: Watched, day: date) -> Callable[[Connection], Issued | None]:
         now = self.clock.now()

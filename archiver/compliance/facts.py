@@ -210,6 +210,18 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """One run of `archiver verify`: how much it looked at (`full`, `partly`, `sample`, `named`), and its failures by kind."""
+
+    at: datetime
+    depth: str
+    recordings: int
+    objects_read: int
+    failures: Mapping[str, int]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
 class Storage:
     """One storage: what it holds of the month, how locked, what it proved, and what comparing it found. `custody`: the log."""
 
@@ -304,6 +316,7 @@ class Report:
     gaps: tuple[Missing, ...]
     storages: tuple[Storage, ...]
     log: Log | None
+    checks: tuple[Check, ...] = ()
 
     @property
     def preliminary(self) -> bool:

@@ -18,7 +18,7 @@ from archiver.completeness.gap import profile
 from archiver.completeness.issue import Issued
 from archiver.completeness.observe import Watched
 from archiver.compliance import log, rules
-from archiver.compliance.facts import Account, Kept, Lag, Late, Missing, Report, Run, Stated, Storage
+from archiver.compliance.facts import Account, Check, Kept, Lag, Late, Missing, Report, Run, Stated, Storage
 from archiver.compliance.log import Trail
 from archiver.compliance.month import Month
 from archiver.custody.event import ARCHIVE, Type, verify
@@ -56,7 +56,7 @@ def gather(conn: Connection, it: Asked) -> Report:
     return Report(
         it.instance, it.version, it.month, it.made_at, it.only,
         tuple(accounts), tuple(_gaps(conn, it, trail)), tuple(_storages(conn, it, trail)),
-        log.month(conn, trail, it.month.span, it.made_at),
+        log.month(conn, trail, it.month.span, it.made_at), tuple(_checks(it, trail)),
     )  # fmt: skip
 
 
@@ -193,7 +193,8 @@ def _gaps(conn: Connection, it: Asked, trail: Trail) -> Iterator[Missing]:
 
 
 def _touches(it: Missing, span: Window) -> bool:
-    stood = it.opened_at < span.until and (it.closed_at is None or it.closed_at >= span.since)
+    ends = (it.opened_at, it.closed_at or it.opened_at)  # closed before it was opened: a clock ran ahead in between
+    stood = min(ends) < span.until and (it.closed_at is None or max(ends) >= span.since)
     about = it.since is not None and it.since < span.until and (it.until or it.since) >= span.since
     return stood or about
 
@@ -271,3 +272,13 @@ def _runs(it: Asked, trail: Trail) -> dict[str, list[Run]]:
             run = Run(event.at.astimezone(UTC), data["copies"], data["versions"], data["locks_read"], counts, place)
             found.setdefault(data["storage"], []).append(run)
     return found
+
+
+def _checks(it: Asked, trail: Trail) -> Iterator[Check]:
+    """The verifications of the month, as they were signed, oldest first."""
+    for event, place in trail.archive_events(Type.RECONCILED, it.month.span):
+        data: Any = event.data
+        if data.get("kind") == "verification":
+            failures = {str(kind): int(n) for kind, n in data["failures"].items()}
+            at = event.at.astimezone(UTC)
+            yield Check(at, str(data["depth"]), data["recordings"], data["objects_read"], failures, place)

@@ -32,6 +32,7 @@ def report_pdf(it: Report) -> bytes:
     paper.gaps()
     for storage in it.storages:
         paper.storage(storage)
+    paper.checks()
     paper.log(it.log)
     paper.unchecked()
     return bytes(paper.output())
@@ -128,6 +129,15 @@ class _Paper(Sheet):
         shown = [each for each in it.runs if each.findings or each is it.runs[-1]]
         for each in shown[-10:]:
             self.fact("", words.run(each))
+
+    def checks(self) -> None:
+        self.heading("Verification")
+        self.fact("Verified", f"{len(self._it.checks)} time(s) in the month")
+        shown = [
+            each for each in self._it.checks if each.failures or each.depth == "full" or each is self._it.checks[-1]
+        ]
+        for each in shown[-10:]:
+            self.fact("", words.check(each))
 
     def log(self, it: Log | None) -> None:
         self.heading("Custody log")

@@ -9,7 +9,6 @@ from itertools import pairwise
 
 from archiver.completeness import statement
 from archiver.compliance.facts import Day, Lag, Report, Stated, Verdict
-from archiver.custody.event import Type
 from archiver.recording import Json, Window
 from archiver.schedule.window import holes, merge
 
@@ -186,11 +185,11 @@ def _log(it: Report) -> list[str]:
 
 def _never(it: Report) -> list[str]:
     """What no report of this kind does."""
-    reread = it.log.said(Type.FIXITY_CHECKED) if it.log is not None else 0
+    full = [each for each in it.checks if each.depth == "full"]
     checks = (
-        f"{reread} re-readings of stored recordings are on record in this month."
-        if reread
-        else "No re-reading of stored recordings is on record in this month (archiver verify leaves no record of itself)."
+        f"Everything archived was last verified, in this month, on {full[-1].at:%Y-%m-%d}; what came later was not."
+        if full
+        else "No verification of everything archived (archiver verify --all) is on record in this month."
     )
     itself = (
         "Making this report checked the signature and the digest of each statement. It opened no recording, and checked neither "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
-from archiver.compliance.facts import Account, Day, Lag, Missing, Place, Report, Run, Storage, Verdict
+from archiver.compliance.facts import Account, Check, Day, Lag, Missing, Place, Report, Run, Storage, Verdict
 from archiver.evidence.report import WORDS, elapsed, format_instant
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -174,6 +174,14 @@ def run(it: Run) -> str:
         else ""
     )
     return f"{format_instant(it.at)}, {counted}{found} ({place(it.place)})"
+
+
+def check(it: Check) -> str:
+    """What one verification looked at and found."""
+    depth = {"full": "everything", "partly": "everything, not all of it readable", "sample": "a sample"}
+    found = ", ".join(f"{kind} {count}" for kind, count in sorted(it.failures.items())) or "no mismatch"
+    looked = f"{depth.get(it.depth, 'single recordings')}: {it.recordings} recordings, {it.objects_read} objects read"
+    return f"{format_instant(it.at)}, {looked}: {found} ({place(it.place)})"
 
 
 def event(type_: str) -> str:

@@ -53,9 +53,9 @@ def explain(document: Document, error: Mapping[str, Any]) -> Problem:
 def written_at(document: Document, loc: Place) -> Place:
     """A place in the model as a place in the file: without the kinds of unions, and without the index of a single storage."""
     place: Place = ()
-    for index, step in enumerate(loc):
+    for step in loc:
         around = within(document.value, *place)
-        kind_of_union = index < len(loc) - 1 and isinstance(around, Mapping) and step == around.get("kind")
+        kind_of_union = isinstance(around, Mapping) and step == around.get("kind") and step not in around
         if kind_of_union or (isinstance(step, int) and isinstance(around, Mapping)):
             continue
         place = (*place, step)

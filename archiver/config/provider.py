@@ -76,7 +76,8 @@ class Provider(Section):
     base_url: Origin
     """Scheme, host and port of the API; the documented path is added."""
     media_hosts: tuple[Host, ...] = ()
-    """Hosts beside the API's own that recordings may be fetched from; `*.` matches any subdomain."""
+    """Hosts beside the API's own that recordings may be fetched from; `*.` matches any subdomain. `host:port` for a port that
+    is neither 443 nor 80; with `allow_private_addresses` a host stands for all of its ports."""
     allow_http: Flag = False
     """Permit plain http: credentials and recordings then cross the network in clear."""
     allow_private_addresses: Flag = False

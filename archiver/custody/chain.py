@@ -9,8 +9,9 @@ import enum
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from archiver.custody.event import Entry, Event, Type, leaf_hash, parse, verify
+from archiver.custody.event import ARCHIVE, Entry, Event, Type, leaf_hash, parse, verify
 from archiver.errors import VerificationError
+from archiver.recording import Json
 
 _BY_HOST = frozenset({Type.WRITER_ENROLLED, Type.WRITER_RETIRED})
 
@@ -58,9 +59,11 @@ def check_chain(
     """Every problem of `subject`'s events, which come in the order of their rows' `seq`; none means a whole chain.
 
     `writers` are the enrolled session keys (`enrolled_writers`), `hosts` the host keys that may enrol them, all in hex.
-    Host keys sign enrolments and nothing else. Never raises for bad entries: they are what it looks for.
+    Host keys sign enrolments and nothing else. In the archive's own chain, where retirements stand, a writer must not come
+    behind its own; elsewhere the log's order tells (`verify`). Never raises for bad entries: they are what it looks for.
     """
     problems: list[Problem] = []
+    retired: set[Json] = set()
 
     def found(seq: int, fault: Fault, detail: str) -> None:
         problems.append(Problem(subject, seq, fault, detail))
@@ -80,6 +83,10 @@ def check_chain(
                 found(entry.seq, Fault.LINK, "does not follow the event before it")
             if event.writer not in (hosts if event.type in _BY_HOST else writers):
                 found(entry.seq, Fault.WRITER, f"signed by {event.writer[:16]}…, which was not enrolled")
+            elif event.writer in retired:
+                found(entry.seq, Fault.WRITER, f"signed by {event.writer[:16]}…, which was retired before it")
+            elif subject == ARCHIVE and event.type == Type.WRITER_RETIRED and isinstance(event.data.get("writer"), str):
+                retired.add(event.data["writer"])
         expected, prev = entry.seq + 1, leaf_hash(entry.raw)
     if head is not None and (head.seq + 1, head.leaf_hash) != (expected, prev):
         found(head.seq, Fault.HEAD, f"the chain should end with this event, but ends with {expected - 1}")

@@ -82,6 +82,11 @@ class Ledger:
         draft = Draft(ARCHIVE, Type.WRITER_ENROLLED, {"writer": self.writer}, actor_kind="host")
         return self._append(conn, [draft], host_key)[0]
 
+    def retire(self, conn: Connection, host_key: Ed25519PrivateKey) -> Appended:
+        """Say, signed by the host, that this session has written its last: whatever comes behind it in its name is refused."""
+        draft = Draft(ARCHIVE, Type.WRITER_RETIRED, {"writer": self.writer}, actor_kind="host")
+        return self._append(conn, [draft], host_key)[0]
+
     def append(
         self,
         conn: Connection,

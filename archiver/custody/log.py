@@ -26,6 +26,7 @@ from archiver.custody.tile import ReadTile
 from archiver.errors import NotFoundError
 
 _PAGE = 500
+BACKLOG = 4096  # rows of the queue, some 3 MB: more than two seconds' work for the sequencer
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,9 @@ _INDEX = (
     .limit(1)
 )
 _WAITING = select(func.count()).select_from(custody_pending)
+_BACKLOG = select(func.min(custody_pending.c.pid)).where(
+    select(custody_pending.c.pid).order_by(custody_pending.c.pid).offset(BACKLOG - 1).limit(1).exists()
+)
 _OF_LOG = select(custody_checkpoint).where(custody_checkpoint.c.log_id == bindparam("log"))
 _CHECKPOINTS = (
     _OF_LOG.where(custody_checkpoint.c.size > bindparam("after")).order_by(custody_checkpoint.c.size).limit(_PAGE)
@@ -158,6 +162,12 @@ def index_of(conn: Connection, subject: str, seq: int) -> tuple[int, int] | None
 def waiting(conn: Connection) -> int:
     """How many rows the queue holds."""
     return conn.execute(_WAITING).scalar_one()
+
+
+def backlog(conn: Connection) -> int | None:
+    """None while fewer than `BACKLOG` rows wait; else the number of the oldest, which grows as long as somebody takes rows."""
+    oldest: int | None = conn.execute(_BACKLOG).scalar_one()
+    return oldest
 
 
 def checkpoints(conn: Connection, log_id: int, *, after: int = -1) -> Iterator[Signed]:

@@ -15,6 +15,11 @@ is never cut off for good, and each of its events is either a leaf, or in quaran
 because its host key was missing from the configuration, `reconsider` brings its events back once the key is there; they fill the
 hole that they left.
 
+**Why it comes to rest.** Anomaly events may be refused like any other. One about an event of the archive's own chain is the last
+word: if that, too, is refused or has a hole before it, nothing more is written about it, though it is kept. So an event is
+followed by two anomalies at most, whatever is wrong with our own writer or with the database. For the same reason the archive's
+chain, if its head was turned back, goes on from the log's end: else its anomalies would be forks themselves.
+
 **What it believes.** Nothing that the database says by itself: an enrolment counts as far as a host signed it, and an event is
 refused for one that stands in the log only if that one is itself an event of ours. Where the log's own rows are wrong,
 `VerificationError` names them and nothing is done: building on a tampered tree would make the tampering look agreed to.
@@ -29,7 +34,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, ScalarSelect, bindparam, cast, delete, func, insert, select
+from sqlalchemy import Connection, Row, ScalarSelect, bindparam, cast, delete, func, insert, select, update
 
 from archiver.custody import enrolment
 from archiver.custody import tree as trees
@@ -39,12 +44,13 @@ from archiver.custody.log_tables import custody_event, custody_quarantine, custo
 from archiver.custody.tables import BIGINT, custody_pending, custody_subject
 from archiver.custody.tree import Leaf, Tree, open_log
 from archiver.database import db_now
-from archiver.errors import ConfigurationError, LeaseLostError, VerificationError
+from archiver.errors import ConfigurationError, LeaseLostError, UnavailableError, VerificationError
 from archiver.recording import Json
 
 __all__ = ["Integrated", "Refusal", "Sequencer", "open_log"]
 
 _MAX_SEQ = 2**31 - 1
+_TOLD = frozenset({Type.BAD_WRITER_SIG, Type.CHAIN_FORK, Type.GAP})
 
 
 class Refusal(enum.StrEnum):
@@ -107,11 +113,17 @@ class Sequencer:
         self._hosts = hosts
         self._log_id = log_id
 
-    def integrate(self, conn: Connection, limit: int = 1000) -> Integrated:
+    def knows(self, host: str) -> bool:
+        """Whether this host key, in hex, may enrol and retire writers here."""
+        return host in self._hosts
+
+    def integrate(self, conn: Connection, limit: int = 1000, *, telling: bool = True) -> Integrated:
         """Take up to `limit` rows, in the caller's transaction. Fewer taken means that the queue was empty.
 
-        Raises `VerificationError` when the log's rows are not what they were; `ConfigurationError` when our own writer was
-        refused; `LeaseLostError` when another sequencer did the same work. The caller rolls back.
+        Raises `VerificationError` when the log's rows are not what they were, or the queue does not keep what is written to it;
+        `ConfigurationError` when our own writer was refused; `LeaseLostError` when another sequencer did the same work. Without
+        `telling`, for a writer that has written its last, `UnavailableError` when there is something to tell. The caller rolls
+        back.
         """
         if conn.execute(_ANY).first() is None:
             tree = trees.read(conn, self._log_id)
@@ -122,6 +134,8 @@ class Sequencer:
         batch = _Batch(tree, enrolment.find(conn, enrolment.keys_of(events), self._hosts))
         for row, event in zip(rows, events, strict=True):
             self._judge(conn, batch, row, event)
+        if batch.anomalies and not telling:
+            raise UnavailableError("the queue has rows that an anomaly must tell of: left to the next process")
         return self._keep(conn, batch, rows)
 
     def reconsider(self, conn: Connection) -> int:
@@ -164,7 +178,8 @@ class Sequencer:
             raise ConfigurationError("this process's own writer is not enrolled by a known host key")
         batch.refused.append({"log_id": self._log_id, "subject_no": row.subject_no, "seq": row.seq,
                               "entry": row.entry, "reason": str(verdict.refusal)})  # fmt: skip
-        batch.anomalies.append(_refusal(row, verdict))
+        if not (event and _is_last_word(event) and self._may_write(event, batch.writers)):
+            batch.anomalies.append(_refusal(row, verdict))
 
     def _verdict(self, batch: _Batch, row: Row[Any], event: Event | None) -> _Verdict | None:
         """None where the event may stand in the log."""
@@ -198,7 +213,7 @@ class Sequencer:
             )
 
     def _admit(self, conn: Connection, batch: _Batch, row: Row[Any], event: Event) -> None:
-        if event.seq and batch.beside(row, -1) is None:
+        if event.seq and batch.beside(row, -1) is None and not _is_last_word(event):
             batch.anomalies.append(_gap(row, _last_below(conn, batch, row)))
         at = batch.tree.size + len(batch.leaves)
         leaf = Leaf(row.subject_no, event, row.entry, leaf_hash(row.entry))
@@ -219,8 +234,16 @@ class Sequencer:
         if rows and conn.execute(_LEAVE, {"pids": [row.pid for row in rows]}).rowcount != len(rows):
             raise LeaseLostError("another sequencer took the same events")
         if batch.anomalies:
-            self._ledger.append_many(conn, batch.anomalies)
+            self._tell(conn, batch.anomalies)
         return Integrated(grown.size, grown.root, len(rows), len(batch.refused))
+
+    def _tell(self, conn: Connection, anomalies: Sequence[Draft]) -> None:
+        """Write the anomalies. Raises `VerificationError` where the queue changes them: each would be refused, and told of."""
+        _seat_archive(conn)
+        appended = self._ledger.append_many(conn, anomalies)
+        kept = conn.execute(_KEPT, {"of": ARCHIVE, "first": appended[0].seq, "last": appended[-1].seq}).all()
+        if [(row.seq, leaf_hash(row.entry)) for row in kept] != [(each.seq, each.leaf_hash) for each in appended]:
+            raise VerificationError("custody_pending does not keep events as they are written")
 
 
 def _beside(step: int) -> ScalarSelect[Any]:
@@ -269,6 +292,31 @@ _QUARANTINE = insert(custody_quarantine).values(at=db_now())
 _LAST_BELOW = select(func.max(custody_subject_event.c.seq)).where(
     custody_subject_event.c.subject_no == bindparam("no"), custody_subject_event.c.seq < bindparam("seq")
 )
+_ARCHIVE_LAST = (
+    select(custody_subject.c.subject_no, custody_subject_event.c.seq, custody_event.c.entry)
+    .join_from(
+        custody_subject, custody_subject_event, custody_subject_event.c.subject_no == custody_subject.c.subject_no
+    )
+    .join(
+        custody_event,
+        (custody_event.c.log_id == custody_subject_event.c.log_id)
+        & (custody_event.c.leaf_index == custody_subject_event.c.leaf_index),
+    )
+    .where(custody_subject.c.subject == ARCHIVE)
+    .order_by(custody_subject_event.c.seq.desc())
+    .limit(1)
+)
+_SEAT = (
+    update(custody_subject)
+    .where(custody_subject.c.subject_no == bindparam("no"), custody_subject.c.head_seq < bindparam("last"))
+    .values(head_seq=bindparam("last"), head_hash=bindparam("hash"))
+)
+_KEPT = (
+    select(custody_pending.c.seq, custody_pending.c.entry)
+    .join_from(custody_pending, custody_subject)
+    .where(custody_subject.c.subject == ARCHIVE, custody_pending.c.seq.between(bindparam("first"), bindparam("last")))
+    .order_by(custody_pending.c.seq)
+)
 _refused, _again = custody_quarantine, custody_quarantine.alias()
 _REFUSED = (  # for the writer alone, and since then neither put back nor refused for something else
     select(_refused.c.id, _refused.c.subject_no, _refused.c.seq, _refused.c.entry)
@@ -304,6 +352,19 @@ def _prev(entry: bytes) -> str | None:
         return parse(entry).prev
     except VerificationError:
         return None
+
+
+def _seat_archive(conn: Connection) -> None:
+    """Where the head of the archive's chain was turned back, let it go on from the log's end, which is signed."""
+    row = conn.execute(_ARCHIVE_LAST).one_or_none()
+    last = None if row is None else _verified(row.entry)
+    if row is not None and last is not None and (last.subject, last.seq) == (ARCHIVE, row.seq):
+        conn.execute(_SEAT, {"no": row.subject_no, "last": row.seq, "hash": leaf_hash(row.entry)})
+
+
+def _is_last_word(event: Event) -> bool:
+    """Whether it tells of an event of the archive's own chain: an anomaly about it might be one about an anomaly, for ever."""
+    return event.subject == ARCHIVE and event.type in _TOLD and event.data.get("subject") == ARCHIVE
 
 
 def _last_below(conn: Connection, batch: _Batch, row: Row[Any]) -> int:

@@ -6,6 +6,7 @@ UTC in and out; no exception of SQLAlchemy or of a driver passes `Writer`, `read
 
 from archiver.database.connection import UtcDateTime, create_engine, db_now, metadata, read, reading
 from archiver.database.schema import Upgrade, check_schema, current_revision, head_revision, upgrade
+from archiver.database.sessions import idle_session
 from archiver.database.writer import Writer
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "current_revision",
     "db_now",
     "head_revision",
+    "idle_session",
     "metadata",
     "read",
     "reading",

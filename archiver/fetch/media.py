@@ -20,6 +20,8 @@ _MAGIC = 16  # bytes that tell every container
 _HEAD = 4096  # bytes that tell a page
 _TOLERANCE = timedelta(seconds=2)
 _TOLERANCE_RATIO = 0.02
+_UNRECORDED = timedelta(minutes=5)
+"""How much of a call may be ringing, menus and waiting before it is worth a second look."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _MARKUP = re.compile(r"<(?:[a-z]|!--|!doctype|\?xml)", re.IGNORECASE)
@@ -136,13 +138,15 @@ def judge(
     found: Findings,
     *,
     declared: timedelta | None,
+    at_most: bool = False,
     status: int,
     content_type: str | None,
     content_encoding: str | None,
     framed: bool,
     quarantine: bool = False,
 ) -> frozenset[Flag]:
-    """The doubts to write on a body. `declared` is the listing's duration; `framed`: a cut would have been noticed.
+    """The doubts to write on a body. `declared` is the listing's duration, with `at_most` an upper bound
+    only (JustCall states the call's, with its ringing); `framed`: a cut would have been noticed.
 
     Raises `UnacceptableMediaError` for what is plainly no recording; with `quarantine`, a page is kept and marked
     instead, because at the deadline it is all that there is. Nothing at all is never kept.
@@ -161,7 +165,7 @@ def judge(
     if found.whole is False:
         flags.add(Flag.TRUNCATED)
     agrees = measured is not None and declared is not None and _agree(measured, declared)
-    if measured is not None and declared is not None and not agrees:
+    if measured is not None and declared is not None and not (agrees or (at_most and _within(measured, declared))):
         flags.add(Flag.DURATION_MISMATCH)
     if not framed and not (found.whole and agrees):
         flags.add(Flag.LENGTH_UNVERIFIED)
@@ -182,3 +186,8 @@ def _refusal(found: Findings, content_type: str | None) -> str | None:
 def _agree(measured: timedelta, declared: timedelta) -> bool:
     difference = abs(measured - declared)
     return difference <= _TOLERANCE or difference <= declared * _TOLERANCE_RATIO
+
+
+def _within(measured: timedelta, call: timedelta) -> bool:
+    """A recording shorter than its call, by no more than a call may go unrecorded."""
+    return measured <= call <= measured + max(_UNRECORDED, call / 2)

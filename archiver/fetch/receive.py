@@ -47,12 +47,14 @@ async def receive(
     sink: Sink,
     *,
     declared: timedelta | None,
+    at_most: bool = False,
     limits: ReceiveLimits,
     clock: Clock,
     executor: Executor,
     quarantine: bool = False,
 ) -> Received:
-    """Download into `sink` and say what came. `declared`: the duration by the listing, when it gives one.
+    """Download into `sink` and say what came. `declared`: the duration by the listing, when it gives one; with
+    `at_most` it is the call's, and a shorter recording no surprise.
 
     `open_media(offset, etag)` starts the download at `offset`, pinned by the ETag when there is one. A cut is resumed
     only where length and a strong ETag were stated and the rest is granted from that very byte; otherwise the caller
@@ -63,7 +65,7 @@ async def receive(
     sink has taken a part and is to be thrown away. No thread uses the sink once this returns, raises or is cancelled.
     """
     started_at = clock.now()
-    body = _Body(sink, executor, declared, limits.max_size, quarantine=quarantine)
+    body = _Body(sink, executor, declared, limits.max_size, at_most=at_most, quarantine=quarantine)
     resumed = 0
     while True:
         offset = body.size
@@ -108,7 +110,14 @@ class _Body:
     """The bytes that came so far, seen by digest, sniffer and sink in this order."""
 
     def __init__(
-        self, sink: Sink, executor: Executor, declared: timedelta | None, max_size: int, *, quarantine: bool
+        self,
+        sink: Sink,
+        executor: Executor,
+        declared: timedelta | None,
+        max_size: int,
+        *,
+        at_most: bool,
+        quarantine: bool,
     ) -> None:
         self.size = 0
         self.head: _Head | None = None
@@ -118,6 +127,7 @@ class _Body:
         self._sink = sink
         self._executor = executor
         self._declared = declared
+        self._at_most = at_most
         self._max_size = max_size
         self._quarantine = quarantine
 
@@ -189,6 +199,7 @@ class _Body:
         return judge(
             self.sniffer.findings(),
             declared=self._declared,
+            at_most=self._at_most,
             status=self.head.status,
             content_type=self.head.content_type,
             content_encoding=self.head.content_encoding,

@@ -49,6 +49,7 @@ class Claim:
     listed_at: datetime
     format: str | None
     duration: timedelta | None
+    of_call: bool  # `duration` is the whole call's: the recording may be shorter
     attributes: Mapping[str, Json]
     flags: frozenset[Flag]
     spool_id: str | None
@@ -268,6 +269,7 @@ def _claim(row: Row[tuple[object, ...]]) -> Claim:
         listed_at=row.listed_at,
         format=row.format,
         duration=None if row.duration_ms is None else timedelta(milliseconds=row.duration_ms),
+        of_call=row.duration_ms is not None and attributes.get("call_duration_ms") == row.duration_ms,
         attributes={"provider": row.provider, "variant": row.variant, **attributes},
         flags=load_flags(row.flags),
         spool_id=row.spool_id,

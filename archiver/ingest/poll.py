@@ -20,6 +20,7 @@ from archiver.custody.ledger import Ledger
 from archiver.database import Writer
 from archiver.ingest import discovery
 from archiver.ingest.links import Links
+from archiver.ingest.pushback import Pushback
 from archiver.ingest.tables import recording
 from archiver.ingest.telemetry import Telemetry
 from archiver.providers.port import Provider
@@ -90,6 +91,7 @@ class Poller:
         clock: Clock,
         chance: Chance,
         replica_id: str,
+        pushback: Pushback | None = None,
     ) -> None:
         self._provider = provider
         self._plan = plan
@@ -100,6 +102,7 @@ class Poller:
         self._clock = clock
         self._chance = chance
         self._replica_id = replica_id
+        self._pushback = pushback
         self._lease_name = f"poll:{provider.id}"
 
     async def poll(self) -> bool:
@@ -190,7 +193,7 @@ class Poller:
         for attempt in range(1, _TRIES):
             try:
                 return await self._walk_once(scope, window, held, rate)
-            except (errors.ThrottledError, errors.UnavailableError) as passing:
+            except (errors.ThrottledError, errors.UnavailableError, errors.GarbledAnswerError) as passing:
                 log.info("poll.again", provider=self._provider.id, attempt=attempt, problem=str(passing))
                 await asyncio.sleep(0.5 * 2**attempt)
         return await self._walk_once(scope, window, held, rate)
@@ -199,6 +202,8 @@ class Poller:
         walk = _Walk()
         async for page in self._provider.list(scope, window):
             walk.add(page, window.until)
+            if self._pushback is not None:
+                await self._pushback.wait()
             await self._note(page, held, rate)
         return walk
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -90,15 +90,21 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class HostPattern:
-    """An entry of `media_hosts`: `host`, `host:port`, or `*.suffix` for any name below a domain."""
+    """An entry of `media_hosts`: `host`, `host:port`, or `*.suffix` for any name below a domain.
+
+    Without a port it stands for the usual two; `any_port` for every one, because services on private networks seldom
+    live at those.
+    """
 
     host: str
     port: int | None
     below: bool
+    any_port: bool = False
 
     def matches(self, origin: Origin) -> bool:
         host = origin.host.endswith(f".{self.host}") if self.below else origin.host == self.host
-        return host and (origin.port in DEFAULT_PORTS.values() if self.port is None else origin.port == self.port)
+        usual = origin.port in DEFAULT_PORTS.values() if self.port is None else origin.port == self.port
+        return host and (usual or self.any_port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +124,12 @@ class Policy:
         if origin.scheme == "http" and not self.allow_http:
             raise EgressRefusedError(f"{origin.host}: http is not allowed for {self.provider} (allow_http is off)")
         if not any(pattern.matches(origin) for pattern in self.hosts):
-            raise EgressRefusedError(f"{origin} is not among the media_hosts of {self.provider}")
+            place = (
+                f"{origin.authority}:{origin.port}" if origin.port not in DEFAULT_PORTS.values() else origin.authority
+            )
+            raise EgressRefusedError(
+                f"{origin} is not among the media_hosts of {self.provider} ({place} is not listed)"
+            )
         return target
 
     def follow(self, here: Target, location: str) -> Target:
@@ -153,7 +164,11 @@ def policy(
         HostPattern(target.origin.host, None, below=False),
         HostPattern(target.origin.host, target.origin.port, below=False),
     )
-    hosts = (*own, *(_pattern(provider, entry) for entry in media_hosts))
+    listed = [_pattern(provider, entry) for entry in media_hosts]
+    named = (
+        replace(each, any_port=allow_private_addresses and each.port is None and not each.below) for each in listed
+    )
+    hosts = (*own, *named)
     return Policy(provider, target.origin, hosts, allow_http, allow_private_addresses)
 
 

@@ -19,6 +19,7 @@ import aiohttp
 
 from archiver.clock import Clock
 from archiver.errors import (
+    AnswerTooLargeError,
     ConfigurationError,
     LinkRefusedError,
     ListingError,
@@ -106,8 +107,8 @@ class HttpClient:
 
         `path` is percent-encoded by the caller and joined to the origin. Raises `ThrottledError` on 429, after pausing
         the budget; `UnavailableError` on 5xx, 408 and everything that goes wrong below HTTP; `ListingError` on a
-        redirect or an answer larger than `max_answer`; `EgressRefusedError` when the address is refused. Every other
-        status is the caller's to judge.
+        redirect or an encoding other than gzip and deflate, `AnswerTooLargeError` on more than `max_answer` bytes, encoded
+        or not; `EgressRefusedError` when the address is refused. Every other status is the caller's to judge.
         """
         target = Target(self._policy.origin, egress.api_path(path), urlencode(params, quote_via=quote))
         sent = self._headers(headers or {})
@@ -123,7 +124,8 @@ class HttpClient:
                     seen.append(response.status)
                     body = await self._body(response, host)
         answered = http_answer.flatten(response.headers.items())
-        return await self._judged(Answer(response.status, answered, body, http_answer.http_date(answered.get("date"))))
+        answer = Answer(response.status, answered, body, http_answer.http_date(answered.get("date")))
+        return http_answer.decoded(await self._judged(answer), host, self._limits.max_answer)
 
     @asynccontextmanager
     async def media(
@@ -208,7 +210,7 @@ class HttpClient:
         while piece := await response.content.read(PIECE):
             body += piece
             if len(body) > self._limits.max_answer:
-                raise ListingError(f"{host} answered with more than {self._limits.max_answer} bytes")
+                raise AnswerTooLargeError(f"{host} answered with more than {self._limits.max_answer} bytes")
         return bytes(body)
 
     # --- judging ----------------------------------------------------------------------------------------------------
@@ -222,8 +224,6 @@ class HttpClient:
             raise _unavailable(host, status, headers, self._clock)
         if 300 <= status < 400:
             raise ListingError(f"{host} answered {status}: calls to the API are not redirected")
-        if status < 300 and headers.get("content-encoding", "identity").lower() != "identity":
-            raise ListingError(f"{host} answered with an encoded body, which was not asked for")
         if wait := http_answer.wait_due(headers, self._clock.now()):
             await self._budget.pause(wait)
         return answer

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import cast
 
+from archiver.errors import AnswerTooLargeError, ListingError, UnavailableError
 from archiver.providers.rows import parse
 from archiver.recording import Json
 
 MAX_WAIT = timedelta(hours=1)
 """The longest pause that a header can ask of us: a Retry-After of 30 years must not stop an archive."""
+_EITHER_HEADER = 47
+"""zlib's window bits for a gzip or a zlib header, whichever comes."""
 _SHORTEST = timedelta(seconds=1)
 _LIMITS = ("x-ratelimit", "x-rate-limit", "x-rate-limit-burst", "ratelimit")
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,6})?")
@@ -37,6 +41,29 @@ class Answer:
         Raises `ListingError` when the body is no JSON document.
         """
         return cast(Json, parse(self.body))
+
+
+def decoded(answer: Answer, host: str, limit: int) -> Answer:
+    """A success with its body as it was before gzip or deflate: some servers and proxies pack what nobody asked them to.
+
+    Raises `AnswerTooLargeError` beyond `limit` bytes, `UnavailableError` when the packed body ends early or is damaged,
+    `ListingError` for another encoding.
+    """
+    encoding = answer.headers.get("content-encoding", "").strip().lower()
+    if answer.status >= 300 or encoding in {"", "identity"}:
+        return answer
+    if encoding not in {"gzip", "x-gzip", "deflate"}:
+        raise ListingError(f"{host} answered in an encoding that was not asked for")
+    inflate = zlib.decompressobj(wbits=_EITHER_HEADER)
+    try:
+        body = inflate.decompress(answer.body, limit + 1)
+    except zlib.error:
+        raise UnavailableError(f"{host}: the packed answer is damaged") from None
+    if len(body) > limit:
+        raise AnswerTooLargeError(f"{host} answered with more than {limit} bytes")
+    if not inflate.eof:
+        raise UnavailableError(f"{host}: the packed answer ends early")
+    return replace(answer, body=body)
 
 
 def flatten(headers: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -31,7 +31,7 @@ class Limits:
     connect_timeout: timedelta = timedelta(seconds=30)
     read_timeout: timedelta = timedelta(seconds=30)
     answer_time: timedelta = timedelta(seconds=120)
-    max_answer: int = 8 * MIB
+    max_answer: int = 16 * MIB
     max_size: int = 2 * KIB * MIB
     minimum_rate: int = 8 * KIB
     rate_window: timedelta = timedelta(seconds=60)

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from archiver.clock import Clock
-from archiver.errors import ConfigurationError, ListingError, NotAllowedError
+from archiver.errors import AnswerTooLargeError, ConfigurationError, ListingError, NotAllowedError
 from archiver.providers import walk
 from archiver.providers.justcall_dialects import CALLS, DIALECTS, SALES_DIALER, Context, Progress
 from archiver.providers.normal import count, link_text
@@ -38,7 +38,7 @@ PLAN_RETENTION: Mapping[str, timedelta | None] = {
 }
 """How long a plan keeps recordings; the enterprise plan's is agreed on."""
 LONGEST_PLAN = timedelta(days=730)
-_PER_PAGE = 100
+_PER_PAGE = (100, 20, 4)
 _ABOUT_PARAMETERS = re.compile(r"\b(param\w*|validation|bad request|page|per_page|\w*date\w*|format|required)\b")
 _ABOUT_CREDENTIALS = re.compile(r"key|secret|auth|credential|token")
 
@@ -99,12 +99,26 @@ class JustCall:
         return (CALLS, SALES_DIALER) if self._settings.sales_dialer else (CALLS,)
 
     async def list(self, scope: str, window: Window) -> AsyncIterator[Page]:
-        """Every call, with or without a recording: whether one is missing or only late is the journal's to decide."""
+        """Every call, with or without a recording: whether one is missing or only late is the journal's to decide.
+
+        A page number means other rows in pages of another size: where one is too large to be read, the walk begins anew.
+        """
+        for size in _PER_PAGE:
+            try:
+                async for page in self._pages(scope, window, size):
+                    yield page
+            except AnswerTooLargeError:
+                if size == _PER_PAGE[-1]:
+                    raise
+            else:
+                return
+
+    async def _pages(self, scope: str, window: Window, size: int) -> AsyncIterator[Page]:
         trail = walk.Trail(self._max_pages)
         read = partial(self._read, scope=scope)
         page, seen, claimed = self._dialect.first_page, 0, False
         while True:
-            document = await self._page(scope, window, page, may_be_refused=page == 0 or claimed)
+            document = await self._page(scope, window, page, size, may_be_refused=page == 0 or claimed)
             rows = walk.row_list(document, "data") if document else ()
             if not rows:
                 if page > 0:
@@ -112,7 +126,7 @@ class JustCall:
                 page = 1  # a server that counts from 1 may refuse page 0, or find it empty
                 continue
             pages, total = self._dialect.counts(document)
-            limit = min(_PER_PAGE, count(document.get("per_page")) or walk.SMALLEST_PAGE)
+            limit = min(size, count(document.get("per_page")) or walk.SMALLEST_PAGE)
             progress = Progress(page, len(rows), seen + len(rows), limit, pages, total)
             listed = sift(rows, read, total=total)
             if trail.repeats(listed) and claimed:
@@ -125,7 +139,7 @@ class JustCall:
                 return
             page, seen, claimed = page + 1, progress.read, progress.claimed()
 
-    async def _page(self, scope: str, window: Window, page: int, *, may_be_refused: bool) -> Row:
+    async def _page(self, scope: str, window: Window, page: int, size: int, *, may_be_refused: bool) -> Row:
         """One page of the call log; nothing where a page that need not exist is refused."""
         filters = [
             self._dialect.filter(name, value)
@@ -136,7 +150,7 @@ class JustCall:
             "GET",
             self._dialect.paths[scope],
             endpoint="list",
-            params=[*self._dialect.window(window), *filters, ("page", str(page)), ("per_page", str(_PER_PAGE))],
+            params=[*self._dialect.window(window), *filters, ("page", str(page)), ("per_page", str(size))],
             headers=self._headers(),
         )
         if may_be_refused and answer.status in {400, 404, 422}:
@@ -161,9 +175,8 @@ class JustCall:
         offset: int = 0,
         etag: str | None = None,
     ) -> AbstractAsyncContextManager[Media]:
-        settings = self._settings
-        host = "api.justcall.io"  # the signed links' own hosts need no credentials and get none
-        own = walk.own_origins(link.url.reveal(), settings.base_url, host, settings.media_hosts) if link else ()
+        # the signed links' own hosts need no credentials and get none, whichever the operator lists
+        own = walk.own_origins(link.url.reveal(), self._settings.base_url, "api.justcall.io", ()) if link else ()
         return walk.open_link(
             self._client,
             link,

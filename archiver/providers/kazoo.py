@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from archiver.clock import Clock
 from archiver.errors import (
+    AnswerTooLargeError,
     LinkRefusedError,
     ListingError,
     NotReadyError,
@@ -85,14 +86,22 @@ class Kazoo:
             ("created_from", str(to_gregorian(window.since))),  # both ends inclusive, whole seconds
             ("created_to", str(to_gregorian(window.until) + 1)),
             ("ascending", "true"),
-            ("page_size", str(_PAGE_SIZE)),
             *self._settings.filters.items(),
         ]
         trail = walk.Trail(self._max_pages)
         start: str | None = None
+        size = _PAGE_SIZE
         seen: set[str] = set()
         while True:
-            answer = await self._ask("GET", path, "list", [*params, *([("start_key", start)] if start else [])])
+            keys = [("page_size", str(size)), *([("start_key", start)] if start else [])]
+            try:
+                answer = await self._ask("GET", path, "list", [*params, *keys])
+            except AnswerTooLargeError:
+                if size == 1:
+                    raise
+                size = max(1, size // 4)  # a key holds whatever the size of its page
+                continue
+            size = min(_PAGE_SIZE, size * 2)
             document = await self._envelope(answer)
             rows = walk.row_list(document, "data")
             if rows:

@@ -89,15 +89,15 @@ class Plivo:
         filters = {k: v for k, v in self._settings.filters.items() if not k.startswith("add_time")}
         params = [*filters.items(), *bounds] + ([("subaccount", subaccount)] if subaccount else [])
 
-        async def ask(offset: int) -> walk.Batch:
-            page = [*params, ("limit", str(_LIMIT)), ("offset", str(offset))]
+        async def ask(offset: int, limit: int) -> walk.Batch:
+            page = [*params, ("limit", str(limit)), ("offset", str(offset))]
             answer = await self._client.request(
                 "GET", self._path(), endpoint="list", params=page, headers=self._basic("")
             )
             return recording_object.batch(walk.listing_document(answer))
 
         read = partial(self._read, owner=subaccount or self._settings.filters.get("subaccount", ""))
-        async for page in walk.offset_walk(ask, read, trail=walk.Trail(self._max_pages)):
+        async for page in walk.offset_walk(ask, read, limit=_LIMIT, trail=walk.Trail(self._max_pages)):
             yield page
 
     async def refresh(self, ref: RecordingRef) -> Listing:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -27,6 +27,8 @@ ORIGIN = "https://api.vobiz.ai"
 MEDIA_HOSTS = ("media.vobiz.ai", "recordings.vobiz.ai", "storage.vobiz.ai")
 FILTERS = ("call_uuid", "recording_type")
 _LIMIT = 100
+_NEAR = timedelta(days=3)
+"""How far outside a window a row still counts as its own: as far as the completeness check looks for what it showed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +67,27 @@ class Vobiz:
 
     async def list(self, scope: str, window: Window) -> AsyncIterator[Page]:  # noqa: ARG002 - there is one scope
         """The whole listing, newest first as far as anyone has seen, cut short only when its order proves that the
-        rest is older than the window."""
-        params = [*self._settings.filters.items(), ("limit", str(_LIMIT))]
+        rest is older than the window. A walk to the very end tells the total of the window: the account's, less the
+        rows that came and are dated well outside."""
 
-        async def ask(offset: int) -> walk.Batch:
+        async def ask(offset: int, limit: int) -> walk.Batch:
             answer = await self._client.request(
                 "GET",
                 self._path(),
                 endpoint="list",
-                params=[*params, ("offset", str(offset))],
+                params=[*self._settings.filters.items(), ("limit", str(limit)), ("offset", str(offset))],
                 headers=self._headers(),
             )
             return recording_object.batch(walk.listing_document(_judged(answer)))
 
-        whole = window.since <= self.facts.earliest  # only then is the account's total the window's
         trail = walk.Trail(self._max_pages)
-        ordered, oldest = True, None
-        async for page in walk.offset_walk(ask, self._read, trail=trail, total_fits=whole):
-            yield page
+        ordered, oldest, outside = True, None, 0
+        async for page in walk.offset_walk(ask, self._read, limit=_LIMIT, trail=trail):
+            outside += sum(not _within(listing, window) for listing in page.listings)
+            yield page if page.total is None else replace(page, total=max(0, page.total - outside))
             added = [_added(listing) for listing in page.listings]
             ordered = ordered and not page.rejects and _descends(added if oldest is None else [oldest, *added])
-            if ordered and added[0] is not None and added[0] < window.since:
+            if ordered and added and added[0] is not None and added[0] < window.since:
                 return
             oldest = added[-1] if added else oldest
 
@@ -153,6 +155,10 @@ def _descends(moments: Sequence[datetime | None]) -> bool:
     """True when every instant is known and none is later than the one before it."""
     known = [moment for moment in moments if moment is not None]
     return len(known) == len(moments) and all(newer >= older for newer, older in pairwise(known))
+
+
+def _within(listing: Listing, window: Window) -> bool:
+    return listing.started_at is None or window.since - _NEAR <= listing.started_at <= window.until + _NEAR
 
 
 def _added(listing: Listing) -> datetime | None:

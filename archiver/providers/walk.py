@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from archiver.errors import (
+    AnswerTooLargeError,
     ConfigurationError,
     CredentialsRefusedError,
+    GarbledAnswerError,
     LinkRefusedError,
     ListingError,
     NotAllowedError,
@@ -20,8 +22,8 @@ from archiver.errors import (
 )
 from archiver.providers.normal import at
 from archiver.providers.port import Media
-from archiver.providers.rows import Row, parse, sift, without_signature
-from archiver.recording import Link, Listing, Page, RecordingRef
+from archiver.providers.rows import Row, canonical, digest, parse, sift, without_signature
+from archiver.recording import Link, Listing, Page, RecordingRef, Reject
 
 if TYPE_CHECKING:
     from archiver.providers.http import Answer, HttpClient
@@ -32,6 +34,9 @@ MAX_PAGES = 50_000
 
 SMALLEST_PAGE = 20
 """Rows of a full page at a server that follows its documented default instead of what it was asked for."""
+
+MAX_ENORMOUS = 3
+"""Rows of one walk that may be too large to be read; with more, the server sends too much whatever it is asked for."""
 
 
 @dataclass(slots=True)
@@ -63,41 +68,72 @@ class Batch:
     total: int | None
     last: bool | None
 
-    def ends(self, offset: int) -> bool:
+    def ends(self, offset: int, asked: int = SMALLEST_PAGE) -> bool:
         """True when nothing can follow the rows that end at `offset`. A stated total outweighs "last"; with neither, only
-        a page shorter than any documented page size is taken for the last."""
+        a page shorter than any documented page size, and than the page `asked` for, is taken for the last."""
         if self.last is None:
-            return len(self.rows) < SMALLEST_PAGE if self.total is None else offset >= self.total
+            return len(self.rows) < min(SMALLEST_PAGE, asked) if self.total is None else offset >= self.total
         return self.last and (self.total is None or offset >= self.total)
 
 
 async def offset_walk(
-    ask: Callable[[int], Awaitable[Batch]],
+    ask: Callable[[int, int], Awaitable[Batch]],
     read: Callable[[Row], Iterable[Listing]],
     *,
+    limit: int,
     trail: Trail,
-    total_fits: bool = True,
 ) -> AsyncIterator[Page]:
     """Pages by our own offset arithmetic over the rows that really came: a server may cap `limit`, and a `next` link is
-    never followed (Vobiz's lacks the /api of its own base)."""
-    offset = 0
-    while (batch := await ask(offset)).rows:
-        yield trail.step(sift(batch.rows, read, total=batch.total if total_fits else None))
+    never followed (Vobiz's lacks the /api of its own base).
+
+    `ask(offset, limit)` asks for one page. Where one is too large to be read, fewer rows are asked for, so that one
+    enormous row does not hide the rest; a row too large by itself becomes a `Reject`. The provider's total stands on the
+    page that ends the walk, and there alone: only then can it be held against the rows that came.
+    """
+    offset, asked, enormous = 0, limit, 0
+    while True:
+        try:
+            batch = await ask(offset, asked)
+        except AnswerTooLargeError as exc:
+            if asked == 1 and (enormous := enormous + 1) > MAX_ENORMOUS:
+                raise
+            if asked == 1:
+                yield trail.step(_unreadable(offset, exc))
+                offset += 1
+            asked = max(1, asked // 4)
+            continue
         offset += len(batch.rows)
-        if batch.ends(offset):
+        if not batch.rows:
+            if batch.total is not None and batch.total > offset:
+                yield trail.step(Page((), digest("end", offset, batch.total), total=batch.total))
             return
+        ended = batch.ends(offset, asked)
+        yield trail.step(sift(batch.rows, read, total=batch.total if ended else None))
+        if ended:
+            return
+        asked = min(limit, asked * 2)
+
+
+def _unreadable(offset: int, exc: AnswerTooLargeError) -> Page:
+    """What is kept of a row that is too large by itself. The same at every offset: rows before it come and go."""
+    kept = Reject(canonical({"unreadable": exc.detail}), "is too large to be read")
+    return Page((), digest("unreadable", offset), (kept,))
 
 
 # --- answers ----------------------------------------------------------------------------------------------------
 
 
 def listing_document(answer: Answer) -> Row:
-    """The JSON object of a listing. Raises `CredentialsRefusedError` on 401 and 403, `ListingError` on all else."""
+    """The JSON object of a listing. Raises `CredentialsRefusedError` on 401 and 403, `GarbledAnswerError` for a success that
+    is no such object, `ListingError` on all else."""
     if answer.status in {401, 403}:
         raise CredentialsRefusedError(told(answer))
     if answer.status != 200:
         raise ListingError(told(answer))
-    return _object(answer)
+    try:
+        return _object(answer)
+    except ListingError as exc:
+        raise GarbledAnswerError(exc.detail) from exc
 
 
 def item_document(answer: Answer) -> Row:
@@ -204,10 +240,12 @@ def origin_of(link: str) -> str:
 
 def own_origins(link: str, base_url: str, domain: str, media_hosts: Sequence[str]) -> tuple[str, ...]:
     """The link's origin, if credentials may go there: the API's own, https within the provider's `domain`, or another
-    port of the API's host that the operator put among the media hosts ("host:port")."""
+    port of the API's host that the operator put among the media hosts ("host:port", or "host" by the API's scheme)."""
     origin, host = origin_of(link), urlsplit(link).hostname or ""
     within = origin.startswith("https://") and (host == domain or host.endswith(f".{domain}"))
-    beside = origin.partition("://")[2] in media_hosts and host == urlsplit(base_url).hostname
+    scheme, _, authority = origin.partition("://")
+    listed = authority in media_hosts or (host in media_hosts and scheme == urlsplit(base_url).scheme)
+    beside = listed and host == urlsplit(base_url).hostname
     return (origin,) if within or beside or origin == origin_of(base_url) else ()
 
 

@@ -208,6 +208,16 @@ def load_identity(id: str, kind: str, material: bytes) -> Identity:  # noqa: A00
     return AesKwIdentity(id, _local_key(id, kind, material))
 
 
+def opens(identity: Identity, recipient: Recipient) -> bool:
+    """Whether `identity` opens what is sealed to `recipient`, found by doing it."""
+    data_key = bytes(KEY_SIZE)
+    header = envelope.detached([recipient.wrap(data_key)], bytes(envelope.NONCE_SIZE), bytes(envelope.TAG_SIZE))
+    try:
+        return any(identity.unwrap(info) == data_key for info in envelope.parse(header).recipients)
+    except VerificationError:
+        return False
+
+
 def load_local_key(material: bytes) -> bytes:
     """The 32-byte key of a local key file, which holds it in base64. Raises `ConfigurationError`."""
     try:

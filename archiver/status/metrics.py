@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
+from archiver.completeness.verified import Integrity
 from archiver.recording import State
 from archiver.status.report import Report
 
@@ -61,11 +62,16 @@ class Metrics:
         self._trusted = gauge("storage_trusted", "1 when the storage proved its lock", "target")
         self._quota = gauge("provider_quota_used_ratio", "How full the provider's storage is", "provider")
         self._gaps_open = gauge("gaps_open", "Gaps that nobody explained or acknowledged", "provider")
+        self._slack = gauge(
+            "forecast_slack_seconds", "How long a standstill loses nothing; negative: it does", "provider"
+        )
         self._first_loss = gauge("forecast_first_loss_timestamp_seconds", "First loss at this pace", "provider")
         self._leaves = gauge("custody_entries", "Events in the custody log")
         self._events_waiting = gauge("custody_waiting", "Events that wait for the custody log")
         self._events_refused = gauge("custody_refused", "Events that were refused and kept")
         self._checkpoint = gauge("custody_last_checkpoint_timestamp_seconds", "When the log was last published")
+        self._verified = gauge("last_full_verify_timestamp_seconds", "When everything was last verified")
+        self._verify_failures = gauge("verify_failures", "What verification found, until all is verified anew", "kind")
         self._reloaded = gauge("config_last_reload_successful", "1 when the last reload took effect")
         self._reloaded_at = gauge("config_last_reload_success_timestamp_seconds", "When a reload last took effect")
         self._loop_lag = gauge("loop_lag_seconds", "How late the event loop runs")
@@ -135,6 +141,7 @@ class Metrics:
         """Bring the gauges up to the report."""
         self._nearest.clear()  # a provider with nothing pending has no deadline
         self._first_loss.clear()
+        self._slack.clear()
         for each in report.providers:
             counts, name = each.counts, each.provider
             for state in State:
@@ -150,6 +157,8 @@ class Metrics:
             self._gaps_open.labels(name).set(each.outlook.gaps)
             if each.outlook.quota_ratio is not None:
                 self._quota.labels(name).set(each.outlook.quota_ratio)
+            if each.outlook.slack is not None:
+                self._slack.labels(name).set(each.outlook.slack.total_seconds())
             if each.outlook.first_loss_at is not None:
                 self._first_loss.labels(name).set(each.outlook.first_loss_at.timestamp())
         if report.custody is not None:
@@ -160,6 +169,14 @@ class Metrics:
                 self._checkpoint.set(report.custody.published_at.timestamp())
         for storage, proof in report.storages.items():
             self._trusted.labels(storage).set(1 if proof.get("trusted") else 0)
+        self._show_integrity(report.integrity)
+
+    def _show_integrity(self, it: Integrity) -> None:
+        if it.full is not None:
+            self._verified.set(it.full.finished_at.timestamp())
+        self._verify_failures.clear()  # a kind that is no longer found
+        for kind, count in it.failures.items():
+            self._verify_failures.labels(kind).set(count)
 
     def text(self) -> bytes:
         """The exposition format that Prometheus scrapes."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from archiver.completeness.verified import Integrity, Verified
 from archiver.ingest.survey import Hole, ProviderCounts
 from archiver.recording import Json, State
 
@@ -84,6 +85,7 @@ class Report:
     replicas: Sequence[Mapping[str, Json]]
     schema: str
     custody: LogStatus | None = None
+    integrity: Integrity = field(default_factory=Integrity)
     problems: tuple[str, ...] = field(default=())
 
     @property
@@ -98,6 +100,8 @@ class Report:
         lost = sum(each.counts.lost for each in self.providers)
         if lost:
             return f"LOST: {lost} recording(s) were deleted by their provider before they could be archived"
+        if self.integrity.failures:
+            return f"INTEGRITY: verification found {sum(self.integrity.failures.values())} mismatch(es)"
         risky = [each for each in self.providers if each.level is Level.AT_RISK]
         if risky:
             nearest = min(each.counts.nearest_deadline or self.at for each in risky)
@@ -182,6 +186,23 @@ def as_json(report: Report) -> dict[str, Json]:
         "storages": {name: dict(state) for name, state in report.storages.items()},
         "replicas": [dict(each) for each in report.replicas],
         "custody": None if report.custody is None else _log_json(report.custody),
+        "integrity": {
+            "last": _verified_json(report.integrity.last),
+            "last_full": _verified_json(report.integrity.full),
+            "failures": dict(report.integrity.failures),
+        },
+    }
+
+
+def _verified_json(it: Verified | None) -> Json:
+    if it is None:
+        return None
+    return {
+        "depth": it.depth,
+        "finished_at": _iso(it.finished_at),
+        "recordings": it.recordings,
+        "objects_read": it.objects,
+        "failures": dict(it.failures),
     }
 
 

@@ -5,10 +5,13 @@ Liveness never depends on a provider or a storage: an outage there must not rest
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 
 from aiohttp import web
+
+from archiver.errors import UnavailableError
 
 _STALE = timedelta(seconds=30)
 
@@ -31,7 +34,7 @@ class StatusServer:
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port, which differs from `port` when that is 0."""
+        """Listen; returns the port, which differs from `port` when that is 0. Raises `UnavailableError`."""
         app = web.Application(client_max_size=16 * 1024)
         app.router.add_get("/-/healthy", self._healthy)
         app.router.add_get("/-/ready", self._ready)
@@ -41,7 +44,12 @@ class StatusServer:
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2)
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as problem:
+            await self._runner.cleanup()
+            why = os.strerror(problem.errno) if problem.errno and problem.errno > 0 else "no such address"
+            raise UnavailableError(f"web.listen {host}:{port}: {why}") from problem
         assert self._runner.addresses
         bound: int = self._runner.addresses[0][1]
         return bound

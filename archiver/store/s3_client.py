@@ -55,11 +55,16 @@ class S3Options:
     sign_payload: bool | None = None
 
 
+_SAID = {"404": "there is no such bucket", "403": "wrong keys, or they may not use this bucket"}
+
+
 class Refused(errors.DestinationError):
     """The storage refused."""
 
     def __init__(self, operation: str, code: str, status: int) -> None:
-        super().__init__(f"{operation}: {code} ({status})")
+        # HEAD has no body, and so no code but the status again.
+        said = _SAID.get(code, "") if operation == "HeadBucket" else ""
+        super().__init__(f"{operation}: {said or code} ({status})")
         self.code = code
         self.status = status
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from archiver.cli import COMMANDS
+from archiver.database import create_engine
 from archiver.errors import Exit
 from tests.acceptance.test_cli_recordings import Archive, archive
 
@@ -70,3 +71,54 @@ def test_lost_object_is_an_integrity_failure_with_its_recording(archive: Archive
     assert lost["provider"] == "vobiz"
     assert archive.run("reconcile").stdout.count("missing_here") >= 1
     assert archive.run("reconcile", "--storage", "nowhere").returncode == Exit.USAGE
+
+
+def test_explaining_names_what_runs_out_when_and_who_says_so(archive: Archive) -> None:
+    _, found = archive.data("gaps", "explain", archive.waiting)
+    assert isinstance(found, dict)
+    (clock,) = found["clocks"]
+    assert (clock["clock"], clock["source"], clock["fatal"]) == ("retention", "contract", True)
+    said = archive.run("gaps", "explain", archive.waiting).stdout
+    assert f"retention clock: {clock['at']} (contract): the recording is destroyed then" in said
+    assert "clock:" not in archive.run("gaps", "explain", archive.archived).stdout, "it is safe"
+
+
+def test_verification_is_on_record_for_status_and_alerts_until_everything_is_verified_anew(archive: Archive) -> None:
+    """A clean look at all, a byte gone, a look that finds it, and the same with everything back."""
+
+    def integrity() -> dict[str, Any]:
+        _, found = archive.data("status")
+        assert isinstance(found, dict)
+        shown: dict[str, Any] = found["integrity"]
+        return shown
+
+    assert integrity() == {"last": None, "last_full": None, "failures": {}}
+    assert archive.run("verify", "--all").returncode == Exit.OK
+    first = integrity()
+    assert (first["last"]["depth"], first["last"]["recordings"], first["last"]["objects_read"]) == ("full", 1, 1)
+    (copy,) = archive.objects()
+    kept = copy.read_bytes()
+    copy.chmod(0o600)
+    copy.write_bytes(kept[:-1] + b"x")
+    assert archive.run("verify", archive.archived).returncode == Exit.INTEGRITY
+    second = integrity()
+    assert (second["last"]["depth"], second["last_full"]) == ("named", first["last_full"])
+    assert second["failures"] == second["last"]["failures"] != {}
+    nagios = archive.run("status", "--nagios")
+    assert (nagios.returncode, nagios.stdout[:27]) == (2, "ARCHIVER CRITICAL - INTEGRI")
+    copy.write_bytes(kept)
+    assert archive.run("verify", "--all").returncode == Exit.OK
+    assert integrity()["failures"] == {}
+
+
+def test_verification_that_cannot_be_recorded_is_done_all_the_same_and_says_so(archive: Archive) -> None:
+    engine = create_engine("sqlite:///archiver.db", archive.folder / "state")
+    with engine.begin() as conn:
+        conn.exec_driver_sql(
+            "CREATE TRIGGER no BEFORE INSERT ON reconciliation BEGIN SELECT RAISE(ABORT, 'attempt to write'); END"
+        )
+    engine.dispose()
+    done = archive.run("verify", "--all")
+    assert done.returncode == Exit.OK
+    assert "leaves no record" in done.stderr
+    assert "never in full" in archive.run("status").stdout

@@ -85,8 +85,7 @@ async def test_a_window_lists_every_recording_once_to_its_last_page(case: str) -
         assert Counter(listed) == Counter(b.name(each) for each in b.account.recordings)
         assert len(pages) > 1
         assert not any(page.rejects for page in pages)
-        stated = {page.total for page in pages}
-        assert stated == ({None} if case in {"kazoo", "vobiz"} else {245})
+        assert pages[-1].total == (None if case == "kazoo" else 245)
 
 
 async def test_two_walks_of_an_unchanged_account_agree(case: str) -> None:

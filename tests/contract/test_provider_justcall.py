@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from archiver.demo.simulators import JsonChange, JustCallV21Simulator, MovableClock, RepeatedPage, Route, ServerError
+from archiver.demo.simulators import (
+    ExpiredLink,
+    JsonChange,
+    JustCallV21Simulator,
+    MovableClock,
+    RepeatedPage,
+    Route,
+    ServerError,
+)
 from archiver.demo.simulators.answer import Answer, Ask
 from archiver.errors import ConfigurationError, CredentialsRefusedError, LinkRefusedError, ListingError
 from archiver.providers.justcall import JustCall, JustCallSettings
@@ -37,6 +45,29 @@ async def test_filter_times_in_the_accounts_own_zone_hide_nothing(zone: str, fir
     options = {"timezone": zone, "first_page": first_page}
     async with bench("justcall-v2.1", recordings=[inside], simulator=options) as b:
         assert ids(await b.pages(HOUR)) == {b.name(inside)}
+
+
+@pytest.mark.parametrize("case", ["justcall", "justcall-v2.1"])
+async def test_refused_media_on_another_port_never_gets_the_key(case: str) -> None:
+    """A signed link needs no credentials; its host gets none, although the operator lists it and it is the API's own host."""
+    async with bench(case, calls=1) as b:
+        hosts = tuple(b.simulator.url(origin).partition("://")[2] for origin in b.simulator.origins)
+        listing = await b.first()
+        assert isinstance(b.provider, JustCall)
+        settings = JustCallSettings(
+            Secret(KEY),
+            Secret(SECRET),
+            base_url="http://127.0.0.1:9",
+            media_hosts=("127.0.0.1", *hosts),
+            allow_http=True,
+        )
+        b.simulator.fail(Route.MEDIA, ExpiredLink(), times=None)
+        provider = JustCall("case", settings, b.provider._client, MovableClock(NOW))
+        with pytest.raises(LinkRefusedError):
+            async with provider.open(listing.ref, listing.link):
+                raise AssertionError("a link that is refused")
+        assert all("authorization" not in asked.headers for asked in b.simulator.seen(Route.MEDIA))
+        assert b.simulator.seen(Route.MEDIA)
 
 
 async def test_pages_that_count_from_one_lose_no_rows() -> None:

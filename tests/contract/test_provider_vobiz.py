@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from archiver.demo.simulators import JsonChange, MovableClock, Route, Rows, ServerError
+from archiver.demo.simulators.answer import Answer
+from archiver.demo.simulators.faults import Effect
 from archiver.errors import (
     ConfigurationError,
     CredentialsRefusedError,
@@ -79,7 +82,42 @@ async def test_without_time_filter_the_walk_stops_where_the_order_proves_the_res
         )
         assert len(b.simulator.seen(Route.LIST)) == 2
         assert {page.total for page in await b.pages(recent)} == {None}
-        assert {page.total for page in await b.pages(EVER)} == {500}
+        assert (await b.pages(EVER))[-1].total == 500
+
+
+async def test_total_is_the_windows_even_where_the_backfill_begins_late() -> None:
+    """The account's count, less the rows that came and are older: so it can be held against what the window showed."""
+    async with bench("vobiz", calls=500) as b:
+        late = Window(NOW - timedelta(days=20), NOW)
+        near = sum(each.started_at >= late.since - timedelta(days=3) for each in b.account.recordings)
+        b.simulator.fail(Route.LIST, Counting(500, disorder=True), times=None)
+        pages = await b.pages(late)
+        assert 0 < near < 500
+        assert (pages[-1].total, {page.total for page in pages[:-1]}) == (near, {None})
+
+
+@dataclass(frozen=True)
+class Counting(Effect):
+    """The provider counts so many; `disorder` makes the order doubtful, so that the walk goes on to the end."""
+
+    total: int
+    disorder: bool = False
+
+    def alter(self, answer: Answer) -> Answer:
+        document = json.loads(answer.body)
+        document["meta"]["total_count"] = self.total
+        if self.disorder:
+            document["objects"].reverse()
+        else:
+            document["meta"]["next"] = "/v1/more"
+        return replace(answer, body=json.dumps(document).encode())
+
+
+async def test_rows_that_the_total_counts_and_no_page_shows_are_told() -> None:
+    async with bench("vobiz", calls=500) as b:
+        late = Window(NOW - timedelta(days=27), NOW)
+        b.simulator.fail(Route.LIST, Counting(507), times=None)
+        assert (await b.pages(late))[-1].total == 507
 
 
 @pytest.mark.parametrize(

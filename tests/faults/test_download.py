@@ -636,7 +636,7 @@ class InTurn(Effect):
         return Answer(200, {"Content-Type": "audio/mpeg"}, body)
 
 
-@pytest.mark.parametrize("case", ["justcall", "kazoo", "vobiz", "plivo"])
+@pytest.mark.parametrize("case", ["kazoo", "vobiz", "plivo"])
 async def test_duration_off_by_more_than_2_s_and_2_percent_is_flagged_and_downloaded_once_more(
     case: str, tmp_path: Path, sqlite_url: str
 ) -> None:
@@ -652,6 +652,25 @@ async def test_duration_off_by_more_than_2_s_and_2_percent_is_flagged_and_downlo
         assert it.digests() == it.truth()
         asked = [seen for seen in it.simulator.seen(Route.MEDIA) if seen.status in (200, 206)]
         assert len(asked) == 3
+
+
+async def test_call_with_ringing_is_longer_than_its_recording_and_no_duration_off(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    """JustCall's call log states the call's length: an upper bound. A recording beyond it, or of a fraction, is doubted."""
+    ten_seconds = sounds("kazoo-vbr-mono-8000")[0]
+    held = [
+        call("justcall", "ringing", audio=ten_seconds, duration=timedelta(minutes=1)),
+        call("justcall", "beyond", ago=3 * HOUR, audio=ten_seconds, duration=timedelta(seconds=5)),
+        call("justcall", "fraction", ago=4 * HOUR, audio=ten_seconds, duration=HOUR),
+    ]
+    async with rig("justcall", tmp_path, sqlite_url, recordings=held) as it:
+        assert await it.poll()
+        await it.settle()
+        doubted = {row["provider_recording_id"] for row in it.rows() if row["flags"] == {Flag.DURATION_MISMATCH}}
+        assert doubted == {"beyond", "fraction"}
+        assert len([seen for seen in it.simulator.seen(Route.MEDIA) if seen.status in (200, 206)]) == 3 + 2
+        assert it.digests() == it.truth()
 
 
 async def test_duration_off_and_another_answer_the_second_time_keeps_both(tmp_path: Path, sqlite_url: str) -> None:

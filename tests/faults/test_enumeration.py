@@ -54,7 +54,7 @@ from archiver.recording import Flag
 from archiver.schedule.deadline import ProviderRetention
 from tests.contract.provider_cases import sounds
 from tests.contract.test_provider import OnAndOn
-from tests.faults.rig import ADAPTERS, QUICK, Rig, call, peak_memory, rig
+from tests.faults.rig import ADAPTERS, PLAIN, QUICK, Rig, call, peak_memory, rig
 
 HOUR = timedelta(hours=1)
 WITH_ITEM_IDS = ("justcall", "kazoo", "vobiz", "plivo")  # the v2.1 simulator makes its ids out of the content
@@ -432,12 +432,12 @@ async def test_pagination_loop_of_a_million_rows_stays_in_bounded_memory() -> No
     """The limit of one walk, 50,000 pages, all different: an end, and no more memory than for the digests."""
     trail, seen = walk.Trail(), 0
 
-    async def ask(offset: int) -> walk.Batch:
+    async def ask(offset: int, limit: int) -> walk.Batch:
         return walk.Batch([{"recording_id": f"r{offset + n}"} for n in range(2)], 10**9, None)
 
     async def walked() -> None:
         nonlocal seen
-        async for page in walk.offset_walk(ask, _by_name, trail=trail):
+        async for page in walk.offset_walk(ask, _by_name, limit=20, trail=trail):
             seen += len(page.listings)
 
     before = peak_memory()
@@ -780,15 +780,84 @@ async def test_invalid_utf_8_and_its_like_alone(name: str, tmp_path: Path, sqlit
         assert len(it.rejects()) == 1
 
 
-async def test_invalid_utf_8_and_its_like_beyond_a_page_leaves_the_window_open(tmp_path: Path, sqlite_url: str) -> None:
-    """A text of 10 MB makes the page larger than any page may be: not read into memory, not covered, said."""
+async def test_row_of_10_mb_is_quarantined_and_the_page_goes_on(tmp_path: Path, sqlite_url: str) -> None:
+    async with rig("vobiz", tmp_path, sqlite_url, recordings=[call("vobiz", name) for name in "abc"]) as it:
+        it.simulator.fail(Route.LIST, Raw(_enormous(10_000_000)), times=None)
+        before = peak_memory()
+        assert await it.poll(), it.status().poll_error
+        assert peak_memory() - before < 200 << 20
+        assert [each["provider_recording_id"] for each in it.rejects()] == ["x"]
+        await it.settle()
+        assert it.digests() == it.truth()
+
+
+@dataclass(frozen=True)
+class Among(Effect):
+    """One more row at `position` of the whole listing, as the offset and limit of each page show it."""
+
+    position: int
+    row: bytes
+
+    def alter(self, answer: Answer) -> Answer:
+        document = json.loads(answer.body)
+        meta = document["meta"]
+        if not meta["offset"] <= self.position < meta["offset"] + meta["limit"]:
+            return answer
+        rows = [json.dumps(row).encode() for row in document["objects"]]
+        rows[self.position - meta["offset"]] = self.row
+        return replace(
+            answer, body=json.dumps(document | {"objects": []}).encode().replace(b"[]", b"[" + b", ".join(rows) + b"]")
+        )
+
+
+@pytest.mark.parametrize("case", ["vobiz", "plivo"])
+async def test_row_larger_than_any_answer_hides_none_but_itself(case: str, tmp_path: Path, sqlite_url: str) -> None:
+    """It stands for recording 30 of 60: smaller pages bring all the others, before it and after it."""
+    async with rig(case, tmp_path, sqlite_url, calls=60) as it:
+        it.simulator.fail(Route.LIST, Among(30, _enormous(17 << 20)), times=None)
+        assert await it.poll(), it.status().poll_error
+        assert len(it.rows()) == 59
+        assert [each["problem"] for each in it.rejects()] == ["is too large to be read"]
+
+
+@pytest.mark.parametrize("case", ["justcall", "kazoo"])
+async def test_page_of_many_large_rows_is_read_in_smaller_pages(case: str, tmp_path: Path, sqlite_url: str) -> None:
+    """60 rows of 200 kB each where an answer may hold 8 MB."""
+
+    def longer(rows: Any) -> Any:
+        return [{**row, "notes": "n" * 200_000} for row in rows]
+
+    small = replace(PLAIN, max_answer=8_000_000)
+    async with rig(case, tmp_path, sqlite_url, calls=60, limits=small) as it:
+        it.simulator.fail(Route.LIST, Rows(longer), times=None)
+        assert await it.poll(), it.status().poll_error
+        assert {row["provider_recording_id"] for row in it.rows()} == {each.id for each in it.account.recordings}
+
+
+@pytest.mark.parametrize("case", ADAPTERS)
+async def test_maintenance_page_in_place_of_a_listing_is_asked_again_in_the_same_poll(
+    case: str, tmp_path: Path, sqlite_url: str
+) -> None:
+    async with rig(case, tmp_path, sqlite_url) as it:
+        it.simulator.fail(Route.LIST, LoginPage(), times=1)
+        assert await it.poll(), it.status().poll_error
+        assert len(it.rows()) == 3
+
+
+async def test_server_that_sends_too_much_whatever_is_asked_leaves_the_window_open(
+    tmp_path: Path, sqlite_url: str
+) -> None:
     async with rig("vobiz", tmp_path, sqlite_url, recordings=[call("vobiz", "good")]) as it:
-        it.simulator.fail(Route.LIST, Raw(b'{"recording_id": "x", "notes": "' + b"x" * 10_000_000 + b'"}'), times=None)
+        it.simulator.fail(Route.LIST, Raw(_enormous(17 << 20)), times=None)
         assert not await it.poll()
         assert it.covered() == ()
-        assert "more than 8388608 bytes" in str(it.status().poll_error)
+        assert "more than 16777216 bytes" in str(it.status().poll_error)
         it.simulator.heal()
         assert await it.poll()
+
+
+def _enormous(size: int) -> bytes:
+    return b'{"recording_id": "x", "notes": "' + b"x" * size + b'"}'
 
 
 # --- path traversal and odd ids -----------------------------------------------------------------------------------

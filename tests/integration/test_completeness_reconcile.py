@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,11 +11,12 @@ from typing import Any
 
 import boto3
 import pytest
-from sqlalchemy import Engine, delete, insert, update
+from sqlalchemy import Engine, delete, insert, select, update
 
 from archiver.clock import SystemChance, SystemClock
 from archiver.completeness import reconcile, register
 from archiver.completeness.reconcile import Reconciled
+from archiver.completeness.tables import reconciliation
 from archiver.custody.ledger import Draft, Ledger
 from archiver.custody.tables import custody_pending
 from archiver.database import Writer
@@ -125,7 +127,8 @@ async def test_every_kind_of_tampering_is_named_and_closes_when_it_is_mended(it:
         registered = register.open_gaps(conn)
         assert {each["code"] for each in registered} == set(found(result).values())
         assert {each["provider"] for each in registered if each["code"] != "orphan"} == {"p"}
-        assert reconcile.last_runs(conn)["primary"]["copies"] == 5
+        kept = conn.execute(select(reconciliation)).one()
+        assert (kept.storage, kept.copies, json.loads(kept.findings)) == ("primary", 5, dict(result.counts))
         conn.execute(update(copy).where(copy.c.recording_id == it.ids[3]).values(retain_until=NOW + 1 * DAYS))
     await reconcile.keep(it.writer, it.ledger, it.chance, [await it.reconciled()])
     with it.engine.begin() as conn:

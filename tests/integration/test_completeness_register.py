@@ -114,6 +114,18 @@ def test_new_reason_ends_the_acknowledgement(desk: Desk) -> None:
     assert [status for status, _ in desk.told(REC)] == ["opened", "acknowledged", "reclassified"]
 
 
+def test_only_what_is_open_and_nobody_acknowledged_is_unsettled(desk: Desk) -> None:
+    others = [replace(EMPTY, subject=f"listing:{n}") for n in range(3)]
+    watched = replace(LATE, subject="rec:0190f3c2-0000-7000-8000-000000000002", grade=Grade.WATCHED)
+    desk.look(LATE, EMPTY, *others, watched)
+    storage = Gap("", "object:primary/k", Code.ORPHAN, Grade.OPEN, "nobody's")
+    register.refresh(desk.conn, desk.ledger, desk.chance, None, [storage], START, source="reconcile:primary")
+    register.acknowledge(desk.conn, desk.ledger, EMPTY.subject, "me", "known", desk.clock.now())
+    assert register.unsettled(desk.conn) == {"p": {"not_ready": 1, "suspicious_empty": 3}, "": {"orphan": 1}}
+    desk.look(others[0])
+    assert register.unsettled(desk.conn) == {"p": {"suspicious_empty": 1}, "": {"orphan": 1}}
+
+
 @pytest.mark.parametrize(("wanted", "reason", "refusal"), [
     ("", "known", errors.NotFoundError),
     ("nothing", "known", errors.NotFoundError),

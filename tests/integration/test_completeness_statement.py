@@ -16,9 +16,10 @@ from archiver.clock import SystemChance
 from archiver.completeness import issue, register, statement
 from archiver.completeness.clocks import Held
 from archiver.completeness.gap import profile
-from archiver.completeness.holdings import backlog, forecast_of, held, quota_of, storage_cost_of
+from archiver.completeness.holdings import backlog, clocks_of, forecast_of, held, quota_of, storage_cost_of
 from archiver.completeness.issue import Issued
 from archiver.completeness.observe import Watched, observe, utc_day
+from archiver.custody import history
 from archiver.custody.event import parse, verify
 from archiver.custody.ledger import Ledger
 from archiver.demo.simulators import MovableClock
@@ -167,6 +168,78 @@ def test_thousands_of_gaps_fit_behind_one_event(desk: Desk) -> None:
     assert len(issue.entries(desk.conn, [stated])[stated.seq]) < 2048
 
 
+# --- clocks that are wrong --------------------------------------------------------------------------------------------
+
+TEN_YEARS = 3653 * DAY
+
+
+def stated_as_the_watch_does(desk: Desk) -> list[Issued]:
+    """A poll that covers everything by our clock, a look, and every statement that is due."""
+    now = desk.clock.now()
+    discovery.recount(desk.conn, "p", desk.scope, now + DAY)
+    desk.cover(Window(NOW - 9 * DAY, now))
+    it = replace(desk.watched, whole=Window(NOW - 9 * DAY, now))
+    register.refresh(desk.conn, desk.ledger, desk.chance, "p", observe(desk.conn, it, now), now)
+    done = [
+        issue.issue(desk.conn, desk.ledger, it, day, now)
+        for day in issue.stale(desk.conn, it, issue.due(desk.conn, it, now))
+    ]
+    return [each for each in done if each is not None]
+
+
+def test_statements_by_a_clock_ten_years_ahead_are_taken_back_one_by_one_when_it_is_right_again(desk: Desk) -> None:
+    desk.archive(desk.list("a", SPAN.since + DAY / 2))
+    assert {value(each)["complete"] for each in stated_as_the_watch_does(desk)} == {True}
+    desk.clock.move(TEN_YEARS)
+    ahead = stated_as_the_watch_does(desk)
+    assert {each.day.year for each in ahead} == {2036}
+    assert {value(each)["complete"] for each in ahead} == {True}, "it cannot know better"
+
+    desk.clock.move(DAY - TEN_YEARS)
+    after = stated_as_the_watch_does(desk)
+    taken_back = {each.day: each for each in after if each.day.year == 2036}
+    assert taken_back.keys() == {each.day for each in ahead}
+    for each in taken_back.values():
+        assert (each.revision, value(each)["complete"]) == (2, False)
+        assert value(each)["holes"], "nobody has looked at a day that has not come"
+        verify(issue.entries(desk.conn, [each])[each.seq])
+    first = {each.seq for each in ahead}
+    assert len(issue.entries(desk.conn, ahead)) == len(first), "what was said stays said"
+    assert stated_as_the_watch_does(desk) == [], "once"
+
+
+def test_days_after_a_clock_ran_ahead_are_not_complete_until_a_person_has_explained_it(desk: Desk) -> None:
+    stated_as_the_watch_does(desk)
+    desk.clock.move(TEN_YEARS)
+    stated_as_the_watch_does(desk)
+    desk.clock.move(DAY - TEN_YEARS)
+    stated_as_the_watch_does(desk)
+    (jumped,) = [each for each in register.open_gaps(desk.conn, "p") if each["code"] == "clock_jumped"]
+    desk.clock.move(2 * DAY)
+    tomorrow = {each.day: each for each in stated_as_the_watch_does(desk)}[(NOW + 2 * DAY).date()]
+    assert not value(tomorrow)["complete"]
+    assert [each["code"] for each in value(tomorrow)["gaps"]] == ["clock_jumped"]
+    register.acknowledge(desk.conn, desk.ledger, str(jumped["id"]), "me", "the battery was dead", desk.clock.now())
+    again = {each.day: each for each in stated_as_the_watch_does(desk)}[(NOW + 2 * DAY).date()]
+    assert value(again)["complete"]
+    assert value(again)["gaps"][0]["acknowledged"]
+
+
+def test_gap_opened_by_a_clock_ahead_closes_by_the_right_one_and_both_are_said(desk: Desk) -> None:
+    lost = desk.list("late", SPAN.since + DAY / 2, Audio.NOT_YET)
+    desk.clock.move(TEN_YEARS)
+    desk.look()
+    (row,) = register.of_subject(desk.conn, f"rec:{lost}")
+    assert str(row["opened_at"]).startswith("2036")
+    desk.clock.move(-TEN_YEARS)
+    desk.archive(lost)
+    desk.look()
+    (row,) = register.of_subject(desk.conn, f"rec:{lost}")
+    assert (str(row["opened_at"])[:4], str(row["closed_at"])[:4]) == ("2036", "2026")
+    said = [parse(each.raw) for each in history.entries(desk.conn, f"rec:{lost}")]
+    assert [each.data["status"] for each in said if each.type == "anomaly.gap"] == ["opened", "closed"]
+
+
 # --- what an account holds ----------------------------------------------------------------------------------------
 
 
@@ -181,6 +254,22 @@ def test_holdings_are_weighed_where_they_can_be_and_estimated_elsewhere(desk: De
     assert found.full_at is None
     assert quota_of(desk.conn, "p", replace(team, quota_bytes=None), NOW) is None
     assert storage_cost_of(desk.conn, "p", NOW).per_month == 3 * 400
+
+
+def test_three_clocks_of_a_recording_each_with_its_source(desk: Desk) -> None:
+    team = ProviderRetention("JustCall plan team", 90 * DAY, None, 5 * 10**9)
+    recording_id = desk.list("a", NOW - 10 * DAY)
+    desk.list("long", NOW - 5 * DAY, minutes=6000)
+    found = clocks_of(desk.conn, recording_id, team, profile("justcall"), NOW)
+    ended, listed = NOW - 10 * DAY + timedelta(minutes=3), NOW - 10 * DAY + DAY / 2
+    assert [(each.kind.value, each.source, each.fatal) for each in found] == [
+        ("link", "the link that was listed last", False),
+        ("quota", "JustCall plan team", True),
+        ("retention", "JustCall plan team", True),
+    ]
+    assert (found[0].at, found[2].at) == (listed + DAY, ended + 90 * DAY)
+    assert clocks_of(desk.conn, recording_id, ProviderRetention("none"), profile("kazoo"), NOW) == []
+    assert clocks_of(desk.conn, "nobody", team, profile("justcall"), NOW) == []
 
 
 def test_backlog_is_summed_by_the_hour_and_forecast(desk: Desk) -> None:

@@ -10,10 +10,14 @@ from datetime import date, timedelta
 import pytest
 from sqlalchemy import Engine, select, update
 
+from archiver.completeness import verified
 from archiver.completeness.tables import statement as statements
+from archiver.completeness.verified import Depth, Verified
 from archiver.compliance.document import days_csv, gaps_csv, report_json
 from archiver.compliance.facts import Account, Day, Missing, Report, Verdict
 from archiver.compliance.month import Month
+from archiver.compliance.page import report_html
+from archiver.compliance.paper import report_pdf
 from archiver.compliance.rules import unchecked
 from archiver.custody import log
 from archiver.custody.event import parse
@@ -153,3 +157,27 @@ def _month_before(life: Life) -> None:
     assert {each.verdict for each in account(it, VOBIZ).days} == {Verdict.OUTSIDE}
     assert it.gaps == ()
     assert account(it, VOBIZ).coverage is None
+
+
+def test_report_says_when_integrity_was_verified_how_deep_and_with_which_result(database: Engine) -> None:
+    life = Life(database)
+    began = life.clock.now()
+    assert any("No verification of everything" in each for each in unchecked(life.report()))
+    for depth, failures in ((Depth.SAMPLE, {"sealed_digest_differs": 2}), (Depth.FULL, {}), (Depth.NAMED, {})):
+        life.clock.move(timedelta(days=3))
+        with database.begin() as conn:
+            verified.keep(conn, life.ledger, Verified(depth, began, life.clock.now(), 9, 8, failures), {})
+            life.night(conn, publish=depth is Depth.SAMPLE)
+    it = life.report()
+    assert [(each.depth, each.failures, each.place.published) for each in it.checks] == [
+        ("sample", {"sealed_digest_differs": 2}, True),
+        ("full", {}, False),
+        ("named", {}, False),
+    ]
+    assert "Everything archived was last verified, in this month, on 2026-10-07" in " ".join(unchecked(it))
+    (shown,) = [each for each in json.loads(report_json(it))["data"]["checks"] if each["depth"] == "full"]
+    assert (shown["recordings"], shown["objects_read"], shown["failures"]) == (9, 8, {})
+    page = report_html(it).decode()
+    assert "a sample: 9 recordings, 8 objects read: sealed_digest_differs 2" in page
+    assert report_pdf(it).startswith(b"%PDF")
+    assert life.report(month=Month(2026, 9)).checks == ()

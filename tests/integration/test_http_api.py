@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import time
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -17,6 +19,7 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from archiver.errors import (
+    AnswerTooLargeError,
     ArchiverError,
     EgressRefusedError,
     ListingError,
@@ -254,8 +257,28 @@ async def test_answer_that_drips_is_given_up_in_time() -> None:
             await ask(http)
 
 
-async def test_encoded_answer_is_refused_because_none_was_asked_for() -> None:
-    assert isinstance(await outcome(answer(200, b"\x1f\x8b", "Content-Encoding: gzip")), ListingError)
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate", "GZIP"])
+async def test_answer_packed_although_not_asked_for_is_unpacked(encoding: str) -> None:
+    pack = zlib.compress if encoding == "deflate" else gzip.compress
+    got = await outcome(answer(200, pack(b'{"data": []}'), f"Content-Encoding: {encoding}"))
+    assert isinstance(got, Answer)
+    assert got.json() == {"data": []}
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "failure"),
+    [
+        (gzip.compress(b'{"data": []}')[:-6], "gzip", UnavailableError),
+        (b"{}", "gzip", UnavailableError),
+        (b"", "gzip", UnavailableError),
+        (gzip.compress(bytes(QUICK.max_answer + 1)), "gzip", AnswerTooLargeError),
+        (b"{}", "br", ListingError),
+    ],
+)
+async def test_packed_answer_that_is_cut_damaged_a_bomb_or_unknown_is_no_listing(
+    body: bytes, encoding: str, failure: type[ArchiverError]
+) -> None:
+    assert type(await outcome(answer(200, body, f"Content-Encoding: {encoding}"))) is failure
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>Please log in</html>", b"{", b"OK", b"\xff\xfe{}", b"[" * 60_000])

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Engine, insert, text
+from sqlalchemy import Connection, Engine, insert, text
 from sqlalchemy.exc import IntegrityError
 
 from archiver.clock import SystemChance, SystemClock
 from archiver.custody import history, log, merkle, tree
+from archiver.custody import ledger as ledger_module
 from archiver.custody.chain import check_chain, enrolled_writers
 from archiver.custody.event import ARCHIVE, Event, Type, leaf_hash, sign
 from archiver.custody.keys import public_hex
@@ -54,10 +55,12 @@ class Archive:
         with self.engine.begin() as conn:
             return self.sequencer.integrate(conn, limit)
 
-    def drain(self) -> None:
+    def drain(self, rounds: int = 100) -> None:
         """Batches until none takes anything: anomalies that one batch writes come with the next."""
-        while self.integrate().taken:
-            pass
+        for _ in range(rounds):
+            if not self.integrate().taken:
+                return
+        pytest.fail(f"no rest after {rounds} rounds")
 
     def insert(self, subject: str, seq: int, entry: bytes) -> None:
         """A row of the queue that no ledger made."""
@@ -423,13 +426,78 @@ def test_archive_chain_turned_back_comes_to_rest(archive: Archive) -> None:
     tamper(archive.engine, "custody_subject", "UPDATE custody_subject SET head_seq = 0, head_hash = :h WHERE subject = :s",
            s=ARCHIVE, h=leaf_hash(archive.entry(ARCHIVE, 0)))  # fmt: skip
     archive.events(ARCHIVE, 2)
-    for _ in range(20):
-        if not archive.integrate().taken:
-            break
-    else:
-        pytest.fail("no rest")
-    assert [reason for _, _, reason in archive.quarantine()] == ["fork"] * 6 + ["link"]
-    assert ("anomaly.gap", ARCHIVE, 8, 7) in archive.anomalies()
+    archive.drain(rounds=3)
+    assert archive.quarantine() == [(ARCHIVE, 1, "fork"), (ARCHIVE, 2, "fork")]
+    assert archive.anomalies() == [("anomaly.chain_fork", ARCHIVE, seq, "fork") for seq in (1, 2)]
+    archive.events(ARCHIVE, 2)
+    archive.drain(rounds=2)
+    archive.check_chains()  # it went on from the log's end
+
+
+@pytest.mark.parametrize("skipping", [0, 1], ids=["another before it", "a hole before it"])
+@pytest.mark.parametrize("subject", [ARCHIVE, SUBJECT], ids=["the archive", "a recording"])
+def test_own_writer_that_links_wrongly_does_not_feed_the_log_for_ever(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, subject: str, skipping: int
+) -> None:
+    """Its anomalies are as wrong as the events that they tell of."""
+    lock_heads = ledger_module._lock_heads
+
+    def wrong_heads(conn: Connection, subjects: set[str]) -> dict[str, ledger_module._Head]:
+        heads = lock_heads(conn, subjects)
+        for head in heads.values():
+            if head.hash:
+                head.seq, head.hash = head.seq + skipping, b"x" * 32
+        return heads
+
+    archive.drain()
+    monkeypatch.setattr(ledger_module, "_lock_heads", wrong_heads)
+    for written in range(3, 19, 3):
+        archive.events(subject, 3)
+        archive.drain(rounds=4)
+        kept = len(archive.quarantine()) + len(check_log(archive.engine, in_order=False))
+        assert 1 + written <= kept <= 1 + 3 * written, written  # each event once, in the log or in quarantine
+    assert archive.anomalies()
+
+
+def test_head_that_is_turned_back_again_and_again_does_not_feed_the_log_for_ever(archive: Archive) -> None:
+    archive.events(ARCHIVE, 6)
+    archive.drain()
+    head = leaf_hash(archive.entry(ARCHIVE, 0))
+    for written in range(1, 6):
+        archive.events(ARCHIVE, 1)
+        for _ in range(8):
+            tamper(archive.engine, "custody_subject",
+                   "UPDATE custody_subject SET head_seq = 0, head_hash = :h WHERE subject = :s", s=ARCHIVE, h=head)  # fmt: skip
+            archive.integrate()
+        assert archive.integrate().taken == 0
+        kept = len(archive.quarantine()) + len(check_log(archive.engine, in_order=False)) - 7
+        assert written <= kept <= 3 * written
+
+
+MANGLING = {
+    "sqlite": ["""CREATE TRIGGER mangle AFTER INSERT ON custody_pending BEGIN
+        UPDATE custody_pending SET entry = CAST(substr(entry, 2) AS BLOB) WHERE pid = NEW.pid; END"""],
+    "postgresql": ["""CREATE FUNCTION mangle() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN NEW.entry = substr(NEW.entry, 2); RETURN NEW; END $$""",
+        "CREATE TRIGGER mangle BEFORE INSERT ON custody_pending FOR EACH ROW EXECUTE FUNCTION mangle()"],
+}  # fmt: skip
+
+
+def test_queue_that_changes_what_is_written_to_it_stops_the_log_and_loses_nothing(archive: Archive) -> None:
+    """Every anomaly would be changed, too, and refused, and told of."""
+    archive.drain()
+    with archive.engine.begin() as conn:
+        if archive.engine.dialect.name == "sqlite":
+            conn.exec_driver_sql("DROP TRIGGER custody_pending_update")
+        for statement in MANGLING[archive.engine.dialect.name]:
+            conn.exec_driver_sql(statement)
+    archive.events(SUBJECT, 2)
+    for _ in range(3):
+        with pytest.raises(VerificationError, match="does not keep events as they are written"):
+            archive.integrate()
+    assert archive.quarantine() == []
+    with reading(archive.engine) as conn:
+        assert log.waiting(conn) == 2
 
 
 @pytest.mark.parametrize("integrated", [True, False], ids=["after the ones before", "in one batch"])

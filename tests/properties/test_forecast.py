@@ -9,7 +9,8 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.completeness.forecast import Capacity, Pending, alarm, forecast, remedies
+from archiver.alerts.rule import Facts, Kind, ProviderFacts, Thresholds, firing
+from archiver.completeness.forecast import Capacity, Pending, forecast, remedies
 from archiver.recording import Window
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -77,6 +78,15 @@ def test_batches_are_no_different_from_their_recordings(backlog: list[Pending], 
     assert (left.first_loss, left.lost, left.recordings) == (right.first_loss, right.lost, right.recordings)
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.lists(PENDING, min_size=1, max_size=12), st.integers(1, 30))
+def test_slack_is_how_long_a_standstill_may_last(backlog: list[Pending], lasts: int) -> None:
+    slack = forecast(backlog, NOW, ONE).slack
+    assert slack is not None
+    stood_still = forecast(backlog, NOW, ONE, [Window(NOW, after(lasts))])
+    assert stood_still.safe is (slack >= lasts * SECOND)
+
+
 HOURS = 240
 
 
@@ -104,7 +114,11 @@ def test_burst_and_outages_lose_only_what_nobody_could_save_and_never_without_wa
         lost += [due for due in queue if due <= n]
         queue = [due for due in queue if due > n]
         queue += [n + keeps] * (came[n] if n < HOURS else 0)
-        if alarm([Pending(after(3600 * due), 1) for due in queue], after(3600 * n), capacity, lead):
+        now = after(3600 * n)
+        ahead = forecast([Pending(after(3600 * due), 1) for due in queue], now, capacity)
+        facts = ProviderFacts("p", poll_succeeded_at=now, slack=ahead.slack, first_loss_at=ahead.first_loss)
+        told = firing(Facts(now, now, providers=[facts]), Thresholds(warning=lead, critical=hour))
+        if Kind.FORECAST_LOSS in {each.kind for each in told}:
             warned.append(n)
         if n not in down:
             saved += len(queue[:rate])

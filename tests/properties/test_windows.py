@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver.recording import Window
-from archiver.schedule.window import Bounds, due_windows, holes, merge, split, watermark
+from archiver.schedule.window import Bounds, deep_windows, due_windows, holes, merge, split, watermark
 
 ORIGIN = datetime(2026, 1, 1, tzinfo=UTC)
 minutes = st.integers(0, 200_000).map(lambda n: ORIGIN + timedelta(minutes=n))
@@ -45,6 +45,7 @@ def test_pieces_are_short_enough_and_touch(span: Window, longest_minutes: int) -
     assert all(left.until == right.since for left, right in pairwise(pieces))
 
 
+@settings(deadline=None)  # 200,000 windows of a minute take their time on a busy machine
 @given(
     st.lists(spans, max_size=8), minutes, st.integers(0, 10_000), st.integers(1, 50_000), st.integers(0, 60), minutes
 )
@@ -81,3 +82,46 @@ def test_a_first_poll_looks_at_today_before_the_back_fill() -> None:
     windows = due_windows([], now, Bounds(ORIGIN, timedelta(days=30)), timedelta(hours=24))
     assert windows[0] == Window(now - timedelta(hours=24), now)
     assert windows[1].since == ORIGIN
+
+
+@settings(deadline=None)
+@given(minutes, st.integers(0, 200_000), st.integers(60, 50_000), minutes)
+def test_deep_walk_leaves_no_instant_out_ends_in_the_past_and_goes_newest_first(
+    before: datetime, back: int, longest: int, earliest: datetime
+) -> None:
+    bounds, span = Bounds(earliest, timedelta(minutes=longest)), timedelta(minutes=back)
+    windows = deep_windows(before, span, bounds)
+    since = max(earliest, before - span)
+    if since >= before:
+        assert windows == ()
+        return
+    assert merge(windows) == (Window(since, before),)
+    assert all(each.until - each.since <= bounds.longest for each in windows)
+    assert all(newer.since == older.until for newer, older in pairwise(windows))
+
+
+@given(
+    st.lists(spans, max_size=8),
+    minutes,
+    st.integers(0, 10_000),
+    st.integers(1, 50_000),
+    minutes,
+    st.integers(0, 200_000),
+)
+def test_deep_walk_behind_an_ordinary_poll_touches_it_and_shows_nothing_twice(
+    covered: list[Window], now: datetime, overlap: int, longest: int, earliest: datetime, back: int
+) -> None:
+    bounds = Bounds(earliest, timedelta(minutes=longest))
+    due = due_windows(covered, now, bounds, timedelta(minutes=overlap))
+    if not due:
+        return
+    deep = deep_windows(due[0].since, timedelta(minutes=back), bounds)
+    assert all(each.until <= due[0].since for each in deep)
+    assert not deep or deep[0].until == due[0].since
+
+
+def test_deep_walk_of_three_months_is_asked_for_in_months() -> None:
+    before = ORIGIN + timedelta(days=200)
+    windows = deep_windows(before, timedelta(days=92), Bounds(ORIGIN, timedelta(days=31)))
+    assert [(before - each.until).days for each in windows] == [0, 30, 61]
+    assert [(each.until - each.since).days for each in windows] == [30, 31, 31]

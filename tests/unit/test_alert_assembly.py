@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from archiver.alerts.rule import Facts, Thresholds, firing
 from archiver.assembly.alerts import build_dispatch, build_heartbeat, make_facts
 from archiver.clock import SystemChance, SystemClock
+from archiver.completeness.verified import Integrity
 from archiver.config.alerting import Alerting
 from archiver.config.section import Context
 from archiver.database import Writer, create_engine
@@ -41,9 +42,10 @@ def facts(*of: ProviderCounts, **changed: Any) -> Facts:
     judged = [
         judge(each, NOW, covered_until=NOW, holes=(), poll_every=HOUR, outlook=ahead) for each in (of or (counts(),))
     ]
-    report = Report("acme-prod", NOW, tuple(judged), (), proofs, replicas, "0003")
+    integrity = changed.pop("integrity", Integrity())
+    report = Report("acme-prod", NOW, tuple(judged), (), proofs, replicas, "0003", integrity=integrity)
     given: dict[str, Any] = {
-        "gaps": [], "poll_every": {"acme": timedelta(minutes=10)}, "storages": {"primary": True}, "started_at": NOW - HOUR,
+        "gaps": {}, "poll_every": {"acme": timedelta(minutes=10)}, "storages": {"primary": True}, "started_at": NOW - HOUR,
         "host": "h1", "spool_used": 0, "clock_offset": timedelta(0),
     }  # fmt: skip
     return make_facts(report, **{**given, **changed})
@@ -53,29 +55,13 @@ def names(of: Facts) -> list[tuple[str, str]]:
     return [(each.kind.value, each.subject) for each in firing(of, Thresholds())]
 
 
-def gap(code: str, provider: str = "acme", **changed: Any) -> dict[str, Any]:
-    return {"provider": provider, "code": code, "grade": "open", "acked_at": None, "closed_at": None, **changed}
-
-
 def test_a_healthy_archive_raises_nothing() -> None:
     assert names(facts()) == []
 
 
-def test_only_open_gaps_that_nobody_acknowledged_raise_an_alert() -> None:
-    gaps = [
-        gap("gone_at_provider"),
-        gap("never_listed", acked_at="2026-11-21T10:00:00Z"),
-        gap("row_not_understood", closed_at="2026-11-21T10:00:00Z"),
-        gap("not_ready", grade="watched"),
-    ]
-    assert names(facts(gaps=gaps)) == [("recording.lost", "acme")]
-
-
 def test_gaps_of_what_is_no_provider_are_not_forgotten() -> None:
-    assert names(facts(gaps=[gap("orphan", "primary"), gap("chain_gap", "primary")])) == [
-        ("integrity.failed", "primary"),
-        ("gap.open", "primary"),
-    ]
+    found = facts(gaps={"acme": {"gone_at_provider": 1}, "primary": {"orphan": 2, "chain_gap": 1}})
+    assert names(found) == [("recording.lost", "acme"), ("integrity.failed", "primary"), ("gap.open", "primary")]
 
 
 def test_refused_credentials_hold_until_the_next_complete_poll() -> None:
@@ -104,9 +90,15 @@ def test_only_required_storages_decide_whether_anything_is_archived(storages: di
 
 
 def test_forecast_and_quota_come_through() -> None:
-    ahead = Outlook(first_loss_at=NOW + 10 * HOUR, loses=3, quota_ratio=0.9, quota_full_at=NOW + 40 * HOUR)
+    ahead = Outlook(first_loss_at=NOW + 10 * HOUR, loses=3, slack=-HOUR, quota_ratio=0.9, quota_full_at=NOW + 40 * HOUR)
     found = facts(outlook=ahead)
     assert names(found) == [("forecast.loss", "acme"), ("quota.filling", "acme")]
+
+
+def test_what_verification_found_comes_through() -> None:
+    assert names(facts(integrity=Integrity(failures={"sealed_digest_differs": 2}))) == [
+        ("integrity.failed", "sealed_digest_differs")
+    ]
 
 
 def test_only_living_replicas_on_other_hosts_speak_for_themselves() -> None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
 from archiver.alerts.rule import Kind, Severity
+from archiver.completeness.verified import Depth, Integrity, Verified
+from archiver.ingest.survey import ProviderCounts
+from archiver.recording import State
 from archiver.status.metrics import Metrics
+from archiver.status.report import LogStatus, Outlook, Report, judge
 from tests.config_files import ROOT
 
 FILE = ROOT / "config" / "prometheus" / "alerts.yml"
@@ -44,6 +49,57 @@ def test_expression_names_metrics_that_exist_and_labels_that_they_have(rule: dic
     shown = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
     assert shown <= set.union(*(metrics[name] for name, _ in used))
     assert rule["expr"].count("(") == rule["expr"].count(")")
+
+
+_FUNCTIONS = {"absent", "delta", "deriv", "increase", "predict_linear", "rate", "sum", "time"}
+_WORDS = {"and", "by", "on", "offset", "or", "unless"}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_expression_is_made_of_what_prometheus_knows(rule: dict[str, Any]) -> None:
+    """Not a parser: it finds misspelt functions, operators and spans, and labels with values that never occur."""
+    text = re.sub(r'"[^"]*"', '""', rule["expr"])
+    for opening, closing in ("()", "[]", "{}"):
+        assert text.count(opening) == text.count(closing)
+    assert set(re.findall(r"\b([a-z_]+)\(", re.sub(r"\b(?:and|or|unless|by|on) \(", "(", text))) <= _FUNCTIONS
+    plain = re.sub(r"archiver_[a-z_]+|\{[^}]*\}|\[\d+[mhd]\]|\b\d+[mhd]?\b", " ", text)
+    assert set(re.findall(r"[a-z_]+", plain)) <= _FUNCTIONS | _WORDS | {"provider"}
+    assert re.fullmatch(r"\d+[mhd]", rule.get("for", "0m"))
+    for states in re.findall(r'state=~"([^"]*)"', rule["expr"]):
+        assert set(states.split("|")) <= {each.value for each in State}
+
+
+def test_every_gauge_that_a_rule_reads_is_shown_when_there_is_something_to_show() -> None:
+    """A metric that exists and is never given a value keeps its rule silent for ever."""
+    now = datetime(2026, 11, 21, 12, tzinfo=UTC)
+    counts = ProviderCounts("acme", {"listed": 1}, now, "contract", 1, 0, now, now, None, None, None, 0)
+    ahead = Outlook(1, now, 1, -timedelta(hours=1), (), 0.9, now)
+    judged = judge(counts, now, covered_until=now, holes=(), poll_every=timedelta(hours=1), outlook=ahead)
+    done = Verified(Depth.FULL, now, now, 1, 1, {"object_missing": 1})
+    log = LogStatus("log", 1, 1, 1, now, 1)
+    metrics = Metrics("1")
+    metrics.show(
+        Report(
+            "acme",
+            now,
+            (judged,),
+            (),
+            {"primary": {"trusted": True}},
+            (),
+            "6",
+            log,
+            Integrity(done, done, done.failures),
+        )
+    )
+    metrics.spool(1, 2)
+    metrics.reloaded(now, ok=True)
+    shown = {
+        line.partition(" ")[0].partition("{")[0] for line in metrics.text().decode().splitlines() if line[0] != "#"
+    }
+    read = {
+        name for rule in RULES for name in re.findall(r"archiver_[a-z_]+", rule["expr"]) if not name.endswith("_total")
+    }
+    assert read <= shown
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])

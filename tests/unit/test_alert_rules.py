@@ -43,10 +43,11 @@ CASES: list[tuple[str, str, Facts, Facts]] = [
     ("lock.short", "acme", provider(), provider(gaps={"unlocked": 2})),
     ("gap.open", "acme", provider(), provider(gaps={"a_code_of_next_year": 1})),
     ("integrity.failed", "acme", provider(), provider(gaps={"digest_differs": 1})),
-    ("integrity.failed", "ConflictError", archive(integrity={"ConflictError": 0}), archive(integrity={"ConflictError": 1})),
+    ("integrity.failed", "object_missing", archive(integrity={"object_missing": 0}), archive(integrity={"object_missing": 1})),
     ("deadline.warning", "acme", provider(nearest_deadline=NOW + 72 * HOUR), provider(nearest_deadline=NOW + 71 * HOUR)),
     ("deadline.critical", "acme", provider(nearest_deadline=NOW + 24 * HOUR), provider(nearest_deadline=NOW - HOUR)),
-    ("forecast.loss", "acme", provider(first_loss_at=NOW + 73 * HOUR), provider(first_loss_at=NOW + 71 * HOUR)),
+    ("forecast.loss", "acme", provider(slack=73 * HOUR), provider(slack=72 * HOUR)),
+    ("forecast.loss", "acme", provider(slack=None), provider(slack=-HOUR, first_loss_at=NOW + 60 * DAY)),
     ("quota.filling", "acme", provider(quota_used=84), provider(quota_used=85, quota_full_at=NOW + 9 * DAY)),
     ("provider.auth_failed", "acme", provider(), provider(refused="401")),
     ("poll.stalled", "acme", provider(poll_succeeded_at=NOW - HOUR), provider(poll_succeeded_at=NOW - 2 * HOUR)),
@@ -73,6 +74,12 @@ def test_a_calm_archive_is_silent() -> None:
 
 def test_every_reason_code_of_a_gap_that_has_an_alert_of_its_own_exists() -> None:
     assert GAPS.keys() <= {each.value for each in Code}
+
+
+def test_forecast_warns_by_the_longer_lead_time_whichever_it_is() -> None:
+    for limits in (replace(LIMITS, warning=DAY, critical=9 * DAY), replace(LIMITS, warning=9 * DAY, critical=DAY)):
+        assert [each.kind for each in firing(provider(slack=9 * DAY), limits)] == [Kind.FORECAST_LOSS]
+        assert firing(provider(slack=9 * DAY + HOUR), limits) == ()
 
 
 def test_a_provider_polled_by_cron_may_rest_over_a_weekend() -> None:
@@ -115,6 +122,7 @@ def test_what_one_host_alone_can_know_names_the_host() -> None:
         gaps=st.dictionaries(st.sampled_from([each.value for each in Code]), st.integers(0, 9)),
         nearest_deadline=st.none() | st.datetimes(timezones=st.just(UTC)),
         poll_succeeded_at=st.none() | st.datetimes(timezones=st.just(UTC)),
+        slack=st.none() | st.timedeltas(),
         first_loss_at=st.none() | st.datetimes(timezones=st.just(UTC)),
         quota_used=st.none() | st.integers(0, 200),
     )

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from archiver.completeness.clocks import Held, Kind, Stay, clocks, quota, storage_cost
-from archiver.recording import Link, Secret
+from archiver.completeness.gap import profile
+from archiver.providers.justcall import LINK_LIFE
 from archiver.schedule.deadline import ProviderRetention, deadline
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -16,14 +17,18 @@ TEAM = ProviderRetention("JustCall plan team", 90 * DAY, None, 5 * 10**9)
 
 
 def test_three_clocks_are_kept_apart_and_only_two_are_fatal() -> None:
-    link = Link(Secret("https://x"), NOW, NOW + DAY)
-    found = clocks(NOW, TEAM, bytes_per_day=100e6, link=link)
+    found = clocks(NOW, TEAM, bytes_per_day=100e6, link_until=NOW + DAY)
     assert [(each.kind, each.at, each.fatal) for each in found] == [
         (Kind.LINK, NOW + DAY, False),
         (Kind.QUOTA, NOW + 50 * DAY, True),
         (Kind.RETENTION, NOW + 90 * DAY, True),
     ]
     assert found[1].source == "JustCall plan team"
+
+
+def test_link_clock_is_known_where_the_documents_state_one() -> None:
+    assert profile("justcall").link_life == LINK_LIFE
+    assert [profile(kind).link_life for kind in ("kazoo", "vobiz", "plivo")] == [None] * 3
 
 
 @pytest.mark.parametrize("rate", [0.0, 10e6, 100e6])

@@ -138,3 +138,14 @@ def test_specification_names_every_reason_and_no_other() -> None:
     page = (Path(__file__).parents[2] / "docs/spec/completeness-statement.md").read_text()
     named = re.findall(r"`(\w+)`", page.partition("## Reasons")[2])
     assert sorted(named) == sorted(Code)
+
+
+def test_recording_that_never_had_noise_cancellation_has_no_original_and_nobody_must_act() -> None:
+    """Plivo, `original: true`: the pre-denoise variant exists only where noise was cancelled."""
+    original = replace(CALL, variant="original", attempts=3)
+    absent = explain(replace(original, state=State.ABSENT), profile("plivo"), NOW)
+    assert absent is not None
+    assert absent.grade is Grade.EXPLAINED
+    waiting = replace(original, state=State.WAITING, reason=Reason.NOT_READY)
+    assert explain(waiting, profile("plivo"), NOW) is None
+    assert explain(replace(waiting, archive_by=NOW), profile("plivo"), NOW) is not None

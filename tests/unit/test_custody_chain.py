@@ -135,6 +135,23 @@ def test_writer_counts_only_when_a_host_key_enrolled_it() -> None:
     assert [p.fault for p in check_chain("archive", [self_made], {STRANGER}, {HOST})] == [Fault.WRITER]
 
 
+def test_writer_that_comes_behind_its_retirement_is_named() -> None:
+    entries: list[Entry] = []
+
+    def add(key, type_: str, **data: str) -> None:  # type: ignore[no-untyped-def]
+        prev = leaf_hash(entries[-1].raw).hex() if entries else None
+        event = Event("archive", len(entries), prev, type_, datetime(2026, 1, 1, tzinfo=UTC), FixedChance().uuid(),
+                      public_hex(key), data=data)  # fmt: skip
+        entries.append(Entry("archive", len(entries), sign(event, key)))
+
+    add(HOST_KEY, Type.WRITER_ENROLLED, writer=WRITER)
+    add(KEY, Type.LOG_HEARTBEAT)
+    add(HOST_KEY, Type.WRITER_RETIRED, writer=WRITER)
+    assert check_chain("archive", entries, {WRITER}, {HOST}) == []
+    add(KEY, Type.LOG_HEARTBEAT)
+    assert [(p.seq, p.fault) for p in check_chain("archive", entries, {WRITER}, {HOST})] == [(3, Fault.WRITER)]
+
+
 def test_host_key_signs_nothing_but_enrolments() -> None:
     entries = chain(SUBJECT, 1, key=HOST_KEY)
     assert [p.fault for p in check_chain(SUBJECT, entries, {WRITER}, {HOST})] == [Fault.WRITER]

@@ -120,6 +120,19 @@ def test_link_outside_the_allow_list_is_refused(url: str) -> None:
         STANDARD.check(url)
 
 
+def test_media_host_without_a_port_means_every_port_where_private_addresses_are_allowed() -> None:
+    link = "https://media.example.com:9000/a.mp3"
+    rules("https://api.example.com", "media.example.com", allow_private=True).check(link)
+    for policy_ in (
+        rules("https://api.example.com", "media.example.com"),
+        rules("https://api.example.com", "media.example.com:9001", allow_private=True),
+        rules("https://media.example.com", allow_private=True),
+        rules("https://api.example.com", "*.example.com", allow_private=True),
+    ):
+        with pytest.raises(EgressRefusedError, match=r"media\.example\.com:9000 is not listed"):
+            policy_.check(link)
+
+
 def test_http_is_an_explicit_choice_of_the_operator() -> None:
     permitted = rules("http://kazoo.example.com:8000", allow_http=True)
     assert str(permitted.check("http://kazoo.example.com:8000/v2").origin) == "http://kazoo.example.com:8000"

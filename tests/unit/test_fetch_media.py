@@ -28,6 +28,7 @@ def flags(
     body: bytes,
     declared: timedelta | None = None,
     *,
+    at_most: bool = False,
     framed: bool = True,
     content_type: str | None = "audio/mpeg",
     content_encoding: str | None = None,
@@ -37,6 +38,7 @@ def flags(
         judge(
             sniff(body),
             declared=declared,
+            at_most=at_most,
             status=200,
             content_type=content_type,
             content_encoding=content_encoding,
@@ -222,6 +224,17 @@ def test_duration_off_by_less_than_two_percent_is_not_flagged() -> None:
     hour = wav(bytes(8000 * 3600), bits=8, tag=7)
     assert flags(hour, timedelta(seconds=3650)) == set()
     assert flags(hour, timedelta(seconds=3700)) == {Flag.DURATION_MISMATCH}
+
+
+@pytest.mark.parametrize(("seconds", "off"), [(60, False), (300, False), (10, False), (5, True), (900, True)])
+def test_call_longer_than_its_recording_is_no_mismatch_unless_most_of_it_is_missing(seconds: int, off: bool) -> None:
+    """JustCall's call log states the call's duration, ringing and all: an upper bound (185 s for 180 s)."""
+    found = flags(MP3, timedelta(seconds=seconds), at_most=True)
+    assert found == ({Flag.DURATION_MISMATCH} if off else set())
+
+
+def test_unframed_body_is_not_proved_whole_by_a_calls_duration() -> None:
+    assert flags(MP3, timedelta(seconds=60), at_most=True, framed=False) == {Flag.LENGTH_UNVERIFIED}
 
 
 def test_unframed_body_needs_both_its_structure_and_its_duration() -> None:

@@ -1,0 +1,114 @@
+"""What `archiver verify` found, on record: a signed event of subject `archive`, and a row for whoever asks often.
+
+The rows stand among those of reconciliation, under names that no storage can have.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select
+
+from archiver.completeness.tables import reconciliation
+from archiver.custody.event import ARCHIVE, Type
+from archiver.custody.ledger import Ledger
+from archiver.recording import Json
+
+
+class Depth(enum.StrEnum):
+    """How much was looked at. PARTLY: all of it was asked for, and not all could be read."""
+
+    FULL = "full"
+    PARTLY = "partly"
+    SAMPLE = "sample"
+    NAMED = "named"
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """One verification: `recordings` were asked for, `objects` were read and re-hashed; `failures` by kind."""
+
+    depth: Depth
+    started_at: datetime
+    finished_at: datetime
+    recordings: int
+    objects: int
+    failures: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Integrity:
+    """`full`: the last verification of everything; `last`: of any depth. `failures`: what stands, the most of each kind.
+
+    Only a verification of everything takes back what another one found: a sample may have looked elsewhere.
+    """
+
+    full: Verified | None = None
+    last: Verified | None = None
+    failures: Mapping[str, int] = field(default_factory=dict)
+
+
+def keep(conn: Connection, ledger: Ledger, it: Verified, details: Mapping[str, Json]) -> None:
+    """Say in custody that `it` was done, and keep it for `integrity`. `details`: more figures for the event, nothing personal."""
+    failures: dict[str, Json] = dict(sorted(it.failures.items()))
+    data: dict[str, Json] = {
+        **details,
+        "kind": "verification",
+        "depth": str(it.depth),
+        "recordings": it.recordings,
+        "objects_read": it.objects,
+        "failures": failures,
+    }
+    outcome = "failed" if failures else "ok"
+    said = ledger.append(conn, ARCHIVE, Type.RECONCILED, data, op=_name(it.depth), outcome=outcome)
+    conn.execute(
+        insert(reconciliation).values(
+            id=f"verify-{said.seq:012d}",  # what came later is told by the chain: a clock may be wrong
+            storage=_name(it.depth),
+            started_at=it.started_at,
+            finished_at=it.finished_at,
+            copies=it.recordings,
+            versions=it.objects,
+            findings=json.dumps(failures),
+        )
+    )
+
+
+def integrity(conn: Connection, now: datetime) -> Integrity:
+    """How integrity stands by what is on record. What is dated after `now` proves nothing, and what it found stands."""
+    columns = reconciliation.c
+    newest = [row for depth in Depth if (row := _newest(conn, depth, now)) is not None]
+    full = next((row for row in newest if row.storage == _name(Depth.FULL)), None)
+    bad = select(columns.findings).where(
+        columns.storage.in_([_name(each) for each in Depth]),
+        columns.findings != "{}",
+        columns.id >= ("" if full is None else full.id),
+    )
+    failures: dict[str, int] = {}
+    for found in conn.execute(bad).scalars():
+        for kind, count in json.loads(found).items():
+            failures[kind] = max(failures.get(kind, 0), count)
+    return Integrity(_verified(full), _verified(max(newest, key=lambda row: row.id, default=None)), failures)
+
+
+def _newest(conn: Connection, depth: Depth, now: datetime) -> Row[Any] | None:
+    columns = reconciliation.c
+    ours = select(reconciliation).where(columns.storage == _name(depth), columns.finished_at <= now)
+    return conn.execute(ours.order_by(columns.id.desc()).limit(1)).one_or_none()
+
+
+def _verified(row: Row[Any] | None) -> Verified | None:
+    if row is None:
+        return None
+    depth = Depth(row.storage.partition(":")[2])
+    return Verified(depth, row.started_at, row.finished_at, row.copies, row.versions, json.loads(row.findings))
+
+
+def _name(depth: Depth) -> str:
+    """Ids of storages have no colon."""
+    return f"verify:{depth}"

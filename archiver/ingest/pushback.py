@@ -1,0 +1,50 @@
+"""Listing waits while the custody log is behind, as long as the log moves; saving never waits for it (ADR 8).
+
+Most events come from listings, thousands in a minute, and a page that is noted some seconds later loses nothing. What is fetched,
+sealed and stored has a deadline: it goes on however long the queue is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import structlog
+
+from archiver.clock import Clock
+from archiver.custody import log as custody_log
+
+log = structlog.get_logger("archiver.pushback")
+
+LONGEST = timedelta(seconds=5)
+_STANDS = timedelta(seconds=2)
+_LOOK = 0.1
+
+
+class Pushback:
+    """What pollers of one process wait at. A queue from which nobody takes, as when the log is damaged, holds nobody up.
+
+    `backlog` says what `custody.log.backlog` does.
+    """
+
+    def __init__(self, backlog: Callable[[], Awaitable[int | None]], clock: Clock) -> None:
+        self._backlog = backlog
+        self._clock = clock
+        self._stuck_at: int | None = None  # the oldest row that nobody took
+
+    async def wait(self) -> None:
+        """Return when the queue is below the mark, when it stands still, or after `LONGEST`. Raises `UnavailableError`."""
+        began = moved = self._clock.monotonic()
+        last: int | None = None
+        while (oldest := await self._backlog()) is not None and oldest != self._stuck_at:
+            now = self._clock.monotonic()
+            if oldest != last:
+                last, moved = oldest, now
+            elif now - moved >= _STANDS.total_seconds():
+                self._stuck_at = oldest
+                log.warning("custody.backlog_stands", more_than=custody_log.BACKLOG)
+                return
+            if now - began >= LONGEST.total_seconds():
+                return
+            await asyncio.sleep(_LOOK)
