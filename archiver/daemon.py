@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
-import signal
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,6 +25,7 @@ from archiver.ingest.destination import Destination
 from archiver.ingest.upkeep import keep_probe, make_missing_copies, sweep_spool, sweep_uploads
 from archiver.schedule import lease
 from archiver.schedule.timer import Ticker
+from archiver.signals import End
 from archiver.status.web import StatusServer
 
 log = structlog.get_logger("archiver.daemon")
@@ -36,6 +35,7 @@ HEARTBEAT = timedelta(seconds=15)
 ALIVE = timedelta(seconds=45)
 DRAIN = timedelta(seconds=18)
 PATIENCE = timedelta(seconds=60)
+_PAST = timedelta(minutes=5)  # listing what was missed, before what is new is looked for again
 FAREWELL = timedelta(seconds=3)  # for the log's last turn: drain and farewell fit into the 25 s of a stop
 _HOUSEKEEPING = timedelta(seconds=2)
 _IDLE = 5.0
@@ -43,22 +43,16 @@ _REPROBE_TRUSTED = timedelta(hours=1)
 _REPROBE_REFUSED = timedelta(seconds=30)
 
 
-class End(enum.Enum):
-    """Why the process leaves its loop."""
-
-    STOP = "stop"
-    RELOAD = "reload"
-
-
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What one sweep left behind."""
+    """What one sweep left behind. `problems`: why a required storage was not to be trusted."""
 
     polled: bool
     pending: int
     trusted: bool
     interrupted: bool
     log_behind: str | None = None
+    problems: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> errors.Exit:
@@ -70,6 +64,10 @@ class Sweep:
         return errors.Exit.OK if done else errors.Exit.UNFINISHED
 
 
+def _trusted(destination: Destination) -> bool:
+    return destination.report is not None and destination.report.trusted
+
+
 class Daemon:
     """Runs one assembled archive."""
 
@@ -79,6 +77,12 @@ class Daemon:
         self._end = End.STOP
         self._strays: frozenset[str] = frozenset()
         self._loop_beat = assembly.clock.monotonic()
+        self._server = StatusServer(
+            beat_age=lambda: timedelta(seconds=assembly.clock.monotonic() - self._loop_beat),
+            readiness=assembly.unready,
+            status=assembly.status_json,
+            metrics=assembly.metrics_text,
+        )
 
     @property
     def ending(self) -> End | None:
@@ -126,14 +130,14 @@ class Daemon:
             behind = await a.keeper.catch_up(self._host_key())
         await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
         pending = await a.read(lambda conn: survey.unfinished(conn, chosen))
+        refused = [each for each in a.destinations if each.store.required and not _trusted(each)]
         sweep = Sweep(
             polled=all(end is True for end in ends),
             pending=pending,
-            trusted=all(
-                each.report is not None and each.report.trusted for each in a.destinations if each.store.required
-            ),
+            trusted=not refused,
             interrupted=self._stop.is_set(),
             log_behind=behind,
+            problems=tuple(f"storage {each.id}: {each.problem or 'has not been probed'}" for each in refused),
         )
         if not sweep.interrupted:
             complete = providers is None and sweep.polled and sweep.trusted
@@ -144,7 +148,7 @@ class Daemon:
         """Poll one provider; then see what is missing by what it listed."""
 
         async def poll() -> None:
-            await self._a.pollers[name].poll()
+            await self._a.pollers[name].poll(_PAST)
             await self._a.rounds.look(name)
 
         return poll
@@ -167,26 +171,28 @@ class Daemon:
 
     def _can_progress(self) -> bool:
         """False when a required storage is not trusted: nothing more can be archived in this sweep."""
-        return all(
-            each.report is not None and each.report.trusted for each in self._a.destinations if each.store.required
-        )
+        return all(_trusted(each) for each in self._a.destinations if each.store.required)
 
     # --- for ever ---------------------------------------------------------------------------------------------
 
+    async def listen(self) -> None:
+        """Take the address of the health endpoints, if there is to be one. Raises `UnavailableError`: then this configuration
+        cannot be run with, and nothing has begun."""
+        if self._a.listen is not None:
+            port = await self._server.start(*self._a.listen)
+            log.info("web.listening", address=self._a.listen[0], port=port)
+
     async def forever(self) -> End:
-        """Run until told to stop. Raises what ended a task that should never end."""
+        """Run until told to stop. Raises what ended a task that should never end. Closes what `listen` opened."""
+        try:
+            return await self._forever()
+        finally:
+            await self._server.stop()
+
+    async def _forever(self) -> End:
         a = self._a
         ticker = Ticker(a.clock)
         await self._begin()
-        server = StatusServer(
-            beat_age=lambda: timedelta(seconds=a.clock.monotonic() - self._loop_beat),
-            readiness=a.unready,
-            status=a.status_json,
-            metrics=a.metrics_text,
-        )
-        if a.listen is not None:
-            port = await server.start(*a.listen)
-            log.info("web.listening", address=a.listen[0], port=port)
         tasks = [
             self._every(HEARTBEAT, self._beat),
             self._every(_HOUSEKEEPING, self._housekeeping),
@@ -213,7 +219,6 @@ class Daemon:
         finally:
             systemd.notify("STOPPING=1")
             ticker.stop()
-            await server.stop()
             with contextlib.suppress(errors.ArchiverError):
                 await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
         log.info("daemon.stopped", why=self._end.value)
@@ -256,7 +261,7 @@ class Daemon:
     async def _keep_probing(self) -> None:
         """Probe again on a schedule, and soon after a refusal: a storage may be mended while we run."""
         while True:
-            trusted = all(each.report is not None and each.report.trusted for each in self._a.destinations)
+            trusted = all(map(_trusted, self._a.destinations))
             await asyncio.sleep((_REPROBE_TRUSTED if trusted else _REPROBE_REFUSED).total_seconds())
             for destination in self._a.destinations:
                 await self._probe(destination, force=True)
@@ -375,44 +380,3 @@ class Daemon:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
-
-
-class Signals:
-    """SIGTERM and SIGINT stop in good order, a second one at once; SIGHUP reloads. Both stops are as safe as SIGKILL.
-
-    What comes while no daemon is attached, as between two configurations, is for the next one.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, reload: bool = True) -> None:
-        self._daemon: Daemon | None = None
-        self._missed: End | None = None
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
-        if reload:
-            loop.add_signal_handler(signal.SIGHUP, self._reload)
-
-    def attach(self, daemon: Daemon) -> None:
-        """Signals are this daemon's from now on."""
-        self._daemon = daemon
-        if self._missed is not None:
-            daemon.stop(self._missed)
-            self._missed = None
-
-    def detach(self) -> None:
-        """The daemon has ended."""
-        self._daemon = None
-
-    def _stop(self) -> None:
-        log.info("daemon.signalled")
-        if self._daemon is None:
-            self._missed = End.STOP
-        elif self._daemon.ending is End.STOP:
-            signal.raise_signal(signal.SIGKILL)
-        else:
-            self._daemon.stop()
-
-    def _reload(self) -> None:
-        if self._daemon is not None:
-            self._daemon.stop(End.RELOAD)
-        elif self._missed is None:
-            self._missed = End.RELOAD

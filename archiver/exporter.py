@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, Engine
 
 from archiver import errors
@@ -66,7 +67,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What exporting takes. `ledger`'s session is enrolled already."""
+    """What exporting takes. `ledger`'s session is enrolled already; with the host key, `retiring`, it is retired at the end."""
 
     engine: Engine
     writer: Writer
@@ -77,6 +78,7 @@ class Tools:
     hosts: frozenset[str]
     stores: Mapping[str, ObjectStore]
     identities: Sequence[Identity]
+    retiring: Ed25519PrivateKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ async def export(
     told = model.delivered(request.export, made.bag_sha256)
     events = [Draft(each.subject, Type.EXPORT_DELIVERED, told, actor_kind="operator") for each in wanted]
     await tools.writer.run(lambda conn: tools.ledger.append_many(conn, events))
-    if (problem := await tools.keeper.catch_up()) is not None:
+    if (problem := await tools.keeper.catch_up(tools.retiring)) is not None:
         progress(f"the delivery is on record, and will be published later: {problem}")
     return made
 

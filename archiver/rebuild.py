@@ -133,6 +133,8 @@ async def rebuild(tools: Tools, progress: Callable[[str], None], *, check: bool 
     progress("the log")
     shelves = [each.shelf() for each in tools.stores.values()]
     recovered = await recover(tools.writer, tools.notary, shelves, tools.ledger, tools.host_key, tools.clock)
+    if recovered.size > recovered.had:
+        await tools.writer.run(lambda conn: tools.ledger.retire(conn, tools.host_key))
     if recovered.size == 0:
         raise errors.ConfigurationError(
             f"no storage has anything of the log {tools.notary.key.name}; is the prefix right?"

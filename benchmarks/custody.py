@@ -18,7 +18,7 @@ from archiver.config.model import Config
 from archiver.daemon import Daemon
 from archiver.database import create_engine, upgrade
 from archiver.errors import Exit
-from archiver.evidence import standalone
+from archiver.evidence import verifier
 from benchmarks import log, proofs
 from benchmarks.setting import DIRECTORY, configure, spread
 from benchmarks.source import source
@@ -89,7 +89,7 @@ async def bundle(config: Config) -> tuple[float, ...]:
     _archiver(path, "export", "evidence", ids[0], "-O", str(target), "--reason", "benchmark", "--yes")
     made, cpu = time.perf_counter() - began, _children() - used
     began = time.perf_counter()
-    found = standalone.examine(target, key)
+    found = verifier.examine(target, key)
     inside = time.perf_counter() - began
     assert all(mark == "PASS" for mark, _ in found.lines), found.lines
     alone, bare = _verify(target, key), _verify(target, key, "-S")

@@ -19,8 +19,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from archiver.evidence.verifier import joined
+
 ORIGIN = "archive.example.com/custody/2026"
-VERIFIER = (Path(__file__).parents[1] / "archiver" / "evidence" / "standalone.py").read_bytes()
+VERIFIER = joined()
 AUDIO = Path(__file__).parent / "data" / "audio"
 PAE_TYPE = "application/vnd.compliance-archiver.custody-event.v1+json"
 

@@ -90,5 +90,7 @@ class Monthly:
         )
 
     async def _ours(self, month: Month, lasting: timedelta) -> bool:
-        held = await self.writer.run(lambda conn: lease.acquire(conn, f"report:{month}", self.replica_id, lasting))
+        held = await self.writer.run(
+            lambda conn: lease.acquire(conn, f"report:{month}", self.replica_id, lasting, longest=_WRITTEN)
+        )
         return held is not None

@@ -103,6 +103,7 @@ def poll_plan(settings: AnyProvider, config: model.Config) -> PollPlan:
         margin=pace.safety_margin,
         retention=settings.keeps(),
         earliest=settings.backfill_from,
+        backfill_every=settings.rate.per / settings.rate.count * (100 / settings.backfill_share),
     )
 
 

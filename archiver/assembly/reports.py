@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 from sqlalchemy import Connection, Engine
 
+from archiver import errors
 from archiver.assembly.providers import listing_span
 from archiver.completeness import forecast, holdings, register, verified
 from archiver.config import model
 from archiver.config.provider import AnyProvider
 from archiver.custody import log as custody_log
-from archiver.database import create_engine, current_revision
+from archiver.database import create_engine, revision
 from archiver.ingest import survey
 from archiver.providers.port import Provider
+from archiver.recording import Json
 from archiver.status import report as reports
 from archiver.status.report import LogStatus, Outlook
 
 
 def open_database(config: model.Config) -> Engine:
-    """The engine of the configured database; connects to nothing yet."""
-    return create_engine(config.database.resolve().reveal(), Path(config.state_dir))
+    """The engine of the configured database; connects to nothing yet. Raises `ConfigurationError`."""
+    state_dir = Path(config.state_dir)
+    if state_dir.exists() and not state_dir.is_dir():  # SQLite would only say that there is no database in it
+        raise errors.ConfigurationError(f"state_dir {state_dir} is not a directory")
+    return create_engine(config.database.resolve().reveal(), state_dir)
 
 
 def make_report(
@@ -50,23 +56,36 @@ def make_report(
                 outlook=Outlook() if known is None else outlook(conn, known, gaps.get(counts.provider, 0), now),
             )
         )
+    storages = survey.storages(conn)
     return reports.Report(
         instance=config.instance,
         at=now,
         providers=tuple(judged),
         runway=tuple(survey.runway(conn, now, reports.EDGES)),
-        storages=survey.storages(conn),
+        storages=storages,
         replicas=survey.replicas(conn),
-        schema=current_revision_of(conn),
+        schema=revision(conn) or "none",
         custody=log_status(conn),
         integrity=verified.integrity(conn, now),
+        problems=tuple(_refused(config, storages)),
     )
+
+
+def _refused(config: model.Config, storages: Mapping[str, Mapping[str, Json]]) -> Iterator[str]:
+    """Why each required storage is not trusted, by its last probe."""
+    for each in config.storage:
+        proof = storages.get(each.id)
+        if each.required and proof is not None and not proof["trusted"]:
+            checks = cast("list[dict[str, Json]]", proof["checks"])
+            failed = [f"{check['name']}: {check['detail']}" for check in checks if check["fatal"] and not check["ok"]]
+            yield f"storage {each.id}: {failed[0] if failed else 'did not prove its lock'}"
 
 
 def outlook(conn: Connection, settings: AnyProvider, gaps: int, now: datetime) -> Outlook:
     """What becomes of this provider's backlog and account at the pace of the last week."""
     ahead = holdings.forecast_of(conn, settings.id, now, settings.rate.count / settings.rate.per.total_seconds())
     full = holdings.quota_of(conn, settings.id, settings.keeps(), now)
+    cost = holdings.storage_cost_of(conn, settings.id, settings.kind, now)
     return Outlook(
         gaps=gaps,
         first_loss_at=ahead.first_loss,
@@ -75,6 +94,7 @@ def outlook(conn: Connection, settings: AnyProvider, gaps: int, now: datetime) -
         remedies=tuple(forecast.remedies(ahead)),
         quota_ratio=None if full is None else full.ratio,
         quota_full_at=None if full is None else full.full_at,
+        storage_cost=cost,
     )
 
 
@@ -93,7 +113,3 @@ def log_status(conn: Connection) -> LogStatus | None:
         None if last is None else last.published_at,
         sum(1 for _ in custody_log.quarantined(conn)),
     )
-
-
-def current_revision_of(conn: Connection) -> str:
-    return current_revision(conn.engine) or "none"

@@ -94,6 +94,7 @@ def run(arguments: list[str] | None = None) -> int:
         problem.show()
         return errors.Exit.USAGE
     except (click.Abort, KeyboardInterrupt):
+        click.echo("archiver: interrupted", err=True)
         return errors.Exit.INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has had enough; Python would complain once more while closing the stream.

@@ -224,10 +224,15 @@ async def _recover(config: Config) -> Any:
         with lock_state_dir(Path(config.state_dir)):
             writer = Writer(engine)
             try:
-                return await recover(
-                    writer, build_notary(config, clock), [each.shelf() for each in stores.values()],
-                    Ledger.open(clock, chance), signing_key(config), clock,
-                )  # fmt: skip
+                ledger, host_key, shelves = (
+                    Ledger.open(clock, chance),
+                    signing_key(config),
+                    [each.shelf() for each in stores.values()],
+                )
+                found = await recover(writer, build_notary(config, clock), shelves, ledger, host_key, clock)
+                if found.size > found.had:
+                    await writer.run(lambda conn: ledger.retire(conn, host_key))
+                return found
             finally:
                 writer.close()
     finally:

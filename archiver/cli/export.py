@@ -142,7 +142,7 @@ async def _export(
         await writer.run(lambda conn: ledger.enroll(conn, host_key))
         keeper = build_keeper(config, parts, engine, writer, ledger, ours, clock, chance)
         tools = Tools(engine, writer, ledger, keeper, parts.log_id, log_signer(config).key.vkey, hosts(config), stores,
-                      identities)  # fmt: skip
+                      identities, host_key)  # fmt: skip
         request = Request(
             chance.uuid(), config.instance, clock.now(), options.actor or user(), options.reason or "", selection,
             legal_basis, tuple(sorted(withheld)),

@@ -81,8 +81,8 @@ def ack(options: Options, wanted: str) -> None:
     ledger, host_key = Ledger.open(clock, SystemChance()), signing_key(config)
 
     def record(conn: Connection) -> list[str]:
-        ledger.enroll(conn, host_key)
-        return register.acknowledge(conn, ledger, wanted, options.actor or user(), str(options.reason), clock.now())
+        with ledger.once(conn, host_key):
+            return register.acknowledge(conn, ledger, wanted, options.actor or user(), str(options.reason), clock.now())
 
     with database(config) as engine:
         writer = Writer(engine)

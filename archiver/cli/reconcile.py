@@ -86,6 +86,7 @@ async def _reconcile(options: Options, config: Config, only: str | None, share: 
         runs.append(await compared.reconcile_custody(engine, clock))
         await compared.keep(writer, ledger, chance, runs)
         stated = await watch.state(accounts)
+        await writer.run(lambda conn: ledger.retire(conn, host_key))
         gaps = await read(engine, register.open_gaps)
     finally:
         for provider in providers.values():

@@ -281,8 +281,8 @@ def _record_access(
     private: dict[str, dict[str, Json]] = {"access": {"reason": options.reason, "user": options.actor or user()}}
 
     def record(conn: Connection) -> None:
-        ledger.enroll(conn, host_key)
-        ledger.append(conn, f"rec:{recording_id}", Type.ACCESSED, data, private=private, actor_kind="operator")
+        with ledger.once(conn, host_key):
+            ledger.append(conn, f"rec:{recording_id}", Type.ACCESSED, data, private=private, actor_kind="operator")
         recatalogue(conn, recording_id)
 
     writer = Writer(engine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +13,9 @@ from archiver.cli.options import Options
 from archiver.errors import ArchiverError, ConfigurationError, Exit
 
 if TYPE_CHECKING:
+    from archiver.assembly import Assembly
     from archiver.config.model import Config
+    from archiver.daemon import Daemon
 
 
 @click.command()
@@ -41,8 +44,9 @@ def run(options: Options, once: bool, providers: tuple[str, ...]) -> int:
 
 async def _once(options: Options, config: Config, only: list[str] | None) -> int:
     from archiver.assembly import assemble
-    from archiver.cli.output import emit
-    from archiver.daemon import Daemon, Signals
+    from archiver.cli.output import emit, note
+    from archiver.daemon import Daemon
+    from archiver.signals import Signals
     from archiver.status import report as reports
 
     assembly = await assemble(config, only=only)
@@ -55,7 +59,10 @@ async def _once(options: Options, config: Config, only: list[str] | None) -> int
         await assembly.aclose()
     from archiver.cli.status import render
 
+    report = replace(report, problems=sweep.problems)  # what was seen, before what is on record
     emit(options, "archiver.status/v1", reports.as_json(report), lambda: render(report))
+    if sweep.interrupted:
+        note(options, "archiver: interrupted; what was done is kept, and the next run goes on from there")
     return sweep.exit_code
 
 
@@ -64,8 +71,7 @@ async def _forever(options: Options, config: Config, only: list[str] | None) -> 
     import structlog
 
     from archiver import systemd
-    from archiver.assembly import assemble
-    from archiver.daemon import Daemon, End, Signals
+    from archiver.signals import End, Signals
 
     log = structlog.get_logger("archiver.daemon")
     signals = Signals(asyncio.get_running_loop())
@@ -73,7 +79,7 @@ async def _forever(options: Options, config: Config, only: list[str] | None) -> 
     reloaded: bool | None = None
     while True:
         try:
-            assembly = await assemble(config, only=only)
+            assembly, daemon = await _prepared(config, only)
         except ArchiverError as refused:
             if previous is None:
                 raise
@@ -83,7 +89,6 @@ async def _forever(options: Options, config: Config, only: list[str] | None) -> 
         if reloaded is not None:
             assembly.metrics.reloaded(assembly.clock.now(), ok=reloaded)
         try:
-            daemon = Daemon(assembly)
             signals.attach(daemon)
             end = await daemon.forever()
         finally:
@@ -98,6 +103,21 @@ async def _forever(options: Options, config: Config, only: list[str] | None) -> 
         except ArchiverError as refused:
             previous, reloaded = None, False
             log.error("config.reload_failed", problem=_brief(refused))
+
+
+async def _prepared(config: Config, only: list[str] | None) -> tuple[Assembly, Daemon]:
+    """All that a configuration can be refused for, done before anything else begins."""
+    from archiver.assembly import assemble
+    from archiver.daemon import Daemon
+
+    assembly = await assemble(config, only=only)
+    daemon = Daemon(assembly)
+    try:
+        await daemon.listen()
+    except BaseException:
+        await assembly.aclose()
+        raise
+    return assembly, daemon
 
 
 def _brief(refused: ArchiverError) -> str:

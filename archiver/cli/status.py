@@ -100,6 +100,8 @@ def render(report: Report) -> str:
         lines += ["", f"runway (waiting recordings by time left)   {shown}"]
     for each in report.providers:
         lines += [f"why  {each.provider}  {reason}" for reason in each.why]
+        if (cost := each.outlook.storage_cost) is not None and cost.in_a_year:
+            lines.append(f"cost  {each.provider}  its storage: {cost}")
     if report.custody is not None:
         log = report.custody
         age = f"{for_people(report.at - log.published_at)} ago" if log.published_at else "never"

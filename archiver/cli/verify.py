@@ -120,8 +120,8 @@ async def _keep(config: Config, engine: Engine, result: Verification, depth: str
     figures |= {"unreachable": sum(result.unreachable.values()), "not_checked": sum(result.unchecked.values())}
 
     def write(conn: Connection) -> None:
-        ledger.enroll(conn, host_key)
-        verified.keep(conn, ledger, done, figures)
+        with ledger.once(conn, host_key):
+            verified.keep(conn, ledger, done, figures)
 
     writer = Writer(engine)
     try:

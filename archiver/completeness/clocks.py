@@ -9,6 +9,7 @@ import enum
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from archiver.recording import Json
 from archiver.schedule.deadline import ProviderRetention, month_cliff, quota_exhaustion
 
 BYTES_PER_SECOND = 16_000
@@ -17,6 +18,7 @@ BYTES_PER_SECOND = 16_000
 PLIVO_FREE = timedelta(days=90)
 PLIVO_MICROS_PER_MINUTE_MONTH = 400
 """$0.0004 for each minute and month after 90 free days (provider-docs/plivo-*), billed on the last day of the month."""
+PLIVO_TERMS = "Plivo's document, Recording Pricing: $0.0004 a minute and month after 90 days"
 _MONTH = timedelta(days=30)
 
 
@@ -119,11 +121,33 @@ def quota(held: Held, kept: ProviderRetention, now: datetime) -> Quota | None:
 
 @dataclass(frozen=True, slots=True)
 class StorageCost:
-    """What Plivo's storage costs, in millionths of a dollar: billed so far, each month as things stand, and in a year."""
+    """What Plivo's storage costs, in millionths of a dollar: so far, each month as things stand, and all told a year from now."""
 
     so_far: int
     per_month: int
     in_a_year: int
+    source: str = PLIVO_TERMS
+
+    def as_json(self) -> dict[str, Json]:
+        """In millionths of a dollar, so that nothing is rounded."""
+        return {
+            "so_far_micro_usd": self.so_far,
+            "per_month_micro_usd": self.per_month,
+            "in_a_year_micro_usd": self.in_a_year,
+            "source": self.source,
+        }
+
+    def __str__(self) -> str:
+        """For people; what deleting there would save is the difference between the sums."""
+        month, year = dollars(self.per_month), dollars(self.in_a_year)
+        return (
+            f"{dollars(self.so_far)} so far, {month} a month now, {year} in a year if all stays there ({self.source})"
+        )
+
+
+def dollars(micros: int) -> str:
+    """Millionths of a dollar in dollars and cents; what is less than a cent is not called nothing."""
+    return "under $0.01" if 0 < micros < 10_000 else f"${micros / 1e6:,.2f}"
 
 
 @dataclass(frozen=True, slots=True)

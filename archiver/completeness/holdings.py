@@ -72,8 +72,13 @@ def quota_of(conn: Connection, provider: str, kept: ProviderRetention, now: date
     return quota(held(conn, provider, kept, now), kept, now) if kept.quota_bytes is not None else None
 
 
-def storage_cost_of(conn: Connection, provider: str, now: datetime) -> StorageCost:
-    """What Plivo's storage of everything listed costs; recordings are added up by day, each rounded up to whole minutes."""
+def storage_cost_of(conn: Connection, provider: str, kind: str, now: datetime) -> StorageCost | None:
+    """What the storage of everything listed costs there; None for a provider that takes nothing for it, as all do but Plivo.
+
+    Recordings are added up by day, each rounded up to whole minutes.
+    """
+    if kind != "plivo":
+        return None
     columns = recording.c
     started = columns.call_started_at
     day = (

@@ -30,7 +30,11 @@ def as_json(it: Report) -> dict[str, Json]:
         "not_checked": list(unchecked(it)),
     }
     for shown, each in zip(data["accounts"], it.accounts, strict=True):
-        shown |= {"coverage": _share(each.coverage), "capture": _share(each.capture)}
+        shown |= {
+            "coverage": _share(each.coverage),
+            "capture": _share(each.capture),
+            "storage_cost": None if each.storage_cost is None else each.storage_cost.as_json(),
+        }
     return {"schema": SCHEMA, "generated_at": _plain(it.made_at), "data": data}
 
 

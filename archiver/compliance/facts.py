@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+from archiver.completeness.clocks import StorageCost
 from archiver.completeness.gap import Code
 from archiver.compliance.month import Month
 from archiver.recording import Json
@@ -148,7 +149,10 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One provider. `since`: from when on it was to be archived; `after_call`, `after_listing`: the archive lag, two ways."""
+    """One provider. `since`: from when on it was to be archived; `after_call`, `after_listing`: the archive lag, two ways.
+
+    `storage_cost`: what the provider takes for keeping it, when the report was made; None where it takes nothing.
+    """
 
     provider: str
     configured: bool
@@ -163,6 +167,7 @@ class Account:
     kept: tuple[Kept, ...]
     polled_at: datetime | None
     poll_succeeded_at: datetime | None
+    storage_cost: StorageCost | None = None
 
     @property
     def judged(self) -> tuple[Day, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
 
 from archiver import errors
-from archiver.completeness import issue, register, statement
+from archiver.completeness import holdings, issue, register, statement
 from archiver.completeness.gap import profile
 from archiver.completeness.issue import Issued
 from archiver.completeness.observe import Watched
@@ -99,6 +99,7 @@ def _account(conn: Connection, it: Asked, of: Watched, trail: Trail, *, configur
         kept=tuple(_kept(conn, of.provider, span)),
         polled_at=counts.polled_at,
         poll_succeeded_at=counts.poll_succeeded_at,
+        storage_cost=holdings.storage_cost_of(conn, of.provider, of.profile.kind, it.made_at),
     )
 
 

@@ -78,6 +78,8 @@ def figures(it: Account) -> list[tuple[str, str]]:
         ("Signed statements", signed),
         ("Last good poll", format_instant(it.poll_succeeded_at) if it.poll_succeeded_at else "none on record"),
     ]
+    if it.storage_cost is not None:
+        found.append(("Storage at the provider", str(it.storage_cost)))
     for kept in it.kept:
         until = "no end" if kept.first_until is None or kept.last_until is None else (
             f"{kept.first_until:%Y-%m-%d} to {kept.last_until:%Y-%m-%d}"

@@ -98,6 +98,8 @@ class Provider(Section):
     """Larger recordings are refused and shown; instead of the default."""
     backfill_from: Instant | None = None
     """How far back the first walk goes; without it, as far as the provider has anything."""
+    backfill_share: Annotated[int, whole(1, 100)] = 50
+    """How much of `rate`, in percent, listing what was missed may take; the rest is for what is new and for downloads."""
     retention: Keeps | None = None
     """How long the provider keeps recordings: `90d`, `{days: 90}`, `{months: 6}` or `none`."""
 

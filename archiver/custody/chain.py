@@ -94,20 +94,24 @@ def check_chain(
 
 
 def enrolled_writers(archive: Iterable[Entry], hosts: Collection[str]) -> frozenset[str]:
-    """The session keys that the events of subject `archive` enrol, in hex.
+    """The session keys that the events of subject `archive`, in order, enrol and have not retired before; in hex.
 
-    Only enrolments that one of `hosts` really signed count; what is wrong with the others is `check_chain`'s to say.
+    Only what one of `hosts` really signed counts; what is wrong with the others is `check_chain`'s to say.
     """
-    writers = set()
+    writers: set[str] = set()
+    retired: set[str] = set()
     for entry in archive:
         try:
-            if parse(entry.raw).type != Type.WRITER_ENROLLED:
+            if parse(entry.raw).type not in _BY_HOST:
                 continue
             event = verify(entry.raw)
         except VerificationError:
             continue
         if event.writer in hosts and isinstance(writer := event.data.get("writer"), str):
-            writers.add(writer)
+            if event.type == Type.WRITER_RETIRED:
+                retired.add(writer)
+            elif writer not in retired:
+                writers.add(writer)
     return frozenset(writers)
 
 

@@ -20,11 +20,14 @@ BY_HOST = frozenset({Type.WRITER_ENROLLED, Type.WRITER_RETIRED})
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An enrolment or a retirement at `leaf`, by `host`; both keys in hex."""
+    """What the event at `leaf`, by `host`, changes about `key`; both in hex. `begins`: nothing spoke of the key before;
+    `ends`: it is retired. Both: it was retired before anything enrolled it, and never writes."""
 
     key: str
     host: str
     leaf: int
+    begins: bool
+    ends: bool
 
 
 # Built once: making statements costs more than running them.
@@ -47,10 +50,10 @@ _RETIRE = (
 )
 
 
-def find(conn: Connection, keys: Iterable[str], hosts: Collection[str]) -> dict[str, bool]:
-    """Those of `keys` that one of `hosts` enrolled, and whether they may still write; all in hex.
+def find(conn: Connection, keys: Iterable[str], hosts: Collection[str] | None) -> dict[str, bool]:
+    """Those of `keys` that one of `hosts` (None: any) enrolled or retired, and whether they may still write; all in hex.
 
-    Raises `VerificationError` when the index names a leaf that is no enrolment of the key.
+    Raises `VerificationError` when the index names a leaf that does not say so.
     """
     found: dict[str, bool] = {}
     for row in conn.execute(_WRITERS, {"keys": [bytes.fromhex(key) for key in sorted(keys)]}):
@@ -59,23 +62,38 @@ def find(conn: Connection, keys: Iterable[str], hosts: Collection[str]) -> dict[
             event = verify(row.entry or b"")
         except VerificationError:
             event = None
-        if event is None or enrols(event) != key:
+        begins = retires if row.retired_leaf == row.enrolled_leaf else enrols
+        if event is None or begins(event) != key:
             raise VerificationError(f"custody_writer: leaf {row.enrolled_leaf} does not enrol {key[:16]}…")
-        if event.writer in hosts:
+        if hosts is None or event.writer in hosts:
             found[key] = row.retired_leaf is None
     return found
 
 
-def record(conn: Connection, log_id: int, enrolled: Sequence[Change], retired: Sequence[Change]) -> None:
+def learn(writers: dict[str, bool], event: Event, leaf: int) -> Change | None:
+    """Note in `writers`, as `find` gave them, what a host's event says; what it changes, if anything.
+
+    A key that was retired stays retired, whatever enrols it later.
+    """
+    enrolled, retired = enrols(event), retires(event)
+    key = enrolled or retired
+    if key is None or not writers.get(key, True) or (enrolled and key in writers):
+        return None
+    change = Change(key, event.writer, leaf, begins=key not in writers, ends=retired is not None)
+    writers[key] = not change.ends
+    return change
+
+
+def record(conn: Connection, log_id: int, changes: Sequence[Change]) -> None:
     """Index what the leaves say. Raises `VerificationError` when a key is there that `find` did not find."""
-    if enrolled:
-        rows = [{"key": bytes.fromhex(each.key), "host": bytes.fromhex(each.host), "log_id": log_id,
-                 "enrolled_leaf": each.leaf} for each in enrolled]  # fmt: skip
+    rows = [{"key": bytes.fromhex(each.key), "host": bytes.fromhex(each.host), "log_id": log_id,
+             "enrolled_leaf": each.leaf} for each in changes if each.begins]  # fmt: skip
+    if rows:
         if stray := conn.execute(_THERE, {"keys": [row["key"] for row in rows]}).scalar_one_or_none():
             raise VerificationError(f"custody_writer: {stray.hex()[:16]}… is there before a known host enrolled it")
         conn.execute(_ENROL, rows)
-    if retired:
-        conn.execute(_RETIRE, [{"of": bytes.fromhex(each.key), "leaf": each.leaf} for each in retired])
+    if retired := [{"of": bytes.fromhex(each.key), "leaf": each.leaf} for each in changes if each.ends]:
+        conn.execute(_RETIRE, retired)
 
 
 def keys_of(events: Iterable[Event | None]) -> set[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
@@ -14,6 +15,7 @@ from sqlalchemy.dialects import postgresql
 from archiver.clock import Chance, Clock
 from archiver.custody.event import ARCHIVE, Event, Type, commitment, leaf_hash, private_bytes, sign
 from archiver.custody.keys import generate_signing_key, public_hex
+from archiver.custody.seat import End, turned_back
 from archiver.custody.tables import custody_pending, custody_private, custody_subject
 from archiver.recording import Json
 
@@ -78,14 +80,28 @@ class Ledger:
         return self._key.sign(data)
 
     def enroll(self, conn: Connection, host_key: Ed25519PrivateKey) -> Appended:
-        """Say, signed by the host, that this session writes from now on."""
+        """Say, signed by the host, that this session writes from now on.
+
+        Where the head of the archive's chain was turned back, the chain goes on from its end, and an anomaly says so.
+        """
+        end = turned_back(conn)
         draft = Draft(ARCHIVE, Type.WRITER_ENROLLED, {"writer": self.writer}, actor_kind="host")
-        return self._append(conn, [draft], host_key)[0]
+        enrolled = self._append(conn, [draft], host_key, end)[0]
+        if end is not None:
+            self.append(conn, ARCHIVE, Type.DB_ROLLBACK, {"subject": ARCHIVE, "head": end.head, "last": end.last})
+        return enrolled
 
     def retire(self, conn: Connection, host_key: Ed25519PrivateKey) -> Appended:
         """Say, signed by the host, that this session has written its last: whatever comes behind it in its name is refused."""
         draft = Draft(ARCHIVE, Type.WRITER_RETIRED, {"writer": self.writer}, actor_kind="host")
         return self._append(conn, [draft], host_key)[0]
+
+    @contextmanager
+    def once(self, conn: Connection, host_key: Ed25519PrivateKey) -> Iterator[None]:
+        """For who writes in one transaction only: enrolled before, and retired behind, all that is appended within."""
+        self.enroll(conn, host_key)
+        yield
+        self.retire(conn, host_key)
 
     def append(
         self,
@@ -107,13 +123,20 @@ class Ledger:
         draft = Draft(subject, type, data, private or _NOTHING, op, outcome, actor_kind, user)
         return self._append(conn, [draft], self._key)[0]
 
-    def append_many(self, conn: Connection, drafts: Sequence[Draft]) -> list[Appended]:
-        """Add many events, in few statements; several of one subject follow each other in the order given."""
-        return self._append(conn, drafts, self._key)
+    def append_many(self, conn: Connection, drafts: Sequence[Draft], end: End | None = None) -> list[Appended]:
+        """Add many events, in few statements; several of one subject follow each other in the order given.
 
-    def _append(self, conn: Connection, drafts: Sequence[Draft], key: Ed25519PrivateKey) -> list[Appended]:
+        `end` is where the archive's chain ends, where its head does not say so.
+        """
+        return self._append(conn, drafts, self._key, end)
+
+    def _append(
+        self, conn: Connection, drafts: Sequence[Draft], key: Ed25519PrivateKey, end: End | None = None
+    ) -> list[Appended]:
         writer = public_hex(key)
         heads = _lock_heads(conn, {draft.subject for draft in drafts})
+        if end is not None and ARCHIVE in heads:
+            heads[ARCHIVE].seq, heads[ARCHIVE].hash = end.last, end.hash
         appended, events, private = [], [], []
         for draft in drafts:
             head = heads[draft.subject]

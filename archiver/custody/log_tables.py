@@ -121,6 +121,7 @@ custody_anchor = Table(
 )
 
 # Which leaf enrolled a session key, and which one retired it: an index, believed only as far as those leaves bear it out.
+# Both the same leaf: it was retired before anything enrolled it.
 custody_writer = Table(
     "custody_writer",
     metadata,

@@ -169,16 +169,9 @@ def _subject_numbers(conn: Connection, subjects: set[str]) -> dict[str, int]:
 
 
 def _index_writers(conn: Connection, log_id: int, start: int, events: Sequence[Event]) -> None:
-    enrolled: dict[str, enrolment.Change] = {}
-    retired = []
-    for leaf, event in enumerate(events, start):
-        if key := enrolment.enrols(event):
-            enrolled.setdefault(key, enrolment.Change(key, event.writer, leaf))
-        elif key := enrolment.retires(event):
-            retired.append(enrolment.Change(key, event.writer, leaf))
-    # A key that was enrolled twice counts from the first time.
-    known = enrolment.find(conn, enrolled, {each.host for each in enrolled.values()}) if enrolled else {}
-    enrolment.record(conn, log_id, [each for key, each in enrolled.items() if key not in known], retired)
+    writers = enrolment.find(conn, enrolment.keys_of(events), None)
+    told = (enrolment.learn(writers, event, leaf) for leaf, event in enumerate(events, start))
+    enrolment.record(conn, log_id, [each for each in told if each is not None])
 
 
 async def _import_beside(

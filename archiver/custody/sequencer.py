@@ -34,13 +34,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, ScalarSelect, bindparam, cast, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, ScalarSelect, bindparam, cast, delete, func, insert, select
 
 from archiver.custody import enrolment
 from archiver.custody import tree as trees
 from archiver.custody.event import ARCHIVE, Event, Type, is_subject, leaf_hash, parse, verify
 from archiver.custody.ledger import Draft, Ledger
 from archiver.custody.log_tables import custody_event, custody_quarantine, custody_subject_event
+from archiver.custody.seat import turned_back
 from archiver.custody.tables import BIGINT, custody_pending, custody_subject
 from archiver.custody.tree import Leaf, Tree, open_log
 from archiver.database import db_now
@@ -92,8 +93,7 @@ class _Batch:
     by_place: dict[tuple[int, int], Leaf] = field(default_factory=dict)
     refused: list[dict[str, Any]] = field(default_factory=list)
     anomalies: list[Draft] = field(default_factory=list)
-    enrolled: list[enrolment.Change] = field(default_factory=list)
-    retired: list[enrolment.Change] = field(default_factory=list)
+    changes: list[enrolment.Change] = field(default_factory=list)
 
     def beside(self, row: Row[Any], step: int) -> bytes | None:
         """The subject's event in the log, or admitted in this batch, whose number is `step` from the row's."""
@@ -141,18 +141,19 @@ class Sequencer:
     def reconsider(self, conn: Connection) -> int:
         """Put back into the queue what was refused for its writer, where that writer is one of ours by now; how many.
 
-        For use after a host key was added to the configuration. Integrate and call again until it finds nothing: the first
-        time brings back enrolments, the second what the enrolled wrote.
+        For use after a host key was added to the configuration. In the order in which they came, so that what a writer wrote
+        between its enrolment and its retirement stands between them again. Integrate and call again until it finds nothing.
         """
         found = last = 0
+        writers: dict[str, bool] = {}
         while rows := conn.execute(_REFUSED, {"after": last}).all():
             events = [_verified(row.entry) for row in rows]
-            writers = enrolment.find(conn, enrolment.keys_of(events), self._hosts)
-            back = {
-                (row.subject_no, row.seq): row.entry
-                for row, event in zip(rows, events, strict=True)
-                if event and self._may_write(event, writers)
-            }
+            writers = enrolment.find(conn, enrolment.keys_of(events), self._hosts) | writers
+            back = {}
+            for row, event in zip(rows, events, strict=True):
+                if event and self._may_write(event, writers):
+                    back[row.subject_no, row.seq] = row.entry
+                    enrolment.learn(writers, event, 0)
             if back:
                 conn.execute(
                     _PUT_BACK, [{"subject_no": no, "seq": seq, "entry": raw} for (no, seq), raw in back.items()]
@@ -219,16 +220,12 @@ class Sequencer:
         leaf = Leaf(row.subject_no, event, row.entry, leaf_hash(row.entry))
         batch.leaves.append(leaf)
         batch.by_place[row.subject_no, row.seq] = leaf
-        if (key := enrolment.enrols(event)) and key not in batch.writers:
-            batch.writers[key] = True
-            batch.enrolled.append(enrolment.Change(key, event.writer, at))
-        if (key := enrolment.retires(event)) and batch.writers.get(key):
-            batch.writers[key] = False
-            batch.retired.append(enrolment.Change(key, event.writer, at))
+        if (change := enrolment.learn(batch.writers, event, at)) is not None:
+            batch.changes.append(change)
 
     def _keep(self, conn: Connection, batch: _Batch, rows: Sequence[Row[Any]]) -> Integrated:
         grown = trees.grow(conn, batch.tree, batch.leaves)
-        enrolment.record(conn, self._log_id, batch.enrolled, batch.retired)
+        enrolment.record(conn, self._log_id, batch.changes)
         if batch.refused:
             conn.execute(_QUARANTINE, batch.refused)
         if rows and conn.execute(_LEAVE, {"pids": [row.pid for row in rows]}).rowcount != len(rows):
@@ -239,8 +236,7 @@ class Sequencer:
 
     def _tell(self, conn: Connection, anomalies: Sequence[Draft]) -> None:
         """Write the anomalies. Raises `VerificationError` where the queue changes them: each would be refused, and told of."""
-        _seat_archive(conn)
-        appended = self._ledger.append_many(conn, anomalies)
+        appended = self._ledger.append_many(conn, anomalies, turned_back(conn))
         kept = conn.execute(_KEPT, {"of": ARCHIVE, "first": appended[0].seq, "last": appended[-1].seq}).all()
         if [(row.seq, leaf_hash(row.entry)) for row in kept] != [(each.seq, each.leaf_hash) for each in appended]:
             raise VerificationError("custody_pending does not keep events as they are written")
@@ -292,25 +288,6 @@ _QUARANTINE = insert(custody_quarantine).values(at=db_now())
 _LAST_BELOW = select(func.max(custody_subject_event.c.seq)).where(
     custody_subject_event.c.subject_no == bindparam("no"), custody_subject_event.c.seq < bindparam("seq")
 )
-_ARCHIVE_LAST = (
-    select(custody_subject.c.subject_no, custody_subject_event.c.seq, custody_event.c.entry)
-    .join_from(
-        custody_subject, custody_subject_event, custody_subject_event.c.subject_no == custody_subject.c.subject_no
-    )
-    .join(
-        custody_event,
-        (custody_event.c.log_id == custody_subject_event.c.log_id)
-        & (custody_event.c.leaf_index == custody_subject_event.c.leaf_index),
-    )
-    .where(custody_subject.c.subject == ARCHIVE)
-    .order_by(custody_subject_event.c.seq.desc())
-    .limit(1)
-)
-_SEAT = (
-    update(custody_subject)
-    .where(custody_subject.c.subject_no == bindparam("no"), custody_subject.c.head_seq < bindparam("last"))
-    .values(head_seq=bindparam("last"), head_hash=bindparam("hash"))
-)
 _KEPT = (
     select(custody_pending.c.seq, custody_pending.c.entry)
     .join_from(custody_pending, custody_subject)
@@ -352,14 +329,6 @@ def _prev(entry: bytes) -> str | None:
         return parse(entry).prev
     except VerificationError:
         return None
-
-
-def _seat_archive(conn: Connection) -> None:
-    """Where the head of the archive's chain was turned back, let it go on from the log's end, which is signed."""
-    row = conn.execute(_ARCHIVE_LAST).one_or_none()
-    last = None if row is None else _verified(row.entry)
-    if row is not None and last is not None and (last.subject, last.seq) == (ARCHIVE, row.seq):
-        conn.execute(_SEAT, {"no": row.subject_no, "last": row.seq, "hash": leaf_hash(row.entry)})
 
 
 def _is_last_word(event: Event) -> bool:

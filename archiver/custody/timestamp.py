@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
 from rfc3161_client import TimeStampResponse, VerifierBuilder, decode_timestamp_response
 from rfc3161_client import VerificationError as TokenError
 
@@ -38,7 +40,9 @@ def anchor_place(name: str) -> tuple[int, str] | None:
 def load_roots(pem: bytes) -> list[x509.Certificate]:
     """The certificates to trust. Raises `ConfigurationError` when there is none."""
     try:
-        return x509.load_pem_x509_certificates(pem)
+        with warnings.catch_warnings():  # a system's roots are older than the rules that a few of them break
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            return x509.load_pem_x509_certificates(pem)
     except ValueError as exc:
         raise ConfigurationError("the time stamping authority's certificates are not PEM") from exc
 

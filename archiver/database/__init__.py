@@ -5,7 +5,7 @@ UTC in and out; no exception of SQLAlchemy or of a driver passes `Writer`, `read
 """
 
 from archiver.database.connection import UtcDateTime, create_engine, db_now, metadata, read, reading
-from archiver.database.schema import Upgrade, check_schema, current_revision, head_revision, upgrade
+from archiver.database.schema import Upgrade, check_schema, current_revision, head_revision, revision, upgrade
 from archiver.database.sessions import idle_session
 from archiver.database.writer import Writer
 
@@ -22,5 +22,6 @@ __all__ = [
     "metadata",
     "read",
     "reading",
+    "revision",
     "upgrade",
 ]

@@ -47,7 +47,7 @@ def current_revision(engine: Engine) -> str | None:
     if path is not None and not path.exists():
         return None
     with reading(engine) as conn:
-        return _revision(conn)
+        return revision(conn)
 
 
 def check_schema(engine: Engine) -> None:
@@ -68,7 +68,7 @@ def upgrade(engine: Engine) -> Upgrade:
     with translated(), engine.begin() as conn:
         if path is None:
             _lock_postgresql(conn)
-        before = _revision(conn)
+        before = revision(conn)
         if before == head:
             return Upgrade(before, head)
         _refuse_unknown(before)
@@ -87,19 +87,23 @@ def _compare(current: str | None, head: str) -> None:
         raise SchemaError(f"the database is at {current}, this version needs {head}; run: {_COMMAND}")
 
 
-def _refuse_unknown(revision: str | None) -> None:
+def _refuse_unknown(found: str | None) -> None:
     from alembic.script import ScriptDirectory
 
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if revision is not None and revision not in known:
-        raise SchemaError(f"the database is at {revision}, which this version does not know; install a newer archiver")
+    if found is not None and found not in known:
+        raise SchemaError(f"the database is at {found}, which this version does not know; install a newer archiver")
 
 
-def _revision(conn: Connection) -> str | None:
+def revision(conn: Connection) -> str | None:
+    """The schema as this connection sees it, None when there is none.
+
+    Whoever is reading asks here: a second connection would wait for the writer that waits for the first one.
+    """
     if not inspect(conn).has_table("alembic_version"):
         return None
-    revision: str | None = conn.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
-    return revision
+    found: str | None = conn.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    return found
 
 
 def _lock_postgresql(conn: Connection) -> None:

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from archiver.custody.note import parse_note, parse_vkey
 from archiver.errors import DestinationError, NotAllowedError, VerificationError
-from archiver.evidence import manifest, standalone
+from archiver.evidence import manifest, verifier
 from archiver.evidence.manifest import File
 from archiver.evidence.model import Disclosure, Logged, LogPart, Recording, Request, Stamp, Statement
 from archiver.evidence.pages import certificate, readme, report_html
@@ -32,7 +32,7 @@ from archiver.evidence.paper import report_pdf
 from archiver.evidence.report import Report, report
 from archiver.recording import Json
 
-VERIFIER = Path(standalone.__file__).read_bytes()
+VERIFIER = verifier.joined()
 VERIFIER_SHA256 = hashlib.sha256(VERIFIER).hexdigest()
 
 
@@ -229,8 +229,8 @@ class Draft:
     def _verify(self, log: LogPart) -> None:
         """Nothing goes out that its own verifier refuses: whoever relies on it would find out in court."""
         try:
-            found = standalone.examine(self._part, log.log_key, log.hosts, log.policy or "")
-        except standalone.Wrong as exc:
+            found = verifier.examine(self._part, log.log_key, log.hosts, log.policy or "")
+        except verifier.Wrong as exc:
             raise VerificationError(str(exc)) from exc
         if wrong := [text for mark, text in found.lines if mark != "PASS"]:
             raise VerificationError("the bundle would not verify: " + "; ".join(wrong[:3]))

@@ -28,7 +28,7 @@ from archiver.schedule.window import merge
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """What one page changed. `ids` maps our ids to what was listed."""
+    """What one page changed. `ids` maps our ids to what was listed, of whatever is still to be fetched."""
 
     new: int
     changed: int
@@ -76,7 +76,8 @@ def note_page(
         if same is not None:
             changed += _refresh_row(conn, ledger, same, listing, now, deadline_of)
             seen.append({"row": same.id, "now": now})
-            ids[str(same.id)] = listing
+            if same.state not in _FETCHED:
+                ids[str(same.id)] = listing
             continue
         conflict = bool(siblings) or sum(1 for k, _ in unique if k == key) > 1
         values = _new_row(chance.uuid(), key, listing, now, deadline_of, conflict)
@@ -98,6 +99,7 @@ def note_page(
     return Noted(len(fresh), changed, len(unique) - len(fresh) - changed, ids)
 
 
+_FETCHED = frozenset({State.SPOOLED, State.ARCHIVED, State.DISPOSED})
 _SEEN = (
     update(recording)
     .where(recording.c.id == bindparam("row"))

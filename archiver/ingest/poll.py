@@ -7,7 +7,10 @@ poll walks it again: listing is idempotent.
 from __future__ import annotations
 
 import asyncio
+import enum
 import hashlib
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -38,17 +41,40 @@ _DEEP_EVERY = timedelta(hours=24)
 _DEEP = timedelta(days=7)
 _DEEPEST = timedelta(days=92)
 _LONGEST_WAIT = timedelta(days=7)
+_LONGEST_REST = LEASE / 4
 
 
 @dataclass(frozen=True, slots=True)
 class PollPlan:
-    """How one provider is to be enumerated. `bytes_per_second` estimates a quota's use from durations."""
+    """How one provider is to be enumerated. `bytes_per_second` estimates a quota's use from durations.
+
+    `backfill_every`: the shortest time from one page of the past to the next, so that catching up takes its share of the
+    requests and leaves the others to downloads.
+    """
 
     overlap: timedelta
     margin: timedelta
     retention: ProviderRetention
     earliest: datetime | None = None
     bytes_per_second: int = 16_000  # 128 kbit/s mono, the JustCall document's format
+    backfill_every: timedelta = timedelta(0)
+
+
+class _Kind(enum.IntEnum):
+    """Why a window is walked, in the order in which it is done."""
+
+    NEW = 0
+    PAST = 1  # never listed so far
+    AGAIN = 2  # a deep walk
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """One window that is to be walked now."""
+
+    scope: str
+    window: Window
+    kind: _Kind
 
 
 @dataclass(slots=True)
@@ -56,6 +82,7 @@ class _Walk:
     """The fingerprint of one walk: order does not matter, and a million pages take no more room than one."""
 
     rows: int = 0
+    shown: int = 0  # all that came, what is younger than the window and what nobody understood too
     total: int | None = None
     pages: int = 0
     sum: int = 0
@@ -64,6 +91,7 @@ class _Walk:
     def add(self, page: Page, until: datetime) -> None:
         self.pages += 1
         self.total = page.total if page.total is not None else self.total
+        self.shown += len(page.listings) + len(page.rejects)
         self.digest.update(bytes.fromhex(page.digest))
         for listing in page.listings:
             if listing.started_at is not None and listing.started_at >= until:
@@ -105,21 +133,23 @@ class Poller:
         self._pushback = pushback
         self._lease_name = f"poll:{provider.id}"
 
-    async def poll(self) -> bool:
+    async def poll(self, patience: timedelta | None = None) -> bool:
         """One full poll. True when every due window was covered; False when something is left, or another replica polls.
 
-        Never raises for what a provider does; says it in the journal, the log and the metrics.
+        What is new comes first, in every scope. Then the past: with `patience`, for so long and one window at least, and the
+        next poll goes on from there. Never raises for what a provider does; says it in the journal, the log and the metrics.
         """
         held = await self._writer.run(self._lease)
         if held is None:
             return False
         problems: list[str] = []
+        left = 0
         deep = await self._writer.run(self._deep_due)
         await self._writer.run(lambda conn: discovery.unjam(conn, self._provider.id, self._clock.now() + _LONGEST_WAIT))
         started = self._clock.monotonic()
         try:
-            for scope in self._provider.scopes():
-                problems += await self._enumerate(scope, held, deep=deep)
+            due = [each for scope in self._provider.scopes() for each in await self._due(scope, held, deep)]
+            left = await self._enumerate(sorted(due, key=lambda each: each.kind), held, problems, patience)
         except errors.CredentialsRefusedError as refused:
             problems.append(reason := str(refused))
             until = self._clock.now() + timedelta(minutes=1)
@@ -132,17 +162,13 @@ class Poller:
             log.warning("poll.failed", provider=self._provider.id, problem=str(failed))
         now = self._clock.now()
         problem = "; ".join(problems)[:500] or None
-        await self._writer.run(
-            lambda conn: discovery.polled(
-                conn, self._provider.id, now, problem, deep=deep is not None and problem is None
-            )
-        )
+        walked = deep is not None and problem is None and not left
+        await self._writer.run(lambda conn: discovery.polled(conn, self._provider.id, now, problem, deep=walked))
         self._telemetry.polled(self._provider.id, ok=problem is None, seconds=self._clock.monotonic() - started)
-        return problem is None
+        return problem is None and not left
 
-    async def _enumerate(self, scope: str, held: lease.Held, *, deep: timedelta | None) -> list[str]:
-        """Walk every due window of one scope, and when it is time those of `deep` ago and less once more; one that is no listing
-        leaves the others alone."""
+    async def _due(self, scope: str, held: lease.Held, deep: timedelta | None) -> list[_Due]:
+        """What is to be walked of one scope: what is new, every hole, and when it is time the last `deep` once more."""
         now = self._clock.now()
         facts = self._provider.facts
         earliest = max(facts.earliest, self._plan.earliest) if self._plan.earliest else facts.earliest
@@ -150,20 +176,40 @@ class Poller:
         known = await self._writer.run(lambda conn: self._known(conn, scope, held, now))
         windows = due_windows(known, now, bounds, self._plan.overlap)
         if not facts.time_filtered and (deep or not known):
-            windows = (Window(earliest, now),)  # the provider cannot narrow it down: one walk sees everything
-        elif deep is not None and known and windows:
-            windows += deep_windows(windows[0].since, deep, bounds)  # last: what was never listed goes first
-        problems: list[str] = []
+            # The provider cannot narrow it down: one walk sees everything.
+            return [_Due(scope, Window(earliest, now), _Kind.NEW)]
+        young = now - facts.settle - self._plan.overlap
+        due = [_Due(scope, each, _Kind.NEW if each.until > young else _Kind.PAST) for each in windows]
+        if deep is not None and known and windows:
+            due += [_Due(scope, each, _Kind.AGAIN) for each in deep_windows(windows[0].since, deep, bounds)]
+        return due
+
+    async def _enumerate(
+        self, due: Sequence[_Due], held: lease.Held, problems: list[str], patience: timedelta | None
+    ) -> int:
+        """Walk each window; one that is no listing leaves the others alone. Returns how many were left to the next poll."""
         rate = await self._writer.run(self._recording_rate)
-        for window in windows:
+        until, left, covered = math.inf, 0, 0
+        for each in due:
+            past = each.kind is _Kind.PAST
+            if past and patience is not None and until == math.inf:
+                until = self._clock.monotonic() + patience.total_seconds()
+            # One that cannot be listed must not keep the next poll, too, from those behind it: so one is covered at least. What
+            # was never listed goes before what is listed again: a deep walk is only known to be over when it is whole.
+            if left or (past and covered and self._clock.monotonic() > until):
+                left += 1
+                continue
             try:
-                await self._cover(scope, window, held, rate)
+                await self._cover(each, held, rate)
+                covered += past
             except errors.ListingError as unusable:
-                problems.append(f"{scope} {window.since:%Y-%m-%d %H:%M}: {unusable}")
-                log.warning("poll.window_open", provider=self._provider.id, scope=scope, problem=str(unusable))
+                problems.append(f"{each.scope} {each.window.since:%Y-%m-%d %H:%M}: {unusable}")
+                log.warning("poll.window_open", provider=self._provider.id, scope=each.scope, problem=str(unusable))
+        if left:
+            log.info("poll.past_goes_on", provider=self._provider.id, windows_left=left)
         if self._plan.retention.quota_bytes is not None:
             await self._writer.run(lambda conn: self._reckon(conn, held))
-        return problems
+        return left
 
     def _reckon(self, conn: Connection, held: lease.Held) -> None:
         self._fence(conn, held)
@@ -172,39 +218,44 @@ class Poller:
             conn, self._provider.id, self._clock.now(), lambda called: self._deadline(called, rate)
         )
 
-    async def _cover(self, scope: str, window: Window, held: lease.Held, rate: float) -> None:
-        """Walk `window` until two walks agree, then record it as covered.
+    async def _cover(self, it: _Due, held: lease.Held, rate: float) -> None:
+        """Walk the window until two walks agree, then record it as covered.
 
         One page is one consistent answer and needs no second look; keyset pages neither skip nor repeat. Offset pages shift
         under inserts and deletions, so only two equal walks prove that nothing was stepped over.
         """
         previous: _Walk | None = None
         for number in range(1, MOST_WALKS + 1):
-            walk = await self._walk(scope, window, held, rate)
+            walk = await self._walk(it, held, rate)
             steady = walk.pages <= 1 or self._provider.facts.stable_paging
             if steady or (previous is not None and walk.agrees(previous)):
-                await self._prove(scope, window, walk, number, held)
+                await self._prove(it.scope, it.window, walk, number, held)
                 return
             previous = walk
         raise errors.ListingError(f"{MOST_WALKS} walks of the same window never agreed")
 
-    async def _walk(self, scope: str, window: Window, held: lease.Held, rate: float) -> _Walk:
+    async def _walk(self, it: _Due, held: lease.Held, rate: float) -> _Walk:
         """One walk, begun anew after a passing failure: what was noted stays noted, and a pause that was asked for is kept."""
         for attempt in range(1, _TRIES):
             try:
-                return await self._walk_once(scope, window, held, rate)
+                return await self._walk_once(it, held, rate)
             except (errors.ThrottledError, errors.UnavailableError, errors.GarbledAnswerError) as passing:
                 log.info("poll.again", provider=self._provider.id, attempt=attempt, problem=str(passing))
                 await asyncio.sleep(0.5 * 2**attempt)
-        return await self._walk_once(scope, window, held, rate)
+        return await self._walk_once(it, held, rate)
 
-    async def _walk_once(self, scope: str, window: Window, held: lease.Held, rate: float) -> _Walk:
+    async def _walk_once(self, it: _Due, held: lease.Held, rate: float) -> _Walk:
         walk = _Walk()
-        async for page in self._provider.list(scope, window):
-            walk.add(page, window.until)
+        asked = self._clock.monotonic()
+        async for page in self._provider.list(it.scope, it.window):
+            walk.add(page, it.window.until)
             if self._pushback is not None:
                 await self._pushback.wait()
             await self._note(page, held, rate)
+            if it.kind is _Kind.PAST:
+                share = min(self._plan.backfill_every, _LONGEST_REST).total_seconds()
+                await asyncio.sleep(max(0.0, share - (self._clock.monotonic() - asked)))
+                asked = self._clock.monotonic()
         return walk
 
     async def _note(self, page: Page, held: lease.Held, rate: float) -> None:
@@ -232,8 +283,8 @@ class Poller:
             if missing:
                 self._telemetry.suspicious_empty(self._provider.id)
                 raise errors.ListingError(f"an empty listing where {missing} recordings were listed before")
-        if walk.total is not None and walk.total > walk.rows and number == 1:
-            log.warning("poll.total_differs", provider=self._provider.id, rows=walk.rows, total=walk.total)
+        if walk.total is not None and walk.total > walk.shown and number == 1:
+            log.warning("poll.total_differs", provider=self._provider.id, rows=walk.shown, total=walk.total)
         walked = discovery.Walked(scope, window, number, walk.rows, walk.total, walk.digest.hexdigest())
 
         def write(conn: Connection) -> None:

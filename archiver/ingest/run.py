@@ -324,6 +324,7 @@ class Worker:
             )
         )  # fmt: skip
         await self._discard(sealed)
+        bench.links.drop(held.id)
         lag = (done - held.situation.called_at).total_seconds()
         bench.telemetry.archived(self._provider.id, lag)
         bench.telemetry.attempted(self._provider.id, "archived")

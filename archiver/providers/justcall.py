@@ -203,7 +203,7 @@ class JustCall:
         return self._dialect.read(row, context)
 
     def _link(self, value: object) -> Link | None:
-        url = link_text(value, allow_http=self._settings.allow_http)
+        url = link_text(value, allow_http=self._settings.allow_http, base_url=self._settings.base_url)
         now = self._clock.now()
         return Link(Secret(url), now, now + LINK_LIFE) if url else None
 

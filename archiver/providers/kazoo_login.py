@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _TOKEN_LIFE = 50 * 60.0
 """Seconds; crossbar's default is an hour from issue, whatever its documents say of sliding."""
 _LOGIN_PAUSE = 60.0
-"""Seconds between logins: each costs 35 of the 100 tokens in crossbar's bucket."""
+"""Seconds between logins, once one more did not help: each costs 35 of the 100 tokens in crossbar's bucket."""
 _LOGIN_COST = 35
 
 
@@ -54,7 +54,7 @@ Login: TypeAlias = Token | ApiKey | User
 
 
 class Session:
-    """The token that requests carry. Safe for concurrent use: one login at a time, and at most one a minute."""
+    """The token that requests carry. Safe for concurrent use: one login at a time, and at most two within a minute."""
 
     def __init__(self, login: Login, client: HttpClient, clock: Clock, *, read_only: bool = False) -> None:
         self._login = login
@@ -63,13 +63,14 @@ class Session:
         self._read_only = read_only
         self._token = login.auth_token if isinstance(login, Token) else None
         self._logged_in: float | None = None
+        self._soon = False  # the newest login followed a token that was refused within a minute of its own
         self._lock = asyncio.Lock()
 
     async def token(self) -> Secret:
         """A token believed good. Raises `CredentialsRefusedError`, `UnavailableError`, `ThrottledError`."""
         async with self._lock:
             if self._token is None or (self._age() or 0.0) > _TOKEN_LIFE:
-                self._token = await self._log_in()
+                self._token, self._soon = await self._log_in(), False
             return self._token
 
     async def renewed(self, refused: Secret) -> Secret:
@@ -80,10 +81,15 @@ class Session:
             if isinstance(self._login, Token):
                 raise CredentialsRefusedError("the configured auth_token is refused")
             age = self._age()
-            if age is not None and age < _LOGIN_PAUSE:
-                raise CredentialsRefusedError("a token was refused within a minute of the login")
+            soon = age is not None and age < _LOGIN_PAUSE
+            if (
+                soon and self._soon
+            ):  # once may be the node's restart, or an administrator's log-out: only twice is a refusal
+                raise CredentialsRefusedError(
+                    "a token was refused within a minute of the login, and so was the next one"
+                )
             self._token = None  # if we fail below, the next request logs in again
-            self._token = await self._log_in()
+            self._token, self._soon = await self._log_in(), soon
             return self._token
 
     def _age(self) -> float | None:

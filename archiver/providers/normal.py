@@ -173,10 +173,15 @@ def audio_format(value: object) -> str | None:
     return _FORMATS.get(word, word) or None
 
 
-def link_text(value: object, *, allow_http: bool) -> str | None:
-    """The absolute http(s) link in `value`. A plain http link on the standard port is asked for over https unless
-    `allow_http`: Plivo still lists http links of hosts that have long served https."""
+def link_text(value: object, *, allow_http: bool, base_url: str = "https://") -> str | None:
+    """The absolute http(s) link in `value`; one without a scheme (//host/path) has that of `base_url` (RFC 3986 §5.2.2).
+
+    A plain http link on the standard port is asked for over https unless `allow_http`: Plivo still lists http links of hosts
+    that have long served https.
+    """
     link = value.strip() if isinstance(value, str) else ""
+    if link.startswith("//"):
+        link = f"{base_url.partition(':')[0].lower()}:{link}"
     try:
         parts = urlsplit(link)
         port = parts.port

@@ -180,7 +180,7 @@ class Plivo:
         return next((name for name in self._settings.subaccounts if name in named), self._settings.auth_id)
 
     def _link(self, value: object, variant: str) -> Link | None:
-        url = link_text(value, allow_http=self._settings.allow_http)
+        url = link_text(value, allow_http=self._settings.allow_http, base_url=self._settings.base_url)
         if url is None:
             return None
         if variant:

@@ -147,7 +147,7 @@ class Vobiz:
         )
 
     def _link(self, value: object) -> Link | None:
-        url = link_text(value, allow_http=self._settings.allow_http)
+        url = link_text(value, allow_http=self._settings.allow_http, base_url=self._settings.base_url)
         return Link(Secret(url), self._clock.now()) if url else None
 
 

@@ -20,7 +20,7 @@ from archiver.errors import (
     NotReadyError,
     RecordingGoneError,
 )
-from archiver.providers.normal import at
+from archiver.providers.normal import at, first, text
 from archiver.providers.port import Media
 from archiver.providers.rows import Row, canonical, digest, parse, sift, without_signature
 from archiver.recording import Link, Listing, Page, RecordingRef, Reject
@@ -90,7 +90,8 @@ async def offset_walk(
     enormous row does not hide the rest; a row too large by itself becomes a `Reject`. The provider's total stands on the
     page that ends the walk, and there alone: only then can it be held against the rows that came.
     """
-    offset, asked, enormous = 0, limit, 0
+    offset, asked, enormous, behind = 0, limit, 0, 0
+    before: object = None
     while True:
         try:
             batch = await ask(offset, asked)
@@ -98,11 +99,14 @@ async def offset_walk(
             if asked == 1 and (enormous := enormous + 1) > MAX_ENORMOUS:
                 raise
             if asked == 1:
-                yield trail.step(_unreadable(offset, exc))
+                behind += 1
+                yield trail.step(_unreadable(offset, before, behind, exc))
                 offset += 1
             asked = max(1, asked // 4)
             continue
         offset += len(batch.rows)
+        if batch.rows:
+            before, behind = batch.rows[-1], 0
         if not batch.rows:
             if batch.total is not None and batch.total > offset:
                 yield trail.step(Page((), digest("end", offset, batch.total), total=batch.total))
@@ -114,10 +118,14 @@ async def offset_walk(
         asked = min(limit, asked * 2)
 
 
-def _unreadable(offset: int, exc: AnswerTooLargeError) -> Page:
-    """What is kept of a row that is too large by itself. The same at every offset: rows before it come and go."""
-    kept = Reject(canonical({"unreadable": exc.detail}), "is too large to be read")
-    return Page((), digest("unreadable", offset), (kept,))
+def _unreadable(offset: int, before: object, number: int, exc: AnswerTooLargeError) -> Page:
+    """What is kept of a row that is too large by itself, and that it is the first (second, …) behind the row `before`.
+
+    Not its offset: rows before it come and go. So two are two, and one that is listed again is one.
+    """
+    name = text(first(before, "recording_id", "id", "call_id")) if isinstance(before, dict) else None
+    known = {"unreadable": exc.detail, "behind": name and name[:200], "number": number}
+    return Page((), digest("unreadable", offset), (Reject(canonical(known), "is too large to be read"),))
 
 
 # --- answers ----------------------------------------------------------------------------------------------------

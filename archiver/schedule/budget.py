@@ -18,6 +18,8 @@ from archiver.schedule.lease import database_time
 from archiver.schedule.tables import budget
 
 _LONGEST_PAUSE = timedelta(hours=1)
+_MOST_BOOKED = 1000
+"""Requests that may be waiting for their turn at one credential; all replicas together have far fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,11 @@ class Rate:
     def interval(self) -> timedelta:
         return self.period / self.count
 
+    @property
+    def horizon(self) -> timedelta:
+        """No turn lies further ahead. One that does was booked by a clock that ran ahead, and is not waited for."""
+        return 2 * _LONGEST_PAUSE + self.interval * (self.burst + _MOST_BOOKED)
+
 
 def reserve(conn: Connection, credential: str, rate: Rate, cost: int) -> timedelta:
     """Book `cost` requests and say how long to wait before sending them."""
@@ -39,7 +46,7 @@ def reserve(conn: Connection, credential: str, rate: Rate, cost: int) -> timedel
         select(budget.c.next_free, db_now().label("now")).where(budget.c.credential == credential).with_for_update()
     ).one_or_none()
     now = database_time(conn) if row is None else row.now
-    on_time = now if row is None else max(row.next_free, now)
+    on_time = row.next_free if row is not None and now < row.next_free <= now + rate.horizon else now
     following = on_time + rate.interval * cost
     if row is None:
         conn.execute(insert(budget).values(credential=credential, next_free=following))
@@ -57,7 +64,7 @@ def postpone(conn: Connection, credential: str, rate: Rate, wait: timedelta) -> 
     ).one_or_none()
     if row is None:
         conn.execute(insert(budget).values(credential=credential, next_free=resume))
-    elif row.next_free < resume:
+    elif not resume <= row.next_free <= now + rate.horizon:
         conn.execute(update(budget).where(budget.c.credential == credential).values(next_free=resume))
 
 

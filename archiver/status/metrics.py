@@ -9,7 +9,7 @@ from prometheus_client.exposition import generate_latest
 
 from archiver.completeness.verified import Integrity
 from archiver.recording import State
-from archiver.status.report import Report
+from archiver.status.report import Outlook, Report
 
 _LAG = (10, 60, 300, 900, 3600, 4 * 3600, 86_400, 3 * 86_400, 7 * 86_400, 30 * 86_400)
 _STAGE = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120, 600)
@@ -61,6 +61,10 @@ class Metrics:
         self._spool_limit = gauge("spool_limit_bytes", "The spool's quota")
         self._trusted = gauge("storage_trusted", "1 when the storage proved its lock", "target")
         self._quota = gauge("provider_quota_used_ratio", "How full the provider's storage is", "provider")
+        self._cost = gauge(
+            "provider_storage_cost_dollars", "What the provider takes for storage: so far, a month, a year from now",
+            "provider", "until",
+        )  # fmt: skip
         self._gaps_open = gauge("gaps_open", "Gaps that nobody explained or acknowledged", "provider")
         self._slack = gauge(
             "forecast_slack_seconds", "How long a standstill loses nothing; negative: it does", "provider"
@@ -154,13 +158,7 @@ class Metrics:
                 self._last_poll.labels(name).set(counts.poll_succeeded_at.timestamp())
             if each.covered_until is not None:
                 self._covered.labels(name).set(each.covered_until.timestamp())
-            self._gaps_open.labels(name).set(each.outlook.gaps)
-            if each.outlook.quota_ratio is not None:
-                self._quota.labels(name).set(each.outlook.quota_ratio)
-            if each.outlook.slack is not None:
-                self._slack.labels(name).set(each.outlook.slack.total_seconds())
-            if each.outlook.first_loss_at is not None:
-                self._first_loss.labels(name).set(each.outlook.first_loss_at.timestamp())
+            self._show_outlook(name, each.outlook)
         if report.custody is not None:
             self._leaves.set(report.custody.leaves)
             self._events_waiting.set(report.custody.waiting)
@@ -170,6 +168,18 @@ class Metrics:
         for storage, proof in report.storages.items():
             self._trusted.labels(storage).set(1 if proof.get("trusted") else 0)
         self._show_integrity(report.integrity)
+
+    def _show_outlook(self, name: str, ahead: Outlook) -> None:
+        self._gaps_open.labels(name).set(ahead.gaps)
+        if ahead.quota_ratio is not None:
+            self._quota.labels(name).set(ahead.quota_ratio)
+        if ahead.slack is not None:
+            self._slack.labels(name).set(ahead.slack.total_seconds())
+        if ahead.first_loss_at is not None:
+            self._first_loss.labels(name).set(ahead.first_loss_at.timestamp())
+        if (cost := ahead.storage_cost) is not None:
+            for until, micros in (("now", cost.so_far), ("month", cost.per_month), ("year", cost.in_a_year)):
+                self._cost.labels(name, until).set(micros / 1e6)
 
     def _show_integrity(self, it: Integrity) -> None:
         if it.full is not None:

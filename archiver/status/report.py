@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from archiver.completeness.clocks import StorageCost
 from archiver.completeness.verified import Integrity, Verified
 from archiver.ingest.survey import Hole, ProviderCounts
 from archiver.recording import Json, State
@@ -45,6 +46,7 @@ class Outlook:
     remedies: tuple[str, ...] = ()
     quota_ratio: float | None = None
     quota_full_at: datetime | None = None
+    storage_cost: StorageCost | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class ProviderStatus:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that `status` says."""
+    """Everything that `status` says. `problems`: what keeps everything from being archived."""
 
     instance: str
     at: datetime
@@ -90,9 +92,9 @@ class Report:
 
     @property
     def level(self) -> Level:
-        """The worst of all."""
-        order = list(Level)
-        return max((each.level for each in self.providers), key=order.index, default=Level.ON_TIME)
+        """The worst of all; what keeps everything from being archived makes late."""
+        least = Level.LATE if self.problems else Level.ON_TIME
+        return max([least, *(each.level for each in self.providers)], key=list(Level).index)
 
     @property
     def sentence(self) -> str:
@@ -107,6 +109,8 @@ class Report:
             nearest = min(each.counts.nearest_deadline or self.at for each in risky)
             left = for_people(nearest - self.at) if nearest > self.at else "no time"
             return f"AT RISK: {sum(each.counts.overdue for each in risky)} recording(s) late, {left} left for the first"
+        if self.problems:
+            return f"Nothing can be archived: {self.problems[0]}"
         if any(each.level is Level.LATE for each in self.providers):
             return "Late: some work is behind, nothing is at risk yet"
         return "Nothing is at risk"
@@ -236,6 +240,7 @@ def _provider_json(each: ProviderStatus) -> dict[str, Json]:
         "remedies": list(each.outlook.remedies),
         "quota_used_percent": None if each.outlook.quota_ratio is None else round(100 * each.outlook.quota_ratio),
         "quota_full_at": _iso(each.outlook.quota_full_at),
+        "storage_cost": None if each.outlook.storage_cost is None else each.outlook.storage_cost.as_json(),
         "nearest_deadline": _iso(counts.nearest_deadline),
         "nearest_deadline_source": counts.nearest_source,
         "covered_until": _iso(each.covered_until),

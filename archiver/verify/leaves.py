@@ -51,7 +51,7 @@ class Findings:
 
 
 class Enrolment(NamedTuple):
-    """By which host, at which leaf, and at which leaf it ended."""
+    """By which host, at which leaf, and at which leaf it ended; the same leaf where a key was retired before it was enrolled."""
 
     host: str
     enrolled: int
@@ -149,10 +149,11 @@ class Leaves:
         if key is None:
             return
         known = self.writers.get(key)
-        if event.type == Type.WRITER_ENROLLED and known is None:
+        if event.type == Type.WRITER_RETIRED and (known is None or known.retired is None):
+            # Retired before anything enrolled it: it never writes, whatever enrols it later.
+            self.writers[key] = (known or Enrolment(event.writer, index, None))._replace(retired=index)
+        elif event.type == Type.WRITER_ENROLLED and known is None:
             self.writers[key] = Enrolment(event.writer, index, None)
-        elif event.type == Type.WRITER_RETIRED and known is not None and known.retired is None:
-            self.writers[key] = known._replace(retired=index)
 
 
 def key_in(data: Mapping[str, Json]) -> str | None:

@@ -138,7 +138,7 @@ def _writers(conn: Connection, log_id: int, trust: Trust, found: Findings) -> di
     writers = {}
     for row in rows.writers(conn):
         for leaf, what in ((row.enrolled, "writer.enrolled"), (row.retired, "writer.retired")):
-            if leaf is None:
+            if leaf is None or (leaf, what) == (row.retired, "writer.enrolled"):  # retired before it was enrolled
                 continue
             try:
                 event = verify(rows.leaf(conn, log_id, leaf) or b"")

@@ -26,7 +26,7 @@ def free_port() -> int:
 
 
 def get(port: int, path: str) -> tuple[int, bytes]:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         connection.request("GET", path)
         answer = connection.getresponse()
         return answer.status, answer.read()
@@ -82,6 +82,44 @@ async def test_the_daemon_archives_answers_reloads_and_stops_within_the_limit(tm
     said = (tmp_path / "log").read_bytes()
     assert b"demo-kazoo-token" not in said
     assert b"Traceback" not in said, said.decode()[-3000:]
+
+
+async def test_reload_to_an_address_that_is_taken_leaves_the_old_configuration_in_force(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    sim = fleet.fleet(SystemClock(), samples(), seed=11, count=1)["kazoo"]
+    port = free_port()
+    async with sim:
+        archive = make_archive(
+            tmp_path, {"kazoo": sim}, sqlite_url, "[{id: primary, kind: directory, path: copies}]",
+            more=f"web: {{listen: 127.0.0.1:{port}}}",
+        )  # fmt: skip
+        log = (tmp_path / "log").open("wb")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "archiver", "-c", str(archive.path), "run", stdout=log, stderr=log
+        )
+        try:
+            await until_archived(archive, 1)
+            with socket.create_server(("127.0.0.1", 0)) as taken:
+                other = taken.getsockname()[1]
+                archive.path.write_text(archive.path.read_text().replace(f":{port}}}", f":{other}}}"))
+                process.send_signal(signal.SIGHUP)
+                await _until_logged(tmp_path / "log", f"web.listen 127.0.0.1:{other}: Address already in use".encode())
+                await _until_healthy(port)
+                _, metrics = await asyncio.to_thread(get, port, "/metrics")
+                assert b"archiver_config_last_reload_successful 0.0" in metrics
+            process.send_signal(signal.SIGHUP)
+            await _until_healthy(other)
+            _, metrics = await asyncio.to_thread(get, other, "/metrics")
+            assert b"archiver_config_last_reload_successful 1.0" in metrics
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            log.close()
+    assert b"Traceback" not in (tmp_path / "log").read_bytes()
 
 
 async def _until_logged(path: Path, word: bytes) -> None:

@@ -69,3 +69,19 @@ async def test_who_ends_in_good_order_retires_and_who_is_killed_does_not(tmp_pat
     newest = json.loads(head.stdout)["data"]
     assert (newest["size"], newest["waiting"]) == (newest["leaves"], 0)
     assert newest["published_at"] is not None
+
+
+async def test_commands_that_write_once_retire_behind_what_they_wrote(tmp_path: Path, sqlite_url: str) -> None:
+    sim = fleet.fleet(SystemClock(), samples(), seed=11, count=2)["kazoo"]
+    async with sim:
+        archive = make_archive(tmp_path, {"kazoo": sim}, sqlite_url, DIRECTORY)
+        assert (await archive.sweep()).exit_code == 0
+        one = str((await archive.rows())[0]["id"])
+        for command in (
+            ("--reason", "why", "recordings", "get", one, "-O", tmp_path / "a.mp3"),
+            ("verify", one),
+            ("reconcile",),
+            ("--reason", "why", "--yes", "export", "evidence", one, "-O", tmp_path / "bundle"),
+        ):
+            await asyncio.to_thread(archiver, "-c", archive.path, *command)
+        assert await lives(archive) == ["writer.enrolled", "writer.retired"] * 5

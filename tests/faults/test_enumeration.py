@@ -793,18 +793,20 @@ async def test_row_of_10_mb_is_quarantined_and_the_page_goes_on(tmp_path: Path, 
 
 @dataclass(frozen=True)
 class Among(Effect):
-    """One more row at `position` of the whole listing, as the offset and limit of each page show it."""
+    """Another row at `positions` of the whole listing, as the offset and limit of each page show them."""
 
-    position: int
+    positions: tuple[int, ...]
     row: bytes
 
     def alter(self, answer: Answer) -> Answer:
         document = json.loads(answer.body)
         meta = document["meta"]
-        if not meta["offset"] <= self.position < meta["offset"] + meta["limit"]:
+        here = [each - meta["offset"] for each in self.positions if 0 <= each - meta["offset"] < meta["limit"]]
+        if not here:
             return answer
         rows = [json.dumps(row).encode() for row in document["objects"]]
-        rows[self.position - meta["offset"]] = self.row
+        for place in here:
+            rows[place] = self.row
         return replace(
             answer, body=json.dumps(document | {"objects": []}).encode().replace(b"[]", b"[" + b", ".join(rows) + b"]")
         )
@@ -814,10 +816,23 @@ class Among(Effect):
 async def test_row_larger_than_any_answer_hides_none_but_itself(case: str, tmp_path: Path, sqlite_url: str) -> None:
     """It stands for recording 30 of 60: smaller pages bring all the others, before it and after it."""
     async with rig(case, tmp_path, sqlite_url, calls=60) as it:
-        it.simulator.fail(Route.LIST, Among(30, _enormous(17 << 20)), times=None)
+        it.simulator.fail(Route.LIST, Among((30,), _enormous(17 << 20)), times=None)
         assert await it.poll(), it.status().poll_error
         assert len(it.rows()) == 59
         assert [each["problem"] for each in it.rejects()] == ["is too large to be read"]
+
+
+@pytest.mark.parametrize("case", ["vobiz", "plivo"])
+async def test_several_enormous_rows_are_as_many_rejects_however_often_and_behind_whatever_they_are_listed(
+    case: str, tmp_path: Path, sqlite_url: str
+) -> None:
+    async with rig(case, tmp_path, sqlite_url, calls=60) as it:
+        it.simulator.fail(Route.LIST, Among((30, 31, 45), _enormous(17 << 20)), times=None)
+        assert await it.poll(), it.status().poll_error
+        assert len(it.rows()) == 57
+        assert len(it.rejects()) == 3
+        await it.poll()
+        assert len(it.rejects()) == 3
 
 
 @pytest.mark.parametrize("case", ["justcall", "kazoo"])

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from archiver.evidence import standalone
+from archiver.evidence import verifier
+from archiver.evidence.verifier.bag import CONTENT, TAGS
+from archiver.evidence.verifier.events import TYPE
 from tests.evidence_log import Bag, b64, jcs, key_of, lines, make_bag, sha256, sign_note
 
 MUTATIONS = int(os.environ.get("ARCHIVER_BUNDLE_MUTATIONS", "800"))
@@ -98,7 +100,7 @@ def _forged_event(files: Files, _bag: Bag, _other: Bag, chance: random.Random) -
     thief = key_of("thief")
     entry["ev"]["outcome"] = "forged"
     entry["ev"]["actor"]["writer"] = thief.public_key().public_bytes_raw().hex()
-    body, kind = jcs(entry["ev"]), standalone.TYPE
+    body, kind = jcs(entry["ev"]), TYPE
     entry["sig"] = b64(thief.sign(b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(body), body)))
     files[name] = jcs(entry)
 
@@ -147,10 +149,10 @@ def _attack(files: Files, chance: random.Random) -> None:
     if effort == 0:
         return
     if effort > 1 and "data/content-manifest.txt" in files:
-        content = {name: data for name, data in files.items() if re.fullmatch(standalone.CONTENT, name)}
+        content = {name: data for name, data in files.items() if re.fullmatch(CONTENT, name)}
         files["data/content-manifest.txt"] = lines(content)
     files["manifest-sha256.txt"] = lines({name: data for name, data in files.items() if name.startswith("data/")})
-    files["tagmanifest-sha256.txt"] = lines({name: files[name] for name in standalone.TAGS if name in files})
+    files["tagmanifest-sha256.txt"] = lines({name: files[name] for name in TAGS if name in files})
     if effort > 2:
         files["tagmanifest-sha256.sig"] = key_of("thief").sign(files["tagmanifest-sha256.txt"])
 
@@ -173,8 +175,8 @@ def _accepted(folder: Path, bag: Bag, files: Files) -> bool:
     for name in sorted(changed):
         _put(folder, name, files.get(name))
     try:
-        return all(mark == "PASS" for mark, _ in standalone.examine(folder, *bag.arguments).lines)
-    except standalone.Wrong:
+        return all(mark == "PASS" for mark, _ in verifier.examine(folder, *bag.arguments).lines)
+    except verifier.Wrong:
         return False
     finally:
         for name in sorted(changed):
@@ -200,5 +202,5 @@ def test_no_mutation_is_accepted_and_the_clean_bag_is(number: int, bags: list[Ba
             mutate(files, bag, other, chance)
             _attack(files, chance)
         assert not _accepted(folder, bag, files), f"bag {number}, attempt {attempt}: {mutate.__name__} was accepted"
-    assert all(mark == "PASS" for mark, _ in standalone.examine(folder, *bag.arguments).lines)
+    assert all(mark == "PASS" for mark, _ in verifier.examine(folder, *bag.arguments).lines)
     shutil.rmtree(folder)

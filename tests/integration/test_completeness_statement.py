@@ -253,7 +253,10 @@ def test_holdings_are_weighed_where_they_can_be_and_estimated_elsewhere(desk: De
     assert found is not None
     assert found.full_at is None
     assert quota_of(desk.conn, "p", replace(team, quota_bytes=None), NOW) is None
-    assert storage_cost_of(desk.conn, "p", NOW).per_month == 3 * 400
+    cost = storage_cost_of(desk.conn, "p", "plivo", NOW)
+    assert cost is not None
+    assert cost.per_month == 3 * 400
+    assert storage_cost_of(desk.conn, "p", "vobiz", NOW) is None
 
 
 def test_three_clocks_of_a_recording_each_with_its_source(desk: Desk) -> None:

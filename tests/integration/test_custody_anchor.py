@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import subprocess
 from collections.abc import AsyncIterator
@@ -10,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from archiver import errors
 from archiver.clock import SystemChance
@@ -18,6 +21,7 @@ from archiver.custody.anchor import Anchorer, Authority
 from archiver.custody.event import Type, format_time
 from archiver.custody.heartbeat import due, new_day
 from archiver.custody.http import MAX_ANSWER, Client
+from archiver.custody.keys import generate_signing_key
 from archiver.custody.publication import Kind
 from archiver.custody.recover import recover
 from archiver.custody.timestamp import anchor_name, load_roots, make_request, stamped_at, verify_token
@@ -165,6 +169,18 @@ async def test_authority_that_is_down_or_unwilling_is_try_again_later(
 def test_certificates_that_are_none_are_a_configuration_error() -> None:
     with pytest.raises(errors.ConfigurationError):
         load_roots(b"-----BEGIN NOTHING-----")
+
+
+def test_system_root_from_before_the_rules_is_loaded_without_a_word() -> None:
+    """A serial number of zero, which RFC 5280 forbids and one root of every Linux has. A warning would fail this test."""
+    key = generate_signing_key(SystemChance())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Old Root")])
+    day = datetime(2026, 1, 1, tzinfo=UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, day, day + timedelta(days=1)).sign(key, None)
+    der = made.public_bytes(Encoding.DER).replace(bytes.fromhex("a003020102020101"), bytes.fromhex("a003020102020100"))
+    pem = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n"
+    (root,) = load_roots(pem)
+    assert root.subject == name
 
 
 # --- anchors ------------------------------------------------------------------------------------------------------

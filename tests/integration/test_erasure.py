@@ -26,7 +26,7 @@ from archiver.database import create_engine, metadata, reading
 from archiver.demo.simulators import fleet
 from archiver.demo.simulators.scenario import samples
 from archiver.demo.simulators.server import Simulator
-from archiver.evidence import standalone
+from archiver.evidence import verifier
 from archiver.ingest.discovery import note_page
 from archiver.ingest.tables import recording, reject
 from archiver.recording import Audio, Json, Listing, RecordingRef
@@ -274,5 +274,5 @@ def test_an_archive_forgets_its_people_and_old_bundles_still_prove_themselves(sw
     verified = _run(swept, "verify")
     assert verified["findings"] == []
     assert "private data that has been erased" in verified["not_checked"]
-    found = standalone.examine(bundle, key)
+    found = verifier.examine(bundle, key)
     assert [line for line in found.lines if line[0] != "PASS"] == []

@@ -9,7 +9,7 @@ from typing import Any
 from archiver.clock import SystemClock
 from archiver.demo.simulators import fleet
 from archiver.demo.simulators.scenario import samples
-from archiver.evidence import standalone
+from archiver.evidence import verifier
 from tests.acceptance.archive import Archive, make_archive
 from tests.acceptance.cli import archiver
 from tests.evidence_log import Log, key_of, sign_note
@@ -57,6 +57,6 @@ async def test_receivers_checkpoint_is_continued_or_refused_before_anything_is_d
 
     known.write_text(shown["note"])
     assert _export(archive, recording, target, known).returncode == 0
-    found = standalone.examine(target, shown["vkey"])
+    found = verifier.examine(target, shown["vkey"])
     assert [text for mark, text in found.lines if mark == "FAIL"] == []
     assert any(text.startswith("earlier checkpoint: the log began with") for _, text in found.lines)

@@ -17,8 +17,9 @@ from cryptography.x509 import load_pem_x509_certificate
 from rfc3161_client import VerifierBuilder, decode_timestamp_response
 
 from archiver.errors import VerificationError
-from archiver.evidence import standalone
+from archiver.evidence import verifier
 from archiver.evidence.model import LogPart, Stamp
+from archiver.evidence.verifier.events import check_stamp
 from tests import evidence_log as second
 from tests.evidence_log import b64
 from tests.tsa import Authority, authority, openssl
@@ -114,7 +115,7 @@ def test_bagit_validates_the_bag_and_not_a_changed_one(case: tuple[Path, Archive
 def test_time_stamp_is_read_and_the_command_that_proves_it_works(case: tuple[Path, Archive], tsa: Authority) -> None:
     folder, archive = case
     (folder / "../ROOT.pem").write_bytes(tsa.root)
-    found = standalone.examine(folder, archive.log.vkey)
+    found = verifier.examine(folder, archive.log.vkey)
     said = r"time stamp tsa: it dates the log's first \d+ leaves to .* UTC; whose it is, see below"
     assert any(re.fullmatch(said, text) for _, text in found.lines)
     (caveat,) = found.unproved
@@ -130,7 +131,7 @@ def test_verifier_and_rfc3161_client_read_the_same_time(case: tuple[Path, Archiv
     checkpoint = (folder / "data/log/checkpoint").read_bytes()
     root = load_pem_x509_certificate(tsa.root)
     VerifierBuilder().add_root_certificate(root).build().verify_message(response, checkpoint)
-    at = standalone.check_stamp((folder / "data/tsa/tsa.tsr").read_bytes(), checkpoint)
+    at = check_stamp((folder / "data/tsa/tsa.tsr").read_bytes(), checkpoint)
     assert at == response.tst_info.gen_time
 
 
@@ -141,7 +142,7 @@ def test_certificate_that_expires_later_does_not_hurt(tmp_path: Path) -> None:
     archive.export(tmp_path / "case", _stamped(short))
     (tmp_path / "ROOT.pem").write_bytes(short.root)
     time.sleep(3.5)
-    found = standalone.examine(tmp_path / "case", archive.log.vkey)
+    found = verifier.examine(tmp_path / "case", archive.log.vkey)
     assert all(mark == "PASS" for mark, _ in found.lines)
     command = found.unproved[0].split("\n    ")[1].replace("ROOT.pem", "../ROOT.pem")
     assert _sh(command, tmp_path / "case").returncode == 0
@@ -182,7 +183,7 @@ def test_time_stamp_of_another_checkpoint_counts_with_its_consistency_proof(
         )
 
     archive.export(tmp_path / "case", change)
-    found = standalone.examine(tmp_path / "case", archive.log.vkey)
+    found = verifier.examine(tmp_path / "case", archive.log.vkey)
     assert all(mark == "PASS" for mark, _ in found.lines)
     (tmp_path / "ROOT.pem").write_bytes(tsa.root)
     command = found.unproved[0].split("\n    ")[1].replace("ROOT.pem", "../ROOT.pem")
@@ -190,7 +191,7 @@ def test_time_stamp_of_another_checkpoint_counts_with_its_consistency_proof(
 
     proof = tmp_path / "case/data/tsa/hourly.consistency"
     proof.write_text(f"{b64(bytes(32))}\n" * len(proof.read_text().splitlines()))
-    found = standalone.examine(tmp_path / "case", archive.log.vkey)
+    found = verifier.examine(tmp_path / "case", archive.log.vkey)
     assert any("two checkpoints of the log contradict each other" in text for _, text in found.lines)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import Engine, select
+import pytest
+from sqlalchemy import Engine, select, update
 
-from archiver.schedule import budget, lease
+from archiver.schedule import budget, lease, tables
 from archiver.schedule.budget import Rate
 from archiver.schedule.tables import replica
 
@@ -93,3 +94,66 @@ def test_a_pause_of_ages_is_an_hour_at_most(database: Engine) -> None:
     with database.begin() as conn:
         budget.postpone(conn, "key", rate, timedelta(days=10_000))
         assert budget.reserve(conn, "key", rate, 1) <= timedelta(hours=1)
+
+
+# --- the database's clock was years ahead for a while ---------------------------------------------------------------
+
+YEARS = timedelta(days=3650)
+
+
+def test_lease_that_a_clock_far_ahead_gave_to_a_replica_now_dead_is_taken_over(database: Engine) -> None:
+    with database.begin() as conn:
+        ahead = lease.acquire(conn, "poll:x", "dead", MINUTE + YEARS)
+        taken = lease.acquire(conn, "poll:x", "living", MINUTE)
+        assert ahead is not None
+        assert taken is not None
+        assert taken.token == ahead.token + 1
+        assert lease.acquire(conn, "poll:x", "third", MINUTE) is None
+
+
+def test_lease_is_kept_for_its_holder_while_the_clock_is_set_right_by_moments(database: Engine) -> None:
+    with database.begin() as conn:
+        assert lease.acquire(conn, "poll:x", "a", MINUTE + timedelta(seconds=30)) is not None
+        assert lease.acquire(conn, "poll:x", "b", MINUTE) is None
+
+
+def test_lease_taken_for_long_is_kept_from_who_would_take_it_for_less(database: Engine) -> None:
+    with database.begin() as conn:
+        assert lease.acquire(conn, "report:2026-10", "a", timedelta(days=35)) is not None
+        assert lease.acquire(conn, "report:2026-10", "b", MINUTE, longest=timedelta(days=35)) is None
+
+
+def test_replica_that_seems_to_live_for_years_dies_unless_it_says_that_it_lives(database: Engine) -> None:
+    alive(database, "dead", "a spool", MINUTE + YEARS)
+    alive(database, "slow", "another spool", MINUTE + timedelta(seconds=30))
+    alive(database, "ours", "our spool")
+    with database.begin() as conn:
+        until = {row.id: row.alive_until - lease.database_time(conn) for row in conn.execute(select(replica))}
+    assert timedelta(0) < until["dead"] <= 2 * MINUTE
+    assert until["slow"] > MINUTE
+    with database.begin() as conn:
+        conn.execute(update(replica).values(alive_until=lease.database_time(conn) + YEARS))
+    alive(database, "dead", "a spool")  # it lives after all, and its claims were not taken from it meanwhile
+    with database.begin() as conn:
+        assert all(row.alive_until - lease.database_time(conn) <= MINUTE for row in conn.execute(select(replica)))
+
+
+@pytest.mark.parametrize("first", ["a request", "a pause"])
+def test_turn_that_a_clock_far_ahead_booked_is_not_waited_for(database: Engine, first: str) -> None:
+    rate = Rate(60, MINUTE)
+    with database.begin() as conn:
+        budget.reserve(conn, "key", rate, 1)
+        conn.execute(update(tables.budget).values(next_free=lease.database_time(conn) + YEARS))
+        if first == "a pause":
+            budget.postpone(conn, "key", rate, timedelta(seconds=30))
+            assert timedelta(seconds=25) < budget.reserve(conn, "key", rate, 1) <= timedelta(seconds=30)
+        else:
+            assert budget.reserve(conn, "key", rate, 1) == timedelta(0)
+            assert timedelta(0) < budget.reserve(conn, "key", rate, 1) <= timedelta(seconds=1)
+
+
+def test_long_queue_at_a_slow_credential_is_waited_for(database: Engine) -> None:
+    rate = Rate(10, timedelta(hours=1))
+    with database.begin() as conn:
+        waits = [budget.reserve(conn, "key", rate, 1) for _ in range(200)]
+    assert waits[-1] > timedelta(hours=19)

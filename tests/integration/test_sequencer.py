@@ -351,13 +351,31 @@ def test_events_of_a_host_missing_from_the_configuration_come_back_when_it_is_ad
         assert archive.sequencer.reconsider(conn) == 0  # nothing has changed yet
 
     archive.sequencer = Sequencer(archive.ledger, frozenset({HOST, public_hex(OTHER_HOST_KEY)}), archive.log_id)
-    for back in (1, 3, 0):
+    for back in (4, 0):
         with archive.engine.begin() as conn:
             assert archive.sequencer.reconsider(conn) == back
             assert archive.sequencer.reconsider(conn) == 0
         archive.drain()
     archive.check_chains(public_hex(OTHER_HOST_KEY))
     assert len(archive.quarantine()) == 4  # what happened is not undone
+
+
+def test_events_of_a_missing_host_come_back_though_their_writer_has_retired(archive: Archive) -> None:
+    """A command that enrols, writes and retires in one transaction, on a host that nobody configured here yet."""
+    other = Ledger.open(SteadyClock(), FixedChance("other"))
+    with archive.engine.begin() as conn, other.once(conn, OTHER_HOST_KEY):
+        other.append(conn, SUBJECT, Type.ACCESSED, {})
+    archive.drain()
+    assert archive.quarantine() == [(ARCHIVE, 1, "writer"), (SUBJECT, 0, "writer"), (ARCHIVE, 2, "writer")]
+    archive.sequencer = Sequencer(archive.ledger, frozenset({HOST, public_hex(OTHER_HOST_KEY)}), archive.log_id)
+    with archive.engine.begin() as conn:
+        assert archive.sequencer.reconsider(conn) == 3
+    archive.drain()
+    archive.check_chains(public_hex(OTHER_HOST_KEY))
+    assert len(archive.quarantine()) == 3
+    archive.append(Draft(SUBJECT, Type.ACCESSED), ledger=other)
+    archive.drain()
+    assert archive.quarantine()[3:] == [(SUBJECT, 1, "writer")]
 
 
 def test_forged_rows_are_not_reconsidered_for_ever(archive: Archive) -> None:
@@ -432,6 +450,48 @@ def test_archive_chain_turned_back_comes_to_rest(archive: Archive) -> None:
     archive.events(ARCHIVE, 2)
     archive.drain(rounds=2)
     archive.check_chains()  # it went on from the log's end
+
+
+TURNED_BACK = "UPDATE custody_subject SET head_seq = :n, head_hash = :h WHERE subject = :s"
+
+
+@pytest.mark.parametrize("waiting", [0, 3], ids=["all in the log", "some in the queue"])
+@pytest.mark.parametrize("to", [0, 2, 5], ids=["to the start", "by some", "only its hash"])
+def test_process_that_starts_on_an_archive_chain_turned_back_writes_on_and_says_so(
+    archive: Archive, to: int, waiting: int
+) -> None:
+    archive.events(ARCHIVE, 5)
+    archive.drain()
+    archive.events(ARCHIVE, waiting)
+    last = 5 + waiting
+    tamper(archive.engine, "custody_subject", TURNED_BACK, s=ARCHIVE, n=to, h=b"x" * 32)
+    following = Archive.__new__(Archive)
+    following.engine, following.log_id = archive.engine, archive.log_id
+    following.ledger = Ledger.open(SteadyClock(), FixedChance("the next process"))
+    following.sequencer = Sequencer(following.ledger, frozenset({HOST}), archive.log_id)
+    with archive.engine.begin() as conn:
+        assert following.ledger.enroll(conn, HOST_KEY).seq == last + 1
+    following.events(SUBJECT, 3)
+    following.drain()
+    assert following.quarantine() == []
+    told = [event.data for event in check_log(archive.engine, in_order=True) if event.type.startswith("anomaly.")]
+    assert told == [{"subject": ARCHIVE, "head": to, "last": last}]
+    following.check_chains()
+
+
+def test_forged_row_where_the_next_process_would_begin_keeps_it_from_nothing(archive: Archive) -> None:
+    archive.events(ARCHIVE, 5)
+    archive.drain()
+    archive.insert(ARCHIVE, 6, b"forged")
+    following = Ledger.open(SteadyClock(), FixedChance("the next process"))
+    with archive.engine.begin() as conn:
+        assert following.enroll(conn, HOST_KEY).seq == 7
+    archive.events(SUBJECT, 3, ledger=following)
+    archive.drain()
+    assert archive.quarantine() == [(ARCHIVE, 6, "signature")]
+    assert [event.writer for event in check_log(archive.engine, in_order=False) if event.subject == SUBJECT] == [
+        following.writer
+    ] * 3
 
 
 @pytest.mark.parametrize("skipping", [0, 1], ids=["another before it", "a hole before it"])

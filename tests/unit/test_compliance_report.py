@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from archiver.completeness import statement
+from archiver.completeness.clocks import PLIVO_TERMS, StorageCost
 from archiver.compliance import words
 from archiver.compliance.document import as_json, days_csv, gaps_csv
 from archiver.compliance.facts import (
@@ -227,3 +230,20 @@ def test_forms_are_the_same_bytes_for_the_same_facts() -> None:
     data = shown["data"]
     assert isinstance(data, dict)
     assert (data["month"], data["complete"]) == ("2026-10", False)
+
+
+def test_what_the_provider_takes_for_storage_is_in_every_form_with_its_source() -> None:
+    cost = StorageCost(so_far=1_230_000, per_month=400_000, in_a_year=6_030_000)
+    plain = report()
+    paid = replace(plain, accounts=tuple(replace(each, storage_cost=cost) for each in plain.accounts))
+    figures = dict(words.figures(paid.accounts[0]))
+    assert figures["Storage at the provider"] == str(cost)
+    assert "$1.23 so far" in str(cost)
+    page = html.unescape(report_html(paid).decode())
+    assert str(cost) in page
+    data: Any = as_json(paid)["data"]
+    assert data["accounts"][0]["storage_cost"] == cost.as_json()
+    assert cost.as_json()["source"] == PLIVO_TERMS
+    assert "Storage at the provider" not in dict(words.figures(plain.accounts[0]))
+    nothing: Any = as_json(plain)["data"]
+    assert nothing["accounts"][0]["storage_cost"] is None

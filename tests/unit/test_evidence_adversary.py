@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
-from archiver.evidence import standalone
+from archiver.evidence import verifier
+from archiver.evidence.verifier import primitives
+from archiver.evidence.verifier.bag import CONTENT, TAGS
 from tests import evidence_log as second
 from tests.evidence_log import Bag, Log, b64, close_bag, jcs, key_of, make_bag, public, record, sha256, sign_note, vkey
 
@@ -25,7 +27,7 @@ WORKER, EXPORTER, WITNESS = key_of("w"), key_of("x"), key_of("witness")
 def _wrong(bag: Bag, folder: Path, policy: str = "") -> list[str]:
     if not folder.exists():
         bag.write(folder)
-    found = standalone.examine(folder, *bag.arguments, policy)
+    found = verifier.examine(folder, *bag.arguments, policy)
     return [text for mark, text in found.lines if mark == "FAIL"]
 
 
@@ -79,7 +81,7 @@ def test_false_copy_for_openssl_is_refused(name: str, data: bytes, sentence: str
 
 
 @pytest.mark.parametrize(
-    "name", sorted(standalone.TAGS - {"verify_custody.py"} | {"tagmanifest-sha256.txt", "data/log/checkpoint"})
+    "name", sorted(TAGS - {"verify_custody.py"} | {"tagmanifest-sha256.txt", "data/log/checkpoint"})
 )
 @pytest.mark.parametrize(
     "spell", [lambda data: data.replace(b"\n", b"\r\n"), lambda data: b"\xef\xbb\xbf" + data, lambda _: b""]
@@ -338,7 +340,7 @@ def test_time_stamp_that_was_not_granted_is_refused(before: bytes, tmp_path: Pat
 
 def test_second_export_under_the_first_ones_content_is_refused(tmp_path: Path) -> None:
     bag = make_bag("spliced")
-    content = {name: data for name, data in bag.files.items() if re.fullmatch(standalone.CONTENT, name)}
+    content = {name: data for name, data in bag.files.items() if re.fullmatch(CONTENT, name)}
     del content["data/request.json"]
     later = close_bag(bag.log, bag.exporter, bag.recordings, content)
     assert _wrong(later, tmp_path / "later") == []
@@ -349,7 +351,7 @@ def test_second_export_under_the_first_ones_content_is_refused(tmp_path: Path) -
 
 
 def test_chain_of_more_than_ten_thousand_events_is_read_in_order(tmp_path: Path) -> None:
-    bundle = standalone.Bundle(tmp_path, standalone.parse_key(Log().vkey, 1), [])
+    bundle = verifier.Bundle(tmp_path, primitives.parse_key(Log().vkey, 1), [])
     for seq in (999, 1000, 9999, 10000, 10001):
         (tmp_path / f"{seq:04d}.json").touch()
     assert bundle.names(".") == ["0999.json", "1000.json", "9999.json", "10000.json", "10001.json"]
@@ -371,7 +373,7 @@ def test_nothing_passes_by_a_checkpoint_that_another_key_signed(tmp_path: Path) 
     """No line may say "in the log" of a log that is not the reader's."""
     bag = make_bag()
     other = vkey(second.ORIGIN, key_of("other"))
-    found = standalone.examine(bag.write(tmp_path), other, [bag.log.host_hex])
+    found = verifier.examine(bag.write(tmp_path), other, [bag.log.host_hex])
     assert [mark for mark, _ in found.lines] == ["PASS", "FAIL"]
     assert "the checkpoint is foreign" in found.lines[1][1]
     assert any(text.startswith("anything") for text in found.unproved)
@@ -383,23 +385,23 @@ def test_what_is_no_folder_or_an_empty_policy_has_its_sentence(
     bag = make_bag()
     folder = str(bag.write(tmp_path / "bag"))
     (tmp_path / "empty").touch()
-    assert standalone.main([str(tmp_path / "none"), "--log-key", bag.log.vkey]) == 65
+    assert verifier.main([str(tmp_path / "none"), "--log-key", bag.log.vkey]) == 65
     assert "none' is no folder; name the one that holds bagit.txt" in capsys.readouterr().out
-    assert standalone.main([folder, "--log-key", bag.log.vkey, "--policy", str(tmp_path / "empty")]) == 69
+    assert verifier.main([folder, "--log-key", bag.log.vkey, "--policy", str(tmp_path / "empty")]) == 69
     assert "empty' is empty" in capsys.readouterr().out
 
 
 def test_missing_host_key_is_not_called_a_missing_log_key(tmp_path: Path) -> None:
     bag = make_bag()
     del bag.files["data/trust/hosts.txt"]
-    with pytest.raises(standalone.Wrong, match="no host key was given"):
-        standalone.examine(bag.write(tmp_path), bag.log.vkey)
+    with pytest.raises(verifier.Wrong, match="no host key was given"):
+        verifier.examine(bag.write(tmp_path), bag.log.vkey)
 
 
 def test_recordings_without_audio_are_each_named(tmp_path: Path) -> None:
     log, one, files = _log()
     two, more = record(log, WORKER, None)
-    found = standalone.examine(close_bag(log, EXPORTER, [one, two], files | more).write(tmp_path), log.vkey)
+    found = verifier.examine(close_bag(log, EXPORTER, [one, two], files | more).write(tmp_path), log.vkey)
     assert [text for text in found.unproved if "audio" in text] == [
         f"what recording {two} sounds like: its audio is not in this bundle"
     ]

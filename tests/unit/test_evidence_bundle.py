@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from archiver.errors import DestinationError, NotAllowedError, VerificationError
-from archiver.evidence import manifest, standalone
+from archiver.evidence import manifest, verifier
 from archiver.evidence.bundle import VERIFIER_SHA256, Draft
 from archiver.evidence.model import Disclosure, Known, Logged, LogPart, Request, Statement, delivered, prepared
 from tests import evidence_log as second
@@ -83,7 +83,7 @@ class Archive:
 
 
 def _passes(folder: Path, log: Log) -> bool:
-    return all(mark == "PASS" for mark, _ in standalone.examine(folder, log.vkey, [log.host_hex]).lines)
+    return all(mark == "PASS" for mark, _ in verifier.examine(folder, log.vkey, [log.host_hex]).lines)
 
 
 def _parts(folder: Path) -> list[str]:
@@ -158,7 +158,7 @@ def test_earlier_checkpoint_of_the_receiver_is_tied_in(tmp_path: Path) -> None:
         return replace(part, known=Known(archive.log.checkpoint(4), tuple(second.proof(4, archive.log.leaves))))
 
     archive.export(tmp_path / "case", change)
-    found = standalone.examine(tmp_path / "case", archive.log.vkey)
+    found = verifier.examine(tmp_path / "case", archive.log.vkey)
     assert any("began with the 4 leaves" in text for mark, text in found.lines if mark == "PASS")
 
 

@@ -101,8 +101,15 @@ def test_a_plain_http_link_is_asked_for_over_https_unless_allowed() -> None:
     assert normal.link_text("http://127.0.0.1:8080/x", allow_http=False) == "http://127.0.0.1:8080/x"
 
 
+def test_a_link_without_a_scheme_has_that_of_the_api() -> None:
+    assert normal.link_text("//media.plivo.com/x.mp3", allow_http=False) == "https://media.plivo.com/x.mp3"
+    told = {"allow_http": True, "base_url": "http://pbx.example:8000"}
+    assert normal.link_text("//pbx.example/x.mp3", **told) == "http://pbx.example/x.mp3"  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
-    "value", [None, "", "N/A", "file:///etc/passwd", "http://[::1", "http:///x", "http://a:99999/", 7, "//x/y"]
+    "value",
+    [None, "", "N/A", "file:///etc/passwd", "http://[::1", "http:///x", "http://a:99999/", 7, "///x", "/x/y", "//"],
 )
 def test_what_is_no_web_link_is_no_link(value: object) -> None:
     assert normal.link_text(value, allow_http=True) is None

@@ -21,7 +21,7 @@ from archiver.custody.recover import Recovered, recover
 from archiver.custody.sequencer import Sequencer, open_log
 from archiver.custody.shelved import ShelvedLog, newest_checkpoint
 from archiver.database import Writer, create_engine, reading
-from archiver.evidence import standalone
+from archiver.evidence import verifier
 from archiver.store.directory import DirectoryStore
 from archiver.store.port import Shelf
 from archiver.verify.finding import Verification
@@ -103,7 +103,7 @@ async def test_golden_log_comes_back_into_todays_database_and_goes_on(
 
 
 def test_golden_bundle_verifies_with_todays_verifier() -> None:
-    found = standalone.examine(BUNDLE, KEYS["log"], [KEYS["host"]], POLICY)
+    found = verifier.examine(BUNDLE, KEYS["log"], [KEYS["host"]], POLICY)
     assert [line for line in found.lines if line[0] != "PASS"] == []
     assert len(found.lines) == 10
 

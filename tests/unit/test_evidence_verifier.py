@@ -18,18 +18,20 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from archiver.evidence import standalone
+from archiver.evidence import verifier
+from archiver.evidence.verifier import primitives
+from archiver.evidence.verifier.bag import CONTENT
 from tests import evidence_log as second
 from tests.evidence_log import Bag, Log, b64, close_bag, key_of, make_bag, public, record
 
 Change = Callable[[Bag], None]
 
 
-def _examine(bag: Bag, folder: Path, **options: str) -> standalone.Bundle:
-    return standalone.examine(bag.write(folder), *bag.arguments, **options)
+def _examine(bag: Bag, folder: Path, **options: str) -> verifier.Bundle:
+    return verifier.examine(bag.write(folder), *bag.arguments, **options)
 
 
-def _wrong(bundle: standalone.Bundle) -> list[str]:
+def _wrong(bundle: verifier.Bundle) -> list[str]:
     return [text for mark, text in bundle.lines if mark == "FAIL"]
 
 
@@ -174,6 +176,31 @@ def test_verifier_is_one_file_of_the_standard_library_alone() -> None:
     ast.parse(second.VERIFIER, feature_version=(3, 9))
 
 
+def _top(text: bytes) -> tuple[list[ast.stmt], set[tuple[str, str]]]:
+    """The statements of a file below its docstring, and apart from them what it imports, less the other parts."""
+    below = ast.parse(text).body[1:]
+    imports = [each for each in below if isinstance(each, (ast.Import, ast.ImportFrom))]
+    modules = [(each, str(getattr(each, "module", ""))) for each in imports]
+    names = {(module, alias.name) for each, module in modules for alias in each.names}
+    return [each for each in below if each not in imports], {pair for pair in names if verifier.__name__ not in pair[0]}
+
+
+def test_verifier_is_all_of_its_parts_and_no_name_of_one_hides_anothers() -> None:
+    folder = Path(verifier.__file__).parent
+    assert sorted(path.stem for path in folder.glob("*.py")) == sorted([*verifier.PARTS, "__init__"])
+    parts = [_top((folder / f"{part}.py").read_bytes()) for part in verifier.PARTS]
+    statements, imports = _top(second.VERIFIER)
+    assert [ast.dump(each) for each in statements] == [ast.dump(each) for own, _ in parts for each in own]
+    assert imports == set.union(*(own for _, own in parts))
+    named = [each.name for each in statements if isinstance(each, (ast.FunctionDef, ast.ClassDef))]
+    named += [
+        name.id
+        for each in statements if isinstance(each, (ast.Assign, ast.AnnAssign))
+        for name in ast.walk(each) if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
+    ]  # fmt: skip
+    assert len(set(named)) == len(named)
+
+
 # --- each lie its own sentence --------------------------------------------------------------------------------------
 
 
@@ -316,7 +343,7 @@ def test_truncated_files_are_named(size: int, bag: Bag, tmp_path: Path) -> None:
 
 def test_what_is_no_file_is_refused(bag: Bag, tmp_path: Path) -> None:
     def found(folder: Path) -> list[str]:
-        return _wrong(standalone.examine(folder, *bag.arguments))
+        return _wrong(verifier.examine(folder, *bag.arguments))
 
     linked = bag.write(tmp_path / "linked")
     (linked / "data/report.html").rename(tmp_path / "elsewhere")
@@ -441,7 +468,7 @@ def _stored_before_sealed() -> Bag:
 def _other_export() -> Bag:
     """The chain goes on after another export of the same recording, and the bag shows the newer one's events."""
     bag = make_bag("twice")
-    content = {name: data for name, data in bag.files.items() if re.fullmatch(standalone.CONTENT, name)}
+    content = {name: data for name, data in bag.files.items() if re.fullmatch(CONTENT, name)}
     del content["data/request.json"]
     again = close_bag(bag.log, bag.exporter, bag.recordings, content)
     again.files["data/content-manifest.txt"] = bag.files["data/content-manifest.txt"]
@@ -484,7 +511,7 @@ def test_event_in_the_log_that_proves_nothing_is_refused(name: str, tmp_path: Pa
 
 
 def test_host_key_of_another_archive_is_refused(bag: Bag, tmp_path: Path) -> None:
-    found = standalone.examine(bag.write(tmp_path), bag.log.vkey, [public(key_of("another host")).hex()])
+    found = verifier.examine(bag.write(tmp_path), bag.log.vkey, [public(key_of("another host")).hex()])
     assert any("is no host's key" in text for text in _wrong(found))
 
 
@@ -502,28 +529,28 @@ def test_quorum_counts_who_really_cosigned(tmp_path: Path) -> None:
     folder = bag.write(tmp_path)
     for rule, good in (("any", True), ("2", True), ("all", False), ("3", False), ("4", False)):
         policy = _policy(f"group g {rule} a b c", "quorum g", a=a, b=b, c=c)
-        found = _wrong(standalone.examine(folder, *bag.arguments, policy))
+        found = _wrong(verifier.examine(folder, *bag.arguments, policy))
         assert (found == []) is good, (rule, found)
     for policy in ("quorum none\n", _policy("quorum a", a=a)):
-        assert _wrong(standalone.examine(folder, *bag.arguments, policy)) == []
+        assert _wrong(verifier.examine(folder, *bag.arguments, policy)) == []
     for policy in (_policy("quorum c", c=c), _policy(a=a), "witness\n", "what is this\n", "quorum nobody\n"):
-        assert len(_wrong(standalone.examine(folder, *bag.arguments, policy))) == 1
+        assert len(_wrong(verifier.examine(folder, *bag.arguments, policy))) == 1
 
 
 def test_false_or_future_cosignature_is_refused(tmp_path: Path) -> None:
     good, thief = key_of("witness"), key_of("thief")
     log = Log("cosigned")
-    key = standalone.parse_key(log.vkey, 1)
+    key = primitives.parse_key(log.vkey, 1)
     log.enroll(good)
     late = second.cosign(log.body(), "a.example", good, int(time.time()) + 3 * 86400)
-    checkpoint = standalone.parse_checkpoint(log.checkpoint(None, late))
-    with pytest.raises(standalone.Wrong, match="in the future"):
-        standalone.check_quorum(_policy("quorum a", a=good), checkpoint, key)
+    checkpoint = primitives.parse_checkpoint(log.checkpoint(None, late))
+    with pytest.raises(verifier.Wrong, match="in the future"):
+        primitives.check_quorum(_policy("quorum a", a=good), checkpoint, key)
     line = second.cosign(log.body(), "a.example", thief, int(time.time()))
     blob = second.key_id("a.example", 4, good) + base64.b64decode(line.split()[2])[4:]
-    forged = standalone.parse_checkpoint(log.checkpoint(None, f"— a.example {b64(blob)}\n"))
-    with pytest.raises(standalone.Wrong, match=r"cosignature of witness .* is false"):
-        standalone.check_quorum(_policy("quorum a", a=good), forged, key)
+    forged = primitives.parse_checkpoint(log.checkpoint(None, f"— a.example {b64(blob)}\n"))
+    with pytest.raises(verifier.Wrong, match=r"cosignature of witness .* is false"):
+        primitives.check_quorum(_policy("quorum a", a=good), forged, key)
 
 
 def test_split_view_is_refused_against_the_checkpoint_that_the_receiver_has(tmp_path: Path) -> None:
@@ -552,7 +579,7 @@ def test_checkpoint_from_the_future_is_refused_as_the_earlier_one(tmp_path: Path
 # --- completeness statements --------------------------------------------------------------------------------------------
 
 
-def _stated(tmp_path: Path, *revisions: dict[str, object], kept: int = -1) -> standalone.Bundle:
+def _stated(tmp_path: Path, *revisions: dict[str, object], kept: int = -1) -> verifier.Bundle:
     """A bag of one day that was stated so, one revision after the other; it holds the document of revision `kept`."""
     log, worker, exporter = Log("stated"), key_of("w"), key_of("x")
     log.enroll(worker)
@@ -582,14 +609,14 @@ def test_statement_is_told_in_words_with_what_it_does_not_prove(tmp_path: Path) 
     said = "plivo-us listed 4 recordings of 2026-11-01; 1 absent; 2 archived; 1 waiting; 1 without audio; 1 spans of the day"
     assert said in line
     assert "gap never_listed: 2; NOT COMPLETE (revision 1)." in line
-    said_too = standalone.caveats(found, True, True, True)
+    said_too = verifier.caveats(found, True, True, True)
     assert any("showed all that it had" in text for text in said_too)
     assert not any("no completeness statement" in text for text in said_too)
 
 
 def test_bag_without_statements_says_what_that_leaves_open(bag: Bag, tmp_path: Path) -> None:
     found = _examine(bag, tmp_path)
-    assert any("no completeness statement" in text for text in standalone.caveats(found, True, True, True))
+    assert any("no completeness statement" in text for text in verifier.caveats(found, True, True, True))
 
 
 def test_newest_revision_counts_and_an_older_one_is_refused(tmp_path: Path) -> None:
@@ -628,13 +655,13 @@ def test_statement_that_contradicts_itself_or_its_event_is_refused(
 @pytest.fixture
 def pure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ed25519 as it is decided where `cryptography` is not installed."""
-    monkeypatch.setattr(standalone, "Ed25519PublicKey", None)
+    monkeypatch.setattr(primitives, "Ed25519PublicKey", None)
 
 
 def _signed(key: bytes, message: bytes, signature: bytes) -> bool:
     try:
-        return standalone.signed(key, message, signature)
-    except (standalone.Wrong, IndexError):
+        return primitives.signed(key, message, signature)
+    except (verifier.Wrong, IndexError):
         return False
 
 
@@ -685,7 +712,7 @@ def test_ed25519_refuses_what_lenient_verifiers_take(which: str, request: pytest
         request.getfixturevalue("pure")
     key = key_of("strict")
     signature = key.sign(b"m")
-    raised = (int.from_bytes(signature[32:], "little") + standalone.L).to_bytes(32, "little")
+    raised = (int.from_bytes(signature[32:], "little") + primitives.L).to_bytes(32, "little")
     assert not _signed(public(key), b"m", signature[:32] + raised)  # S not reduced
     small = [  # points whose order divides 8, and encodings of them that are not canonical
         "0100000000000000000000000000000000000000000000000000000000000000",
@@ -712,48 +739,48 @@ def test_inclusion_agrees_with_the_recursive_definition() -> None:
         root = second.mth(leaves[:size])
         for index in range(size):
             path = second.path(index, leaves[:size])
-            assert standalone.climb(index, size - 1, path, leaves[index]) == (root,)
+            assert primitives.climb(index, size - 1, path, leaves[index]) == (root,)
             for bad in ([*path, leaves[0]], path[:-1]):
                 if bad != path:
-                    with pytest.raises(standalone.Wrong):
-                        standalone.climb(index, size - 1, bad, leaves[index])
+                    with pytest.raises(verifier.Wrong):
+                        primitives.climb(index, size - 1, bad, leaves[index])
 
 
 def test_consistency_agrees_with_the_recursive_definition() -> None:
     log = Log("consistency")
     for number in range(24):
         log.enroll(key_of(str(number)))
-    points = {size: standalone.parse_checkpoint(log.checkpoint(size)) for size in range(1, 25)}
+    points = {size: primitives.parse_checkpoint(log.checkpoint(size)) for size in range(1, 25)}
     for new in range(2, 25):
         for old in range(1, new):
             path = second.proof(old, log.leaves[:new])
-            standalone.check_consistency(points[old], points[new], path)
+            primitives.check_consistency(points[old], points[new], path)
             broken = [*path, path[0]], path[:-1], [hashlib.sha256(each).digest() for each in path]
             for bad in broken:
-                with pytest.raises(standalone.Wrong):
-                    standalone.check_consistency(points[old], points[new], bad)
+                with pytest.raises(verifier.Wrong):
+                    primitives.check_consistency(points[old], points[new], bad)
 
 
 @pytest.mark.parametrize("text", ["", "1", "-1", "+5", "05", "0_1", "٣", "1 ", "9223372036854775808"])
 def test_numbers_and_checkpoints_have_one_spelling(text: str) -> None:
     if text != "1":
-        with pytest.raises(standalone.Wrong):
-            standalone.number(text)
+        with pytest.raises(verifier.Wrong):
+            primitives.number(text)
     log = Log("spelling")
     log.enroll(key_of("w"))
     good = log.checkpoint()
-    assert standalone.parse_checkpoint(good).size == 1
+    assert primitives.parse_checkpoint(good).size == 1
     for bad in (
         good.replace(b"\n1\n", f"\n{text} \n".encode()),
         good[:-1],
         good + b"x\n",
         good.replace(b"\n\n", b"\n\n\n"),
     ):
-        with pytest.raises((standalone.Wrong, ValueError)):
-            standalone.parse_checkpoint(bad)
+        with pytest.raises((verifier.Wrong, ValueError)):
+            primitives.parse_checkpoint(bad)
 
 
 def test_copied_bundle_still_passes(bag: Bag, tmp_path: Path) -> None:
     bag.write(tmp_path / "a")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
-    assert _wrong(standalone.examine(tmp_path / "b", *bag.arguments)) == []
+    assert _wrong(verifier.examine(tmp_path / "b", *bag.arguments)) == []
