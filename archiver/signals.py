@@ -33,14 +33,16 @@ class Running(Protocol):
 class Signals:
     """SIGTERM and SIGINT stop in good order, a second one at once; SIGHUP reloads. Both stops are as safe as SIGKILL.
 
-    What comes while no daemon is attached, as between two configurations, is for the next one.
+    What comes while no daemon is attached, as between two configurations, is for the next one. `interrupted`: the last stop was
+    asked for at the keyboard.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, reload: bool = True) -> None:
         self._daemon: Running | None = None
         self._missed: End | None = None
+        self.interrupted = False
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
+            loop.add_signal_handler(number, self._stop, number)
         if reload:
             loop.add_signal_handler(signal.SIGHUP, self._reload)
 
@@ -55,8 +57,9 @@ class Signals:
         """The daemon has ended."""
         self._daemon = None
 
-    def _stop(self) -> None:
-        log.info("daemon.signalled")
+    def _stop(self, number: signal.Signals) -> None:
+        log.info("daemon.signalled", signal=number.name)
+        self.interrupted = number is signal.SIGINT
         if self._daemon is None:
             self._missed = End.STOP
         elif self._daemon.ending is End.STOP:

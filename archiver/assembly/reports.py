@@ -67,18 +67,20 @@ def make_report(
         schema=revision(conn) or "none",
         custody=log_status(conn),
         integrity=verified.integrity(conn, now),
-        problems=tuple(_refused(config, storages)),
+        problems=tuple(_refused(config, storages, survey.sealed(conn))),
     )
 
 
-def _refused(config: model.Config, storages: Mapping[str, Mapping[str, Json]]) -> Iterator[str]:
-    """Why each required storage is not trusted, by its last probe."""
+def _refused(config: model.Config, storages: Mapping[str, Mapping[str, Json]], sealed: int) -> Iterator[str]:
+    """Why each required storage is not trusted, by its last probe. `sealed`: how many recordings wait in the spool."""
     for each in config.storage:
         proof = storages.get(each.id)
         if each.required and proof is not None and not proof["trusted"]:
             checks = cast("list[dict[str, Json]]", proof["checks"])
             failed = [f"{check['name']}: {check['detail']}" for check in checks if check["fatal"] and not check["ok"]]
             yield f"storage {each.id}: {failed[0] if failed else 'did not prove its lock'}"
+        elif each.required and proof is None and sealed:
+            yield f"storage {each.id}: never reached so far; {sealed} sealed recording(s) wait on this host's disk"
 
 
 def outlook(conn: Connection, settings: AnyProvider, gaps: int, now: datetime) -> Outlook:

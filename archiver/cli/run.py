@@ -52,7 +52,8 @@ async def _once(options: Options, config: Config, only: list[str] | None) -> int
     assembly = await assemble(config, only=only)
     try:
         daemon = Daemon(assembly)
-        Signals(asyncio.get_running_loop(), reload=False).attach(daemon)
+        signals = Signals(asyncio.get_running_loop(), reload=False)
+        signals.attach(daemon)
         sweep = await daemon.once()
         report = await assembly.report()
     finally:
@@ -63,7 +64,7 @@ async def _once(options: Options, config: Config, only: list[str] | None) -> int
     emit(options, "archiver.status/v1", reports.as_json(report), lambda: render(report))
     if sweep.interrupted:
         note(options, "archiver: interrupted; what was done is kept, and the next run goes on from there")
-    return sweep.exit_code
+    return Exit.INTERRUPTED if sweep.interrupted and signals.interrupted else sweep.exit_code
 
 
 async def _forever(options: Options, config: Config, only: list[str] | None) -> int:

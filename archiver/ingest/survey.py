@@ -223,6 +223,13 @@ def unfinished(conn: Connection, providers: Sequence[str]) -> int:
     ).scalar_one()
 
 
+def sealed(conn: Connection) -> int:
+    """How many recordings lie sealed on a host's disk and in no storage."""
+    pending = text("recording.state IN ('listed', 'waiting', 'spooled')")  # as the partial index says it
+    waiting = select(func.count()).where(pending, recording.c.spool_name.is_not(None))
+    return conn.execute(waiting).scalar_one()
+
+
 def lacking_copy(conn: Connection, storage: str, limit: int) -> list[dict[str, Json]]:
     """Archived recordings of which `storage` holds no copy yet."""
     has = select(copy.c.recording_id).where(copy.c.storage == storage, copy.c.recording_id == recording.c.id).exists()

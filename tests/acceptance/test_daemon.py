@@ -12,9 +12,12 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from archiver.clock import SystemClock
-from archiver.demo.simulators import fleet
+from archiver.demo.simulators import Delay, Route, fleet
 from archiver.demo.simulators.scenario import samples
+from archiver.errors import Exit
 from tests.acceptance.archive import Archive, make_archive
 
 
@@ -120,6 +123,32 @@ async def test_reload_to_an_address_that_is_taken_leaves_the_old_configuration_i
                 await process.wait()
             log.close()
     assert b"Traceback" not in (tmp_path / "log").read_bytes()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"])
+async def test_a_sweep_that_is_stopped_says_by_what_and_loses_nothing(
+    number: signal.Signals, code: int, tmp_path: Path, sqlite_url: str
+) -> None:
+    """Ctrl-C, or the end of a container, while recordings are being downloaded; the next sweep does the rest."""
+    sim = fleet.fleet(SystemClock(), samples(), seed=11, count=3)["kazoo"]
+    async with sim:
+        archive = make_archive(
+            tmp_path, {"kazoo": sim}, sqlite_url, "[{id: primary, kind: directory, path: copies}]"
+        )  # fmt: skip
+        rule = sim.fail(Route.MEDIA, Delay(2.0), times=3)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "archiver", "-c", str(archive.path), "run", "--once", stderr=asyncio.subprocess.PIPE
+        )
+        async with asyncio.timeout(60):
+            while rule.hits == 0:  # noqa: ASYNC110  the simulator tells nobody
+                await asyncio.sleep(0.05)
+        process.send_signal(number)
+        _, said = await process.communicate()
+        assert process.returncode == code, said.decode()
+        assert b"interrupted" in said
+        assert b"Traceback" not in said
+        assert (await archive.sweep()).exit_code is Exit.OK
+        assert {row["state"] for row in await archive.rows()} == {"archived"}
 
 
 async def _until_logged(path: Path, word: bytes) -> None:

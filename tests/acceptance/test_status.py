@@ -105,3 +105,25 @@ async def test_report_does_not_wait_for_a_writer_that_waits_for_it(tmp_path: Pat
         assert report.schema == head_revision()
     finally:
         engine.dispose()
+
+
+async def test_storage_that_was_never_reached_is_named_while_sealed_recordings_wait_for_it(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    """The sweep says so, and so does `status` an hour later, when nothing of that sweep is left but its rows."""
+    sim = fleet.fleet(SystemClock(), samples(), seed=3, count=2)["vobiz"]
+    for name in ("access", "secret"):
+        (tmp_path / name).write_text("x" * 16)
+        (tmp_path / name).chmod(0o400)
+    nobody = (
+        '[{id: primary, kind: s3, endpoint: "http://127.0.0.1:9", bucket: nowhere, access_key: file:access, '
+        "secret_key: file:secret, object_lock: {mode: compliance}}]"
+    )
+    async with sim:
+        archive = make_archive(tmp_path, {"vobiz": sim}, sqlite_url, nobody)
+        swept = await asyncio.to_thread(archiver, "run", "--once", "-q", "-c", archive.path)
+        assert swept.returncode == Exit.UNAVAILABLE, swept.stderr
+    assert {row["state"] for row in await archive.rows()} == {"waiting"}
+    assert "Nothing can be archived: storage primary: " in swept.stdout
+    later = archiver("status", "-c", archive.path).stdout
+    assert "Nothing can be archived: storage primary: never reached so far; 2 sealed recording(s) wait" in later
