@@ -87,7 +87,10 @@ class Keeper:
             await self._guarded(self._turn)
         behind = self.problem
         if retiring is not None:
+            kept = self._through_gate
             await self._guarded(lambda: self._retire(retiring))
+            if kept and self.problem is not None:
+                await self._guarded(self._publish_again)
         return behind or self.problem
 
     async def retire(self, host_key: Ed25519PrivateKey) -> None:
@@ -166,6 +169,13 @@ class Keeper:
         except errors.ArchiverError:  # the next process takes it from the queue, and whatever stands in its way
             await p.writer.run(lambda conn: p.ledger.retire(conn, host_key))
         await self._publish()
+        return 0
+
+    async def _publish_again(self) -> int:
+        """What was refused, or whose answer was lost, once more; no event is written, for our writer has retired."""
+        if await self._hold():
+            await self._p.publisher.start()
+            await self._publish()
         return 0
 
     def _integrate(self, conn: Connection) -> Integrated:

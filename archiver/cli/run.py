@@ -128,4 +128,4 @@ def _brief(refused: ArchiverError) -> str:
     if not isinstance(refused, InvalidConfigurationError):
         return str(refused)
     mistakes = [each for each in refused.problems if each.severity is Severity.ERROR]
-    return "; ".join(f"{each.file}:{each.line}:{each.col} {each.message}" for each in mistakes[:10])
+    return "; ".join(f"{each.file}:{each.line}:{each.col} {each.path}: {each.message}" for each in mistakes[:10])
