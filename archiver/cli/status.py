@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Exit 3 when something is at risk, 4 when something was lost.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Exit 3 when something is at risk, 4 when something was lost, 65 when verification failed.",
+)
 @click.option("--nagios", is_flag=True, help="One line and the exit codes that Nagios wants.")
 @click.pass_obj
 def status(options: Options, check: bool, nagios: bool) -> int:
@@ -39,6 +43,8 @@ def status(options: Options, check: bool, nagios: bool) -> int:
     emit(options, "archiver.status/v1", reports.as_json(report), lambda: render(report))
     if not check:
         return Exit.OK
+    if report.integrity.failures and report.level is not reports.Level.LOST:
+        return Exit.INTEGRITY  # in the order of the report's own sentence
     return {reports.Level.LOST: Exit.LOST, reports.Level.AT_RISK: Exit.AT_RISK}.get(report.level, Exit.OK)
 
 

@@ -106,6 +106,7 @@ def test_verification_is_on_record_for_status_and_alerts_until_everything_is_ver
     assert second["failures"] == second["last"]["failures"] != {}
     nagios = archive.run("status", "--nagios")
     assert (nagios.returncode, nagios.stdout[:27]) == (2, "ARCHIVER CRITICAL - INTEGRI")
+    assert archive.run("status", "--check").returncode == 65
     copy.write_bytes(kept)
     assert archive.run("verify", "--all").returncode == Exit.OK
     assert integrity()["failures"] == {}
