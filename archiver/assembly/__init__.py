@@ -34,11 +34,12 @@ from archiver.custody.ledger import Ledger
 from archiver.database import Writer, check_schema, read
 from archiver.fetch.receive import ReceiveLimits
 from archiver.fetch.spool import Spool, lock_state_dir
+from archiver.ingest.bench import Bench, Policy
 from archiver.ingest.destination import Destination
 from archiver.ingest.links import Links
 from archiver.ingest.poll import Poller
 from archiver.ingest.pushback import Pushback
-from archiver.ingest.run import Bench, Policy, Worker
+from archiver.ingest.run import Worker
 from archiver.keeper import Keeper
 from archiver.providers.port import Provider
 from archiver.status import report as reports

@@ -20,9 +20,9 @@ from sqlalchemy import BindParameter, Connection, bindparam, func, insert, selec
 from archiver import errors
 from archiver.custody import history
 from archiver.custody.event import ARCHIVE, Type, format_time
+from archiver.ingest.bench import Bench
 from archiver.ingest.catalogue_rows import QUEUE, Due, Line, Private, dump, grouped
 from archiver.ingest.destination import Destination
-from archiver.ingest.run import Bench
 from archiver.ingest.tables import catalogue_segment, copy, recording
 from archiver.recording import Sealed
 from archiver.retention.policy import Rule

@@ -9,62 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import Executor
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
 
 from archiver import errors
-from archiver.clock import Chance, Clock
-from archiver.custody.ledger import Ledger
-from archiver.database import Writer
-from archiver.fetch.receive import OpenMedia, ReceiveLimits, receive
-from archiver.fetch.spool import Part, Spool
 from archiver.ingest import discovery, journal, outcomes
-from archiver.ingest.destination import Destination
-from archiver.ingest.links import Links
+from archiver.ingest.bench import Bench, Policy
+from archiver.ingest.download import download
 from archiver.ingest.plan import Step, Verdict, hopeless, judge, next_step
-from archiver.ingest.telemetry import Telemetry
-from archiver.providers.port import Media, Provider
+from archiver.ingest.second_look import DOUBTS, SecondLook
+from archiver.providers.port import Provider
 from archiver.recording import Audio, Flag, Link, Reason, Received, Sealed, State, Stored
-from archiver.retention.policy import Retention, Rule, retention
-from archiver.seal.cipher import Sealer
-from archiver.seal.recipients import Recipient
+from archiver.retention.policy import Retention, retention
 from archiver.store import layout
 
 log = structlog.get_logger("archiver.ingest")
-
-_LOOK_EVERY, _LOOKS = timedelta(hours=1), 24
-_DOUBTS = frozenset({Flag.LENGTH_UNVERIFIED, Flag.DURATION_MISMATCH, Flag.TRUNCATED})
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What one provider's recordings may cost and how long their copies are kept."""
-
-    limits: ReceiveLimits
-    rules: Sequence[Rule]
-    default: Rule
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What every worker of this process shares."""
-
-    writer: Writer
-    ledger: Ledger
-    spool: Spool
-    recipients: Sequence[Recipient]
-    destinations: Sequence[Destination]
-    links: Links
-    telemetry: Telemetry
-    clock: Clock
-    chance: Chance
-    executor: Executor
-    replica_id: str
 
 
 class Worker:
@@ -75,6 +35,7 @@ class Worker:
         self._policy = policy
         self._bench = bench
         self._concurrency = concurrency
+        self._looks = SecondLook(provider, policy.limits, bench, self._refresh)
         self._tasks: set[asyncio.Task[None]] = set()
         self.held: set[str] = set()  # what the journal says is ours beside these is a stray (see `journal.strays`)
         self.broken: BaseException | None = None
@@ -147,12 +108,12 @@ class Worker:
         bench = self._bench
         try:
             if held.situation.state is State.ARCHIVED:
-                await self._look_again(held)
+                await self._looks.again(held)
                 return
             if next_step(held.spool_name, held.spool_id, bench.spool.id) is Step.STORE and not self._spool_has(held):
                 log.error("recording.spool_lost", provider=self._provider.id, recording_id=held.id)
                 held = _unspooled(held)
-            settled = not held.flags & _DOUBTS  # who died before the second look has not had it
+            settled = not held.flags & DOUBTS  # who died before the second look has not had it
             if next_step(held.spool_name, held.spool_id, bench.spool.id) is Step.FETCH:
                 fetched = await self._fetch(held)
                 if fetched is None:
@@ -196,7 +157,7 @@ class Worker:
             return None
         held = _now_spooled(held, sealed, flags, bench.spool.id)
         log.info("recording.sealed", provider=self._provider.id, recording_id=held.id, size_bytes=sealed.size)
-        return await self._second_look(held, received.plaintext_sha256) if flags & _DOUBTS else (held, True)
+        return await self._looks.take(held, received.plaintext_sha256) if flags & DOUBTS else (held, True)
 
     async def _receive(self, held: journal.Claim, *, quarantine: bool) -> tuple[Received, Sealed]:
         """Open, download and seal; a spent link is renewed once without counting as an attempt."""
@@ -243,68 +204,7 @@ class Worker:
         raise errors.NotReadyError("the provider lists the recording, but its audio is not there")
 
     async def _download(self, held: journal.Claim, link: Link | None, *, quarantine: bool) -> tuple[Received, Sealed]:
-        bench, loop = self._bench, asyncio.get_running_loop()
-        part = bench.spool.part()  # one open(2): in a thread, a cancelled caller would never learn of its reservation
-        try:
-            sink = _SealingSink(part, bench)
-            received = await receive(
-                sink.opening(lambda offset, etag: self._provider.open(held.ref, link, offset=offset, etag=etag)),
-                sink,
-                declared=held.duration,
-                at_most=held.of_call,
-                limits=self._policy.limits,
-                clock=bench.clock,
-                executor=bench.executor,
-                quarantine=quarantine,
-            )
-            return received, await sink.finish(received)
-        finally:
-            await loop.run_in_executor(bench.executor, bench.spool.abandon, part)
-
-    async def _second_look(self, held: journal.Claim, digest: str) -> tuple[journal.Claim, bool]:
-        """What came is kept, but it is doubtful: download once more and compare. Two different answers are both kept.
-
-        False when the provider did not answer: then it is asked again later.
-        """
-        bench = self._bench
-        try:
-            link = await self._refresh(held) if self._provider.facts.needs_link else None
-            again = await receive(
-                lambda offset, etag: self._provider.open(held.ref, link, offset=offset, etag=etag),
-                _Nowhere(),
-                declared=held.duration,
-                at_most=held.of_call,
-                limits=self._policy.limits,
-                clock=bench.clock,
-                executor=bench.executor,
-            )
-        except (errors.RecordingGoneError, errors.NoRecordingError) as ended:
-            log.warning("recording.second_look_denied", recording_id=held.id, problem=str(ended))
-            return held, True
-        except errors.TransientError as failed:
-            log.info("recording.second_look_failed", recording_id=held.id, problem=str(failed))
-            return held, False
-        now = bench.clock.now()
-        if again.plaintext_sha256 == digest:
-            await bench.writer.run(lambda conn: outcomes.clear_flag(conn, held, Flag.LENGTH_UNVERIFIED))
-            return dataclasses.replace(held, flags=held.flags - {Flag.LENGTH_UNVERIFIED}), True
-        other = again.plaintext_sha256
-        await bench.writer.run(lambda conn: outcomes.sibling_for(conn, bench.chance, bench.ledger, held, other, now))
-        log.error("recording.content_differs", provider=self._provider.id, recording_id=held.id)
-        return dataclasses.replace(held, flags=held.flags | {Flag.ID_CONFLICT}), True
-
-    async def _look_again(self, held: journal.Claim) -> None:
-        """The second look at something archived that was doubtful, once the provider can be asked."""
-        assert held.plaintext_sha256 is not None
-        _, settled = await self._second_look(held, held.plaintext_sha256)
-        again_at = None if settled else self._look_again_at(held)
-        await self._bench.writer.run(lambda conn: outcomes.looked_again(conn, held, again_at))
-
-    def _look_again_at(self, held: journal.Claim) -> datetime | None:
-        """Within the hour, as long as the provider still has it; where it keeps things for ever, a number of times."""
-        now = self._bench.clock.now()
-        over = now >= held.delete_at if held.delete_at is not None else held.situation.attempts >= _LOOKS
-        return None if over else now + _LOOK_EVERY
+        return await download(self._provider, self._policy.limits, self._bench, held, link, quarantine=quarantine)
 
     # --- store: spool → storages ------------------------------------------------------------------------------
 
@@ -316,7 +216,7 @@ class Worker:
         key = layout.recording_key(held.id, sealed.sealed_sha256, held.situation.called_at)
         copies, missing = await self._put_everywhere(key, sealed, kept)
         done = bench.clock.now()
-        again_at = None if settled else self._look_again_at(held)
+        again_at = None if settled else self._looks.again_at(held)
         await bench.writer.run(
             lambda conn: outcomes.archived(
                 conn, bench.ledger, held, copies, done, retain_until=kept.until, rule=kept.rule, missing=missing,
@@ -416,61 +316,6 @@ class Worker:
     async def _park(self, wait: timedelta, error: errors.ArchiverError) -> None:
         until = self._bench.clock.now() + wait
         await self._bench.writer.run(lambda conn: discovery.park(conn, self._provider.id, until, str(error)))
-
-
-class _SealingSink:
-    """Seals what the receiver hands on into a part of the spool; made when the body's length is known."""
-
-    def __init__(self, part: Part, bench: Bench) -> None:
-        self._part = part
-        self._bench = bench
-        self._sealer: Sealer | None = None
-        self._length: int | None = None
-
-    def opening(self, opener: OpenMedia) -> OpenMedia:
-        """`opener`, noting the length that the first answer pins."""
-
-        @asynccontextmanager
-        async def opened(offset: int, etag: str | None) -> AsyncIterator[Media]:
-            async with opener(offset, etag) as media:
-                if self._sealer is None:
-                    self._length = media.length
-                yield media
-
-        return opened
-
-    def write(self, data: bytes) -> None:
-        if self._sealer is None:
-            self._sealer = Sealer(self._part.file, self._bench.recipients, self._bench.chance, self._length)
-        self._sealer.write(data)
-
-    async def finish(self, received: Received) -> Sealed:
-        """Close the envelope and make the file durable under its final name."""
-
-        def close() -> Sealed:
-            if self._sealer is None:
-                self.write(b"")
-            assert self._sealer is not None
-            result = self._sealer.finish()
-            path = self._bench.spool.commit(self._part)
-            return Sealed(
-                path=path,
-                size=result.size,
-                sealed_sha256=result.sealed_sha256,
-                plaintext_size=received.size,
-                plaintext_sha256=received.plaintext_sha256,
-                recipients=result.recipients,
-                wrapped_key_sha256=result.wrapped_key_sha256,
-            )
-
-        return await asyncio.get_running_loop().run_in_executor(self._bench.executor, close)
-
-
-class _Nowhere:
-    """Takes bytes that only need hashing."""
-
-    def write(self, data: bytes) -> None:
-        """Nothing is kept."""
 
 
 def _now_spooled(held: journal.Claim, sealed: Sealed, flags: frozenset[Flag], spool_id: str) -> journal.Claim:

@@ -16,8 +16,8 @@ from archiver.clock import Clock
 from archiver.database import Writer
 from archiver.fetch.spool import Spool
 from archiver.ingest import journal, outcomes, survey
+from archiver.ingest.bench import Bench
 from archiver.ingest.destination import Destination
-from archiver.ingest.run import Bench
 from archiver.ingest.tables import storage_state
 from archiver.recording import Reason, Sealed, Stored
 from archiver.store import layout

@@ -33,10 +33,11 @@ from archiver.demo.simulators.scenario import Kind
 from archiver.fetch.receive import ReceiveLimits
 from archiver.fetch.spool import Spool
 from archiver.ingest import discovery, survey
+from archiver.ingest.bench import Bench, Policy
 from archiver.ingest.destination import Destination
 from archiver.ingest.links import Links
 from archiver.ingest.poll import Poller, PollPlan
-from archiver.ingest.run import Bench, Policy, Worker
+from archiver.ingest.run import Worker
 from archiver.ingest.tables import provider_state, recording, reject
 from archiver.ingest.telemetry import Silence
 from archiver.providers.http import HttpClient, Limits

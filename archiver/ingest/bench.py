@@ -1,0 +1,44 @@
+"""The tools of the pipe's workers, and the rules of one provider's work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from archiver.clock import Chance, Clock
+from archiver.custody.ledger import Ledger
+from archiver.database import Writer
+from archiver.fetch.receive import ReceiveLimits
+from archiver.fetch.spool import Spool
+from archiver.ingest.destination import Destination
+from archiver.ingest.links import Links
+from archiver.ingest.telemetry import Telemetry
+from archiver.retention.policy import Rule
+from archiver.seal.recipients import Recipient
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What one provider's recordings may cost and how long their copies are kept."""
+
+    limits: ReceiveLimits
+    rules: Sequence[Rule]
+    default: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What every worker of this process shares."""
+
+    writer: Writer
+    ledger: Ledger
+    spool: Spool
+    recipients: Sequence[Recipient]
+    destinations: Sequence[Destination]
+    links: Links
+    telemetry: Telemetry
+    clock: Clock
+    chance: Chance
+    executor: Executor
+    replica_id: str

@@ -1,0 +1,89 @@
+"""One download, sealed into the spool while it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from archiver.fetch.receive import OpenMedia, ReceiveLimits, receive
+from archiver.fetch.spool import Part
+from archiver.ingest.bench import Bench
+from archiver.ingest.journal import Claim
+from archiver.providers.port import Media, Provider
+from archiver.recording import Link, Received, Sealed
+from archiver.seal.cipher import Sealer
+
+
+async def download(
+    provider: Provider, limits: ReceiveLimits, bench: Bench, held: Claim, link: Link | None, *, quarantine: bool = False
+) -> tuple[Received, Sealed]:
+    """Receive a recording and seal it into our spool, durably under a name that the journal does not know yet.
+
+    Raises what `receive` raises; then the spool has nothing of it.
+    """
+    loop = asyncio.get_running_loop()
+    part = bench.spool.part()  # one open(2): in a thread, a cancelled caller would never learn of its reservation
+    try:
+        sink = _SealingSink(part, bench)
+        received = await receive(
+            sink.opening(lambda offset, etag: provider.open(held.ref, link, offset=offset, etag=etag)),
+            sink,
+            declared=held.duration,
+            at_most=held.of_call,
+            limits=limits,
+            clock=bench.clock,
+            executor=bench.executor,
+            quarantine=quarantine,
+        )
+        return received, await sink.finish(received)
+    finally:
+        await loop.run_in_executor(bench.executor, bench.spool.abandon, part)
+
+
+class _SealingSink:
+    """Seals what the receiver hands on into a part of the spool; made when the body's length is known."""
+
+    def __init__(self, part: Part, bench: Bench) -> None:
+        self._part = part
+        self._bench = bench
+        self._sealer: Sealer | None = None
+        self._length: int | None = None
+
+    def opening(self, opener: OpenMedia) -> OpenMedia:
+        """`opener`, noting the length that the first answer pins."""
+
+        @asynccontextmanager
+        async def opened(offset: int, etag: str | None) -> AsyncIterator[Media]:
+            async with opener(offset, etag) as media:
+                if self._sealer is None:
+                    self._length = media.length
+                yield media
+
+        return opened
+
+    def write(self, data: bytes) -> None:
+        if self._sealer is None:
+            self._sealer = Sealer(self._part.file, self._bench.recipients, self._bench.chance, self._length)
+        self._sealer.write(data)
+
+    async def finish(self, received: Received) -> Sealed:
+        """Close the envelope and make the file durable under its final name."""
+
+        def close() -> Sealed:
+            if self._sealer is None:
+                self.write(b"")
+            assert self._sealer is not None
+            result = self._sealer.finish()
+            path = self._bench.spool.commit(self._part)
+            return Sealed(
+                path=path,
+                size=result.size,
+                sealed_sha256=result.sealed_sha256,
+                plaintext_size=received.size,
+                plaintext_sha256=received.plaintext_sha256,
+                recipients=result.recipients,
+                wrapped_key_sha256=result.wrapped_key_sha256,
+            )
+
+        return await asyncio.get_running_loop().run_in_executor(self._bench.executor, close)
