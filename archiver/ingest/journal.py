@@ -50,7 +50,7 @@ class Claim:
     format: str | None
     duration: timedelta | None
     of_call: bool  # `duration` is the whole call's: the recording may be shorter
-    attributes: Mapping[str, Json]
+    attributes: Mapping[str, Json]  # as `archiver.vocabulary` reads them
     flags: frozenset[Flag]
     spool_id: str | None
     spool_name: str | None
@@ -270,7 +270,7 @@ def _claim(row: Row[tuple[object, ...]]) -> Claim:
         format=row.format,
         duration=None if row.duration_ms is None else timedelta(milliseconds=row.duration_ms),
         of_call=row.duration_ms is not None and attributes.get("call_duration_ms") == row.duration_ms,
-        attributes={"provider": row.provider, "variant": row.variant, **attributes},
+        attributes={**attributes, "provider": row.provider, "variant": row.variant, "account": row.account},
         flags=load_flags(row.flags),
         spool_id=row.spool_id,
         spool_name=row.spool_name,

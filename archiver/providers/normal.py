@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal, InvalidOperation
 from urllib.parse import urlsplit
 
+from archiver import vocabulary
 from archiver.providers.rows import NumberText, Row, RowError
 from archiver.recording import Flag, Json
 
@@ -157,14 +158,12 @@ def whole_ms(span: timedelta | None) -> int | None:
 
 # --- words ------------------------------------------------------------------------------------------------------
 
-_DIRECTIONS = {"incoming": "inbound", "outgoing": "outbound"}
 _FORMATS = {"mpeg": "mp3", "x-mpeg": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav"}
 
 
 def direction(value: object) -> str | None:
     """inbound or outbound (or whatever else is said), in lower case."""
-    word = value.strip().lower() if isinstance(value, str) else ""
-    return _DIRECTIONS.get(word, word) or None
+    return vocabulary.direction(value) or None if isinstance(value, str) else None
 
 
 def audio_format(value: object) -> str | None:

@@ -12,17 +12,21 @@ from datetime import datetime, timedelta
 
 from archiver.recording import Json
 from archiver.retention.span import Span
+from archiver.vocabulary import Condition, meets
 
 SHORTEST_LOCK = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Keep what matches all of `match` for `keep` after the call's end. `name` stands in custody events."""
+    """Keep what matches all of `match`, in the words of `archiver.vocabulary`, for `keep` after the call's end.
+
+    `name` stands in custody events.
+    """
 
     name: str
     keep: Span
-    match: Mapping[str, str]
+    match: Mapping[str, Condition]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +37,20 @@ class Retention:
     rule: str
 
 
-def matches(rule: Rule, attributes: Mapping[str, Json]) -> bool:
-    """True when every attribute that the rule names has the rule's value; of a list attribute, any member."""
-    for name, wanted in rule.match.items():
-        present = attributes.get(name)
-        values = present if isinstance(present, list) else [present]
-        if wanted not in [str(value) for value in values if value is not None]:
-            return False
-    return True
+def matches(rule: Rule, metadata: Mapping[str, Json], ended_at: datetime) -> bool:
+    """True when a recording meets every condition of the rule."""
+    return all(meets(name, wanted, metadata, ended_at) for name, wanted in rule.match.items())
 
 
 def retention(
-    attributes: Mapping[str, Json],
+    metadata: Mapping[str, Json],
     ended_at: datetime,
     rules: Sequence[Rule],
     default: Rule,
     now: datetime,
 ) -> Retention:
     """The first matching rule's date, whole seconds (stores keep no finer), at least a day from now."""
-    rule = next((each for each in rules if matches(each, attributes)), default)
+    rule = next((each for each in rules if matches(each, metadata, ended_at)), default)
     until = max(rule.keep.after(ended_at), now + SHORTEST_LOCK)
     whole = until.replace(microsecond=0)
     return Retention(whole if whole == until else whole + timedelta(seconds=1), rule.name)
