@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archiver.custody import canonical
+from archiver.custody.ed25519 import verifies
 from archiver.errors import VerificationError
 from archiver.recording import Json
 
@@ -172,10 +172,8 @@ def verify(entry: bytes) -> Event:
     Raises `VerificationError`.
     """
     event, body, signature = _split(entry)
-    try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(event.writer)).verify(signature, _pae(body))
-    except (InvalidSignature, ValueError) as exc:
-        raise VerificationError("the signature is not the writer's") from exc
+    if not verifies(bytes.fromhex(event.writer), _pae(body), signature):
+        raise VerificationError("the signature is not the writer's")
     return event
 
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from archiver.clock import Chance
+from archiver.custody.ed25519 import check_key
 from archiver.errors import KeyUnavailableError
 
 
@@ -54,6 +55,10 @@ def load_public_key(pem: bytes) -> Ed25519PublicKey:
         raise KeyUnavailableError("the verification key is not a PEM public key") from None
     if not isinstance(key, Ed25519PublicKey):
         raise KeyUnavailableError("the verification key is not an Ed25519 key")
+    try:
+        check_key(key.public_bytes_raw())
+    except ValueError as unsound:
+        raise KeyUnavailableError(f"the verification key cannot be used: {unsound}") from None
     return key
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.evidence_log import Log
 from tests.unit.test_evidence_bundle import Archive
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "verify-a-bundle.md").read_text()
@@ -49,6 +51,27 @@ def test_command_finds_a_clean_bundle_clean(command: str, archive: Archive) -> N
     done = _run(archive, command)
     assert (done.returncode, done.stderr) == (0, ""), done
     assert command == _SHORT or not _COMPLAINT.search(done.stdout), done.stdout
+
+
+def _archive_whose_key_has(characters: str, lacks: str) -> Archive:
+    """One in whose log key base64 has these characters, and none of those."""
+    for number in itertools.count():
+        encoded = Log(f"how-to {number}").vkey.split("+", 2)[2]
+        if all(each in encoded for each in characters) and not any(each in encoded for each in lacks):
+            return Archive(1, seed=f"how-to {number}")
+    raise AssertionError
+
+
+@pytest.mark.parametrize(("characters", "lacks"), [("", "+/"), ("+", "/"), ("/", "+"), ("+/", "")])
+def test_commands_hold_whatever_is_in_the_base64_of_the_key(characters: str, lacks: str, tmp_path: Path) -> None:
+    """`${LOG_KEY##*+}` cut the key short at a plus of its own."""
+    archive = _archive_whose_key_has(characters, lacks)
+    archive.export(tmp_path / "bundle")
+    (tmp_path / "inclusion.py").write_text(_PROGRAM)
+    for command in (_SHORT, _FILES, _CHECKPOINT, _INCLUSION, _CHAIN, _WRITER, _AUDIO):
+        done = _run(archive, command)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        assert command == _SHORT or not _COMPLAINT.search(done.stdout), done.stdout
 
 
 def _change(archive: Archive, pattern: str, old: bytes, new: bytes) -> None:

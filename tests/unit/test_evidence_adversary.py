@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,67 @@ def test_what_a_file_system_can_do_is_refused_with_a_sentence(change: Callable[[
     bag = make_bag()
     change(bag.write(tmp_path / "bag"))
     assert _wrong(bag, tmp_path / "bag")[0].startswith("files: ")
+
+
+# --- what file managers leave behind ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".DS_Store", "data/.DS_Store", "REC/.DS_Store", "REC/events/.DS_Store", "REC/proofs/.DS_Store", "data/log/.DS_Store",
+        "data/statements/.DS_Store", "Thumbs.db", "REC/Thumbs.db", "data/desktop.ini", "data/Desktop.ini",
+        "._bagit.txt", "._data", "REC/._audio.mp3", "REC/events/._0000.json", "REC/._.DS_Store",
+    ],
+)  # fmt: skip
+def test_what_a_file_manager_left_is_named_and_fails_nothing(name: str, tmp_path: Path) -> None:
+    bag = make_bag(stated=1)
+    folder = bag.write(tmp_path)
+    stray = folder / name.replace("REC", f"data/recordings/{bag.recordings[0]}")
+    stray.write_bytes(b"\0\0\0\1Bud1")
+    found = verifier.examine(folder, *bag.arguments)
+    assert [text for mark, text in found.lines if mark == "FAIL"] == []
+    (told,) = [text for mark, text in found.lines if mark == "NOTE"]
+    assert f"{stray.relative_to(folder)}, 8 bytes, was left by a file manager" in told
+    assert "nothing vouches for it" in told
+
+
+def _hide(folder: Path, name: str, size: int = 8) -> None:
+    place = folder / name
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(bytes(size))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda folder: _hide(folder, "data/.DS_Store", 2**20 + 1), "is too long for what a file manager leaves"),
+        (lambda folder: _hide(folder, "data/.hidden"), "is in no manifest"),
+        (lambda folder: _hide(folder, "data/.DS_Store.html"), "is in no manifest"),
+        (lambda folder: _hide(folder, "data/._letter.pdf"), "belongs to no file that is"),
+        (lambda folder: _hide(folder, "data/more/.DS_Store"), "data/more is an empty folder"),
+        (lambda folder: _hide(folder, ".DS_Store/letter.pdf"), ".DS_Store is an empty folder"),
+        (lambda folder: (folder / "Thumbs.db").symlink_to("/etc/passwd"), "Thumbs.db is no ordinary file"),
+        (lambda folder: os.mkfifo(folder / "desktop.ini"), "desktop.ini is no ordinary file"),
+    ],
+)
+def test_what_only_bears_the_name_of_a_stray_file_is_refused(
+    change: Callable[[Path], object], sentence: str, tmp_path: Path
+) -> None:
+    bag = make_bag()
+    change(bag.write(tmp_path))
+    (told,) = _wrong(bag, tmp_path)
+    assert sentence in told.replace("in the bundle, but in no manifest", "is in no manifest")
+
+
+def test_event_dated_before_the_one_that_it_follows_is_told(tmp_path: Path) -> None:
+    log, recording, files = _log()
+    log.now -= timedelta(hours=3)
+    log.append(f"rec:{recording}", "recording.accessed", {"purpose": "get"}, WORKER)
+    bag = close_bag(log, EXPORTER, [recording], files)
+    found = verifier.examine(bag.write(tmp_path), *bag.arguments)
+    assert [text for mark, text in found.lines if mark == "FAIL"] == []
+    assert [each for each in found.unproved if "is dated before event" in each]
 
 
 # --- JSON that two readers read in two ways ----------------------------------------------------------------------------

@@ -31,8 +31,8 @@ MADE_AT = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 class Archive:
     """A log with recordings in it, and what an exporter would ask of it."""
 
-    def __init__(self, recordings: int = 1, *, audio: bytes | None = AUDIO) -> None:
-        self.log = Log("bundle")
+    def __init__(self, recordings: int = 1, *, audio: bytes | None = AUDIO, seed: str = "bundle") -> None:
+        self.log = Log(seed)
         self.log.enroll(WORKER)
         self.audio = audio
         self.content = dict(record(self.log, WORKER, audio) for _ in range(recordings))

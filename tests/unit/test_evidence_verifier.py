@@ -173,7 +173,34 @@ def test_verifier_is_one_file_of_the_standard_library_alone() -> None:
         )
     }  # fmt: skip
     assert imported - sys.stdlib_module_names == {"cryptography"}
-    ast.parse(second.VERIFIER, feature_version=(3, 9))
+
+
+def test_python_that_is_too_old_is_told_so_and_nothing_is_said_of_the_bundle() -> None:
+    """Python 3.8 said FAIL where it meant that it lacks a method; 3.6 stumbled over a line. Both read up to the sentence."""
+    tree = ast.parse(second.VERIFIER, feature_version=(3, 6))
+    assert not [each for each in tree.body if isinstance(each, ast.ImportFrom) and each.module == "__future__"]
+    first, guard = tree.body[1:3]  # behind the docstring
+    assert ast.unparse(first) == "import sys"
+    assert isinstance(guard, ast.If)
+    for version in ((3, 6, 15), (3, 8, 18), (3, 9, 0)):
+        script = f"import sys; sys.version_info = {version}\n{ast.unparse(guard)}"
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+        told = f"needs Python 3.9 or later; this is 3.{version[1]}. NOTHING WAS CHECKED" in done.stdout
+        assert (done.returncode, told) == ((0, False) if version >= (3, 9) else (72, True))
+
+
+def _old_pythons() -> list[str]:
+    """Interpreters between 3.6 and 3.8 on this machine; most have none."""
+    places = [*Path("/usr/bin").glob("python3.[678]"), *Path.home().glob(".pyenv/versions/3.[678].*/bin/python3")]
+    return sorted(map(str, places))
+
+
+def test_old_pythons_that_are_here_end_with_the_code_of_their_own(bag: Bag, tmp_path: Path) -> None:
+    bag.write(tmp_path)
+    for python in _old_pythons():
+        command = [python, "-I", "verify_custody.py", ".", "--log-key", bag.log.vkey]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stderr, "NOTHING WAS CHECKED" in done.stdout) == (72, "", True)
 
 
 def _top(text: bytes) -> tuple[list[ast.stmt], set[tuple[str, str]]]:
@@ -189,9 +216,10 @@ def test_verifier_is_all_of_its_parts_and_no_name_of_one_hides_anothers() -> Non
     folder = Path(verifier.__file__).parent
     assert sorted(path.stem for path in folder.glob("*.py")) == sorted([*verifier.PARTS, "__init__"])
     parts = [_top((folder / f"{part}.py").read_bytes()) for part in verifier.PARTS]
-    statements, imports = _top(second.VERIFIER)
+    (guard, *statements), imports = _top(second.VERIFIER)
+    assert isinstance(guard, ast.If)
     assert [ast.dump(each) for each in statements] == [ast.dump(each) for own, _ in parts for each in own]
-    assert imports == set.union(*(own for _, own in parts))
+    assert imports == set.union(*(own for _, own in parts)) - {("__future__", "annotations")}
     named = [each.name for each in statements if isinstance(each, (ast.FunctionDef, ast.ClassDef))]
     named += [
         name.id

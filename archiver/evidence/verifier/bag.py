@@ -6,7 +6,7 @@ import functools
 import hashlib
 import re
 import stat
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from archiver.evidence.verifier.events import UUID
 from archiver.evidence.verifier.primitives import need
@@ -22,6 +22,9 @@ OTHER = (  # with the content, all that may lie below data/: what no rule is abo
 )
 TAGS = {"bagit.txt", "bag-info.txt", "manifest-sha256.txt", "README-VERIFY.txt", "verify_custody.py"}
 UNSAFE = r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"  # what a terminal or a page obeys
+STRAY = (
+    r"\.DS_Store|(?i:(eh)?thumbs\.db|desktop\.ini)|\._.+"  # what the file managers of macOS and Windows leave behind
+)
 BAGIT = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
 
 
@@ -31,10 +34,11 @@ class Bag:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.last = ""  # the file that was opened last
+        self.strays: list[str] = []
         self.digest = functools.lru_cache(maxsize=None)(self.compute_digest)
 
     def names(self, folder: str, pattern: str = "*") -> list[str]:
-        found = (path.name for path in (self.root / folder).glob(pattern))
+        found = (path.name for path in (self.root / folder).glob(pattern) if not re.fullmatch(STRAY, path.name))
         return sorted(found, key=lambda name: (len(name), name))  # 10000.json comes after 9999.json
 
     def file(self, name: str) -> Path:
@@ -71,9 +75,24 @@ class Bag:
             need(re.fullmatch(f"{CONTENT}|{OTHER}", name), f"{name} has no place in the format: nothing vouches for it")
         need(self.manifest("tagmanifest-sha256.txt") == TAGS, "the tag manifest lists the wrong files")
         known |= TAGS | {"tagmanifest-sha256.txt", "tagmanifest-sha256.sig"}
+        folders = {parent.as_posix() for name in known for parent in PurePosixPath(name).parents}
         for path in sorted(self.root.rglob("*")):
             mode, name = path.lstat().st_mode, path.relative_to(self.root).as_posix()
             need(stat.S_ISDIR(mode) or stat.S_ISREG(mode), f"{name} is no ordinary file")
-            need(not stat.S_ISDIR(mode) or any(path.iterdir()), f"{name} is an empty folder that nothing accounts for")
-            need(stat.S_ISDIR(mode) or name in known, f"{name} is in the bundle, but in no manifest")
+            if stat.S_ISDIR(mode):
+                need(name in folders, f"{name} is an empty folder that nothing accounts for")
+            elif name not in known:
+                self.check_stray(path, name, known | folders)
         return f"{len(known)} files, exactly those that the manifests list, with the digests that they list"
+
+    def check_stray(self, path: Path, name: str, known: set[str]) -> None:
+        """A small file of a name that file managers give. Nothing reads it, and it is told: nothing vouches for it."""
+        need(re.fullmatch(STRAY, path.name), f"{name} is in the bundle, but in no manifest")
+        owner = path.with_name(path.name[2:]).relative_to(self.root).as_posix()
+        beside = not path.name.startswith("._") or owner in known or re.fullmatch(STRAY, path.name[2:])
+        need(beside, f"{name} is in the bundle, but in no manifest, and belongs to no file that is")
+        size = path.lstat().st_size
+        need(size <= 2**20, f"{name} is too long for what a file manager leaves behind, and in no manifest")
+        self.strays.append(
+            f"{name}, {size} bytes, was left by a file manager: nothing vouches for it, delete it unopened"
+        )

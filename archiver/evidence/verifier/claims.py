@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import cast
 
@@ -50,6 +51,7 @@ class Bundle(Bag):
         self.admitted: dict[str, dict[str, int]] = {"writer.enrolled": {}, "writer.retired": {}}  # key -> leaf
         self.chains: dict[str, list[Event]] = {}
         self.stated: list[Event] = []  # what the archive's own events state of a provider's day
+        self.dated: list[tuple[datetime, int, str]] = []  # what time stamps say: when, how many leaves, which stamp
 
     def claim(self, what: str, check: Callable[..., str], *args: str) -> None:
         try:
@@ -154,6 +156,10 @@ class Bundle(Bag):
             event = self.event(f"{folder}/events/{name}", f"{folder}/proofs/{seq:04d}.tlog-proof")
             place = event.ev["subject"], event.ev["seq"], event.ev["prev"]
             need(place == (f"rec:{recording}", seq, prev), f"event {seq} does not follow the one before it")
+            back = events and event.ev["at"] < events[-1].ev["at"]
+            if back:
+                clock = f"event {seq} of recording {recording} is dated before event {seq - 1}"
+                self.unproved.append(f"that the archive's clock was right: {clock}, which it follows")
             events.append(event)
             prev = event.hash.hex()
         if not self.names(folder, "audio.*"):
@@ -212,6 +218,7 @@ class Bundle(Bag):
             stamped = self.related(path, f"data/tsa/{name}.consistency")
         at = check_stamp(self.read(f"data/tsa/{name}.tsr"), stamped.raw)
         need(re.fullmatch(r"[A-Za-z0-9_-]+", name), "its file name is outside the format")
+        self.dated.append((at, stamped.size, name))
         self.unproved.append(
             f"that time stamp {name} is its authority's. With the authority's own root certificate as ROOT.pem, run:\n"
             f"    openssl ts -verify -data {path} -in data/tsa/{name}.tsr -untrusted data/tsa/{name}.pem"
@@ -219,8 +226,23 @@ class Bundle(Bag):
         )
         return f"it dates the log's first {stamped.size} leaves to {at:%Y-%m-%d %H:%M:%S} UTC; whose it is, see below"
 
+    def check_dates(self, recording: str) -> str:
+        """Between which stamped trees its events came into the log. An old tree can be stamped late."""
+        leaves = sorted(event.leaf for event in self.chains[recording])
+        need(leaves, "it has no events")
+        before = [(size, at, name) for at, size, name in self.dated if size <= leaves[0]]
+        since = [(at, size, name) for at, size, name in self.dated if size > leaves[0]]
+        said = [f"its first event, leaf {leaves[0]}"]
+        for _, at, name in [max(before)] if before else []:
+            said.append(f"is not in the tree stamped {at:%Y-%m-%d %H:%M:%S} UTC ({name})")
+        for at, _, name in [min(since)] if since else []:
+            said.append(f"is in the one stamped {at:%Y-%m-%d %H:%M:%S} UTC ({name})")
+        stamped = sum(leaf < max(size for _, size, _ in self.dated) for leaf in leaves)
+        return f"{', '.join(said)}; {stamped} of its {len(leaves)} events stand under a time stamp"
+
     def check_all(self, policy: str) -> None:
         self.claim("files", self.check_files)
+        self.lines += [("NOTE", re.sub(UNSAFE, "?", f"stray file: {text}")) for text in self.strays]
         self.claim("checkpoint", self.check_checkpoint)
         if not self.checkpoint:
             self.unproved.append("anything: there is no checkpoint of the log to measure the rest by")
@@ -237,6 +259,8 @@ class Bundle(Bag):
         self.claim("export", self.check_export)
         for name in self.names("data/tsa", "*.tsr"):
             self.claim(f"time stamp {name[:-4]}", self.check_time, name[:-4])
+        for recording in self.chains if self.dated else ():
+            self.claim(f"recording {recording} dates", self.check_dates, recording)
         if self.names("data/log", "known.checkpoint"):
             self.claim("earlier checkpoint", self.check_known)
         if policy or self.names("data/trust", "policy.txt"):

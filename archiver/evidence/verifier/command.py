@@ -50,13 +50,13 @@ def caveats(bundle: Bundle, log_key: bool, host_key: bool, policy: bool) -> list
     return [text for settled, text in said if not settled] + bundle.unproved
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Iterable[str] = ()) -> int:
     parser = argparse.ArgumentParser(prog="verify_custody.py", description="Verify an evidence bundle of recordings.")
     parser.add_argument("bundle", type=Path, help="the folder that holds bagit.txt")
     parser.add_argument("--log-key", default="", metavar="NAME+ID+KEY", help="the log's key, had from elsewhere")
     parser.add_argument("--host-key", default=[], action="append", metavar="HEX", help="the archive host's public key")
     parser.add_argument("--policy", type=Path, metavar="FILE", help="your witnesses and quorum, a c2sp.org/tlog-policy")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args(list(arguments) or None)
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     print(f"verify_custody.py, SHA-256 {sha256(Path(__file__).read_bytes()).hex()}: compare it with the published one")
     if not given.bundle.is_dir():

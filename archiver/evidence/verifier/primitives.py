@@ -162,7 +162,8 @@ def parse_checkpoint(raw: bytes) -> Checkpoint:
 
 
 def check_quorum(policy: str, checkpoint: Checkpoint, log: Key) -> str:
-    lines = [words for line in policy.split("\n") if (words := re.findall("[^ \t]+", line)) and words[0][0] != "#"]
+    told = [re.findall("[^ \t]+", line) for line in policy.split("\n")]
+    lines = [words for words in told if words and words[0][0] != "#"]
     of = {kind: [words[1:] for words in lines if words[0] == kind] for kind in ("log", "witness", "group", "quorum")}
     need(sum(map(len, of.values())) == len(lines), "the policy has a line of an unknown kind")
     logs, witnesses = [parse_key(key, 1) for key, *_ in of["log"]], [parse_key(key, 4) for _, key, *_ in of["witness"]]
