@@ -7,11 +7,12 @@ from datetime import datetime
 from archiver.clock import Clock
 from archiver.config import model
 from archiver.config.provider import AnyProvider, JustCall, Kazoo, Plivo, Vobiz
+from archiver.config.provider import Proxy as ProxySection
 from archiver.database import Writer
 from archiver.ingest.poll import PollPlan
 from archiver.providers import justcall, kazoo, plivo, vobiz
 from archiver.providers.catalog import CATALOG
-from archiver.providers.http import HttpClient, Limits, UnlimitedBudget
+from archiver.providers.http import HttpClient, Limits, Proxy, UnlimitedBudget
 from archiver.providers.kazoo_login import ApiKey, Login, Token, User
 from archiver.providers.port import Budget, Provider
 from archiver.recording import Window
@@ -40,11 +41,19 @@ def _adapter(
         budget=budget,
         clock=clock,
         limits=Limits(max_size=config.pace(settings).max_size),
+        proxy=_proxy(settings.proxy),
         observe=None
         if metrics is None
         else lambda endpoint, code, seconds: metrics.requested(settings.id, endpoint, code, seconds),
     )
     return kind.build(settings.id, adapter_settings(settings), client, clock)
+
+
+def _proxy(settings: ProxySection | None) -> Proxy | None:
+    if settings is None:
+        return None
+    user = settings.user.resolve().reveal() if settings.user is not None else ""
+    return Proxy(settings.url, user, settings.password.resolve() if settings.password is not None else None)
 
 
 def reading_providers(config: model.Config, clock: Clock) -> dict[str, Provider]:
@@ -61,11 +70,13 @@ def adapter_settings(settings: AnyProvider) -> object:
                 settings.api_key.resolve(), settings.api_secret.resolve(), base_url=settings.base_url,
                 media_hosts=settings.media_hosts, allow_http=settings.allow_http, dialect=settings.dialect,
                 plan=settings.plan, retention=settings.keeps().keeps, filters=filters, sales_dialer=settings.sales_dialer,
+                child=settings.child,
             )  # fmt: skip
         case Kazoo():
             return kazoo.KazooSettings(
                 base_url=settings.base_url, account_id=settings.account_id.resolve().reveal(), login=_kazoo_login(settings),
                 allow_http=settings.allow_http, users=settings.users, filters=filters,
+                read_only=settings.read_only, max_window=settings.max_window,
             )  # fmt: skip
         case Vobiz():
             return vobiz.VobizSettings(
@@ -91,7 +102,7 @@ def _kazoo_login(settings: Kazoo) -> Login:
     assert settings.password is not None
     return User(
         settings.user.resolve(), settings.password.resolve(), account_name=settings.account_name,
-        account_realm=settings.account_realm, method=settings.method,
+        account_realm=settings.account_realm, phone_number=settings.phone_number, method=settings.method,
     )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ def s3_options(settings: model.S3Storage) -> S3Options:
         endpoint=settings.endpoint,
         region=settings.region,
         bucket=settings.bucket,
+        bucket_owner=settings.bucket_owner,
         prefix=settings.prefix,
         access_key=settings.access_key.resolve() if settings.access_key else None,
         secret_key=settings.secret_key.resolve() if settings.secret_key else None,

@@ -85,6 +85,8 @@ class S3Storage(Section):
         str, matching(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}", "a bucket's name", "3 to 63 letters, digits, hyphens")
     ]
     """Bucket."""
+    bucket_owner: Annotated[str, matching(r"[0-9]{12}", "an AWS account", "its number, 12 digits")] | None = None
+    """AWS account that must own the bucket: every call says so, and is refused by a bucket of the same name elsewhere."""
     prefix: Annotated[
         str, matching(r"[a-z0-9][a-z0-9/_-]{0,80}", "a key prefix", "lower-case letters, digits, / _ -")
     ] = ""
@@ -102,7 +104,7 @@ class S3Storage(Section):
     object_lock: ObjectLock = ObjectLock()
     """How objects are protected."""
     storage_class: Text = "STANDARD"
-    """Storage class of new objects."""
+    """Storage class of recordings. What must be read at any time (custody log, catalogue, canaries) has the standard one."""
     sse: ServerSideEncryption | None = None
     """Server-side encryption of new objects."""
     required: Flag = True

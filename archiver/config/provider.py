@@ -68,6 +68,27 @@ class Keeps(Section):
         return ProviderRetention(self.source or "configuration", keeps, self.months)
 
 
+class Proxy(Section):
+    """A proxy that requests to this provider go through; the URL alone is short for it. None is taken from the environment."""
+
+    url: Origin
+    """Scheme, host and port of the proxy; https is asked for through it by CONNECT, so that it sees no content."""
+    user: TextOrRef | None = None
+    """User name at the proxy."""
+    password: TokenRef | None = None
+    """Password at the proxy."""
+
+    @classmethod
+    def shorthand(cls, given: Any) -> Any:
+        return {"url": given} if isinstance(given, str) else given
+
+    @classmethod
+    def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
+        for one, other in (("user", "password"), ("password", "user")):
+            if one in given and other not in given:
+                yield Conflict((), "C102", f"missing key '{other}'", f"it goes with {one}")
+
+
 class Provider(Section):
     """What every provider account has."""
 
@@ -82,6 +103,8 @@ class Provider(Section):
     """Permit plain http: credentials and recordings then cross the network in clear."""
     allow_private_addresses: Flag = False
     """Permit loopback and private addresses; link-local ones never."""
+    proxy: Proxy | None = None
+    """A proxy between the archiver and this provider."""
     poll_every: Interval | None = None
     """How often new recordings are looked for; instead of the default."""
     poll_cron: Cron | None = None
@@ -158,6 +181,8 @@ class JustCall(Provider):
     """The account's storage limit, when it is not the plan's. Treated as a deadline."""
     sales_dialer: Flag = False
     """Archive the calls of the Sales Dialer too, a collection of its own (dialect `v2.1`)."""
+    child: Flag = True
+    """Archive a call's second recording too, as the variant `child` (dialect `v2.1`)."""
     retention: JustCallKeeps | None = None
     """How long JustCall keeps recordings, when it is not the plan's."""
     filters: JustCallFilters = JustCallFilters()
@@ -172,6 +197,8 @@ class JustCall(Provider):
             yield Conflict(("retention",), "C130", "'retention' names another plan than 'plan'", "state the plan once")
         if str(given.get("sales_dialer")).lower() == "true" and given.get("dialect") != "v2.1":
             yield Conflict(("sales_dialer",), "C130", "'sales_dialer' needs dialect v2.1", "add  dialect: v2.1")
+        if "child" in given and given.get("dialect") != "v2.1":
+            yield Conflict(("child",), "C130", "'child' needs dialect v2.1", "v2 knows no second recording")
         if given.get("plan") == "enterprise" and retention is None:
             yield Conflict(
                 ("plan",),
@@ -217,6 +244,12 @@ class Kazoo(Provider):
     """The user's account, by name."""
     account_realm: Text | None = None
     """The user's account, by realm."""
+    phone_number: Text | None = None
+    """The user's account, by one of its numbers."""
+    read_only: Flag = False
+    """Ask for tokens that may only read, with `api_key` or `user`; an `auth_token` has the rights that it was made with."""
+    max_window: Interval = timedelta(days=31) - timedelta(minutes=1)
+    """Longest span that one listing asks for; for operators who changed crossbar's `maximum_range`."""
     method: Literal["md5", "sha"] = "md5"
     """How user and password are hashed for the log-in."""
     users: tuple[Text, ...] = ()
@@ -232,12 +265,16 @@ class Kazoo(Provider):
             yield Conflict((name,), "C130", f"'{name}' and '{ways[0]}' exclude one another", "authenticate in one way")
         if not ways:
             yield Conflict((), "C102", "missing key: one of auth_token, api_key, user")
+        if "auth_token" in given and str(given.get("read_only")).lower() == "true":
+            yield Conflict(
+                ("read_only",), "C130", "'read_only' does nothing with 'auth_token'", "make the token itself read-only"
+            )
         if "user" not in given:
             return
         if "password" not in given:
             yield Conflict((), "C102", "missing key 'password'", "it goes with user")
-        if ("account_name" in given) == ("account_realm" in given):
-            yield Conflict(("user",), "C130", "'user' needs one of account_name and account_realm")
+        if sum(name in given for name in ("account_name", "account_realm", "phone_number")) != 1:
+            yield Conflict(("user",), "C130", "'user' needs one of account_name, account_realm and phone_number")
 
 
 class Vobiz(Provider):

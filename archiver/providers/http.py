@@ -32,11 +32,11 @@ from archiver.providers import egress, http_answer
 from archiver.providers.egress import Origin, Target
 from archiver.providers.http_answer import Answer
 from archiver.providers.http_media import PIECE, Download, Limits
-from archiver.providers.http_transport import Observe, Transport
+from archiver.providers.http_transport import Observe, Proxy, Transport
 from archiver.providers.port import Budget
 from archiver.recording import Json
 
-__all__ = ["Answer", "Download", "HttpClient", "Limits", "UnlimitedBudget"]
+__all__ = ["Answer", "Download", "HttpClient", "Limits", "Proxy", "UnlimitedBudget"]
 
 _DEFAULT_LIMITS = Limits()
 _DEFAULT_PAUSE = 5.0
@@ -63,7 +63,8 @@ class HttpClient:
     """Requests to one provider's API and downloads from its hosts. Safe for concurrent use within one event loop.
 
     `origin` is scheme, host and port of the API; `media_hosts` are further hosts that links may lead to (`host`,
-    `host:port`, `*.suffix`). `ca_bundle` replaces the system's certificate authorities. `jitter` gives numbers in [0, 1)
+    `host:port`, `*.suffix`). `ca_bundle` replaces the system's certificate authorities. With `proxy`,
+    every request goes through it. `jitter` gives numbers in [0, 1)
     that spread the default pause over many clients. `observe` hears of every exchange: endpoint, status or kind of
     failure, seconds. Raises `ConfigurationError` for settings that cannot be meant.
     """
@@ -81,6 +82,7 @@ class HttpClient:
         limits: Limits = _DEFAULT_LIMITS,
         observe: Observe | None = None,
         ca_bundle: Path | None = None,
+        proxy: Proxy | None = None,
         jitter: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._policy = egress.policy(
@@ -90,7 +92,7 @@ class HttpClient:
         self._clock = clock
         self._limits = limits
         self._jitter = jitter
-        self._transport = Transport(self._policy, limits, clock, observe, ca_bundle)
+        self._transport = Transport(self._policy, limits, clock, observe, ca_bundle, proxy)
 
     async def request(
         self,
@@ -220,7 +222,7 @@ class HttpClient:
         host, status, headers = self._policy.origin.host, answer.status, answer.headers
         if status == 429:
             raise await self._throttled(host, headers, pause=True)
-        if status == 408 or status >= 500:
+        if status in {407, 408} or status >= 500:
             raise _unavailable(host, status, headers, self._clock)
         if 300 <= status < 400:
             raise ListingError(f"{host} answered {status}: calls to the API are not redirected")

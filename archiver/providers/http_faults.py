@@ -43,6 +43,11 @@ def fault(exc: BaseException) -> Fault:
         return Fault("tls", f"TLS: {_tls_words(cause)}")
     if isinstance(cause, OSError) and cause.errno == REFUSED_ADDRESS:
         return Fault("egress", cause.strerror or "")
+    if isinstance(exc, aiohttp.ClientProxyConnectionError):
+        return Fault("proxy", "the proxy cannot be reached")
+    if isinstance(exc, aiohttp.ClientHttpProxyError):
+        wrong = exc.status == 407
+        return Fault("proxy", "the proxy refuses our credentials" if wrong else f"the proxy answered {exc.status}")
     for kinds, known in _KINDS:
         if isinstance(exc, kinds):
             return known

@@ -6,10 +6,12 @@ certificate left unchecked; a socket exists only for an address that the egress 
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,8 +23,29 @@ from archiver.errors import ConfigurationError, EgressRefusedError, UnavailableE
 from archiver.providers.egress import Policy, Target
 from archiver.providers.http_faults import LIBRARY_ERRORS, AddressRefused, fault
 from archiver.providers.http_media import PIECE, Limits
+from archiver.recording import Secret
 
 Observe: TypeAlias = "Callable[[str, int | str, float], None]"
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """Where requests go through: origin of the proxy, and the credentials that it alone is shown."""
+
+    url: str
+    user: str = ""
+    password: Secret | None = None
+
+    def options(self) -> dict[str, Any]:
+        """What the library wants to be told. Raises `ConfigurationError` for credentials that no header can carry."""
+        if self.password is None:
+            return {"proxy": URL(self.url)}
+        user, password = self.user.strip(), self.password.reveal().strip()
+        if ":" in user or not (user + password).isprintable():
+            raise ConfigurationError("proxy: user or password hold characters that no header may")
+        shown = aiohttp.encode_basic_auth(user, password)
+        # The library turns it into `Proxy-Authorization`, on the CONNECT alone where there is one.
+        return {"proxy": URL(self.url), "proxy_headers": {"Authorization": shown}}
 
 
 class Transport:
@@ -33,12 +56,19 @@ class Transport:
     """
 
     def __init__(
-        self, policy: Policy, limits: Limits, clock: Clock, observe: Observe | None, ca_bundle: Path | None
+        self,
+        policy: Policy,
+        limits: Limits,
+        clock: Clock,
+        observe: Observe | None,
+        ca_bundle: Path | None,
+        proxy: Proxy | None = None,
     ) -> None:
         self._policy = policy
         self._limits = limits
         self._clock = clock
         self._observe = observe
+        self._through = proxy.options() if proxy is not None else {}
         self._tls = _tls(policy.provider, ca_bundle)
         self._api: aiohttp.ClientSession | None = None
         self._media: aiohttp.ClientSession | None = None
@@ -52,13 +82,17 @@ class Transport:
         The library repeats an idempotent request once, by itself, when the connection ended before an answer: the usual
         fate of a kept connection that the server has just closed.
         """
+        await self._judge(target)
         self._api = self._api or self._session(force_close=False)
-        return await self._api.request(method, _url(target), headers=headers, data=data, allow_redirects=False)
+        return await self._api.request(
+            method, _url(target), headers=headers, data=data, allow_redirects=False, **self._through
+        )
 
     async def download(self, target: Target, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """The head of an answer that may be a recording."""
+        await self._judge(target)
         self._media = self._media or self._session(force_close=True)
-        return await self._media.get(_url(target), headers=headers, allow_redirects=False)
+        return await self._media.get(_url(target), headers=headers, allow_redirects=False, **self._through)
 
     @contextmanager
     def exchange(self, endpoint: str, host: str) -> Iterator[list[int | str]]:
@@ -106,9 +140,28 @@ class Transport:
             read_bufsize=PIECE,
         )
 
+    async def _judge(self, target: Target) -> None:
+        """Behind a proxy no socket shows the target's address: it is judged by what its name means here, if it means anything.
+
+        A name that only the proxy can resolve is the proxy's to judge; host and scheme have passed the policy already.
+        """
+        if not self._through:
+            return
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(
+                target.origin.host, target.origin.port, type=socket.SOCK_STREAM
+            )
+        except OSError:
+            return
+        for *_, address in found:
+            if problem := self._policy.address_problem(str(address[0])):
+                raise AddressRefused(problem)
+
     def _guarded_socket(self, info: tuple[Any, Any, int, str, tuple[Any, ...]]) -> socket.socket:
         """The last gate: it sees address literals as well as every answer of DNS."""
         family, kind, protocol, _, address = info
+        if self._through:  # every socket is one to the proxy, whose address the operator chose
+            return socket.socket(family=family, type=kind, proto=protocol)
         if problem := self._policy.address_problem(str(address[0])):
             raise AddressRefused(problem)
         return socket.socket(family=family, type=kind, proto=protocol)

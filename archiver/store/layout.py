@@ -36,6 +36,11 @@ def catalogue_key(sealed_sha256: str) -> str:
     return f"catalogue/{_shelf('catalogue', sealed_sha256)}"
 
 
+def is_content(key: str) -> bool:
+    """True for what holds a provider's bytes: recordings, and what is in quarantine."""
+    return key.startswith(("recordings/", "quarantine/"))
+
+
 def canary_key(uuid: str) -> str:
     """The key of an object that the probe makes to try the storage. `uuid` makes it unique."""
     return f"canary/{uuid}"

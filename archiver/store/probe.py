@@ -92,6 +92,12 @@ class Probe:
         seconds = abs(skew.total_seconds())
         side = "ahead of" if skew > timedelta(0) else "behind"
         self._check("clock-agrees", abs(skew) <= LARGEST_SKEW, f"the storage's clock is {seconds:.0f} s {side} ours")
+        if self._options.bucket_owner is not None:
+            # Few servers but AWS know the header; one that ignores it must not be believed to check it.
+            other = "000000000000" if self._options.bucket_owner != "000000000000" else "999999999999"
+            checked = self._bucket.refuses_owner(other)
+            said = "refused" if checked else "served all the same: bucket_owner protects nothing here"
+            self._check("owner-checked", checked, f"a call that expects another owner is {said}")
         versioning = self._bucket.versioning()
         self._check("versioning-enabled", versioning == "Enabled", f"versioning is {versioning.lower()}")
         locks = self._bucket.object_lock()

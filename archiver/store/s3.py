@@ -19,7 +19,7 @@ from archiver.recording import Lock, Stored
 from archiver.store import layout
 from archiver.store.port import ProbeReport, Version
 from archiver.store.probe import Probe
-from archiver.store.s3_bucket import Bucket
+from archiver.store.s3_bucket import STANDARD, Bucket
 from archiver.store.s3_client import S3Options, make_bucket
 from archiver.store.s3_shelf import S3Shelf
 from archiver.store.s3_upload import Item, Profile
@@ -62,7 +62,8 @@ class S3Store:
 
     async def put_once(self, key: str, path: Path, *, size: int, sealed_sha256: str, lock: Lock) -> Stored:
         """See `ObjectStore.put_once`."""
-        item = Item(layout.object_key(self._options.prefix, key), path, size, sealed_sha256, lock)
+        storage_class = self._options.storage_class if layout.is_content(key) else STANDARD
+        item = Item(layout.object_key(self._options.prefix, key), path, size, sealed_sha256, lock, storage_class)
         return await self._run(self._vault.put_once, item)
 
     async def inspect(self, key: str, version_id: str | None) -> Stored | None:

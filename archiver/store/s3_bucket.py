@@ -21,6 +21,9 @@ from archiver.store.s3_client import MIB, Refused, S3Options, connect, new_sessi
 
 _T = TypeVar("_T")
 
+STANDARD = "STANDARD"
+"""The storage class that is not asked for, since not every server knows the word."""
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -91,6 +94,17 @@ class Bucket:
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
         return email.utils.parsedate_to_datetime(date) - middle if date else timedelta(0)
 
+    def refuses_owner(self, owner: str) -> bool:
+        """True when the storage refuses a call that expects this account to own the bucket."""
+        try:
+            with translated("HeadBucket"):
+                self._twice.head_bucket(Bucket=self.name, ExpectedBucketOwner=owner)
+        except Refused as refused:
+            if refused.passing:
+                raise
+            return True
+        return False
+
     def versioning(self) -> str:
         """`Enabled`, `Suspended` or `Off`."""
         return str(self._call("GetBucketVersioning", self._twice.get_bucket_versioning).get("Status", "Off"))
@@ -116,9 +130,14 @@ class Bucket:
         lock: Lock | None = None,
         if_absent: bool = False,
         tags: str | None = None,
+        storage_class: str = STANDARD,
     ) -> str | None:
         """Store a body, once. Returns the version id when the answer has one. `tags` is a URL query, for lifecycle rules."""
-        fields = {**self._object_fields(lock), **digests.fields(), **({"IfNoneMatch": "*"} if if_absent else {})}
+        fields = {
+            **self._object_fields(lock, storage_class),
+            **digests.fields(),
+            **({"IfNoneMatch": "*"} if if_absent else {}),
+        }
         if tags is not None:
             fields["Tagging"] = tags
         answer = self._call("PutObject", self._once.put_object, Key=key, Body=body, **fields)
@@ -194,14 +213,14 @@ class Bucket:
 
     # --- multipart --------------------------------------------------------------------------------------------
 
-    def create_upload(self, key: str, lock: Lock | None) -> str:
+    def create_upload(self, key: str, lock: Lock | None, storage_class: str = STANDARD) -> str:
         """Begin a multipart upload; returns its id."""
         answer = self._call(
             "CreateMultipartUpload",
             self._once.create_multipart_upload,
             Key=key,
             ChecksumAlgorithm="CRC32",
-            **self._object_fields(lock),
+            **self._object_fields(lock, storage_class),
         )
         return str(answer["UploadId"])
 
@@ -245,18 +264,20 @@ class Bucket:
     def uploads(self, prefix: str) -> Iterator[tuple[str, str, datetime]]:
         """Unfinished uploads under `prefix`: key, upload id, when they began."""
         with translated("ListMultipartUploads"):
-            pages = self._twice.get_paginator("list_multipart_uploads").paginate(Bucket=self.name, Prefix=prefix)
+            pages = self._twice.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self.name, Prefix=prefix, **self._owner()
+            )
             for page in pages:
                 for each in page.get("Uploads", ()):
                     yield each["Key"], each["UploadId"], each["Initiated"]
 
     # --- within -----------------------------------------------------------------------------------------------
 
-    def _object_fields(self, lock: Lock | None) -> dict[str, Any]:
+    def _object_fields(self, lock: Lock | None, storage_class: str) -> dict[str, Any]:
         options = self._options
         fields: dict[str, Any] = {"ContentType": "application/octet-stream"}
-        if options.storage_class != "STANDARD":
-            fields["StorageClass"] = options.storage_class
+        if storage_class != STANDARD:
+            fields["StorageClass"] = storage_class
         if options.sse:
             fields["ServerSideEncryption"] = options.sse
         if options.sse_key_id:
@@ -270,7 +291,12 @@ class Bucket:
 
     def _call(self, operation: str, call: Callable[..., _T], **fields: Any) -> _T:
         with translated(operation):
-            return call(Bucket=self.name, **fields)
+            return call(Bucket=self.name, **self._owner(), **fields)
+
+    def _owner(self) -> dict[str, str]:
+        """With every call, so that a bucket of the same name in another account gets nothing of ours, and gives nothing."""
+        owner = self._options.bucket_owner
+        return {} if owner is None else {"ExpectedBucketOwner": owner}
 
 
 def base64_of(digest: bytes) -> str:

@@ -31,11 +31,14 @@ class S3Options:
     """How to reach one bucket and how to write to it.
 
     Without keys, boto3's own chain applies (environment, profile, pod or machine role). `endpoint` None means AWS.
-    `sign_payload` None leaves it to the probe. Sizes in bytes; parts of S3 are 5 MiB or more, at most 10,000 an object.
+    `bucket_owner` is the AWS account that every call expects to own the bucket. `storage_class` is that of recordings: what
+    must be read at any time (log, catalogue, canaries) has the standard one. `sign_payload` None leaves it to the probe.
+    Sizes in bytes; parts of S3 are 5 MiB or more, at most 10,000 an object.
     """
 
     id: str
     bucket: str
+    bucket_owner: str | None = None
     endpoint: str | None = None
     region: str = "us-east-1"
     prefix: str = ""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from archiver import errors
 from archiver.recording import Lock
-from archiver.store.s3_bucket import Bucket, Digests, Part, base64_of
+from archiver.store.s3_bucket import STANDARD, Bucket, Digests, Part, base64_of
 from archiver.store.s3_client import Refused, S3Options
 
 
@@ -47,6 +47,7 @@ class Item:
     size: int
     sha256: str
     lock: Lock
+    storage_class: str = STANDARD
 
 
 def in_parts(item: Item, profile: Profile, options: S3Options) -> bool:
@@ -60,7 +61,10 @@ def upload_single(bucket: Bucket, item: Item, profile: Profile) -> str | None:
         md5 = base64_of(hashlib.file_digest(file, _md5).digest()) if profile.md5 else None
         file.seek(0)
         digests = Digests(sha256=base64_of(bytes.fromhex(item.sha256)), md5=md5)
-        return bucket.put(item.key, file, digests, lock=item.lock, if_absent=profile.conditional_single)
+        return bucket.put(
+            item.key, file, digests, lock=item.lock, if_absent=profile.conditional_single,
+            storage_class=item.storage_class,
+        )  # fmt: skip
 
 
 def upload_parts(bucket: Bucket, item: Item, profile: Profile, part_size: int) -> str | None:
@@ -69,7 +73,7 @@ def upload_parts(bucket: Bucket, item: Item, profile: Profile, part_size: int) -
     A failed upload is dropped, unless its completion may have taken effect: then it stays for the caller to look, and
     what remains of it for the sweep.
     """
-    upload_id = bucket.create_upload(item.key, item.lock)
+    upload_id = bucket.create_upload(item.key, item.lock, item.storage_class)
     try:
         parts = _send_parts(bucket, item, profile, part_size, upload_id)
     except errors.ArchiverError:
