@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from archiver.alerts.dispatch import Dispatch
+from archiver.alerts.facts import Facts
 from archiver.alerts.heartbeat import Heartbeat
-from archiver.alerts.rule import Alert, Facts
+from archiver.alerts.judgement import judge
+from archiver.alerts.rule import Alert, Thresholds
 from archiver.clock import Clock
 
 EVERY = timedelta(seconds=20)
@@ -23,6 +25,7 @@ class Alarm:
         dispatch: Dispatch | None,
         heartbeat: Heartbeat | None,
         clock: Clock,
+        thresholds: Thresholds,
         *,
         first: timedelta = _FIRST,
     ) -> None:
@@ -31,6 +34,7 @@ class Alarm:
         self._dispatch = dispatch
         self._heartbeat = heartbeat
         self._clock = clock
+        self._thresholds = thresholds
         self._from = clock.monotonic() + first.total_seconds()
 
     async def tick(self) -> None:
@@ -41,14 +45,17 @@ class Alarm:
         if self._dispatch is not None:
             await self._dispatch.tick(facts)
         if self._heartbeat is not None:
-            finished = {each.provider: each.poll_succeeded_at for each in facts.providers}
-            await self._heartbeat.tick(finished, trusted=facts.trusted)
+            finished = {each.provider: each.poll_succeeded_at for each in facts.providers if each.configured}
+            await self._heartbeat.tick(finished, proven=judge(facts, self._thresholds).proven)
 
     async def swept(self, *, complete: bool) -> None:
-        """The end of a single sweep (`run --once`): what is due is told, and a complete one pings."""
+        """The end of a single sweep (`run --once`): what is due is told, and a complete one pings that left nothing in doubt."""
+        if self._dispatch is None and self._heartbeat is None:
+            return
+        facts = await self._facts()
         if self._dispatch is not None:
-            await self._dispatch.tick(await self._facts())
-        if self._heartbeat is not None and complete:
+            await self._dispatch.tick(facts)
+        if self._heartbeat is not None and complete and judge(facts, self._thresholds).proven:
             await self._heartbeat.ping()
 
     async def announce(self, alert: Alert) -> None:

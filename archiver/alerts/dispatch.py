@@ -21,6 +21,8 @@ from sqlalchemy import Connection
 from archiver import errors
 from archiver.alerts import route, rule, state
 from archiver.alerts.channel.port import Channel
+from archiver.alerts.facts import Facts
+from archiver.alerts.judgement import judge
 from archiver.alerts.message import compose
 from archiver.alerts.route import Entry, Route
 from archiver.clock import Chance
@@ -66,13 +68,13 @@ class Dispatch:
         if missing := route.unrouted(self._routes):
             log.warning("notify.unrouted", alerts=[each.value for each in missing])
 
-    async def tick(self, facts: rule.Facts) -> tuple[rule.Alert, ...]:
+    async def tick(self, facts: Facts) -> tuple[rule.Alert, ...]:
         """Judge `facts` and tell what is due, on all channels at once: a slow one holds up the next tick by 90 s at most.
 
         Returns what is firing. Never raises for what a channel does: that is logged, counted and tried again. Raises
         `UnavailableError` or `OutcomeUnknownError` for what the database does.
         """
-        firing = rule.firing(facts, self._thresholds)
+        firing = judge(facts, self._thresholds).alerts
         token = self._chance.uuid()
 
         def begin(conn: Connection) -> tuple[datetime, tuple[route.Key, ...], dict[str, list[Entry]]]:

@@ -1,7 +1,7 @@
 """A dead man's switch: a ping that says "a sweep was really finished", to somebody who raises the alarm when it stays away.
 
 The only alert that still works when this process, its host, its database or its network is down: so it must never be sent for any
-other reason than work done. Every provider was listed to its last page, and every required storage is trusted.
+other reason than work done. Every provider was listed to its last page, and nothing is at risk, wrong or lost (`judgement`).
 """
 
 from __future__ import annotations
@@ -74,15 +74,15 @@ class Heartbeat:
         self._since = clock.now()  # only what this process has lived to see counts: a crash loop never pings
         self._pinged_at: datetime | None = None
 
-    async def tick(self, finished: Mapping[str, datetime | None], *, trusted: bool) -> bool:
+    async def tick(self, finished: Mapping[str, datetime | None], *, proven: bool) -> bool:
         """Ping if a sweep was finished since the last ping. True when the ping arrived.
 
-        `trusted`: every required storage has proved its lock. Never raises for what the other side does: it is logged and
+        `proven`: nothing contradicts that the work is done. Never raises for what the other side does: it is logged and
         counted, and the next tick tries again.
         """
         now = self._clock.now()
         early = self._pinged_at is not None and now - self._pinged_at < self._every
-        if early or not trusted or not due(finished, self._since):
+        if early or not proven or not due(finished, self._since):
             return False
         return await self.ping()
 

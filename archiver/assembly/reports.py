@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import cast
 
 from sqlalchemy import Connection, Engine
 
 from archiver import errors
+from archiver.alerts.facts import Facts, HostFacts
+from archiver.alerts.judgement import judge, poll_due, unproven
+from archiver.assembly.facts import gather, limits
 from archiver.assembly.providers import listing_span
 from archiver.completeness import forecast, holdings, register, verified
 from archiver.config import model
@@ -32,55 +34,72 @@ def open_database(config: model.Config) -> Engine:
 
 
 def make_report(
-    conn: Connection, config: model.Config, providers: Mapping[str, Provider], now: datetime
+    conn: Connection,
+    config: model.Config,
+    providers: Mapping[str, Provider],
+    now: datetime,
+    here: HostFacts | None = None,
 ) -> reports.Report:
-    """The status report over one instant of the database."""
-    names = [each.id for each in config.providers]
+    """The status report over one instant of the database. `here`: what this process sees of its own host."""
+    return judged(conn, config, providers, now, here)[0]
+
+
+def judged(
+    conn: Connection, config: model.Config, providers: Mapping[str, Provider], now: datetime, here: HostFacts | None
+) -> tuple[reports.Report, Facts]:
+    """The status report, and the facts that it was judged by."""
     settings = {each.id: each for each in config.providers}
-    judged = []
+    counts = survey.counts(conn, list(settings), now)
     gaps = {name: sum(codes.values()) for name, codes in register.unsettled(conn).items()}
-    for counts in survey.counts(conn, names, now):
-        known = settings.get(counts.provider)
-        provider = providers.get(counts.provider)
-        holes = []
-        if known is not None and provider is not None:
-            whole = listing_span(known, provider, now, survey.covered_until(conn, counts.provider))
-            holes = survey.uncovered(conn, counts.provider, provider.scopes(), whole)
-        judged.append(
-            reports.judge(
-                counts,
-                now,
-                covered_until=survey.covered_until(conn, counts.provider),
-                holes=holes,
-                poll_every=config.pace(known).every if known is not None else timedelta(days=1),
-                outlook=Outlook() if known is None else outlook(conn, known, gaps.get(counts.provider, 0), now),
+    outlooks = {
+        name: outlook(conn, settings[name], gaps.get(name, 0), now) if name in settings else Outlook(gaps.get(name, 0))
+        for name in (each.provider for each in counts)
+    }
+    integrity = verified.integrity(conn, now)
+    facts = gather(conn, config, counts, outlooks, integrity.failures, now, here)
+    judgement = judge(facts, limits(config))
+    due = {each.provider: poll_due(each, facts.started_at, limits(config)) for each in facts.providers}
+    rows = []
+    for each in counts:
+        name = each.provider
+        covered, holes = survey.covered_until(conn, name), []
+        if name in settings and name in providers:
+            whole = listing_span(settings[name], providers[name], now, covered)
+            holes = survey.uncovered(conn, name, providers[name].scopes(), whole)
+        rows.append(
+            reports.provider_status(
+                each, judgement.of(name), covered_until=covered, holes=holes, outlook=outlooks[name], poll_due_at=due[name]
             )
-        )
-    storages = survey.storages(conn)
-    return reports.Report(
+        )  # fmt: skip
+    report = reports.Report(
         instance=config.instance,
         at=now,
-        providers=tuple(judged),
+        providers=tuple(rows),
         runway=tuple(survey.runway(conn, now, reports.EDGES)),
-        storages=storages,
+        storages=_storages(conn, facts, now),
         replicas=survey.replicas(conn),
         schema=revision(conn) or "none",
         custody=log_status(conn),
-        integrity=verified.integrity(conn, now),
-        problems=tuple(_refused(config, storages, survey.sealed(conn))),
+        integrity=integrity,
+        judgement=judgement,
     )
+    return report, facts
 
 
-def _refused(config: model.Config, storages: Mapping[str, Mapping[str, Json]], sealed: int) -> Iterator[str]:
-    """Why each required storage is not trusted, by its last probe. `sealed`: how many recordings wait in the spool."""
-    for each in config.storage:
-        proof = storages.get(each.id)
-        if each.required and proof is not None and not proof["trusted"]:
-            checks = cast("list[dict[str, Json]]", proof["checks"])
-            failed = [f"{check['name']}: {check['detail']}" for check in checks if check["fatal"] and not check["ok"]]
-            yield f"storage {each.id}: {failed[0] if failed else 'did not prove its lock'}"
-        elif each.required and proof is None and sealed:
-            yield f"storage {each.id}: never reached so far; {sealed} sealed recording(s) wait on this host's disk"
+def _storages(conn: Connection, facts: Facts, now: datetime) -> dict[str, dict[str, Json]]:
+    """Each storage's last probe, and whether it may be trusted now: a proof that is old, or belied since, is none."""
+    known = survey.storages(conn)
+    shown: dict[str, dict[str, Json]] = {name: {**proof, "configured": False} for name, proof in known.items()}
+    for each in facts.storages:
+        problem = unproven(each, now)
+        shown[each.storage] = {
+            **known.get(each.storage, {"probed_at": None, "checks": []}),
+            "trusted": problem is None,
+            "problem": problem,
+            "required": each.required,
+            "configured": True,
+        }
+    return shown
 
 
 def outlook(conn: Connection, settings: AnyProvider, gaps: int, now: datetime) -> Outlook:

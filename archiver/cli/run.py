@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -60,7 +59,6 @@ async def _once(options: Options, config: Config, only: list[str] | None) -> int
         await assembly.aclose()
     from archiver.cli.status import render
 
-    report = replace(report, problems=sweep.problems)  # what was seen, before what is on record
     emit(options, "archiver.status/v1", reports.as_json(report), lambda: render(report))
     if sweep.interrupted:
         note(options, "archiver: interrupted; what was done is kept, and the next run goes on from there")

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from archiver.config.model import Config
     from archiver.status.report import Report
 
+_NAGIOS = {"on time": ("OK", 0), "late": ("WARNING", 1)}
+_CHECK = {"on time": Exit.OK, "integrity": Exit.INTEGRITY, "lost": Exit.LOST}
+
 
 @click.command()
 @click.option(
     "--check",
     is_flag=True,
-    help="Exit 3 when something is at risk, 4 when something was lost, 65 when verification failed.",
+    help="Exit 0 when nothing is wrong, 3: late or at risk, 4: lost, 65: bytes, locks or history failed.",
 )
 @click.option("--nagios", is_flag=True, help="One line and the exit codes that Nagios wants.")
 @click.pass_obj
@@ -30,22 +33,11 @@ def status(options: Options, check: bool, nagios: bool) -> int:
 
     report = asyncio.run(_report(options.load()))
     if nagios:
-        word, code = {
-            reports.Level.ON_TIME: ("OK", 0),
-            reports.Level.LATE: ("WARNING", 1),
-            reports.Level.AT_RISK: ("CRITICAL", 2),
-            reports.Level.LOST: ("CRITICAL", 2),
-        }[report.level]
-        if report.integrity.failures:
-            word, code = "CRITICAL", 2
+        word, code = _NAGIOS.get(report.level.value, ("CRITICAL", 2))
         click.echo(f"ARCHIVER {word} - {report.sentence}")
         return code
     emit(options, "archiver.status/v1", reports.as_json(report), lambda: render(report))
-    if not check:
-        return Exit.OK
-    if report.integrity.failures and report.level is not reports.Level.LOST:
-        return Exit.INTEGRITY  # in the order of the report's own sentence
-    return {reports.Level.LOST: Exit.LOST, reports.Level.AT_RISK: Exit.AT_RISK}.get(report.level, Exit.OK)
+    return _CHECK.get(report.level.value, Exit.AT_RISK) if check else Exit.OK
 
 
 async def _report(config: Config) -> Report:
@@ -79,7 +71,7 @@ def render(report: Report) -> str:
         rows.append(
             [
                 each.provider,
-                each.level.upper() if each.level.value in ("at risk", "lost") else each.level.value,
+                each.level.value if each.level.value in ("on time", "late") else each.level.upper(),
                 for_people(report.at - counts.poll_succeeded_at) + " ago" if counts.poll_succeeded_at else "never",
                 each.covered_until.strftime("%Y-%m-%d %H:%M") if each.covered_until else None,
                 counts.states.get("archived", 0),
@@ -108,6 +100,7 @@ def render(report: Report) -> str:
         lines += [f"why  {each.provider}  {reason}" for reason in each.why]
         if (cost := each.outlook.storage_cost) is not None and cost.in_a_year:
             lines.append(f"cost  {each.provider}  its storage: {cost}")
+    lines += [f"why  {each.subject or 'archive'}  {each.line}" for each in report.others]
     if report.custody is not None:
         log = report.custody
         age = f"{for_people(report.at - log.published_at)} ago" if log.published_at else "never"
@@ -118,9 +111,6 @@ def render(report: Report) -> str:
                 f"custody  {log.refused} event(s) were REFUSED, not signed by our hosts   → archiver custody fsck"
             )
     lines.append(f"verified  {_verified(report)}")
-    for name, proof in report.storages.items():
-        if not proof.get("trusted"):
-            lines.append(f"storage {name} is NOT TRUSTED: nothing is archived there   → archiver check --online")
     return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, func, insert, or_, select, text, update
 
 from archiver import errors
 from archiver.clock import Chance
-from archiver.completeness.gap import Gap, Grade
+from archiver.completeness.gap import Code, Gap, Grade
 from archiver.completeness.tables import gap
 from archiver.custody.event import ARCHIVE, Type, is_subject
 from archiver.custody.ledger import Draft, Ledger
@@ -132,6 +132,13 @@ def unsettled(conn: Connection) -> dict[str, dict[str, int]]:
     for provider, code, count in rows:
         found.setdefault(provider, {})[code] = count
     return found
+
+
+def settled_losses(conn: Connection) -> dict[str, int]:
+    """How many recordings are gone, and somebody has said why nothing more is to be done, by provider."""
+    said = (gap.c.closed_at.is_(None), gap.c.acked_at.is_not(None), gap.c.code.in_([Code.GONE, Code.MONTH_BOUNDARY]))
+    rows = conn.execute(select(gap.c.provider, func.count()).where(*said).group_by(gap.c.provider))
+    return {row[0]: row[1] for row in rows}
 
 
 def of_subject(conn: Connection, subject: str) -> list[dict[str, Json]]:

@@ -8,7 +8,7 @@ that has not ticked for three beats ends the process, and the supervisor above s
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
@@ -18,6 +18,13 @@ from apscheduler.triggers.interval import IntervalTrigger
 from archiver.clock import Clock
 
 BEAT = timedelta(seconds=5)
+_TICK = timedelta(microseconds=1)
+
+
+def next_due(expression: str, after: datetime) -> datetime | None:
+    """When a five-field cron expression in UTC is due first after `after`; None when it never is."""
+    due: datetime | None = CronTrigger.from_crontab(expression, timezone=UTC).get_next_fire_time(None, after + _TICK)
+    return None if due is None else due.astimezone(UTC)
 
 
 class Ticker:

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
+from archiver.alerts.judgement import Judgement
+from archiver.alerts.rule import Kind, Level
 from archiver.completeness.verified import Integrity
 from archiver.recording import State
 from archiver.status.report import Outlook, Report
@@ -59,7 +61,10 @@ class Metrics:
         self._gap = gauge("coverage_gaps", "Spans of provider time never enumerated", "provider")
         self._spool = gauge("spool_bytes", "Sealed bytes waiting for the storage")
         self._spool_limit = gauge("spool_limit_bytes", "The spool's quota")
-        self._trusted = gauge("storage_trusted", "1 when the storage proved its lock", "target")
+        self._trusted = gauge("storage_trusted", "1 while the storage's proof is fresh and unbelied", "target")
+        self._level = gauge("status_level", "0 on time, 1 late, 2 at risk, 3 integrity, 4 lost")
+        self._concerns = gauge("concerns", "What is wrong now, as status and alerts say it", "kind", "level")
+        self._poll_due = gauge("poll_due_timestamp_seconds", "By when a complete poll must have come", "provider")
         self._quota = gauge("provider_quota_used_ratio", "How full the provider's storage is", "provider")
         self._cost = gauge(
             "provider_storage_cost_dollars", "What the provider takes for storage: so far, a month, a year from now",
@@ -146,6 +151,7 @@ class Metrics:
         self._nearest.clear()  # a provider with nothing pending has no deadline
         self._first_loss.clear()
         self._slack.clear()
+        self._poll_due.clear()
         for each in report.providers:
             counts, name = each.counts, each.provider
             for state in State:
@@ -156,6 +162,8 @@ class Metrics:
                 self._nearest.labels(name).set(counts.nearest_deadline.timestamp())
             if counts.poll_succeeded_at is not None:
                 self._last_poll.labels(name).set(counts.poll_succeeded_at.timestamp())
+            if each.poll_due_at is not None:
+                self._poll_due.labels(name).set(each.poll_due_at.timestamp())
             if each.covered_until is not None:
                 self._covered.labels(name).set(each.covered_until.timestamp())
             self._show_outlook(name, each.outlook)
@@ -165,9 +173,20 @@ class Metrics:
             self._events_refused.set(report.custody.refused)
             if report.custody.published_at is not None:
                 self._checkpoint.set(report.custody.published_at.timestamp())
+        self._trusted.clear()
         for storage, proof in report.storages.items():
-            self._trusted.labels(storage).set(1 if proof.get("trusted") else 0)
+            if proof.get("configured", True):
+                self._trusted.labels(storage).set(1 if proof.get("trusted") else 0)
+        self._show_judgement(report.judgement)
         self._show_integrity(report.integrity)
+
+    def _show_judgement(self, it: Judgement) -> None:
+        self._level.set(list(Level).index(it.level))
+        self._concerns.clear()  # a concern that is over
+        for kind in Kind:
+            self._concerns.labels(kind.value, Level.ON_TIME.value).set(0)  # what never fired has a series all the same
+        for each in it.concerns:
+            self._concerns.labels(each.kind.value, each.level.value).inc()
 
     def _show_outlook(self, name: str, ahead: Outlook) -> None:
         self._gaps_open.labels(name).set(ahead.gaps)

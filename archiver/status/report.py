@@ -1,16 +1,16 @@
 """The status report: the runway first, then each provider. Pure: no I/O, no clock.
 
-The product's one number is the time left. A recording is *at risk* when its provider may delete it within the critical lead time,
-*late* when its archive-by has passed, *lost* when the provider deleted it first.
+The product's one number is the time left. How everything stands is not judged here: `alerts.judgement` does, for all faces.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from archiver.alerts.judgement import Concern, Judgement, worst
+from archiver.alerts.rule import Kind, Level
 from archiver.completeness.clocks import StorageCost
 from archiver.completeness.verified import Integrity, Verified
 from archiver.ingest.survey import Hole, ProviderCounts
@@ -20,15 +20,6 @@ EDGES = (timedelta(hours=6), timedelta(hours=24), timedelta(days=3), timedelta(d
 EDGE_NAMES = ("< 6h", "6-24h", "1-3d", "3-14d", "> 14d or no deadline")
 _QUOTA_NEAR = 0.7
 _WAITING = (State.LISTED, State.WAITING, State.SPOOLED)
-
-
-class Level(enum.StrEnum):
-    """How a provider stands. The order is the order of alarm."""
-
-    ON_TIME = "on time"
-    LATE = "late"
-    AT_RISK = "at risk"
-    LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +54,7 @@ class LogStatus:
 
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
-    """One provider, judged."""
+    """One provider, as it was judged. `poll_due_at`: by when its next complete poll must have come."""
 
     provider: str
     level: Level
@@ -73,11 +64,12 @@ class ProviderStatus:
     covered_until: datetime | None
     holes: int
     outlook: Outlook = Outlook()
+    poll_due_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that `status` says. `problems`: what keeps everything from being archived."""
+    """Everything that `status` says."""
 
     instance: str
     at: datetime
@@ -88,84 +80,59 @@ class Report:
     schema: str
     custody: LogStatus | None = None
     integrity: Integrity = field(default_factory=Integrity)
-    problems: tuple[str, ...] = field(default=())
+    judgement: Judgement = field(default_factory=Judgement)
 
     @property
     def level(self) -> Level:
-        """The worst of all; what keeps everything from being archived makes late."""
-        least = Level.LATE if self.problems else Level.ON_TIME
-        return max([least, *(each.level for each in self.providers)], key=list(Level).index)
+        return self.judgement.level
 
     @property
     def sentence(self) -> str:
         """What a person needs to know first."""
-        lost = sum(each.counts.lost for each in self.providers)
-        if lost:
-            return f"LOST: {lost} recording(s) were deleted by their provider before they could be archived"
-        if self.integrity.failures:
-            return f"INTEGRITY: verification found {sum(self.integrity.failures.values())} mismatch(es)"
-        risky = [each for each in self.providers if each.level is Level.AT_RISK]
-        if risky:
-            nearest = min(each.counts.nearest_deadline or self.at for each in risky)
-            left = for_people(nearest - self.at) if nearest > self.at else "no time"
-            return f"AT RISK: {sum(each.counts.overdue for each in risky)} recording(s) late, {left} left for the first"
-        if self.problems:
-            return f"Nothing can be archived: {self.problems[0]}"
-        if any(each.level is Level.LATE for each in self.providers):
-            return "Late: some work is behind, nothing is at risk yet"
-        return "Nothing is at risk"
+        return self.judgement.sentence
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What keeps everything from being archived."""
+        return self.judgement.blocking
+
+    @property
+    def others(self) -> tuple[Concern, ...]:
+        """The concerns that no provider's row shows."""
+        shown = {each.provider for each in self.providers}
+        return tuple(each for each in self.judgement.concerns if each.subject not in shown)
 
 
-def judge(
+def provider_status(
     counts: ProviderCounts,
-    now: datetime,
+    concerns: tuple[Concern, ...],
     *,
     covered_until: datetime | None,
     holes: Sequence[Hole],
-    poll_every: timedelta,
-    critical: timedelta = timedelta(hours=24),
     outlook: Outlook = Outlook(),
+    poll_due_at: datetime | None = None,
 ) -> ProviderStatus:
-    """Where one provider stands and every reason for it."""
-    why: list[str] = []
-    levels = [Level.ON_TIME]
-    waiting = sum(counts.states.get(state, 0) for state in _WAITING)
-    if counts.lost:
-        levels.append(Level.LOST)
-        why.append(f"{counts.lost} gone at the provider   → archiver gaps list --provider {counts.provider}")
-    if counts.nearest_deadline is not None and counts.nearest_deadline - now < critical:
-        levels.append(Level.AT_RISK)
-        why.append(f"{counts.nearest_source}: {for_people(counts.nearest_deadline - now)} left for the first")
-    if counts.overdue:
-        levels.append(Level.LATE)
-        why.append(f"{counts.overdue} recording(s) past the safety margin")
-    if counts.parked_until is not None and counts.parked_until > now:
-        levels.append(Level.LATE)
-        why.append(f"parked: {counts.parked_reason}   → archiver providers test {counts.provider}")
+    """One provider's row: its concerns, and what else explains how it stands without being one."""
+    name = counts.provider
+    kinds = {each.kind for each in concerns}
+    list_them = f"   → archiver gaps list --provider {name}"
+    why = [each.line.removeprefix(f"{name}: ") for each in concerns]
+    if counts.lost and Kind.RECORDING_LOST not in kinds:
+        why.append(f"{counts.lost} gone at the provider, acknowledged{list_them}")
     if counts.poll_error:
         why.append(f"last poll: {counts.poll_error}")
-    if counts.poll_succeeded_at is None or now - counts.poll_succeeded_at > max(3 * poll_every, timedelta(minutes=5)):
-        levels.append(Level.LATE)
-        since = "ever" if counts.poll_succeeded_at is None else f"for {for_people(now - counts.poll_succeeded_at)}"
-        why.append(f"no complete poll {since}")
     if holes:
-        why.append(f"{len(holes)} span(s) never looked at   → archiver gaps list --provider {counts.provider}")
-    if counts.rejects:
-        why.append(f"{counts.rejects} listed row(s) not understood   → archiver gaps list --provider {counts.provider}")
-    if outlook.first_loss_at is not None:
-        levels.append(Level.AT_RISK)
-        advice = f"; {outlook.remedies[0]}" if outlook.remedies else ""
-        first = f"{outlook.first_loss_at:%Y-%m-%d %H:%M}"
-        why.append(f"at this pace {outlook.loses} recording(s) will be lost, the first at {first}{advice}")
-    if outlook.quota_full_at is not None and outlook.quota_ratio is not None and outlook.quota_ratio > _QUOTA_NEAR:
-        why.append(
-            f"its storage is {outlook.quota_ratio:.0%} full, and will be full on {outlook.quota_full_at:%Y-%m-%d}"
-        )
-    if outlook.gaps:
-        why.append(f"{outlook.gaps} open gap(s)   → archiver gaps list --provider {counts.provider}")
-    order = list(Level)
-    level = max(levels, key=order.index)
-    return ProviderStatus(counts.provider, level, tuple(why), counts, waiting, covered_until, len(holes), outlook)
+        why.append(f"{len(holes)} span(s) never looked at{list_them}")
+    if counts.rejects and Kind.ROWS_REJECTED not in kinds:
+        why.append(f"{counts.rejects} listed row(s) not understood{list_them}")
+    near = outlook.quota_ratio is not None and outlook.quota_ratio > _QUOTA_NEAR
+    if near and outlook.quota_full_at is not None and Kind.QUOTA_FILLING not in kinds:
+        full = f"{outlook.quota_full_at:%Y-%m-%d}"
+        why.append(f"its storage is {outlook.quota_ratio:.0%} full, and will be full on {full}")
+    waiting = sum(counts.states.get(state, 0) for state in _WAITING)
+    return ProviderStatus(
+        name, worst(concerns), tuple(why), counts, waiting, covered_until, len(holes), outlook, poll_due_at
+    )
 
 
 def for_people(span: timedelta) -> str:
@@ -185,6 +152,7 @@ def as_json(report: Report) -> dict[str, Json]:
         "sentence": report.sentence,
         "schema": report.schema,
         "problems": list(report.problems),
+        "concerns": [each.as_json() for each in report.judgement.concerns],
         "runway": [{"left": name, "recordings": n} for name, n in zip(EDGE_NAMES, report.runway, strict=True)],
         "providers": [_provider_json(each) for each in report.providers],
         "storages": {name: dict(state) for name, state in report.storages.items()},
@@ -246,6 +214,7 @@ def _provider_json(each: ProviderStatus) -> dict[str, Json]:
         "covered_until": _iso(each.covered_until),
         "polled_at": _iso(counts.polled_at),
         "poll_succeeded_at": _iso(counts.poll_succeeded_at),
+        "poll_due_at": _iso(each.poll_due_at),
         "poll_error": counts.poll_error,
         "parked_until": _iso(counts.parked_until),
         "parked_reason": counts.parked_reason,

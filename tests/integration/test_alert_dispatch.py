@@ -17,9 +17,10 @@ from structlog.testing import capture_logs
 from archiver.alerts import rule, state
 from archiver.alerts.channel.webhook import Webhook
 from archiver.alerts.dispatch import CLAIM, Dispatch
+from archiver.alerts.facts import Facts, ProviderFacts, StorageFacts
 from archiver.alerts.post import Post
 from archiver.alerts.route import SETTLE, Route
-from archiver.alerts.rule import Alert, Facts, Kind, ProviderFacts, Thresholds
+from archiver.alerts.rule import Alert, Kind, Thresholds
 from archiver.alerts.tables import alert_state
 from archiver.clock import SystemChance, SystemClock
 from archiver.database import Writer
@@ -29,8 +30,9 @@ from tests.http_servers import Asked, Script, Server, answer, says, serve
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-CALM = Facts(now=START, started_at=START, storages={"primary": None}, host="h1")
-DOWN = replace(CALM, storages={"primary": "canary deleted while locked"})
+PROVED = StorageFacts("primary", required=True, trusted=True, probed_at=START)
+CALM = Facts(now=START, started_at=START, storages=(PROVED,), host="h1")
+DOWN = replace(CALM, storages=(replace(PROVED, trusted=False, doubt="canary deleted while locked"),))
 LOST = replace(DOWN, providers=(ProviderFacts("acme", gaps={"gone_at_provider": 1}, poll_succeeded_at=START),))
 
 

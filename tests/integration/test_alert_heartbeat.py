@@ -14,9 +14,10 @@ import structlog
 
 from archiver import logs
 from archiver.alerts.alarm import Alarm
+from archiver.alerts.facts import Facts, ProviderFacts, StorageFacts
 from archiver.alerts.heartbeat import Heartbeat, LogTail, due, follow_log
 from archiver.alerts.post import Post
-from archiver.alerts.rule import Facts, ProviderFacts
+from archiver.alerts.rule import Thresholds
 from archiver.clock import SystemClock
 from archiver.recording import Secret
 from tests.http_servers import Script, Server, answer, says, serve
@@ -78,9 +79,7 @@ async def test_it_is_sent_after_each_finished_sweep_but_not_more_often_than_conf
         for minute in range(30):
             wall.at = START + minute * MINUTE
             finished = START + (minute // 10) * 10 * MINUTE + MINUTE / 2  # the last poll of every ten minutes
-            sent += (
-                [minute] if await beat.tick({"acme": finished if finished < wall.at else None}, trusted=True) else []
-            )
+            sent += [minute] if await beat.tick({"acme": finished if finished < wall.at else None}, proven=True) else []
     assert sent == [1, 11, 21]
     assert [asked.line.split(" ")[0] for asked in server.asked] == ["GET"] * 3
     assert counted.seen == [("heartbeat", "sent")] * 3
@@ -90,7 +89,7 @@ async def test_frequent_sweeps_do_not_make_frequent_pings() -> None:
     async with heart() as (beat, server, wall, _):
         for minute in range(1, 16):
             wall.at = START + minute * MINUTE
-            await beat.tick({"acme": wall.at - timedelta(seconds=1)}, trusted=True)
+            await beat.tick({"acme": wall.at - timedelta(seconds=1)}, proven=True)
     assert len(server.asked) == 3
 
 
@@ -98,16 +97,16 @@ async def test_an_archiver_that_polls_nothing_or_stores_nothing_is_silent() -> N
     async with heart() as (beat, server, wall, _):
         for minute in range(1, 60):
             wall.at = START + minute * MINUTE
-            assert not await beat.tick({"acme": START + MINUTE, "other": None}, trusted=True)
-            assert not await beat.tick({"acme": wall.at - timedelta(seconds=1)}, trusted=False)
-            assert not await beat.tick({}, trusted=True)
+            assert not await beat.tick({"acme": START + MINUTE, "other": None}, proven=True)
+            assert not await beat.tick({"acme": wall.at - timedelta(seconds=1)}, proven=False)
+            assert not await beat.tick({}, proven=True)
     assert server.asked == []
 
 
 async def test_what_an_earlier_process_finished_does_not_count() -> None:
     async with heart() as (beat, server, wall, _):
         wall.at = START + MINUTE
-        assert not await beat.tick({"acme": START - MINUTE}, trusted=True)
+        assert not await beat.tick({"acme": START - MINUTE}, proven=True)
     assert server.asked == []
 
 
@@ -116,8 +115,8 @@ async def test_a_ping_that_failed_is_sent_again_by_the_next_tick_and_counted(scr
     async with heart(script) as (beat, server, wall, counted):
         wall.at = START + 2 * MINUTE
         with structlog.testing.capture_logs() as logged:
-            assert not await beat.tick({"acme": START + MINUTE}, trusted=True)
-            assert not await beat.tick({"acme": START + MINUTE}, trusted=True)
+            assert not await beat.tick({"acme": START + MINUTE}, proven=True)
+            assert not await beat.tick({"acme": START + MINUTE}, proven=True)
     assert len(server.asked) >= 2
     assert counted.seen == [("heartbeat", "failed")] * 2
     assert "s3cret" not in str(logged)
@@ -160,18 +159,17 @@ def test_one_line_longer_than_the_tail_is_cut() -> None:
 async def test_a_tick_pings_for_a_sweep_that_was_finished_and_a_required_storage_that_is_trusted() -> None:
     async with heart() as (beat, server, wall, _):
         polled = ProviderFacts("acme", poll_succeeded_at=START + MINUTE)
-        facts = Facts(
-            START, START, providers=(polled,), storages={"primary": "not probed"}, required=frozenset({"primary"})
-        )
+        unproven = StorageFacts("primary", required=True)
+        facts = Facts(START, START, providers=(polled,), storages=(unproven,))
 
         async def read() -> Facts:
             return facts
 
-        alarm = Alarm(read, None, beat, wall, first=timedelta(0))
+        alarm = Alarm(read, None, beat, wall, Thresholds(), first=timedelta(0))
         wall.at = START + 2 * MINUTE
         await alarm.tick()
         assert server.asked == []
-        facts = replace(facts, storages={"primary": None})
+        facts = replace(facts, storages=(replace(unproven, trusted=True, probed_at=START),))
         await alarm.tick()
         await alarm.tick()
         assert len(server.asked) == 1
@@ -186,9 +184,9 @@ async def test_a_fresh_process_looks_around_before_it_is_judged() -> None:
         return Facts(START, START)
 
     async with heart() as (beat, _server, wall, _counted):
-        await Alarm(read, None, beat, wall, first=timedelta(hours=1)).tick()
+        await Alarm(read, None, beat, wall, Thresholds(), first=timedelta(hours=1)).tick()
         assert asked == 0
-        await Alarm(read, None, None, wall, first=timedelta(0)).tick()
+        await Alarm(read, None, None, wall, Thresholds(), first=timedelta(0)).tick()
         assert asked == 0, "nobody is to be told"
 
 
@@ -198,5 +196,14 @@ async def test_a_single_sweep_pings_only_when_it_was_complete(complete: bool) ->
         return Facts(START, START)
 
     async with heart() as (beat, server, wall, _):
-        await Alarm(read, None, beat, wall).swept(complete=complete)
+        await Alarm(read, None, beat, wall, Thresholds()).swept(complete=complete)
     assert len(server.asked) == int(complete)
+
+
+async def test_a_complete_sweep_does_not_ping_while_something_is_at_risk() -> None:
+    async def read() -> Facts:
+        return Facts(START, START, storages=(StorageFacts("primary", required=True),))
+
+    async with heart() as (beat, server, wall, _):
+        await Alarm(read, None, beat, wall, Thresholds()).swept(complete=True)
+    assert server.asked == []

@@ -16,7 +16,7 @@ from archiver.completeness.verified import Depth, Integrity, Verified
 from archiver.ingest.survey import ProviderCounts
 from archiver.recording import State
 from archiver.status.metrics import Metrics
-from archiver.status.report import LogStatus, Outlook, Report, judge
+from archiver.status.report import LogStatus, Outlook, Report, provider_status
 from tests.config_files import ROOT
 
 FILE = ROOT / "config" / "prometheus" / "alerts.yml"
@@ -74,7 +74,7 @@ def test_every_gauge_that_a_rule_reads_is_shown_when_there_is_something_to_show(
     now = datetime(2026, 11, 21, 12, tzinfo=UTC)
     counts = ProviderCounts("acme", {"listed": 1}, now, "contract", 1, 0, now, now, None, None, None, 0)
     ahead = Outlook(1, now, 1, -timedelta(hours=1), (), 0.9, now)
-    judged = judge(counts, now, covered_until=now, holes=(), poll_every=timedelta(hours=1), outlook=ahead)
+    judged = provider_status(counts, (), covered_until=now, holes=(), outlook=ahead, poll_due_at=now)
     done = Verified(Depth.FULL, now, now, 1, 1, {"object_missing": 1})
     log = LogStatus("log", 1, 1, 1, now, 1)
     metrics = Metrics("1")

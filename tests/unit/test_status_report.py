@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
+from archiver.alerts.facts import Facts, StorageFacts
+from archiver.alerts.judgement import judge
+from archiver.alerts.rule import Level, Thresholds
 from archiver.cli.status import render
 from archiver.completeness.clocks import PLIVO_TERMS, StorageCost, dollars
 from archiver.ingest.survey import ProviderCounts
 from archiver.status.metrics import Metrics
-from archiver.status.report import Level, Outlook, Report, as_json, judge
+from archiver.status.report import Outlook, Report, as_json, provider_status
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 COST = StorageCost(so_far=1_234_567, per_month=400_000, in_a_year=6_034_567)
@@ -21,7 +24,7 @@ NOTHING = Outlook()
 
 def report(outlook: Outlook = NOTHING) -> Report:
     counts = ProviderCounts("plivo-us", {"archived": 3}, None, None, 0, 0, NOW, NOW, None, None, None, 0)
-    judged = judge(counts, NOW, covered_until=NOW, holes=(), poll_every=timedelta(hours=1), outlook=outlook)
+    judged = provider_status(counts, (), covered_until=NOW, holes=(), outlook=outlook)
     return Report("acme", NOW, (judged,), (0,) * 5, {}, (), "6")
 
 
@@ -65,8 +68,9 @@ def test_less_than_a_cent_is_not_called_nothing() -> None:
 
 
 def test_what_keeps_everything_from_being_archived_is_the_first_sentence_and_never_on_time() -> None:
-    blocked = replace(report(), problems=("storage primary: there is no such bucket",))
+    refused = StorageFacts("primary", required=True, trusted=False, doubt="there is no such bucket", probed_at=NOW)
+    blocked = replace(report(), judgement=judge(Facts(NOW, storages=(refused,)), Thresholds()))
     assert blocked.sentence == "Nothing can be archived: storage primary: there is no such bucket"
-    assert blocked.level is Level.LATE
+    assert blocked.level is Level.AT_RISK
     assert as_json(blocked)["problems"] == ["storage primary: there is no such bucket"]
     assert report().level is Level.ON_TIME

@@ -1,0 +1,118 @@
+"""From database and configuration to the facts that everything is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import cast
+
+from sqlalchemy import Connection
+
+from archiver.alerts.facts import Facts, HostFacts, ProviderFacts, StorageFacts
+from archiver.alerts.rule import Thresholds
+from archiver.completeness import register
+from archiver.config import model
+from archiver.custody import log as custody_log
+from archiver.ingest import survey
+from archiver.ingest.survey import ProviderCounts
+from archiver.recording import Json
+from archiver.schedule.timer import next_due
+from archiver.status.report import Outlook
+
+
+def limits(config: model.Config) -> Thresholds:
+    """When a fact becomes a concern, as configured."""
+    return Thresholds() if config.alerting is None else Thresholds(**dict(config.alerting.thresholds))
+
+
+def gather(
+    conn: Connection,
+    config: model.Config,
+    counts: Sequence[ProviderCounts],
+    outlooks: Mapping[str, Outlook],
+    integrity: Mapping[str, int],
+    now: datetime,
+    here: HostFacts | None,
+) -> Facts:
+    """Everything over one instant of the database. `here`: what this process sees of its own host."""
+    replicas = survey.replicas(conn)
+    alive = [each for each in replicas if datetime.fromisoformat(str(each["alive_until"])) > now]
+    started = min((datetime.fromisoformat(str(each["started_at"])) for each in alive), default=None)
+    host = "" if here is None else here.host
+    return Facts(
+        now=now,
+        started_at=started,
+        host=host,
+        elsewhere=frozenset(str(each["host"]) for each in alive) - {host},
+        providers=tuple(_providers(conn, config, counts, outlooks, started)),
+        storages=tuple(_storages(conn, config)),
+        hosts=() if here is None else (here,),
+        integrity=integrity,
+        checkpoint_at=_checkpoint_at(conn),
+    )
+
+
+def _providers(
+    conn: Connection,
+    config: model.Config,
+    counts: Sequence[ProviderCounts],
+    outlooks: Mapping[str, Outlook],
+    started: datetime | None,
+) -> Iterator[ProviderFacts]:
+    gaps, settled = register.unsettled(conn), register.settled_losses(conn)
+    paces = {each.id: config.pace(each) for each in config.providers}
+    for each in counts:
+        name, ahead, pace = each.provider, outlooks[each.provider], paces.get(each.provider)
+        cron = None if pace is None else pace.cron
+        since = each.poll_succeeded_at or started
+        yield ProviderFacts(
+            provider=name,
+            gaps=gaps.get(name, {}),
+            lost=max(0, each.lost - settled.get(name, 0)),
+            overdue=each.overdue,
+            nearest_deadline=each.nearest_deadline,
+            nearest_source=each.nearest_source,
+            configured=pace is not None,
+            poll_succeeded_at=each.poll_succeeded_at,
+            poll_every=None if pace is None or cron is not None else pace.every,
+            schedule_due=None if cron is None or since is None else next_due(cron, since),
+            refused=each.parked_reason,
+            slack=ahead.slack,
+            first_loss_at=ahead.first_loss_at,
+            loses=ahead.loses,
+            remedies=ahead.remedies,
+            quota_used=None if ahead.quota_ratio is None else round(100 * ahead.quota_ratio),
+            quota_full_at=ahead.quota_full_at,
+        )
+    # Gaps of a storage or of the log itself: no provider's row, and not to be forgotten.
+    others = gaps.keys() - {each.provider for each in counts}
+    yield from (ProviderFacts(name, gaps[name], configured=False) for name in sorted(others))
+
+
+def _storages(conn: Connection, config: model.Config) -> Iterator[StorageFacts]:
+    proofs, waiting = survey.storages(conn), survey.sealed(conn)
+    for each in config.storage:
+        proof = proofs.get(each.id)
+        if proof is None:
+            yield StorageFacts(each.id, each.required, waiting=waiting)
+            continue
+        checks = cast("list[dict[str, Json]]", proof["checks"])
+        failed = [f"{check['name']}: {check['detail']}" for check in checks if check["fatal"] and not check["ok"]]
+        yield StorageFacts(
+            each.id,
+            each.required,
+            trusted=bool(proof["trusted"]),
+            doubt=failed[0] if failed else None,
+            probed_at=datetime.fromisoformat(str(proof["probed_at"])),
+            every=timedelta(hours=1),
+            waiting=waiting,
+        )
+
+
+def _checkpoint_at(conn: Connection) -> datetime | None:
+    """When the newest log was last published, or begun if it never was. None before there is one."""
+    newest = max(custody_log.logs(conn), key=lambda each: each.opened_at, default=None)
+    if newest is None:
+        return None
+    last = custody_log.newest_checkpoint(conn, newest.log_id, published=True)
+    return newest.opened_at if last is None else last.published_at
