@@ -20,7 +20,7 @@ from archiver import errors, systemd
 from archiver.alerts import alarm
 from archiver.assembly import Assembly
 from archiver.assembly.keys import signing_key
-from archiver.ingest import catalogue, journal, survey
+from archiver.ingest import catalogue, journal, survey, unproved
 from archiver.ingest.destination import Destination
 from archiver.ingest.upkeep import keep_probe, make_missing_copies, sweep_spool, sweep_uploads
 from archiver.schedule import lease
@@ -170,8 +170,9 @@ class Daemon:
                     await (worker.changed() if worker.busy else self._stop.wait())
 
     def _can_progress(self) -> bool:
-        """False when a required storage is not trusted: nothing more can be archived in this sweep."""
-        return all(_trusted(each) for each in self._a.destinations if each.store.required)
+        """False when a required storage, or every storage, is not trusted: nothing more can be archived in this sweep."""
+        trusted = {each.id for each in self._a.destinations if _trusted(each)}
+        return bool(trusted) and all(each.id in trusted for each in self._a.destinations if each.store.required)
 
     # --- for ever ---------------------------------------------------------------------------------------------
 
@@ -314,8 +315,18 @@ class Daemon:
             log.warning("daemon.predecessor_died", replicas=buried)
         for destination in self._a.destinations:
             await self._probe(destination)
+        await self._disown()
         await self._sweep()
         await self._housekeeping()
+
+    async def _disown(self) -> None:
+        """What an older version called archived with no copy goes back into the queue."""
+        a = self._a
+        if ids := await a.read(unproved.unproved):
+            log.error(
+                "recording.never_stored",
+                recordings=await a.writer.run(lambda conn: unproved.disown(conn, a.ledger, ids)),
+            )
 
     async def _beat(self) -> None:
         a = self._a

@@ -51,6 +51,7 @@ class Flag(enum.StrEnum):
     TOO_LARGE = "too_large"
     EGRESS_REFUSED = "egress_refused"
     QUARANTINED = "quarantined"
+    NO_COPY = "no_copy"
 
 
 class LockMode(enum.StrEnum):

@@ -283,7 +283,7 @@ async def _one(assembly: Assembly, store: S3Store, bucket: Bucket, held: journal
     ledger = assembly.ledger
     with measured.stage("database"):
         await assembly.writer.run(
-            lambda conn: outcomes.fetched(conn, ledger, held, received, sealed, now, spool_id=assembly.spool.id)
+            lambda conn: outcomes.fetched(conn, ledger, held, received, sealed, spool_id=assembly.spool.id)
         )
         await assembly.writer.run(
             lambda conn: outcomes.archived(conn, ledger, held, [stored], now, retain_until=until, rule="default")

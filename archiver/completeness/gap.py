@@ -45,6 +45,7 @@ class Code(enum.StrEnum):
     ROW_NOT_UNDERSTOOD = "row_not_understood"
     CLOCK_JUMPED = "clock_jumped"
     # our copies and their custody
+    COPY_MISSING = "copy_missing"
     MISSING_HERE = "missing_here"
     UNLOCKED = "unlocked"
     EXTRA_VERSION = "extra_version"
@@ -152,6 +153,10 @@ def explain(it: Known, of: Profile, now: datetime) -> Gap | None:
 def _pending(it: Known, of: Profile, now: datetime) -> Gap | None:  # noqa: PLR0911  one line for each reason
     """Not archived and still being tried: only what is out of the ordinary is a gap."""
     late = it.archive_by is not None and now >= it.archive_by
+    if Flag.NO_COPY in it.flags:
+        return _gap(
+            it, Code.COPY_MISSING, Grade.OPEN, "called archived once, and no storage has a copy; asked for again"
+        )
     if it.denials:
         return _denied(it, of, Grade.WATCHED)
     if Flag.QUARANTINED in it.flags:

@@ -108,7 +108,7 @@ class S3Storage(Section):
     sse: ServerSideEncryption | None = None
     """Server-side encryption of new objects."""
     required: Flag = True
-    """A recording counts as archived only with a copy here."""
+    """A recording counts as archived only with a copy here. One storage at least is required."""
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
@@ -127,7 +127,7 @@ class DirectoryStorage(Section):
     path: FilePath
     """Folder."""
     required: Flag = True
-    """A recording counts as archived only with a copy here."""
+    """A recording counts as archived only with a copy here. One storage at least is required."""
 
 
 class Kms(Section):
@@ -343,7 +343,12 @@ class Config(Section):
         yield from none(given, "providers")
         yield from none(given, "storage")
         yield from twice(given, "providers")
-        yield from twice({"storage": _as_list(given.get("storage"))}, "storage", default="primary")
+        storages = {"storage": _as_list(given.get("storage"))}
+        yield from twice(storages, "storage", default="primary")
+        listed = mappings(storages, "storage")
+        if listed and all(str(each.get("required", True)).lower() == "false" for _, each in listed):
+            message = "no storage is required: nothing would ever prove that a recording is stored"
+            yield Conflict(("storage",), "C130", message, "leave out  required: false  for one of them at least")
         known = [each.get("id") for _, each in mappings(given, "providers")]
         retention = given.get("retention")
         for index, rule in mappings(retention, "rules") if isinstance(retention, Mapping) else []:

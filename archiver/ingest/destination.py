@@ -41,7 +41,10 @@ class Destination:
         self.problem = f"{failed[0].name}: {failed[0].detail}" if failed else None
 
     async def put(self, key: str, sealed: Sealed, retain_until: datetime, now: datetime) -> Stored:
-        """Store and read back one sealed object. A failure of the storage rests it; any success ends its rest."""
+        """Store and read back one sealed object. A failure of the storage rests it; any success ends its rest.
+
+        Raises `VerificationError` when what the storage shows is not what was sealed: no caller needs to compare.
+        """
         if not self.usable(now):
             raise errors.DestinationError(f"{self.id} is not usable: {self.problem or 'it has not been probed'}")
         mode = self.store.lock_mode
@@ -53,6 +56,8 @@ class Destination:
         except errors.DestinationError as failed:
             self.failed(failed, now)
             raise
+        if (stored.size, stored.sealed_sha256) != (sealed.size, sealed.sealed_sha256):
+            raise errors.VerificationError(f"{self.id} shows other bytes than were sealed")
         self._failures = 0
         self.down_until = None
         self.problem = None

@@ -119,7 +119,9 @@ def claim(
 def _claiming(fetching: bool, storing: bool) -> ReturningUpdate[Any]:
     here = bindparam("here", type_=recording.c.spool_id.type)
     dead_spools = recording.c.spool_id.not_in(select(replica.c.spool_id).where(replica.c.alive_until > db_now()))
-    fetchable = or_(recording.c.spool_id.is_(None), and_(recording.c.spool_id != here, dead_spools))
+    # The provider is asked for what is in quarantine, whether a storage took the page or it lies in the spool still.
+    page = and_(recording.c.spool_id == here, recording.c.flags.contains(f'"{Flag.QUARANTINED}"'))
+    fetchable = or_(recording.c.spool_id.is_(None), and_(recording.c.spool_id != here, dead_spools), page)
     steps = [
         condition for condition, wanted in ((fetchable, fetching), (recording.c.spool_id == here, storing)) if wanted
     ]

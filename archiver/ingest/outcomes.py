@@ -7,7 +7,8 @@ claim is no longer ours; run again after a rollback it does the same once more.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,6 +24,9 @@ from archiver.ingest.plan import RECHECKS, Fate, Verdict
 from archiver.ingest.tables import copy, recording
 from archiver.recording import Flag, Json, Received, Sealed, State, Stored
 
+OF_A_PAGE = frozenset({Flag.QUARANTINED, Flag.NOT_AUDIO})
+"""Flags of an error page in a recording's place; they go when something else comes."""
+
 
 def fetched(
     conn: Connection,
@@ -30,18 +34,19 @@ def fetched(
     held: Claim,
     received: Received,
     sealed: Sealed,
-    now: datetime,
     *,
     spool_id: str,
-) -> bool:
-    """A recording came and lies sealed in our spool: note it as ours to store. False when the same content of the same recording
-    is archived already; then that copy stands for this row too, and the spool file may go."""
-    twin = _twin(conn, held, received.plaintext_sha256)
-    if twin is not None:
-        _adopt(conn, ledger, held, received, twin, now)
-        return False
-    _spool(conn, ledger, held, received, sealed, spool_id)
-    return True
+    alone: bool = False,
+) -> Twin | None:
+    """A recording came and lies sealed in our spool: note it as ours to store.
+
+    Nothing is noted when the same content of the same recording is archived already, unless it is to stand `alone`: the twin is
+    returned. Once its copies have proved themselves, `adopted` lets them stand for this row too, and the spool file may go.
+    """
+    twin = None if alone else _twin(conn, held, received.plaintext_sha256)
+    if twin is None:
+        _spool(conn, ledger, held, received, sealed, spool_id)
+    return twin
 
 
 def _spool(conn: Connection, ledger: Ledger, held: Claim, received: Received, sealed: Sealed, spool_id: str) -> None:
@@ -63,7 +68,7 @@ def _spool(conn: Connection, ledger: Ledger, held: Claim, received: Received, se
             "spool_id": spool_id,
             "spool_name": sealed.path.name,
             "last_error": None,
-            **reflagged(conn, held, received.flags, less=frozenset({Flag.QUARANTINED, Flag.NOT_AUDIO})),
+            **reflagged(conn, held, received.flags, less=OF_A_PAGE),
         },
         keep_owner=True,
     )
@@ -115,9 +120,12 @@ def archived(
 ) -> None:
     """Durable point 2: every required copy was read back, locked, with the right digest. Nothing later may undo it.
 
+    Raises `VerificationError`, and nothing is kept, when there is no copy at all.
     `missing` says which optional copy could not be made; a person sees it on the row. `look_again_at`: what came is doubtful, and
     the provider could not be asked a second time yet.
     """
+    if not copies:
+        raise errors.VerificationError("no storage has a copy: nothing is archived")
     settle(
         conn,
         held,
@@ -131,6 +139,7 @@ def archived(
             "spool_name": None,
             "next_attempt_at": look_again_at,
             "last_error": missing,
+            **reflagged(conn, held, frozenset(), less=frozenset({Flag.NO_COPY})),
         },
     )
     keep_copies(conn, held.id, copies, now)
@@ -202,7 +211,7 @@ _KEEP_COPY = {"sqlite": _keep_copy(sqlite.insert(copy)), "postgresql": _keep_cop
 _SHARED = (
     "plaintext_bytes", "plaintext_sha256", "sealed_bytes", "sealed_sha256", "recipients", "retain_until", "retention_rule",
 )  # fmt: skip
-_TWIN = select(recording.c.id, recording.c.flags, *(recording.c[name] for name in _SHARED)).where(
+_TWINS = select(recording.c.id, recording.c.flags).where(
     recording.c.plaintext_sha256 == bindparam("digest"),
     recording.c.provider == bindparam("of"),
     # Of what only custody remembers after a rebuild, nobody knows the provider's id.
@@ -212,31 +221,54 @@ _TWIN = select(recording.c.id, recording.c.flags, *(recording.c[name] for name i
 )
 
 
-def _twin(conn: Connection, held: Claim, plaintext_sha256: str) -> Row[Any] | None:
-    """Another row of the same provider recording that is archived with exactly these bytes."""
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """Another row of the same provider recording that is archived with exactly the bytes that came; its copies by storage."""
+
+    id: str
+    copies: Mapping[str, Row[Any]]
+
+
+def _twin(conn: Connection, held: Claim, plaintext_sha256: str) -> Twin | None:
     wanted = {
         "digest": plaintext_sha256,
         "of": held.ref.provider,
         "known_as": held.ref.recording_id,
         "own": held.id,
     }
-    rows = conn.execute(_TWIN, wanted).all()
-    return next((row for row in rows if Flag.QUARANTINED not in load_flags(row.flags)), None)
+    rows = conn.execute(_TWINS, wanted).all()
+    found = next((row.id for row in rows if Flag.QUARANTINED not in load_flags(row.flags)), None)
+    if found is None:
+        return None
+    copies = {row.storage: row for row in conn.execute(select(copy).where(copy.c.recording_id == found))}
+    return Twin(found, copies) if copies else None
 
 
-def _adopt(conn: Connection, ledger: Ledger, held: Claim, received: Received, twin: Row[Any], now: datetime) -> None:
-    """Same content once: point to the copy that is there."""
+def is_as_recorded(seen: Stored, known: Row[Any]) -> bool:
+    """Whether a storage shows a copy with the size, digest and lock that were recorded of it."""
+    same = (seen.size, seen.sealed_sha256, seen.lock_mode) == (known.size, known.sealed_sha256, known.lock_mode)
+    until = known.retain_until is None or (seen.retain_until is not None and seen.retain_until >= known.retain_until)
+    return same and until
+
+
+def adopted(conn: Connection, ledger: Ledger, held: Claim, received: Received, twin: Twin, now: datetime) -> bool:
+    """Same content once: the row points to the twin's copies, which its storages have just shown. Always true."""
+    of_twin = select(*(recording.c[name] for name in _SHARED)).where(recording.c.id == twin.id)
+    shared = conn.execute(of_twin).mappings().one()
     settle(
         conn,
         held,
         {
-            **{name: getattr(twin, name) for name in _SHARED},
+            **shared,
+            **reflagged(conn, held, received.flags, less=OF_A_PAGE | {Flag.NO_COPY}),
             "state": State.ARCHIVED,
             "reason": None,
             "archived_at": now,
             "last_error": None,
             "content_type": received.content_type,
             "media": json.dumps(_media(received), sort_keys=True),
+            "spool_id": None,
+            "spool_name": None,
         },
     )
     ledger.append(
@@ -253,6 +285,7 @@ def _adopt(conn: Connection, ledger: Ledger, held: Claim, received: Received, tw
     )
     for row in conn.execute(select(copy).where(copy.c.recording_id == twin.id)).mappings().all():
         conn.execute(insert(copy).values(**{**row, "recording_id": held.id}))
+    return True
 
 
 def quarantined(
@@ -263,24 +296,42 @@ def quarantined(
     copies: Sequence[Stored],
     verdict: Verdict,
     now: datetime,
+    *,
+    spool_id: str | None,
 ) -> None:
-    """At its deadline all that the provider gives is an error page: kept as bytes, and the recording is still not archived."""
+    """At its deadline all that the provider gives is an error page: kept as bytes, and the recording is still not archived.
+
+    `spool_id`: no storage took it, and it lies in this spool until one does.
+    """
     settle(
         conn,
         held,
         {
             "state": State.WAITING,
             "reason": verdict.reason,
-            **reflagged(conn, held, frozenset({Flag.QUARANTINED, Flag.NOT_AUDIO})),
+            **reflagged(conn, held, OF_A_PAGE),
             "ready": False,
             "next_attempt_at": verdict.again_at,
-            "spool_id": None,
-            "spool_name": None,
+            "spool_id": spool_id,
+            "spool_name": None if spool_id is None else sealed.path.name,
+            "sealed_sha256": None if spool_id is None else sealed.sealed_sha256,
+            "sealed_bytes": None if spool_id is None else sealed.size,
             "plaintext_sha256": sealed.plaintext_sha256,  # so that the same page is not kept twice
             "plaintext_bytes": sealed.plaintext_size,
             "last_error": "past its deadline the provider sends no recording; what it sends is kept in quarantine",
         },
     )
+    _page_kept(conn, ledger, held, copies, now)
+
+
+def page_stored(conn: Connection, ledger: Ledger, held: Claim, copies: Sequence[Stored], now: datetime) -> None:
+    """What lay in quarantine in the spool is in its storages now; the provider is asked on."""
+    gone = {"spool_id": None, "spool_name": None, "sealed_sha256": None, "sealed_bytes": None}
+    settle(conn, held, gone, keep_owner=True)
+    _page_kept(conn, ledger, held, copies, now)
+
+
+def _page_kept(conn: Connection, ledger: Ledger, held: Claim, copies: Sequence[Stored], now: datetime) -> None:
     keep_copies(conn, held.id, copies, now)
     ledger.append(
         conn,

@@ -1,8 +1,9 @@
 """The one place where the stages meet: claimed → fetched → sealed → spooled → stored → archived.
 
-Order of effects (DESIGN §3): the sealed object is fsynced in the spool before the journal says `spooled`; every required copy is
-read back before the journal says `archived`; the spool file goes last. Dying between any two of them is repaired by claiming
-the row again and doing whatever `next_step` says: there is no other recovery code.
+Order of effects (DESIGN §3): the sealed object is fsynced in the spool before the journal says `spooled`; every required copy,
+and at least one, is read back before the journal says `archived`; the spool file goes last, and only for copies that proved
+themselves. Dying between any two of them is repaired by claiming the row again and doing whatever `next_step` says: there is
+no other recovery code.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class Worker:
         if free <= 0:
             return 0
         bench, now = self._bench, self._bench.clock.now()
-        storing = all(each.usable(now) for each in bench.destinations if each.store.required)
+        usable = {each.id for each in bench.destinations if each.usable(now)}
+        storing = bool(usable) and all(each.id in usable for each in bench.destinations if each.store.required)
         fetching = self._room()
         claims = await bench.writer.run(
             lambda conn: journal.claim(
@@ -110,11 +112,13 @@ class Worker:
             if held.situation.state is State.ARCHIVED:
                 await self._looks.again(held)
                 return
-            if next_step(held.spool_name, held.spool_id, bench.spool.id) is Step.STORE and not self._spool_has(held):
+            if _step(held, bench) is Step.STORE and not self._spool_has(held):
                 log.error("recording.spool_lost", provider=self._provider.id, recording_id=held.id)
                 held = _unspooled(held)
+            if Flag.QUARANTINED in held.flags and held.spool_id == bench.spool.id:
+                held = await self._store_page(held)  # whatever comes of it, the provider is asked again
             settled = not held.flags & DOUBTS  # who died before the second look has not had it
-            if next_step(held.spool_name, held.spool_id, bench.spool.id) is Step.FETCH:
+            if Flag.QUARANTINED in held.flags or _step(held, bench) is Step.FETCH:
                 fetched = await self._fetch(held)
                 if fetched is None:
                     return
@@ -142,22 +146,51 @@ class Worker:
         bench.telemetry.fetched(self._provider.id, received.size, bench.clock.monotonic() - started)
         flags = received.flags
         if Flag.QUARANTINED in flags:
-            if Flag.QUARANTINED in held.flags and held.plaintext_sha256 == received.plaintext_sha256:
+            waits = held.spool_id == bench.spool.id  # one page is in the spool; no storage took it yet
+            if Flag.QUARANTINED in held.flags and (waits or held.plaintext_sha256 == received.plaintext_sha256):
                 await self._discard(sealed)
                 raise errors.UnacceptableMediaError("past its deadline the provider still sends what is in quarantine")
             await self._quarantine(held, sealed)
             return None
-        now = bench.clock.now()
-        ours = await bench.writer.run(
-            lambda conn: outcomes.fetched(conn, bench.ledger, held, received, sealed, now, spool_id=bench.spool.id)
-        )
-        if not ours:
+        if await self._is_here_already(held, received, sealed):
             await self._discard(sealed)
             bench.telemetry.archived(self._provider.id, None)
             return None
         held = _now_spooled(held, sealed, flags, bench.spool.id)
         log.info("recording.sealed", provider=self._provider.id, recording_id=held.id, size_bytes=sealed.size)
         return await self._looks.take(held, received.plaintext_sha256) if flags & DOUBTS else (held, True)
+
+    async def _is_here_already(self, held: journal.Claim, received: Received, sealed: Sealed) -> bool:
+        """Journal what came: as a twin of what is archived already, if its copies prove themselves now; else as ours to store."""
+        bench, spool_id = self._bench, self._bench.spool.id
+        twin = await bench.writer.run(
+            lambda conn: outcomes.fetched(conn, bench.ledger, held, received, sealed, spool_id=spool_id)
+        )
+        if twin is None:
+            return False
+        if await self._proves(twin):
+            now = bench.clock.now()
+            return await bench.writer.run(lambda conn: outcomes.adopted(conn, bench.ledger, held, received, twin, now))
+        await bench.writer.run(
+            lambda conn: outcomes.fetched(conn, bench.ledger, held, received, sealed, spool_id=spool_id, alone=True)
+        )
+        return False
+
+    async def _proves(self, twin: outcomes.Twin) -> bool:
+        """Whether every required storage, and at least one, shows the twin's copy as it was recorded. In doubt it does not."""
+        proved = 0
+        for destination in self._bench.destinations:
+            known = twin.copies.get(destination.id)
+            try:
+                seen = None if known is None else await destination.store.inspect(known.key, known.version_id)
+            except (errors.DestinationError, errors.VerificationError) as failed:
+                log.info("recording.twin_not_shown", storage=destination.id, problem=str(failed))
+                seen = None
+            if known is not None and seen is not None and outcomes.is_as_recorded(seen, known):
+                proved += 1
+            elif destination.store.required:
+                return False
+        return proved > 0
 
     async def _receive(self, held: journal.Claim, *, quarantine: bool) -> tuple[Received, Sealed]:
         """Open, download and seal; a spent link is renewed once without counting as an attempt."""
@@ -209,7 +242,7 @@ class Worker:
     # --- store: spool → storages ------------------------------------------------------------------------------
 
     async def _store(self, held: journal.Claim, *, settled: bool) -> None:
-        """Put every copy, then say archived. Required copies must succeed; an optional one that fails is made later."""
+        """Put every copy, then say archived. Required copies must succeed, and one at least; an optional one is made later."""
         bench, now = self._bench, self._bench.clock.now()
         sealed = self._from_spool(held)
         kept = self._retention(held, now)
@@ -246,22 +279,48 @@ class Worker:
             bench.telemetry.stored(destination.id, sealed.size, bench.clock.monotonic() - started)
             if was_down:
                 await bench.writer.run(lambda conn: journal.wake(conn, Reason.DESTINATION))
-        return copies, "; ".join(missing)[:500] or None
+        problem = "; ".join(missing)[:500] or None
+        if not copies:  # where nothing is required, nothing else would say so
+            raise errors.DestinationError(problem or "there is no storage")
+        return copies, problem
 
     async def _quarantine(self, held: journal.Claim, sealed: Sealed) -> None:
-        """Past the deadline an error page is all there is: keep it locked, marked, and go on asking."""
+        """Past the deadline an error page is all there is: keep it locked, marked, and go on asking.
+
+        When no storage takes it, it stays in the spool: it may be more than it looks like.
+        """
         bench = self._bench
+        copies = await self._put_page(held, sealed)
         now = bench.clock.now()
+        verdict = self._verdict(held, errors.UnacceptableMediaError("kept in quarantine"), now)
+        spool_id = None if copies else bench.spool.id
+        await bench.writer.run(
+            lambda conn: outcomes.quarantined(conn, bench.ledger, held, sealed, copies, verdict, now, spool_id=spool_id)
+        )
+        if copies:
+            await self._discard(sealed)
+        log.error("recording.quarantined", provider=self._provider.id, recording_id=held.id, copies=len(copies))
+
+    async def _store_page(self, held: journal.Claim) -> journal.Claim:
+        """What is in quarantine in our spool goes to the storages, when they take it now."""
+        bench, sealed = self._bench, self._from_spool(held)
+        copies = await self._put_page(held, sealed)
+        if not copies:
+            return held
+        now = bench.clock.now()
+        await bench.writer.run(lambda conn: outcomes.page_stored(conn, bench.ledger, held, copies, now))
+        await self._discard(sealed)
+        return _unspooled(held)
+
+    async def _put_page(self, held: journal.Claim, sealed: Sealed) -> list[Stored]:
+        """Put an error page under its own key. Nothing, when a required storage does not take it."""
         key = layout.quarantine_key(held.id, sealed.sealed_sha256)
         try:
-            copies, _ = await self._put_everywhere(key, sealed, self._retention(held, now))
-        finally:
-            await self._discard(sealed)
-        verdict = self._verdict(held, errors.UnacceptableMediaError("kept in quarantine"), now)
-        await bench.writer.run(
-            lambda conn: outcomes.quarantined(conn, bench.ledger, held, sealed, copies, verdict, bench.clock.now())
-        )
-        log.error("recording.quarantined", provider=self._provider.id, recording_id=held.id)
+            copies, _ = await self._put_everywhere(key, sealed, self._retention(held, self._bench.clock.now()))
+        except (errors.DestinationError, errors.VerificationError) as failed:
+            log.warning("recording.page_not_stored", recording_id=held.id, problem=str(failed))
+            return []
+        return copies
 
     def _spool_has(self, held: journal.Claim) -> bool:
         return (
@@ -318,10 +377,14 @@ class Worker:
         await self._bench.writer.run(lambda conn: discovery.park(conn, self._provider.id, until, str(error)))
 
 
+def _step(held: journal.Claim, bench: Bench) -> Step:
+    return next_step(held.spool_name, held.spool_id, bench.spool.id)
+
+
 def _now_spooled(held: journal.Claim, sealed: Sealed, flags: frozenset[Flag], spool_id: str) -> journal.Claim:
     return dataclasses.replace(
         held,
-        flags=held.flags | flags,
+        flags=(held.flags - outcomes.OF_A_PAGE) | flags,
         spool_id=spool_id,
         spool_name=sealed.path.name,
         sealed=(sealed.sealed_sha256, sealed.size, sealed.plaintext_sha256, sealed.plaintext_size),

@@ -127,7 +127,7 @@ encryption:
         whole = Sealed(
             sealed, result.size, result.sealed_sha256, len(AUDIO), digest, ("local",), result.wrapped_key_sha256
         )
-        assert outcomes.fetched(conn, ledger, held, received, whole, NOW, spool_id="s")
+        assert outcomes.fetched(conn, ledger, held, received, whole, spool_id="s") is None
         store = DirectoryStore("primary", tmp_path / "worm", clock=clock, chance=chance)
         key = recording_key(held.id, result.sealed_sha256, NOW)
         lock = Lock(LockMode.OFF, NOW + timedelta(days=30))
