@@ -225,9 +225,13 @@ async def rig(
     back: timedelta = timedelta(days=29),
     concurrency: int = 4,
     client: Mapping[str, Any] | None = None,
+    start: datetime | None = None,
 ) -> AsyncIterator[Rig]:
-    """`case` names the adapter (and dialect). `hosts`: more media hosts. `client`: other settings of the HTTP client."""
-    start = SystemClock().now()
+    """`case` names the adapter (and dialect). `hosts`: more media hosts. `client`: other settings of the HTTP client.
+
+    `start`: the time at which the account's clock and ours begin; now, when none is given.
+    """
+    start = start or SystemClock().now()
     true, chance = MovableClock(start, running=SystemClock()), SystemChance()
     clock = OwnClock(true)
     held = recordings if recordings is not None else month(case, calls, start)

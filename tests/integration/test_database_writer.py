@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -184,31 +185,39 @@ async def test_deadlock_victim_is_run_again_alone(database: Engine, writer: Writ
         conn.execute(insert(notes), [{"token": "left", "hits": 0}, {"token": "right", "hits": 0}])
     tries: list[int] = []
     holding, locked = threading.Event(), threading.Event()
+    rivals: list[int] = []
 
     def hit(conn: Connection, token: str) -> None:
         conn.execute(update(notes).where(notes.c.token == token).values(hits=notes.c.hits + 1))
 
     def rival() -> None:
         with database.begin() as conn:
-            conn.exec_driver_sql("SET LOCAL deadlock_timeout = '10s'")  # so that the other one is the victim
+            conn.exec_driver_sql("SET LOCAL deadlock_timeout = '10min'")  # so that the other one is the victim
+            rivals.append(conn.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
             hit(conn, "right")
             holding.set()
-            assert locked.wait(10)
+            assert locked.wait(60)
             hit(conn, "left")
+
+    def waits(pid: int) -> bool:
+        with database.connect() as conn:
+            asked = text("SELECT wait_event_type FROM pg_stat_activity WHERE pid = :pid")
+            return conn.execute(asked, {"pid": pid}).scalar_one() == "Lock"
 
     def ours(conn: Connection) -> int:
         tries.append(1)
         hit(conn, "left")
         locked.set()
-        assert holding.wait(10)
+        while len(tries) == 1 and not waits(rivals[0]):  # PostgreSQL looks for a deadlock once in each wait
+            time.sleep(0.01)
         hit(conn, "right")
         return len(tries)
 
     thread = threading.Thread(target=rival)
     thread.start()
-    assert await asyncio.to_thread(holding.wait, 10)
+    assert await asyncio.to_thread(holding.wait, 60)
     assert await writer.run(ours) == 2
-    thread.join(10)
+    thread.join(60)
     with database.connect() as conn:
         assert conn.execute(select(notes.c.hits)).scalars().all() == [2, 2]
 

@@ -6,11 +6,10 @@ import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from archiver.clock import SystemClock
 from archiver.completeness import reconcile, register
 from archiver.completeness.gap import profile
 from archiver.completeness.issue import Issued
@@ -107,12 +106,12 @@ async def month(
     kind: str,
     folder: Path,
     url: str,
+    start: datetime,
     *,
     calls: int = 150,
     change: Callable[[SimRecording], SimRecording] = lambda it: it,
 ) -> AsyncIterator[Month]:
-    """`calls` over the thirty days that follow, by three users; `change` alters each beforehand."""
-    start = SystemClock().now()
+    """`calls` over the thirty days from `start`, by three users; `change` alters each beforehand."""
     held = month_of_calls(
         kind,
         seed=5,
@@ -126,6 +125,6 @@ async def month(
     recordings = [change(replace(each, owner=dice.choice(owners) if kind == "kazoo" else "")) for each in held]
     # Vobiz states a total of the whole account only: it is compared when the whole account is walked.
     back = timedelta(days=3650 if kind == "vobiz" else 29)
-    async with rig(kind, folder, url, recordings=recordings, back=back) as it:
+    async with rig(kind, folder, url, start=start, recordings=recordings, back=back) as it:
         await it.poll()
         yield Month(it, kind)

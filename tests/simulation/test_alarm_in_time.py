@@ -17,6 +17,7 @@ from archiver.config.load import load
 from archiver.demo.simulators import Route, ServerError
 from archiver.status.metrics import Metrics
 from tests.http_servers import Server, answer, says, serve
+from tests.simulation.instants import beginning_at
 from tests.simulation.month import Month
 from tests.simulation.test_outages import account, archived, calls_of
 
@@ -74,10 +75,10 @@ class Watch:
 
 
 @asynccontextmanager
-async def watched(folder: Path, url: str, lead: str, **options: Any) -> AsyncIterator[Watch]:
+async def watched(folder: Path, url: str, start: datetime, lead: str, **options: Any) -> AsyncIterator[Watch]:
     async with (
         serve(says(answer(200))) as hook,
-        account("kazoo", folder, url, kept=KEPT, concurrency=1, **options) as it,
+        account("kazoo", folder, url, start, kept=KEPT, concurrency=1, **options) as it,
     ):
         for name, secret in (("hook", f"{hook.origin}/hook"), ("secret", "s3cret"), ("archiver.yaml", CONFIG)):
             (folder / name).write_text(secret.replace("LEAD", lead))
@@ -92,11 +93,12 @@ async def watched(folder: Path, url: str, lead: str, **options: Any) -> AsyncIte
         await alarm.aclose()
 
 
+@beginning_at(runs=3)
 async def test_outage_that_lasts_is_told_the_lead_time_before_the_first_loss_and_not_much_earlier(
-    tmp_path: Path, sqlite_url: str
+    start: datetime, tmp_path: Path, sqlite_url: str
 ) -> None:
     """The provider lists, and gives nothing out: only the forecast knows how long that may go on."""
-    async with watched(tmp_path, sqlite_url, "60h", days=8, calls=40) as it:
+    async with watched(tmp_path, sqlite_url, start, "60h", days=8, calls=40) as it:
         for _ in range(DAY // STEP):
             await it.step()
         assert "forecast.loss" not in it.heard
@@ -108,9 +110,12 @@ async def test_outage_that_lasts_is_told_the_lead_time_before_the_first_loss_and
         assert 60 * HOUR <= warning < 66 * HOUR
 
 
-async def test_tenfold_flood_is_told_the_lead_time_before_the_first_loss(tmp_path: Path, sqlite_url: str) -> None:
+@beginning_at(runs=3)
+async def test_tenfold_flood_is_told_the_lead_time_before_the_first_loss(
+    start: datetime, tmp_path: Path, sqlite_url: str
+) -> None:
     """Ten times the usual calls for two days: no deadline is near for days, and already more has come than can be fetched."""
-    async with watched(tmp_path, sqlite_url, "72h", days=8, calls=80) as it:
+    async with watched(tmp_path, sqlite_url, start, "72h", days=8, calls=80) as it:
         now = it.it.it.clock.now()
         it.it.it.account.add(*calls_of("kazoo", 2, 200, since=now + DAY, seed=6))
         while it.lost_at is None:

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from archiver.completeness import issue, statement
 from archiver.custody.event import parse
 from archiver.demo.simulators import EmptyList, Route, Rows
+from tests.simulation.instants import beginning_at
 from tests.simulation.month import CYCLE, DAYS, Month, month
 
 KINDS = ("justcall", "kazoo", "vobiz", "plivo")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@beginning_at("kind", KINDS)
 async def test_thirty_clean_days_have_no_gap_and_a_complete_statement_each(
-    kind: str, tmp_path: Path, sqlite_url: str
+    kind: str, start: datetime, tmp_path: Path, sqlite_url: str
 ) -> None:
-    async with month(kind, tmp_path, sqlite_url) as it:
+    async with month(kind, tmp_path, sqlite_url, start) as it:
         for _ in range(2 * DAYS):
             told = await it.cycle()
             assert told == set(), [(each["detail"], each["evidence"]) for each in it.gaps()]
@@ -166,9 +165,11 @@ LOSSES = (
 )
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_each_loss_is_reported_within_a_cycle_with_its_reason(kind: str, tmp_path: Path, sqlite_url: str) -> None:
-    async with month(kind, tmp_path, sqlite_url, calls=220 if kind == "plivo" else 300) as it:
+@beginning_at("kind", KINDS)
+async def test_each_loss_is_reported_within_a_cycle_with_its_reason(
+    kind: str, start: datetime, tmp_path: Path, sqlite_url: str
+) -> None:
+    async with month(kind, tmp_path, sqlite_url, start, calls=220 if kind == "plivo" else 300) as it:
         assert await it.days(2) == set()
         for loss in LOSSES:
             await loss(it)

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from archiver.alerts.rule import Thresholds
-from archiver.clock import SystemClock
 from archiver.completeness import holdings
 from archiver.demo.simulators import EmptyList, JsonChange, Route, ServerError, SimRecording, month_of_calls
 from archiver.recording import Window
@@ -20,6 +19,7 @@ from archiver.schedule.deadline import ProviderRetention
 from archiver.schedule.window import holes
 from tests.contract.provider_cases import sounds
 from tests.faults.rig import Rig, rig
+from tests.simulation.instants import INSTANTS, beginning_at
 from tests.simulation.month import CYCLE, Month
 from tests.simulation.test_month import KINDS, WITH_TOTALS, without
 
@@ -28,25 +28,26 @@ KEPT = 60 * DAY
 LEAD = Thresholds().warning
 
 
-def calls_of(kind: str, days: float, count: int, *, since: datetime | None = None, seed: int = 5) -> list[SimRecording]:
-    start = SystemClock().now() if since is None else since
+def calls_of(kind: str, days: float, count: int, *, since: datetime, seed: int = 5) -> list[SimRecording]:
     span = timedelta(days=days)
     found = month_of_calls(
         kind,  # type: ignore[arg-type]
-        seed=seed, count=count, audio=sounds("voicemail-128k-mono-44100"), until=start + span, days=round(days),
+        seed=seed, count=count, audio=sounds("voicemail-128k-mono-44100"), until=since + span, days=round(days),
     )  # fmt: skip
     return [replace(each, owner=f"{number % 3:032x}" if kind == "kazoo" else "") for number, each in enumerate(found)]
 
 
 @asynccontextmanager
 async def account(
-    kind: str, folder: Path, url: str, *, days: int, calls: int, kept: timedelta = KEPT, **options: Any
+    kind: str, folder: Path, url: str, start: datetime, *, days: int, calls: int, kept: timedelta = KEPT, **options: Any
 ) -> AsyncIterator[Month]:
-    """`calls` over the coming `days`, of which the provider keeps each for so long; polled for the first time."""
+    """`calls` over the `days` from `start`, of which the provider keeps each for so long; polled for the first time."""
     back = timedelta(days=3650 if kind == "vobiz" else 29)
     retention = ProviderRetention("test", kept)
-    recordings = calls_of(kind, days, calls)
-    async with rig(kind, folder, url, recordings=recordings, back=back, retention=retention, **options) as it:
+    recordings = calls_of(kind, days, calls, since=start)
+    async with rig(
+        kind, folder, url, start=start, recordings=recordings, back=back, retention=retention, **options
+    ) as it:
         it.account.retention = kept
         await it.poll()
         yield Month(it, kind)
@@ -72,16 +73,18 @@ async def polled_whole(it: Rig) -> None:
     assert [hole for scope in it.provider.scopes() for hole in holes(it.covered(scope), whole)] == []
 
 
+OUTAGES = (("we", 8), ("we", 31), ("we", 91), ("the provider", 91))
+
+
 # --- outages --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("who", "days"), [("we", 8), ("we", 31), ("we", 91), ("the provider", 91)])
-@pytest.mark.parametrize("kind", KINDS)
+@beginning_at("who,days,kind", [(who, days, kind) for who, days in OUTAGES for kind in KINDS])
 async def test_outage_closes_without_a_hole_and_loses_nothing_that_was_still_to_be_had(
-    kind: str, who: str, days: int, tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+    kind: str, who: str, days: int, start: datetime, tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("archiver.ingest.poll._TRIES", 1)  # what a real poll repeats within seconds
-    async with account(kind, tmp_path, sqlite_url, days=days + 2, calls=24) as it:
+    async with account(kind, tmp_path, sqlite_url, start, days=days + 2, calls=24) as it:
         assert await it.cycle() == set()
         if who == "we":
             await it.it.pass_time(days * DAY)
@@ -116,10 +119,13 @@ def optimum(arrivals: list[datetime], kept: timedelta, slots: list[datetime]) ->
     return saved
 
 
-async def test_flood_is_told_in_time_and_no_order_would_have_saved_more(tmp_path: Path, sqlite_url: str) -> None:
+@beginning_at()
+async def test_flood_is_told_in_time_and_no_order_would_have_saved_more(
+    start: datetime, tmp_path: Path, sqlite_url: str
+) -> None:
     """Ten times the usual calls for two days, when we can fetch four in eight hours: the first is lost days later."""
     kept, each_step, step, kind = 4 * DAY, 4, 8 * HOUR, "kazoo"
-    async with account(kind, tmp_path, sqlite_url, days=10, calls=40, kept=kept, concurrency=1) as it:
+    async with account(kind, tmp_path, sqlite_url, start, days=10, calls=40, kept=kept, concurrency=1) as it:
         now = it.it.clock.now()
         it.it.account.add(*calls_of(kind, 2, 80, since=now + DAY, seed=6))
         slots: list[datetime] = []
@@ -151,10 +157,12 @@ async def test_flood_is_told_in_time_and_no_order_would_have_saved_more(tmp_path
 # --- late appearance ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_what_the_listing_shows_days_and_weeks_late_is_found(kind: str, tmp_path: Path, sqlite_url: str) -> None:
+@beginning_at("kind", KINDS)
+async def test_what_the_listing_shows_days_and_weeks_late_is_found(
+    kind: str, start: datetime, tmp_path: Path, sqlite_url: str
+) -> None:
     """Within the overlap by the next poll, within a week by the next day's deep walk, and beyond by the next week's."""
-    async with account(kind, tmp_path, sqlite_url, days=30, calls=60) as it:
+    async with account(kind, tmp_path, sqlite_url, start, days=30, calls=60) as it:
         names = [each.id for each in sorted(it.it.account.recordings, key=lambda each: each.started_at)[:3]]
         it.it.simulator.fail(Route.LIST, without(*names), times=None)
         await it.it.pass_time(4 * DAY)  # the three are of the first days
@@ -184,15 +192,15 @@ async def test_what_the_listing_shows_days_and_weeks_late_is_found(kind: str, tm
 JUMPS = {"+1 h": HOUR, "-1 h": -HOUR, "+10 y": 3653 * DAY, "-1 y": -365 * DAY}
 
 
-@pytest.mark.parametrize(
-    ("kind", "jump"),
+@beginning_at(
+    "kind,jump",
     [("justcall", "+1 h"), ("kazoo", "-1 h"), *((kind, jump) for kind in KINDS for jump in ("+10 y", "-1 y"))],
 )
 async def test_clock_that_jumps_is_said_and_loses_nothing(
-    kind: str, jump: str, tmp_path: Path, sqlite_url: str
+    kind: str, jump: str, start: datetime, tmp_path: Path, sqlite_url: str
 ) -> None:
     """Wrong for half a day, right again, and then eight days of standstill: what was covered by a wrong clock is not believed."""
-    async with account(kind, tmp_path, sqlite_url, days=10, calls=24) as it:
+    async with account(kind, tmp_path, sqlite_url, start, days=10, calls=24) as it:
         assert await it.cycle() == set()
         await it.it.poll()
         it.it.own.off = JUMPS[jump]
@@ -217,12 +225,17 @@ async def test_clock_that_jumps_is_said_and_loses_nothing(
 # --- listings that forget, totals that lie --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["kazoo", "plivo"])
+# A deep walk is made in pieces. A piece of which nothing is left is not believed at all; one that shows less than before is said
+# to have forgotten. Which of the two happens hangs on where the weekly walk's pieces meet, and either raises the same alert.
+FORGOTTEN = {"history_gone", "suspicious_empty"}
+
+
+@beginning_at("kind", ["kazoo", "plivo"], runs=2 * len(INSTANTS))
 async def test_history_that_disappears_is_said_and_what_is_archived_stays(
-    kind: str, tmp_path: Path, sqlite_url: str
+    kind: str, start: datetime, tmp_path: Path, sqlite_url: str
 ) -> None:
     """All of it; then what is older than the overlap, which only deep walks show; then nothing is wrong again."""
-    async with account(kind, tmp_path, sqlite_url, days=8, calls=60) as it:
+    async with account(kind, tmp_path, sqlite_url, start, days=8, calls=60) as it:
         assert await it.days(5) == set()
         safe = archived(it.it)
         it.it.simulator.fail(Route.LIST, EmptyList(), times=None)
@@ -233,7 +246,7 @@ async def test_history_that_disappears_is_said_and_what_is_archived_stays(
         old = {each.id for each in it.it.account.recordings if 2 * DAY < now - each.started_at < 6 * DAY}
         assert len(old) > 8
         it.it.simulator.fail(Route.LIST, without(*old), times=None)
-        assert "history_gone" in await it.cycle() | await it.cycle() | await it.cycle()
+        assert FORGOTTEN & (await it.cycle() | await it.cycle() | await it.cycle())
         it.it.simulator.heal()
         await it.cycle()
         await it.cycle()
@@ -257,13 +270,11 @@ def counted(by: int) -> JsonChange:
     return JsonChange(change)
 
 
-@pytest.mark.parametrize(
-    ("kind", "by", "code"), [*((kind, 2, "never_listed") for kind in WITH_TOTALS), ("plivo", -1, "total_differs")]
-)
+@beginning_at("kind,by,code", [*((kind, 2, "never_listed") for kind in WITH_TOTALS), ("plivo", -1, "total_differs")])
 async def test_total_that_lies_is_said_either_way_and_loses_nothing(
-    kind: str, by: int, code: str, tmp_path: Path, sqlite_url: str
+    kind: str, by: int, code: str, start: datetime, tmp_path: Path, sqlite_url: str
 ) -> None:
-    async with account(kind, tmp_path, sqlite_url, days=5, calls=50) as it:
+    async with account(kind, tmp_path, sqlite_url, start, days=5, calls=50) as it:
         assert await it.days(1) == set()
         it.it.simulator.fail(Route.LIST, counted(by), times=None)
         assert code in await it.cycle() | await it.cycle()
@@ -273,11 +284,11 @@ async def test_total_that_lies_is_said_either_way_and_loses_nothing(
         assert had(it.it) == archived(it.it)
 
 
-@pytest.mark.parametrize("kind", ["justcall", "vobiz"])
+@beginning_at("kind", ["justcall", "vobiz"])
 async def test_listing_that_shrinks_by_a_little_is_watched_and_by_much_is_an_alarm(
-    kind: str, tmp_path: Path, sqlite_url: str
+    kind: str, start: datetime, tmp_path: Path, sqlite_url: str
 ) -> None:
-    async with account(kind, tmp_path, sqlite_url, days=3, calls=110) as it:
+    async with account(kind, tmp_path, sqlite_url, start, days=3, calls=110) as it:
         assert await it.days(1) == set()
         recent = [row["provider_recording_id"] for row in it.it.rows() if it.recent(row)]
         assert len(recent) >= 5
