@@ -12,7 +12,7 @@ import base64
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -28,16 +28,14 @@ from archiver.custody.event import ARCHIVE, Entry, Type, parse
 from archiver.custody.ledger import Appended, Draft, Ledger
 from archiver.custody.note import parse_vkey
 from archiver.custody.proof import LogProof
-from archiver.custody.publish import wait_published
 from archiver.custody.tile import hashes_of
 from archiver.database import Writer, read
 from archiver.evidence import bundle, model
-from archiver.keeper import Keeper
+from archiver.keeper import Keeper, publish_through
 from archiver.seal.cipher import open_sealed
 from archiver.seal.recipients import Identity
 from archiver.store.port import ObjectStore
 
-_PATIENCE, _TURN = timedelta(minutes=2), timedelta(seconds=12)
 _TIMESTAMP = 2
 _BEARING = frozenset({Type.LOG_ANCHORED, Type.LOG_RESTORED, Type.DB_ROLLBACK, Type.LOG_KEY_ROTATED})
 
@@ -128,7 +126,7 @@ async def export(
             ]
         )
         progress("waiting until the log is published")
-        await _published(tools, last)
+        await publish_through(tools.engine, tools.keeper, last)
         part = await read(tools.engine, lambda conn: _log_part(conn, tools, wanted, options, stated))
         made = await asyncio.to_thread(draft.close, part, tools.ledger.sign)
     told = model.delivered(request.export, made.bag_sha256)
@@ -206,24 +204,6 @@ def _prepare(conn: Connection, ledger: Ledger, export_id: str, wanted: Wanted, m
     if appended.seq != head.seq + 1:
         raise errors.UnavailableError(f"{wanted.id} changed meanwhile; export it again")
     return appended
-
-
-async def _published(tools: Tools, events: Sequence[Appended]) -> None:
-    """Publish ourselves where nobody else does; otherwise whoever keeps the log will, within seconds.
-
-    Who held the log may have died: its lease ends within a minute, and then it is ours.
-    """
-    problem: str | None = None
-    for _ in range(_PATIENCE // _TURN):
-        problem = await tools.keeper.catch_up()
-        try:
-            for each in events:
-                await wait_published(tools.engine, each.subject, each.seq, patience=_TURN)
-        except errors.UnavailableError as late:
-            problem = problem or late.detail
-        else:
-            return
-    raise errors.UnavailableError(problem or "the log was not published in time")
 
 
 # --- the log's part ---------------------------------------------------------------------------------------------

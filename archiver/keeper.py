@@ -7,21 +7,21 @@ database that has less than was published: whatever it wrote from then on would 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from archiver import errors
 from archiver.clock import Clock
 from archiver.custody import heartbeat, log, publication
 from archiver.custody.anchor import Anchorer
 from archiver.custody.keys import public_hex
-from archiver.custody.ledger import Ledger
-from archiver.custody.publish import Publisher
+from archiver.custody.ledger import Appended, Ledger
+from archiver.custody.publish import Publisher, wait_published
 from archiver.custody.sequencer import Integrated, Sequencer
 from archiver.database import Writer
 from archiver.schedule import lease
@@ -34,6 +34,7 @@ _RENEW = timedelta(seconds=15)
 _BATCH = 256  # some 50 ms of verifying signatures in the thread that writes everything else, too
 _BUSY, _IDLE = 0.05, 0.5
 _REST = timedelta(seconds=60)
+PATIENCE, _TURN = timedelta(minutes=2), timedelta(seconds=12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,3 +224,28 @@ class Keeper:
             return False
         self._next[what] = now + interval.total_seconds()
         return True
+
+
+async def publish_through(
+    engine: Engine, keeper: Keeper, events: Sequence[Appended], patience: timedelta = PATIENCE
+) -> None:
+    """Wait until a published checkpoint covers `events`; nothing irreversible is done before. Raises `UnavailableError`.
+
+    Publishes them itself where nobody else does; otherwise whoever keeps the log will, within seconds. Who held the log may have
+    died: its lease ends within a minute, and then it is ours.
+    """
+    problem: str | None = None
+    now = asyncio.get_running_loop().time
+    give_up = now() + patience.total_seconds()
+    while True:
+        problem = await keeper.catch_up()
+        try:
+            for each in events:
+                left = timedelta(seconds=max(0.0, give_up - now()))
+                await wait_published(engine, each.subject, each.seq, patience=min(_TURN, left))
+        except errors.UnavailableError as late:
+            problem = problem or late.detail
+        else:
+            return
+        if now() >= give_up:
+            raise errors.UnavailableError(problem or "the log was not published in time")

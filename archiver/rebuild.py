@@ -24,10 +24,10 @@ from archiver.clock import Clock
 from archiver.completeness.gap import Code
 from archiver.completeness.reconcile import reconcile_store
 from archiver.custody import history, log
-from archiver.custody.event import ARCHIVE, Entry, Event, Type, is_subject, parse
+from archiver.custody.event import ARCHIVE, Entry, Event, Type, commits, is_subject, parse
 from archiver.custody.ledger import Ledger
 from archiver.custody.notary import Notary
-from archiver.custody.recover import commits, recover, restore_private
+from archiver.custody.recover import recover, restore_private
 from archiver.database import Writer, read
 from archiver.ingest import restore
 from archiver.ingest.catalogue import read_segment, segment_versions

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
 from sqlalchemy import Connection, Engine
 
 from archiver import __version__, errors
@@ -44,6 +45,8 @@ from archiver.keeper import Keeper
 from archiver.providers.port import Provider
 from archiver.status import report as reports
 from archiver.status.metrics import Metrics
+
+log = structlog.get_logger("archiver.assembly")
 
 T = TypeVar("T")
 
@@ -160,7 +163,8 @@ async def assemble(
         log_parts = await open_custody_log(config, engine, writer, stores, clock)
         undo.push_async_callback(log_parts.client.aclose)
         recipients = build_recipients(config)
-        await pass_gate(log_parts, engine, writer, clock)
+        if (doubt := await pass_gate(log_parts, engine, writer, clock)) is not None:
+            log.error("custody.gate", problem=doubt)
         ledger = Ledger.open(clock, chance)
         await enrol(ledger, host_key, engine, writer, clock)
         undo.pop_all()

@@ -75,21 +75,33 @@ def witness_key(vkey: str) -> VerifierKey:
         raise errors.ConfigurationError(f"custody.witnesses: {problem.detail}") from problem
 
 
-async def pass_gate(parts: LogParts, engine: Engine, writer: Writer, clock: Clock) -> None:
+async def pass_gate(
+    parts: LogParts, engine: Engine, writer: Writer, clock: Clock, *, without_storage: bool = True
+) -> str | None:
     """Before anything is written: has the database at least what was signed and published?
 
-    Raises `RolledBackError` when it has less. While a storage is away, only what the notary signed is known; whatever else is
-    wrong with the log does not keep recordings from being saved: the keeper tells of it.
+    Raises `RolledBackError` when it has less. With `without_storage`, for whoever must not lose what he has to say: while a
+    storage is away, only what the notary signed is compared, and whatever else is wrong is returned and keeps nothing from being
+    saved. Otherwise raises `UnavailableError` for the one, `VerificationError` for the other.
     """
-    try:
-        await parts.publisher.start()
-    except errors.RolledBackError:
-        raise
-    except errors.DestinationError as away:
-        log.warning("custody.gate_without_storage", problem=str(away))
-        await Publisher(engine, writer, parts.log_id, parts.notary, (), clock).start()
-    except errors.ArchiverError as wrong:
-        log.error("custody.gate", problem=str(wrong))
+    doubt: errors.ArchiverError | None = None
+    for publisher in (parts.publisher, Publisher(engine, writer, parts.log_id, parts.notary, (), clock)):
+        try:
+            await publisher.start()
+        except errors.RolledBackError:
+            raise
+        except errors.DestinationError as away:
+            doubt = errors.UnavailableError(
+                f"whether this database is an older one than was published, only the storages can tell: {away.detail}"
+            )
+        except errors.ArchiverError as wrong:
+            doubt = wrong
+            break
+        else:
+            break
+    if doubt is not None and not without_storage:
+        raise doubt
+    return None if doubt is None else str(doubt)
 
 
 async def enrol(ledger: Ledger, host_key: Ed25519PrivateKey, engine: Engine, writer: Writer, clock: Clock) -> None:

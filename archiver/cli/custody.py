@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from archiver.config.model import Config
     from archiver.custody.log import Log, Signed
+    from archiver.custody.recover import Recovered
     from archiver.recording import Json
     from archiver.verify.finding import Verification
 
@@ -197,44 +198,37 @@ async def _fsck(config: Config, level: str, window: timedelta) -> Verification:
 def recover(options: Options) -> int:
     """Bring the database's log up to what was published, after a restore or a lost database. Stop every daemon first."""
     found = asyncio.run(_recover(options.load()))
-    emit(options, "archiver.recovery/v1", {"had": found.had, "size": found.size, "storage": found.shelf}, lambda: (
-        f"the log had {found.had} leaves and has {found.size} now, from {found.shelf}" if found.size > found.had
-        else f"nothing is missing: the log has {found.size} leaves"))  # fmt: skip
+    data: dict[str, Json] = {
+        "had": found.had, "size": found.size, "storage": found.shelf, "rehomed": found.rehomed, "kept": found.kept,
+        "checkpoints": found.checkpoints,
+    }  # fmt: skip
+    emit(options, "archiver.recovery/v1", data, lambda: _recovered(found))
     return Exit.OK
 
 
-async def _recover(config: Config) -> Any:
-    from pathlib import Path
+def _recovered(found: Recovered) -> str:
+    lines = [
+        f"the log had {found.had} leaves and has {found.size} now, from {found.shelf}" if found.size > found.had
+        else f"nothing is missing: the log has {found.size} leaves",
+        f"{found.rehomed} event(s) that were written into an older database are in their chains again" if found.rehomed else "",
+        f"{found.kept} that need no place in a chain are kept, and explained in the log" if found.kept else "",
+        f"{found.checkpoints} checkpoint(s) were put back" if found.checkpoints else "",
+    ]  # fmt: skip
+    return "\n".join(line for line in lines if line)
 
-    from archiver.assembly.keys import signing_key
-    from archiver.assembly.log import build_notary
+
+async def _recover(config: Config) -> Recovered:
     from archiver.assembly.reports import open_database
+    from archiver.assembly.session import recover_log
     from archiver.assembly.stores import build_stores
     from archiver.clock import SystemChance, SystemClock
-    from archiver.custody.ledger import Ledger
-    from archiver.custody.recover import recover
-    from archiver.database import Writer, check_schema
-    from archiver.fetch.spool import lock_state_dir
+    from archiver.database import check_schema
 
-    clock, chance = SystemClock(), SystemChance()
     engine = open_database(config)
-    stores = build_stores(config, clock, chance)
+    stores = build_stores(config, SystemClock(), SystemChance())
     try:
         check_schema(engine)
-        with lock_state_dir(Path(config.state_dir)):
-            writer = Writer(engine)
-            try:
-                ledger, host_key, shelves = (
-                    Ledger.open(clock, chance),
-                    signing_key(config),
-                    [each.shelf() for each in stores.values()],
-                )
-                found = await recover(writer, build_notary(config, clock), shelves, ledger, host_key, clock)
-                if found.size > found.had:
-                    await writer.run(lambda conn: ledger.retire(conn, host_key))
-                return found
-            finally:
-                writer.close()
+        return await recover_log(config, engine, stores)
     finally:
         for store in stores.values():
             await store.aclose()

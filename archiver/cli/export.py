@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -107,19 +106,17 @@ async def _export(
     withheld: frozenset[str],
     known: bytes | None,
 ) -> tuple[Bundle, list[Wanted]]:
-    from archiver.assembly.keys import build_identities, hosts, log_signer, signing_key
-    from archiver.assembly.log import build_keeper, open_custody_log
+    from archiver.assembly.keys import build_identities, hosts, log_signer
     from archiver.assembly.reports import open_database
+    from archiver.assembly.session import writing
     from archiver.assembly.stores import build_stores
     from archiver.cli.person import user
     from archiver.clock import SystemChance, SystemClock
-    from archiver.custody.ledger import Ledger
-    from archiver.database import Writer, check_schema, read
+    from archiver.database import check_schema, read
     from archiver.evidence.model import Request
     from archiver.exporter import Options as How
     from archiver.exporter import Tools
     from archiver.exporter import export as hand_over
-    from archiver.schedule import lease
 
     identities = build_identities(config)
     if not identities:
@@ -127,7 +124,6 @@ async def _export(
     clock, chance = SystemClock(), SystemChance()
     engine = open_database(config)
     stores = build_stores(config, clock, chance)
-    writer, ours = Writer(engine), chance.uuid()
     try:
         check_schema(engine)
         wanted = await read(engine, lambda conn: _wanted(conn, config, selection))
@@ -136,25 +132,18 @@ async def _export(
         note(options, f"{len(wanted)} recording(s) will be decrypted into {target}")
         if not options.yes and not click.confirm("Continue?", err=True):
             raise click.Abort
-        ledger, host_key = Ledger.open(clock, chance), signing_key(config)
-        parts = await open_custody_log(config, engine, writer, stores, clock)
-        await parts.publisher.start()
-        await writer.run(lambda conn: ledger.enroll(conn, host_key))
-        keeper = build_keeper(config, parts, engine, writer, ledger, ours, clock, chance)
-        tools = Tools(engine, writer, ledger, keeper, parts.log_id, log_signer(config).key.vkey, hosts(config), stores,
-                      identities, host_key)  # fmt: skip
-        request = Request(
-            chance.uuid(), config.instance, clock.now(), options.actor or user(), options.reason or "", selection,
-            legal_basis, tuple(sorted(withheld)),
-        )  # fmt: skip
-        how = How("export", withheld, known, period=_period(selection, clock.now()))
-        made = await hand_over(tools, target, request, wanted, how, lambda text: note(options, text))
-        await parts.client.aclose()
+        async with writing(config, engine, stores) as session:
+            await session.enrol()
+            tools = Tools(engine, session.writer, session.ledger, session.keeper, session.log.log_id,
+                          log_signer(config).key.vkey, hosts(config), stores, identities, session.host_key)  # fmt: skip
+            request = Request(
+                chance.uuid(), config.instance, clock.now(), options.actor or user(), options.reason or "", selection,
+                legal_basis, tuple(sorted(withheld)),
+            )  # fmt: skip
+            how = How("export", withheld, known, period=_period(selection, clock.now()))
+            made = await hand_over(tools, target, request, wanted, how, lambda text: note(options, text))
         return made, wanted
     finally:
-        with contextlib.suppress(errors.ArchiverError):  # else whoever comes next waits a minute for our lease to end
-            await writer.run(lambda conn: lease.leave(conn, ours))
-        writer.close()
         for store in stores.values():
             await store.aclose()
         engine.dispose()

@@ -68,29 +68,30 @@ def explain(options: Options, wanted: str) -> None:
 @click.pass_obj
 def ack(options: Options, wanted: str) -> None:
     """Say, with --reason, that a gap is known and why it may stand. It stays on record; the word is custody."""
-    from archiver.assembly.keys import signing_key
+    if not (options.reason or "").strip():
+        raise click.UsageError("an acknowledgement needs --reason")
+    ids = asyncio.run(_ack(options, options.load(), wanted))
+    emit(options, "archiver.gap-ack/v1", list(ids), lambda: f"acknowledged: {', '.join(ids)}")
+
+
+async def _ack(options: Options, config: Config, wanted: str) -> list[str]:
+    from archiver.assembly.session import writing
+    from archiver.assembly.stores import build_stores
     from archiver.cli.person import user
     from archiver.clock import SystemChance, SystemClock
     from archiver.completeness import register
-    from archiver.custody.ledger import Ledger
-    from archiver.database import Writer
 
-    if not (options.reason or "").strip():
-        raise click.UsageError("an acknowledgement needs --reason")
-    config, clock = options.load(), SystemClock()
-    ledger, host_key = Ledger.open(clock, SystemChance()), signing_key(config)
-
-    def record(conn: Connection) -> list[str]:
-        with ledger.once(conn, host_key):
-            return register.acknowledge(conn, ledger, wanted, options.actor or user(), str(options.reason), clock.now())
-
-    with database(config) as engine:
-        writer = Writer(engine)
-        try:
-            ids = writer.run_sync(record)
-        finally:
-            writer.close()
-    emit(options, "archiver.gap-ack/v1", list(ids), lambda: f"acknowledged: {', '.join(ids)}")
+    clock, by, reason = SystemClock(), options.actor or user(), str(options.reason)
+    stores = build_stores(config, clock, SystemChance())
+    try:
+        with database(config) as engine:
+            async with writing(config, engine, stores) as session:
+                return await session.once(
+                    lambda conn, ledger: register.acknowledge(conn, ledger, wanted, by, reason, clock.now())
+                )
+    finally:
+        for store in stores.values():
+            await store.aclose()
 
 
 def _explained(conn: Connection, config: Config, wanted: str) -> dict[str, Any]:

@@ -32,15 +32,13 @@ def rebuild(options: Options, check: bool) -> int:
 async def _rebuild(options: Options, config: Config, *, check: bool) -> Rebuilt:
     from pathlib import Path
 
-    from archiver.assembly.keys import build_identities, signing_key
-    from archiver.assembly.log import build_notary
+    from archiver.assembly.keys import build_identities
     from archiver.assembly.reports import open_database
+    from archiver.assembly.session import rebuild_tools
     from archiver.assembly.stores import build_stores
     from archiver.clock import SystemChance, SystemClock
-    from archiver.custody.ledger import Ledger
     from archiver.database import Writer, check_schema
     from archiver.fetch.spool import lock_state_dir
-    from archiver.rebuild import Tools
     from archiver.rebuild import rebuild as from_storages
 
     clock, chance = SystemClock(), SystemChance()
@@ -52,10 +50,7 @@ async def _rebuild(options: Options, config: Config, *, check: bool) -> Rebuilt:
         with lock_state_dir(Path(config.state_dir)):
             writer = Writer(engine)
             try:
-                tools = Tools(
-                    engine, writer, build_notary(config, clock), stores, Ledger.open(clock, chance), signing_key(config),
-                    identities, clock,
-                )  # fmt: skip
+                tools = rebuild_tools(config, engine, writer, stores, identities)
                 return await from_storages(tools, lambda text: note(options, text), check=check)
             finally:
                 writer.close()

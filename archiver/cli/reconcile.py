@@ -52,16 +52,15 @@ def reconcile(options: Options, storage: str | None, locks: str) -> int:
 
 async def _reconcile(options: Options, config: Config, only: str | None, share: int) -> dict[str, Any]:
     from archiver.assembly.completeness import watched
-    from archiver.assembly.keys import signing_key
     from archiver.assembly.providers import reading_providers
     from archiver.assembly.reports import open_database
+    from archiver.assembly.session import writing
     from archiver.assembly.stores import build_stores
     from archiver.clock import SystemChance, SystemClock
     from archiver.completeness import reconcile as compared
     from archiver.completeness import register
     from archiver.completeness.watch import Watch
-    from archiver.custody.ledger import Ledger
-    from archiver.database import Writer, check_schema, read
+    from archiver.database import check_schema, read
 
     clock, chance = SystemClock(), SystemChance()
     engine = open_database(config)
@@ -70,30 +69,29 @@ async def _reconcile(options: Options, config: Config, only: str | None, share: 
     if only is not None and only not in stores:
         raise click.UsageError(f"no storage is called {only[:80]!r}; there are: {', '.join(stores)}")
     providers = reading_providers(config, clock)
-    writer, ledger, host_key = Writer(engine), Ledger.open(clock, chance), signing_key(config)
-    watch = Watch(engine, writer, ledger, clock, chance)
     try:
-        await writer.run(lambda conn: ledger.enroll(conn, host_key))
-        now = clock.now()
-        accounts = await read(engine, lambda conn: watched(conn, config, providers, now))
-        for each in accounts:
-            await watch.look(each)
-        runs: list[Reconciled] = []
-        for name, store in stores.items():
-            if only in {None, name}:
-                note(options, f"comparing {name} with the journal")
-                runs.append(await compared.reconcile_store(engine, store, clock, lock_share=share))
-        runs.append(await compared.reconcile_custody(engine, clock))
-        await compared.keep(writer, ledger, chance, runs)
-        stated = await watch.state(accounts)
-        await writer.run(lambda conn: ledger.retire(conn, host_key))
-        gaps = await read(engine, register.open_gaps)
+        async with writing(config, engine, stores, without_storage=True, clock=clock, chance=chance) as session:
+            await session.enrol()
+            watch = Watch(engine, session.writer, session.ledger, clock, chance)
+            now = clock.now()
+            accounts = await read(engine, lambda conn: watched(conn, config, providers, now))
+            for each in accounts:
+                await watch.look(each)
+            runs: list[Reconciled] = []
+            for name, store in stores.items():
+                if only in {None, name}:
+                    note(options, f"comparing {name} with the journal")
+                    runs.append(await compared.reconcile_store(engine, store, clock, lock_share=share))
+            runs.append(await compared.reconcile_custody(engine, clock))
+            await compared.keep(session.writer, session.ledger, chance, runs)
+            stated = await watch.state(accounts)
+            await session.retire()
+            gaps = await read(engine, register.open_gaps)
     finally:
         for provider in providers.values():
             await provider.aclose()
         for store in stores.values():
             await store.aclose()
-        writer.close()
         engine.dispose()
     return {"runs": [each.as_json() for each in runs], "gaps": gaps, "statements": len(stated)}
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
-from datetime import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +20,9 @@ from archiver.recording import Flag, Json, State
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
+    from archiver.assembly.session import Session
     from archiver.config.model import Config
-    from archiver.seal.recipients import Identity
-    from archiver.store.port import ObjectStore
+    from archiver.hearing import Copy
 
 
 @click.group()
@@ -165,44 +164,62 @@ def retry(options: Options, wanted: tuple[str, ...]) -> None:
     "-O", "--output-file", "target", type=click.Path(path_type=Path), required=True, help="New file, mode 0600."
 )
 @click.option("--storage", help="Take the copy of this storage only.")
+@click.option("--wait", type=click.FloatRange(min=0), default=120.0, show_default=True, metavar="SECONDS",
+              help="How long to wait until the access is published.")  # fmt: skip
 @click.pass_obj
-def get(options: Options, wanted: str, target: Path, storage: str | None) -> None:
-    """Decrypt a recording into a new file. Needs --reason; reason and user become part of the chain of custody."""
+def get(options: Options, wanted: str, target: Path, storage: str | None, wait: float) -> None:
+    """Decrypt a recording into a new file. Needs --reason; reason and user become part of the chain of custody.
+
+    The file is written once a published checkpoint covers the access. Exit 65 when the database is behind what was published, 69
+    when the storages cannot be asked or the access is not published in time; nothing is written then.
+    """
     if not (options.reason and options.reason.strip() and options.reason.isprintable()):
         raise click.UsageError("say why with --reason: it becomes part of the chain of custody")
     if target.exists() or target.is_symlink():
         raise errors.NotAllowedError(f"{target} is there already; get never overwrites")
-    done = asyncio.run(_get(options, options.load(), wanted, target, storage))
+    done = asyncio.run(_get(options, options.load(), wanted, target, storage, wait))
     emit(options, "archiver.access/v1", done, lambda: f"{done['file']}  {done['bytes']} bytes from {done['storage']}")
 
 
-async def _get(options: Options, config: Config, wanted: str, target: Path, storage: str | None) -> dict[str, Json]:
+async def _get(
+    options: Options, config: Config, wanted: str, target: Path, storage: str | None, wait: float
+) -> dict[str, Json]:
     from archiver.assembly.keys import build_identities
+    from archiver.assembly.session import writing
     from archiver.assembly.stores import build_stores
     from archiver.clock import SystemChance, SystemClock
     from archiver.database import read
+    from archiver.hearing import Copy, hear
 
     identities = build_identities(config)
     if not identities:
         raise errors.KeyUnavailableError("this host's configuration has no encryption.identities: it cannot decrypt")
-    clock, chance = SystemClock(), SystemChance()
-    stores = build_stores(config, clock, chance)
+    stores = build_stores(config, SystemClock(), SystemChance())
     try:
         with database(config) as engine:
-            row, digest = await read(engine, lambda conn: _evidence(conn, config, wanted))
-            copies = [each for each in row["copies"] if storage in (None, each["storage"])]
-            if not copies:
-                raise errors.NotFoundError(f"{row['id']} has no copy" + (f" in {storage}" if storage else ""))
-            failed: list[errors.ArchiverError] = []
-            for copy in copies:
-                try:
-                    size = await _release(options, config, engine, row["id"], copy, digest, stores, identities, target)
-                except (errors.VerificationError, errors.DestinationError, errors.NotFoundError) as problem:
-                    note(options, f"archiver: copy in {copy['storage']}: {problem}")
-                    failed.append(problem)
-                else:
-                    return {"id": row["id"], "file": str(target), "bytes": size, "storage": copy["storage"]}
-            raise next((each for each in failed if isinstance(each, errors.VerificationError)), failed[-1])
+            async with writing(config, engine, stores) as session:
+                row, digest = await read(engine, lambda conn: _evidence(conn, config, wanted))
+                copies = [
+                    each for each in row["copies"] if storage in (None, each["storage"]) and each["storage"] in stores
+                ]
+                if not copies:
+                    raise errors.NotFoundError(f"{row['id']} has no copy in {storage or 'a configured storage'}")
+                failed: list[errors.ArchiverError] = []
+                for each in copies:
+                    copy = Copy(row["id"], each["storage"], each["key"], each["version_id"], digest)
+                    try:
+                        size = await hear(
+                            copy, stores[copy.storage], identities, target,
+                            lambda copy: _recorded(options, session, copy, wait),
+                        )  # fmt: skip
+                    except errors.RolledBackError:
+                        raise
+                    except (errors.VerificationError, errors.DestinationError, errors.NotFoundError) as problem:
+                        note(options, f"archiver: copy in {copy.storage}: {problem}")
+                        failed.append(problem)
+                    else:
+                        return {"id": row["id"], "file": str(target), "bytes": size, "storage": copy.storage}
+                raise next((each for each in failed if isinstance(each, errors.VerificationError)), failed[-1])
     finally:
         for store in stores.values():
             await store.aclose()
@@ -240,81 +257,24 @@ def proved_digest(conn: Connection, config: Config, recording_id: str) -> str | 
     return digest if isinstance(digest, str) else None
 
 
-async def _release(
-    options: Options,
-    config: Config,
-    engine: Engine,
-    recording_id: str,
-    copy: dict[str, Any],
-    digest: str,
-    stores: dict[str, ObjectStore],
-    identities: list[Identity],
-    target: Path,
-) -> int:
-    """The verified plaintext of one copy into `target`; its size."""
-    from archiver.seal.cipher import open_sealed
-
-    store = stores.get(copy["storage"])
-    if store is None:
-        raise errors.NotFoundError(f"storage {copy['storage']} is not in the configuration")
-    plaintext = open_sealed(lambda: store.read(copy["key"], copy["version_id"]), identities, digest)
-    async with aclosing(plaintext):
-        # The first piece comes once the whole is verified. Nothing leaves memory before the access is on record.
-        first = await anext(plaintext, b"")
-        await asyncio.to_thread(_record_access, options, config, engine, recording_id, copy["storage"], digest)
-        return await _write(target, first, plaintext)
-
-
-def _record_access(
-    options: Options, config: Config, engine: Engine, recording_id: str, storage: str, digest: str
-) -> None:
-    from archiver.assembly.keys import signing_key
+async def _recorded(options: Options, session: Session, copy: Copy, wait: float) -> None:
+    """Put the access on record and see it published: what nobody can take back is not done before the log shows it."""
     from archiver.cli.person import user
-    from archiver.clock import SystemChance, SystemClock
-    from archiver.custody.event import Type
-    from archiver.custody.ledger import Ledger
-    from archiver.database import Writer
-    from archiver.ingest.journal import recatalogue
+    from archiver.hearing import say_heard
 
-    ledger, host_key = Ledger.open(SystemClock(), SystemChance()), signing_key(config)
-    data: dict[str, Json] = {"purpose": "get", "storage": storage, "pt_sha256": digest}
-    private: dict[str, dict[str, Json]] = {"access": {"reason": options.reason, "user": options.actor or user()}}
-
-    def record(conn: Connection) -> None:
-        with ledger.once(conn, host_key):
-            ledger.append(conn, f"rec:{recording_id}", Type.ACCESSED, data, private=private, actor_kind="operator")
-        recatalogue(conn, recording_id)
-
-    writer = Writer(engine)
+    access: dict[str, Json] = {"reason": options.reason, "user": options.actor or user()}
+    await session.enrol()
     try:
-        writer.run_sync(record)
+        said = await session.writer.run(lambda conn: say_heard(conn, session.ledger, copy, access))
+        note(options, "waiting until the access is published")
+        await session.publish([said], timedelta(seconds=wait))
+    except errors.UnavailableError as late:
+        raise errors.UnavailableError(
+            f"nothing was released: the access is on record and not published within {wait:g} s; {late.detail}"
+        ) from late
     finally:
-        writer.close()
-
-
-async def _write(target: Path, first: bytes, rest: AsyncGenerator[bytes, None]) -> int:
-    """All or nothing: `target` appears when the last byte is on disk. Raises `NotAllowedError`."""
-    part = target.with_name(target.name + ".part")
-    try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as problem:
-        raise errors.NotAllowedError(f"{part} cannot be made: {problem.strerror}") from problem
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            size = file.write(first)
-            async for piece in rest:
-                size += await asyncio.to_thread(file.write, piece)
-            file.flush()
-            await asyncio.to_thread(os.fsync, file.fileno())
-        if await asyncio.to_thread(target.exists):
-            raise errors.NotAllowedError(f"{target} appeared meanwhile; get never overwrites")
-        await asyncio.to_thread(part.rename, target)
-    except OSError as problem:
-        raise errors.NotAllowedError(f"{part} cannot be written: {problem.strerror}") from problem
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()  # plaintext that is not the whole stays nowhere
-    return size
+        with contextlib.suppress(errors.ArchiverError):  # a writer that never retires is no less believed
+            await session.retire()
 
 
 def _retried(item: dict[str, Any]) -> str:

@@ -15,9 +15,12 @@ from archiver.cli.output import emit, note, table
 from archiver.errors import Exit
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from collections.abc import Mapping
+
+    from sqlalchemy import Engine
 
     from archiver.config.model import Config
+    from archiver.store.port import ObjectStore
     from archiver.verify.finding import Claimed, Verification
 
 _SAMPLE = re.compile(r"(\d+(?:\.\d+)?)%?")
@@ -90,7 +93,7 @@ async def _verify(options: Options, config: Config, share: float | None, ids: tu
         await check_custody_log(config, engine, stores, result, level="full" if whole else "quick")
         depth = "named" if ids else "sample" if share is not None else "partly" if result.unreachable else "full"
         try:
-            await _keep(config, engine, result, depth, began)
+            await _keep(config, engine, stores, result, depth, began)
         except errors.ArchiverError as failed:  # a host that may only read verifies all the same
             note(options, f"this verification leaves no record: {failed}")
     finally:
@@ -100,34 +103,26 @@ async def _verify(options: Options, config: Config, share: float | None, ids: tu
     return result
 
 
-async def _keep(config: Config, engine: Engine, result: Verification, depth: str, began: datetime) -> None:
-    """Put it on record, signed: status, alerts and the monthly report say when integrity was last verified."""
+async def _keep(
+    config: Config, engine: Engine, stores: Mapping[str, ObjectStore], result: Verification, depth: str, began: datetime
+) -> None:
+    """Put it on record, signed: status, alerts and the monthly report say when integrity was last verified.
+
+    A storage that is away or holds another history does not keep what was found of it from being told.
+    """
     from collections import Counter
 
-    from archiver.assembly.keys import signing_key
-    from archiver.clock import SystemChance, SystemClock
+    from archiver.assembly.session import writing
     from archiver.completeness import verified
-    from archiver.custody.ledger import Ledger
-    from archiver.database import Writer
 
-    clock = SystemClock()
-    ledger, host_key = Ledger.open(clock, SystemChance()), signing_key(config)
     failures = Counter(str(each.kind) for each in result.failures)
-    done = verified.Verified(
-        verified.Depth(depth), began, clock.now(), result.recordings, result.objects_read, failures
-    )
     figures = {name: value for name, value in result.as_json().items() if isinstance(value, int)}
     figures |= {"unreachable": sum(result.unreachable.values()), "not_checked": sum(result.unchecked.values())}
-
-    def write(conn: Connection) -> None:
-        with ledger.once(conn, host_key):
-            verified.keep(conn, ledger, done, figures)
-
-    writer = Writer(engine)
-    try:
-        await writer.run(write)
-    finally:
-        writer.close()
+    async with writing(config, engine, stores, without_storage=True) as session:
+        done = verified.Verified(
+            verified.Depth(depth), began, session.clock.now(), result.recordings, result.objects_read, failures
+        )
+        await session.once(lambda conn, ledger: verified.keep(conn, ledger, done, figures))
 
 
 def _claims(conn: Any, ids: tuple[str, ...]) -> list[Claimed]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -213,3 +213,10 @@ def _gaps(conn: Connection, it: Watched, span: Window) -> list[Standing]:
         )
     )
     return [Standing(row.subject, row.code, row.grade, row.since, row.until, row.acked_at is not None) for row in rows]
+
+
+def follow(conn: Connection, moved: Mapping[tuple[str, int], int]) -> None:
+    """A recovery brought events of the archive's chain elsewhere: statements name them where they stand now."""
+    for (subject, seq), now in moved.items():
+        if subject == ARCHIVE:
+            conn.execute(update(statement).where(statement.c.event_seq == seq).values(event_seq=now))

@@ -6,6 +6,7 @@ import base64
 import binascii
 import enum
 import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -72,6 +73,7 @@ class Type(enum.StrEnum):
     LOG_KEY_ROTATED = "log.key_rotated"
     LOG_RESTORED = "log.restored"
     CATALOGUED = "catalogue.sealed"
+    LOG_REHOMED = "log.rehomed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,15 @@ def commitment(salt: bytes, group: Mapping[str, Json]) -> str:
 def private_bytes(group: Mapping[str, Json]) -> bytes:
     """The canonical bytes of a private group. Raises ValueError outside the profile."""
     return canonical.dumps(group, normalised=False)
+
+
+def commits(promised: str | None, salt: bytes, data: bytes) -> bool:
+    """Whether a commitment is to the private group with these canonical bytes."""
+    try:
+        group = json.loads(data)
+        return promised == commitment(salt, group) and private_bytes(group) == data
+    except (ValueError, TypeError, AttributeError):
+        return False
 
 
 def format_time(at: datetime) -> str:

@@ -20,6 +20,7 @@ from archiver.custody.tables import custody_pending, custody_private, custody_su
 from archiver.recording import Json
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+_NO_ENDS: Mapping[str, End] = MappingProxyType({})
 _PAGE = 500  # rows per statement, well below both databases' limits on parameters
 
 
@@ -85,16 +86,14 @@ class Ledger:
         Where the head of the archive's chain was turned back, the chain goes on from its end, and an anomaly says so.
         """
         end = turned_back(conn)
-        draft = Draft(ARCHIVE, Type.WRITER_ENROLLED, {"writer": self.writer}, actor_kind="host")
-        enrolled = self._append(conn, [draft], host_key, end)[0]
+        enrolled = self._append(conn, [(enrolment(self.writer), host_key)], _of_archive(end))[0]
         if end is not None:
             self.append(conn, ARCHIVE, Type.DB_ROLLBACK, {"subject": ARCHIVE, "head": end.head, "last": end.last})
         return enrolled
 
     def retire(self, conn: Connection, host_key: Ed25519PrivateKey) -> Appended:
         """Say, signed by the host, that this session has written its last: whatever comes behind it in its name is refused."""
-        draft = Draft(ARCHIVE, Type.WRITER_RETIRED, {"writer": self.writer}, actor_kind="host")
-        return self._append(conn, [draft], host_key)[0]
+        return self._append(conn, [(retirement(self.writer), host_key)])[0]
 
     @contextmanager
     def once(self, conn: Connection, host_key: Ed25519PrivateKey) -> Iterator[None]:
@@ -121,24 +120,47 @@ class Ledger:
         Raises ValueError, with nothing written, when the event is outside the format.
         """
         draft = Draft(subject, type, data, private or _NOTHING, op, outcome, actor_kind, user)
-        return self._append(conn, [draft], self._key)[0]
+        return self._append(conn, [(draft, self._key)])[0]
 
     def append_many(self, conn: Connection, drafts: Sequence[Draft], end: End | None = None) -> list[Appended]:
         """Add many events, in few statements; several of one subject follow each other in the order given.
 
         `end` is where the archive's chain ends, where its head does not say so.
         """
-        return self._append(conn, drafts, self._key, end)
+        return self._append(conn, [(draft, self._key) for draft in drafts], _of_archive(end))
+
+    def append_behind(
+        self,
+        conn: Connection,
+        ends: Mapping[str, End],
+        ours: Sequence[Draft],
+        host_key: Ed25519PrivateKey,
+        admitting: Sequence[str],
+    ) -> list[Appended]:
+        """For a recovery: this session's enrolment, then `ours`, then the enrolment of the session keys in `admitting`, in hex.
+
+        `ends` says where chains end, whatever their heads say: each must grow past its head.
+        """
+        first = [(enrolment(self.writer), host_key)]
+        last = [(enrolment(key), host_key) for key in admitting]
+        return self._append(conn, [*first, *((draft, self._key) for draft in ours), *last], ends)
+
+    def retire_others(self, conn: Connection, host_key: Ed25519PrivateKey, keys: Sequence[str]) -> None:
+        """Say, signed by the host, that these session keys, in hex, have written their last."""
+        self._append(conn, [(retirement(key), host_key) for key in keys])
 
     def _append(
-        self, conn: Connection, drafts: Sequence[Draft], key: Ed25519PrivateKey, end: End | None = None
+        self,
+        conn: Connection,
+        signed: Sequence[tuple[Draft, Ed25519PrivateKey]],
+        ends: Mapping[str, End] = _NO_ENDS,
     ) -> list[Appended]:
-        writer = public_hex(key)
-        heads = _lock_heads(conn, {draft.subject for draft in drafts})
-        if end is not None and ARCHIVE in heads:
-            heads[ARCHIVE].seq, heads[ARCHIVE].hash = end.last, end.hash
+        heads = _lock_heads(conn, {draft.subject for draft, _ in signed})
+        for subject, end in ends.items():
+            if subject in heads:
+                heads[subject].seq, heads[subject].hash = end.last, end.hash
         appended, events, private = [], [], []
-        for draft in drafts:
+        for draft, key in signed:
             head = heads[draft.subject]
             seq = head.seq + 1
             salted = [(name, self._chance.token(32), group) for name, group in draft.private.items()]
@@ -150,7 +172,7 @@ class Ledger:
                     type=draft.type,
                     at=self._clock.now(),
                     id=self._chance.uuid(),
-                    writer=writer,
+                    writer=public_hex(key),
                     actor_kind=draft.actor_kind,
                     user=draft.user,
                     op=draft.op,
@@ -169,6 +191,20 @@ class Ledger:
             ]
         _insert(conn, events, private, heads.values())
         return appended
+
+
+def enrolment(key: str) -> Draft:
+    """That this session key, in hex, writes from now on; a host's to sign."""
+    return Draft(ARCHIVE, Type.WRITER_ENROLLED, {"writer": key}, actor_kind="host")
+
+
+def retirement(key: str) -> Draft:
+    """That this session key, in hex, has written its last; a host's to sign."""
+    return Draft(ARCHIVE, Type.WRITER_RETIRED, {"writer": key}, actor_kind="host")
+
+
+def _of_archive(end: End | None) -> Mapping[str, End]:
+    return _NO_ENDS if end is None else {ARCHIVE: end}
 
 
 # Built once: making statements costs more than running them.

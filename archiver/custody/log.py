@@ -96,12 +96,19 @@ _CHECKPOINTS = (
 )
 _NEWEST = _OF_LOG.order_by(custody_checkpoint.c.size.desc()).limit(1)
 _PUBLISHED = _NEWEST.where(custody_checkpoint.c.published_at.is_not(None))
+_home = custody_quarantine.alias()
 _QUARANTINED = (
     select(custody_quarantine, custody_subject.c.subject)
     .outerjoin_from(
         custody_quarantine, custody_subject, custody_subject.c.subject_no == custody_quarantine.c.subject_no
     )
-    .where(custody_quarantine.c.id > bindparam("after"))
+    .where(
+        custody_quarantine.c.id > bindparam("after"),
+        custody_quarantine.c.reason != "rolled_back",
+        ~select(_home.c.id)
+        .where(_home.c.reason == "rolled_back", _home.c.entry == custody_quarantine.c.entry)
+        .exists(),
+    )
     .order_by(custody_quarantine.c.id)
     .limit(_PAGE)
 )
@@ -184,7 +191,10 @@ def newest_checkpoint(conn: Connection, log_id: int, *, published: bool = False)
 
 
 def quarantined(conn: Connection, *, after: int = 0) -> Iterator[Quarantined]:
-    """The refused rows behind number `after`, in the order of their refusal, a page in memory at a time."""
+    """The refused rows behind number `after`, in the order of their refusal, a page in memory at a time.
+
+    Less those that a recovery brought home (`archiver.custody.rehome`): they were ours, in a database that had been turned back.
+    """
     while page := conn.execute(_QUARANTINED, {"after": after}).all():
         for row in page:
             yield Quarantined(row.id, row.subject, row.seq, row.entry, row.reason, row.at)

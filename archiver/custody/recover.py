@@ -1,31 +1,33 @@
 """The database's log, made anew from a storage: after a restored backup, a failover that lost commits, or the loss of it all.
 
 What is imported is proved leaf by leaf against a tree that the notary signed, before it is written. Nothing in the database is
-replaced: its log must be a beginning of the published one, and grows to it. The last batch and the two events that tell of
-all this are one transaction; a death before it leaves a shorter log, from which the next run goes on.
+replaced: its log must be a beginning of the published one, and grows to it. The last batch, the two events that tell of all this,
+and the way home of what was written meanwhile (`rehome`) are one transaction; a death before it leaves a shorter log, from which
+the next run goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from archiver.clock import Clock
-from archiver.custody import enrolment, log, publication
+from archiver.custody import enrolment, log, merkle, publication
 from archiver.custody import tree as trees
-from archiver.custody.event import ARCHIVE, Event, Type, commitment, leaf_hash, parse, private_bytes
-from archiver.custody.ledger import Ledger
+from archiver.custody.event import ARCHIVE, Event, Type, commits, leaf_hash, parse
+from archiver.custody.keys import public_hex
+from archiver.custody.ledger import Draft, Ledger
 from archiver.custody.notary import Notary
 from archiver.custody.publication import Kind
-from archiver.custody.shelved import Published, ShelvedLog, checkpoint_name, newest_checkpoint, read_checkpoint
+from archiver.custody.rehome import Rehomed, rehome
+from archiver.custody.shelved import Published, ShelvedLog, checkpoint_size, newest_checkpoint, read_checkpoint
 from archiver.custody.tables import custody_private, custody_subject
-from archiver.custody.tile import HEIGHT
+from archiver.custody.tile import HEIGHT, hashes_of
 from archiver.custody.timestamp import anchor_place, stamped_at
 from archiver.custody.tree import Leaf
 from archiver.database import Writer
@@ -34,15 +36,28 @@ from archiver.recording import Json
 from archiver.store.port import Shelf
 
 _BUNDLES = 4  # a transaction: some thousand events at most
+_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """The database had `had` leaves, and has `size` now; they came from the storage `shelf`."""
+    """The database had `had` leaves, and has `size` now; they came from the storage `shelf`.
+
+    `rehomed` events that were written into the older database are in their chains again, `kept` ones need no place in any;
+    `checkpoints` were put back.
+    """
 
     had: int
     size: int
     shelf: str
+    rehomed: int = field(default=0, compare=False)
+    kept: int = field(default=0, compare=False)
+    checkpoints: int = field(default=0, compare=False)
+
+    @property
+    def told(self) -> bool:
+        """True when this was said in the log, by a session that is to be retired."""
+        return self.size > self.had or bool(self.rehomed or self.kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,32 +76,47 @@ async def recover(
     ledger: Ledger,
     host_key: Ed25519PrivateKey,
     clock: Clock,
+    *,
+    hosts: Collection[str] = (),
+    moved: Callable[[Connection, Mapping[tuple[str, int], int]], None] | None = None,
 ) -> Recovered:
     """Bring the database's log up to what was signed. No other process may write meanwhile. May be run again at any time.
 
-    `ledger` has a fresh session; it is enrolled here, when its chain is whole again, and only if something was missing. Raises
-    `VerificationError` when the storages' log is damaged, or the database's has another history; `DestinationError` when no
-    storage can be read.
+    `ledger` has a fresh session; it is enrolled here, when its chain is whole again, and only if there is something to tell.
+    `hosts` are the host keys besides this one, in hex; `moved` is told which events stand elsewhere now, by subject and number.
+
+    Raises `VerificationError` when the storages' log is damaged, or the database's has another history; `DestinationError` when
+    no storage can be read.
     """
     log_id = await writer.run(lambda conn: trees.open_log(conn, notary.key.name, clock.now()))
     had, root = await writer.run(lambda conn: log.tree(conn, log_id))
     target = await _target(notary, shelves)
+    known = {public_hex(host_key), *hosts}
+    home = Rehomed()
+
+    def bring_home(conn: Connection, first: Sequence[Draft] = ()) -> None:
+        nonlocal home
+        home = rehome(conn, ledger, host_key, known, first) or home
+        if home.moved and moved is not None:
+            moved(conn, home.moved)
+
     if target.size <= had:
-        return Recovered(had, had, "")
+        put_back = await _checkpoints_back(writer, log_id, notary, target, clock)
+        await writer.run(bring_home)
+        return Recovered(had, had, "", home.rehomed, home.kept, put_back)
     shelved = await _open(target)
     shelf = shelved.shelf
     if await shelved.root_at(had) != root:
         raise VerificationError(
             f"the database's {had} leaves are not a beginning of those of {shelf.id}; use an empty database"
         )
-    await _import_beside(writer, log_id, notary, shelved, had, clock)
+    put_back = await _import_beside(writer, log_id, notary, shelved, had, clock)
 
     def tell(conn: Connection) -> None:
-        ledger.enroll(conn, host_key)
         rollback: dict[str, Json] = {"had": had, "published": target.size}
-        ledger.append(conn, ARCHIVE, Type.DB_ROLLBACK, rollback, actor_kind="operator")
         restored: dict[str, Json] = {"size": target.size, "root": target.root.hex(), "storage": shelf.id}
-        ledger.append(conn, ARCHIVE, Type.LOG_RESTORED, restored, actor_kind="operator")
+        said = ((Type.DB_ROLLBACK, rollback), (Type.LOG_RESTORED, restored))
+        bring_home(conn, [Draft(ARCHIVE, type_, data, actor_kind="operator") for type_, data in said])
 
     start = had
     while start < target.size:
@@ -96,7 +126,7 @@ async def recover(
         last = tell if start + len(entries) == target.size else None
         await writer.run(lambda conn: _import(conn, log_id, start, entries, last))  # noqa: B023  done before they change
         start += len(entries)
-    return Recovered(had, target.size, shelf.id)
+    return Recovered(had, target.size, shelf.id, home.rehomed, home.kept, put_back)
 
 
 async def _target(notary: Notary, shelves: Sequence[Shelf]) -> _Target:
@@ -176,22 +206,67 @@ def _index_writers(conn: Connection, log_id: int, start: int, events: Sequence[E
 
 async def _import_beside(
     writer: Writer, log_id: int, notary: Notary, shelved: ShelvedLog, had: int, clock: Clock
-) -> None:
-    """The newest checkpoint and the anchored ones, with their anchors. The others stay where they are: on the shelf."""
-    shelf, files = shelved.shelf, dict[int, dict[str, bytes]]()
-    newest = await newest_checkpoint(shelf, notary.key)
-    if newest is not None:
-        files[newest.checkpoint.size] = {}
+) -> int:
+    """The checkpoints that the database lacks, and the anchors over those that it lost. Returns how many checkpoints."""
+    shelf, anchors = shelved.shelf, dict[int, dict[str, bytes]]()
     async for name in shelf.names("anchors/"):
         place = anchor_place(name)
         if place is not None and had < place[0] <= shelved.size:
-            content = await shelf.read(name)
-            files.setdefault(place[0], {})[place[1]] = content or b""
-    for size, anchors in files.items():
-        found = await read_checkpoint(shelf, notary.key, checkpoint_name(size))
-        if found is not None:
-            now = clock.now()
-            await writer.run(lambda conn: _keep(conn, log_id, found, anchors, now))  # noqa: B023  done before they change
+            anchors.setdefault(place[0], {})[place[1]] = await shelf.read(name) or b""
+    return await _put_back(writer, log_id, notary, shelved, anchors, clock)
+
+
+async def _checkpoints_back(writer: Writer, log_id: int, notary: Notary, target: _Target, clock: Clock) -> int:
+    """Where nothing else is missing: the checkpoints that the database lacks, from the storage that has the most."""
+    for shelf, found in sorted(target.published, key=lambda each: -each[1].checkpoint.size if each[1] else 0):
+        if found is not None and found.checkpoint.size:
+            size, root = found.checkpoint.size, found.checkpoint.root
+            ours = await writer.run(lambda conn: merkle.root(size, hashes_of(log.read_tile(conn, log_id))))  # noqa: B023
+            if ours == root:  # else there are two histories: the gate's to tell of
+                shelved = await ShelvedLog.open(shelf, size, root)
+                return await _put_back(writer, log_id, notary, shelved, {}, clock)
+    return 0
+
+
+async def _put_back(
+    writer: Writer,
+    log_id: int,
+    notary: Notary,
+    shelved: ShelvedLog,
+    anchors: Mapping[int, Mapping[str, bytes]],
+    clock: Clock,
+) -> int:
+    """Every checkpoint of the shelf that continues to its tree and that the database does not have."""
+    kept = await writer.run(lambda conn: {each.size for each in log.checkpoints(conn, log_id)})
+    lacking: list[str] = []
+    count = 0
+
+    async def fetch() -> None:
+        nonlocal count
+        found = await asyncio.gather(*(read_checkpoint(shelved.shelf, notary.key, name) for name in lacking))
+        good = [each for each in found if each is not None and await _in_tree(each, shelved)]
+        now = clock.now()
+
+        def keep(conn: Connection) -> None:
+            for each in good:
+                _keep(conn, log_id, each, anchors.get(each.checkpoint.size, {}), now)
+
+        await writer.run(keep)
+        count += len(good)
+        lacking.clear()
+
+    async for name in shelved.shelf.names("checkpoints/"):
+        size = checkpoint_size(name)
+        if size is not None and size <= shelved.size and size not in kept:
+            lacking.append(name)
+        if len(lacking) >= _AT_ONCE:
+            await fetch()
+    await fetch()
+    return count
+
+
+async def _in_tree(found: Published, shelved: ShelvedLog) -> bool:
+    return await shelved.root_at(found.checkpoint.size) == found.checkpoint.root
 
 
 def _keep(conn: Connection, log_id: int, found: Published, anchors: Mapping[str, bytes], now: datetime) -> None:
@@ -227,12 +302,3 @@ def restore_private(
 
 
 _GROUPS = select(custody_private.c.seq, custody_private.c.grp).where(custody_private.c.subject_no == bindparam("of"))
-
-
-def commits(promised: str | None, salt: bytes, data: bytes) -> bool:
-    """Whether a commitment is to the private group with these canonical bytes."""
-    try:
-        group = json.loads(data)
-        return promised == commitment(salt, group) and private_bytes(group) == data
-    except (ValueError, TypeError, AttributeError):
-        return False

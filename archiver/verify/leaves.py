@@ -135,6 +135,9 @@ class Leaves:
         elif event.type in _REFUSED and isinstance(digest := data.get("leaf_hash"), str):
             said = refusal(digest, str(data.get("reason")), data.get("subject"), data.get("seq"))
             self.refused.append((said, index))
+        elif event.type == Type.LOG_REHOMED:
+            said = refusal(str(data.get("leaf_hash")), str(data.get("reason")), data.get("subject"), data.get("seq"))
+            self.refused.append((said, index))
         elif event.type == Type.LOG_ANCHORED:
             match data.get("size"), data.get("authority"), data.get("token_sha256"):
                 case int(size), str(name), str(token):

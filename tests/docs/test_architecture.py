@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -70,3 +71,29 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
         if not inside or (anchor and there.suffix == ".md" and anchor not in _anchors(there)):
             dead.append(target)
     assert dead == []
+
+
+_GATED = {"archiver.custody.ledger", "archiver.custody.recover", "archiver.custody.rehome", "archiver.seal.cipher"}
+
+
+@pytest.mark.parametrize("module", sorted((ROOT / "archiver" / "cli").rglob("*.py")), ids=lambda path: path.stem)
+def test_no_command_writes_events_or_decrypts_but_through_the_gate(module: Path) -> None:
+    """Whoever needs a ledger or a plaintext gets it from `assembly.session`, which has passed the gate."""
+    tree = ast.parse(module.read_text())
+    taken = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module in _GATED]
+    typing = {
+        inner
+        for node in tree.body
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    assert [node.module for node in taken if node not in typing] == []
+
+
+def test_only_the_composition_root_opens_a_ledger() -> None:
+    opening = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "archiver").rglob("*.py")
+        if "Ledger.open(" in path.read_text()
+    }
+    assert opening == {"archiver/assembly/__init__.py", "archiver/assembly/session.py"}

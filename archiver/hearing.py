@@ -1,0 +1,90 @@
+"""Lets one recording be heard: opened in memory, the access on record and published, and only then written to a file.
+
+What if we die on the way? Before the access is published nothing has left memory, and the log says that somebody was about to
+listen. Behind it, a part of the file may be there: the log says who has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from archiver import errors
+from archiver.custody.event import Type
+from archiver.custody.ledger import Appended, Ledger
+from archiver.ingest.journal import recatalogue
+from archiver.recording import Json
+from archiver.seal.cipher import open_sealed
+from archiver.seal.recipients import Identity
+from archiver.store.port import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One sealed copy of a recording, and the digest that its signed events state of the audio."""
+
+    recording_id: str
+    storage: str
+    key: str
+    version_id: str | None
+    digest: str
+
+
+async def hear(
+    copy: Copy,
+    store: ObjectStore,
+    identities: Sequence[Identity],
+    target: Path,
+    record: Callable[[Copy], Awaitable[None]],
+) -> int:
+    """Write the verified audio of one copy to `target`, a new file; its size. `record` returns once the access is published.
+
+    Raises what `record` raises, with nothing written; `NotAllowedError` when the file cannot be made.
+    """
+    plaintext = open_sealed(lambda: store.read(copy.key, copy.version_id), identities, copy.digest)
+    async with aclosing(plaintext):
+        # The first piece comes once the whole is verified. Nothing leaves memory before the access is published.
+        first = await anext(plaintext, b"")
+        await record(copy)
+        return await _write(target, first, plaintext)
+
+
+def say_heard(conn: Connection, ledger: Ledger, copy: Copy, access: Mapping[str, Json]) -> Appended:
+    """Append `recording.accessed`; `access` says who and why, which stands beside the event."""
+    data: dict[str, Json] = {"purpose": "get", "storage": copy.storage, "pt_sha256": copy.digest}
+    subject, private = f"rec:{copy.recording_id}", {"access": access}
+    said = ledger.append(conn, subject, Type.ACCESSED, data, private=private, actor_kind="operator")
+    recatalogue(conn, copy.recording_id)
+    return said
+
+
+async def _write(target: Path, first: bytes, rest: AsyncGenerator[bytes, None]) -> int:
+    """All or nothing: `target` appears when the last byte is on disk. Raises `NotAllowedError`."""
+    part = target.with_name(target.name + ".part")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as problem:
+        raise errors.NotAllowedError(f"{part} cannot be made: {problem.strerror}") from problem
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            size = file.write(first)
+            async for piece in rest:
+                size += await asyncio.to_thread(file.write, piece)
+            file.flush()
+            await asyncio.to_thread(os.fsync, file.fileno())
+        if await asyncio.to_thread(target.exists):
+            raise errors.NotAllowedError(f"{target} appeared meanwhile; get never overwrites")
+        await asyncio.to_thread(part.rename, target)
+    except OSError as problem:
+        raise errors.NotAllowedError(f"{part} cannot be written: {problem.strerror}") from problem
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()  # plaintext that is not the whole stays nowhere
+    return size
