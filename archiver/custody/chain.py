@@ -6,7 +6,7 @@ A chain alone cannot show that its *end* was cut off: compare with the head, and
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from archiver.custody.event import ARCHIVE, Entry, Event, Type, leaf_hash, parse, verify
@@ -68,8 +68,11 @@ def check_chain(
     def found(seq: int, fault: Fault, detail: str) -> None:
         problems.append(Problem(subject, seq, fault, detail))
 
+    entries = list(entries)
+    scars = explained(entries) if subject == ARCHIVE else {}
     expected, prev = 0, b""
     for entry in entries:
+        expected = _past(scars, expected, entry)
         if entry.seq > expected:
             missing = f"event {expected}" if entry.seq == expected + 1 else f"events {expected} to {entry.seq - 1}"
             found(entry.seq, Fault.GAP, f"{missing} missing before it")
@@ -79,7 +82,8 @@ def check_chain(
         if event is not None:
             if (event.subject, event.seq) != (subject, entry.seq):
                 found(entry.seq, Fault.PLACE, f"is event {event.seq} of {event.subject}, standing in another's place")
-            if entry.seq == expected and event.prev != (prev.hex() or None):
+            follows = {prev.hex() or None, scars.get(entry.seq - 1)}
+            if entry.seq == expected and event.prev not in follows:
                 found(entry.seq, Fault.LINK, "does not follow the event before it")
             if event.writer not in (hosts if event.type in _BY_HOST else writers):
                 found(entry.seq, Fault.WRITER, f"signed by {event.writer[:16]}…, which was not enrolled")
@@ -91,6 +95,34 @@ def check_chain(
     if head is not None and (head.seq + 1, head.leaf_hash) != (expected, prev):
         found(head.seq, Fault.HEAD, f"the chain should end with this event, but ends with {expected - 1}")
     return problems
+
+
+def explained(archive: Iterable[Entry]) -> dict[int, str]:
+    """Events of the archive's own chain that are in no log, by number, with their leaf hash: `log.rehomed` tells of them.
+
+    An earlier version let its own chain go on from an event that it had written into a turned-back database.
+    """
+    scars: dict[int, str] = {}
+    for entry in archive:
+        try:
+            event = verify(entry.raw) if b'"log.rehomed"' in entry.raw else None
+        except VerificationError:
+            continue
+        if event is not None and event.type == Type.LOG_REHOMED and event.data.get("subject") == ARCHIVE:
+            match event.data.get("seq"), event.data.get("leaf_hash"):
+                case int(seq), str(digest):
+                    scars[seq] = digest
+    return scars
+
+
+def _past(scars: Mapping[int, str], expected: int, entry: Entry) -> int:
+    """The number to expect: this entry's, where the one before it is kept beside the log, and an event says which it is."""
+    if entry.seq != expected + 1 or expected not in scars:
+        return expected
+    try:
+        return entry.seq if parse(entry.raw).prev == scars[expected] else expected
+    except VerificationError:
+        return expected
 
 
 def enrolled_writers(archive: Iterable[Entry], hosts: Collection[str]) -> frozenset[str]:

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 
 from sqlalchemy import Connection
 
-from archiver.custody import rows
-from archiver.custody.event import Event, leaf_hash, parse
+from archiver.custody import history, rows
+from archiver.custody.chain import explained
+from archiver.custody.event import ARCHIVE, Event, Type, leaf_hash, parse
 from archiver.custody.log_tables import TYPE_NUMBERS
 from archiver.custody.raw import HIGHEST, LOWEST
 from archiver.errors import VerificationError
 from archiver.verify.finding import Kind
 from archiver.verify.leaves import Findings
+
+_NO_END, _MANY = 2**31 - 1, 100_000
 
 _Row = rows.SubjectRow | rows.PlaceRow | rows.QueueRow | rows.PrivateRow
 
@@ -38,9 +41,10 @@ def check_subjects(
         (((row.number, 1, row.seq, 2), row) for row in rows.private(conn, first, last)),
     ]
     right = 0
+    scars = explained(history.of_type(conn, ARCHIVE, Type.LOG_REHOMED, _NO_END, _MANY))
     merged = heapq.merge(*streams, key=lambda each: each[0])
     for number, group in groupby(merged, key=lambda each: each[0][0]):
-        subject = _Subject(number, log_id, found)
+        subject = _Subject(number, log_id, found, scars)
         for _, row in group:
             subject.take(row)
         subject.close()
@@ -52,7 +56,8 @@ def check_subjects(
 class _Subject:
     """One subject's rows, taken in order."""
 
-    def __init__(self, number: int, log_id: int | None, found: Findings) -> None:
+    def __init__(self, number: int, log_id: int | None, found: Findings, scars: Mapping[int, str]) -> None:
+        self._scars = scars
         self._number = number
         self._log_id = log_id
         self._found = found
@@ -136,6 +141,14 @@ class _Subject:
 
     def _follow(self, seq: int, entry: bytes | None, event: Event | None, where: str) -> None:
         """The chain goes on with this event, as it should or not."""
+        scar = self._scars.get(seq - 1) if self._name == ARCHIVE and event is not None else None
+        if scar is not None and event is not None and event.prev == scar:
+            self._last, self._entry, self._event = (
+                seq,
+                entry,
+                event,
+            )  # what is missing is kept beside the log, and told of
+            return
         if seq > self._last + 1:
             lacking = f"event {seq - 1}" if seq == self._last + 2 else f"events {self._last + 1} to {seq - 1}"
             self._found(Kind.CHAIN, f"{lacking} missing before event {seq}, {where}", self._name)
