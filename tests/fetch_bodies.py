@@ -79,8 +79,23 @@ def mp4(seconds: int, *, moov_first: bool, payload: int = 5000) -> bytes:
 
 
 def flac(seconds: int) -> bytes:
+    """FLAC of noise, in frames of 1,000 samples with honest headers."""
     packed = 8000 << 44 | 0 << 41 | 15 << 36 | seconds * 8000
-    return b"fLaC" + b"\x80\0\0\x22" + bytes(10) + packed.to_bytes(8) + bytes(16) + random.Random(2).randbytes(2000)
+    body = b"fLaC" + b"\x80\0\0\x22" + (1000).to_bytes(2) * 2 + bytes(6) + packed.to_bytes(8) + bytes(16)
+    for number in range(seconds * 8):
+        coded = bytes([number]) if number < 128 else bytes([0xC0 | number >> 6, 0x80 | number & 63])
+        head = b"\xff\xf8\x70\x08" + coded + (999).to_bytes(2)
+        body += head + bytes([_crc8(head)]) + random.Random(number).randbytes(100)
+    return body
+
+
+def _crc8(data: bytes) -> int:
+    value = 0
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = (value << 1 ^ 7 if value & 128 else value << 1) & 255
+    return value
 
 
 # --- bad bodies -----------------------------------------------------------------------------------------------------

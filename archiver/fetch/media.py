@@ -6,14 +6,15 @@ HTML, XML, JSON or plain words, or nothing at all) is refused (DESIGN §3, relia
 
 from __future__ import annotations
 
+import codecs
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from archiver.errors import UnacceptableMediaError
-from archiver.fetch.containers import Au, Flac, Follower, Known, Mp4, Ogg, Riff, Walk
-from archiver.fetch.mpeg import Mpeg
+from archiver.fetch.probe import choose
+from archiver.fetch.walk import Follower
 from archiver.recording import Flag, MediaFacts
 
 _MAGIC = 16  # bytes that tell every container
@@ -30,6 +31,7 @@ _JSON = re.compile(r'[\[{]\s*(?:["\[{\]}]|-?\d|true\b|false\b|null\b|\Z)')
 _PAGE_TYPE = re.compile(
     r"text/html|(?:application|text)/(?:[\w.-]+\+)?(?:json|xml)|application/xhtml\+xml", re.IGNORECASE
 )
+_LOW = bytes(range(0x20))  # quiet sound has no others
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,60}")
 
 
@@ -55,6 +57,7 @@ class Sniffer:
         self._head = b""
         self._page: str | None = None
         self._walk: Follower | None = None
+        self._words = _Words()
 
     @property
     def page(self) -> str | None:
@@ -63,45 +66,69 @@ class Sniffer:
 
     def feed(self, piece: bytes) -> None:
         self._size += len(piece)
-        if len(self._head) < _HEAD:
-            self._head += piece[: _HEAD - len(self._head)]
-            if len(self._head) == _HEAD:
-                self._page = _page(self._head, ended=False)
+        self._words.feed(piece)
         if self._walk is not None:
             self._walk.feed(piece)
-        elif self._size >= _MAGIC:
-            self._walk = Follower(_walk(self._head))
-            seen = self._size - len(piece)
-            self._walk.feed(self._head[:seen])
-            self._walk.feed(piece)
+            return
+        room = _HEAD - len(self._head)
+        self._head += piece[:room]
+        if len(self._head) == _HEAD:
+            self._page = _page(self._head, ended=False)
+            self._walk = self._follow()
+            self._walk.feed(piece[room:])
+
+    def _follow(self) -> Follower:
+        walk = Follower(choose(self._head))
+        walk.feed(self._head)
+        return walk
 
     def findings(self) -> Findings:
-        """The verdict on everything that came. The sniffer is used up."""
-        page = _page(self._head, ended=True) if self._size <= _HEAD else self._page
-        if self._walk is None or page is not None:
-            return Findings(self._size, MediaFacts(container=None), None, page)
-        shape = self._walk.shape()
-        return Findings(self._size, shape.media, shape.whole, None)
+        """The verdict on everything that came. Nothing more may be fed."""
+        nothing = Findings(self._size, MediaFacts(container=None), None, None)
+        page = self._page = self._page or (_page(self._head, ended=True) if self._size <= _HEAD else None)
+        if self._walk is None and self._size >= _MAGIC:
+            self._walk = self._follow()
+        shape = None if self._walk is None else self._walk.shape()
+        sound = shape is not None and shape.media.container is not None
+        if page == "text" and sound:
+            page = None  # a head of letters, and frames of silence
+        if page is None and not sound and self._words.only:
+            page = "text"
+        if page is not None or shape is None:
+            return replace(nothing, page=page)
+        return Findings(self._size, shape.media, False if self._words.stripped else shape.whole, None)
 
 
-def _walk(head: bytes) -> Walk:
-    """How to follow a body that begins so. What is not recognised may still be an MP3, which has no magic."""
-    match head[:4]:
-        case b"RIFF" | b"RF64" if head[8:12] == b"WAVE":
-            return Riff()
-        case b".snd":
-            return Au()
-        case b"fLaC":
-            return Flac()
-        case b"OggS":
-            return Ogg()
-        case b"\x1a\x45\xdf\xa3":
-            return Known(MediaFacts("matroska"))
-    if head[4:8] == b"ftyp":
-        return Mp4()
-    if head.startswith(b"#!AMR"):
-        return Known(MediaFacts("amr", "amr", 16000 if head[5:8] == b"-WB" else 8000, 1))
-    return Mpeg()
+class _Words:
+    """Tells a body that is text to its end, and one that lost the eighth bit of every byte, as a transfer in text mode does."""
+
+    def __init__(self) -> None:
+        self._seven_bits = True
+        self._text = codecs.getincrementaldecoder("utf-8")()
+        self._readable = True
+        self._size = 0
+        self._letters = 0
+
+    def feed(self, piece: bytes) -> None:
+        if self._readable:
+            try:
+                self._readable = not _CONTROL.search(self._text.decode(piece))
+            except UnicodeDecodeError:
+                self._readable = False
+        self._seven_bits = self._seven_bits and piece.isascii()
+        if self._seven_bits:
+            self._size += len(piece)
+            self._letters += len(piece.translate(None, _LOW))
+
+    @property
+    def only(self) -> bool:
+        """True for a body of readable words alone."""
+        return self._readable and self._letters > 0
+
+    @property
+    def stripped(self) -> bool:
+        """True for a body of any length without a byte over 127, silence apart: no encoder of sound writes such a one."""
+        return self._seven_bits and self._size > 1000 and self._letters * 4 > self._size
 
 
 def _page(head: bytes, *, ended: bool) -> str | None:

@@ -92,6 +92,14 @@ def test_bodies_made_to_waste_time_do_not() -> None:
         "u-law silence, bare": b"\xff" * (1 << 20),
         "tags": b"ID3\x04\0\0\0\0\0\0" * 100_000,
         "blank": b" " * (1 << 20),
+        "frames of nothing": b"#!AMR\n" + b"\x7c" * (1 << 20),
+        "voids": b"\x1a\x45\xdf\xa3\x80" + b"\xec\x80" * (1 << 19),
+        "runs of nothing": b"\0\0\0\x08ftyp" + b"\0\0\0\x14trun\0\0\0\0\0\0\0\1\0\0\0\0" * (1 << 16),
+        "flac headers": b"fLaC\x80\0\0\x22"
+        + b"\x10\0" * 5
+        + b"\1\xf4\x00\xf0"
+        + bytes(20)
+        + b"\xff\xf8\x70\x08" * (1 << 18),
     }
     for name, body in poisons.items():
         started = time.process_time()

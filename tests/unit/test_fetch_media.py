@@ -102,7 +102,9 @@ def test_vbri_header_states_the_length() -> None:
     frames = 143
     body[36:40], body[46:50], body[50:54] = b"VBRI", len(body).to_bytes(4), frames.to_bytes(4)
     found = sniff(bytes(body))
-    assert found.media.duration == timedelta(seconds=frames * 576 / 8000)
+    assert found.media.duration == timedelta(
+        seconds=(frames - 1) * 576 / 8000
+    )  # the frame that states it holds no sound
     assert sniff(bytes(body[:-500])).whole is False
 
 
@@ -132,7 +134,7 @@ def test_rf64_takes_its_length_from_ds64() -> None:
         (flac(9), MediaFacts("flac", "flac", 8000, 1, timedelta(seconds=9)), None),
         (b".snd" + bytes.fromhex("00000018 00001f40 00000001 00001f40 00000001") + b"\xff" * 8000,
          MediaFacts("au", "pcm_mulaw", 8000, 1, timedelta(seconds=1)), True),
-        (b"#!AMR\n" + bytes(320), MediaFacts("amr", "amr", 8000, 1), None),
+        (b"#!AMR\n" + bytes(325), MediaFacts("amr", "amr", 8000, 1, timedelta(seconds=0.5)), True),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("step", [1, 100, 1 << 20])
