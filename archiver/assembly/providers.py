@@ -17,6 +17,7 @@ from archiver.providers.kazoo_login import ApiKey, Login, Token, User
 from archiver.providers.port import Budget, Provider
 from archiver.recording import Window
 from archiver.schedule.budget import Rate, SharedBudget
+from archiver.schedule.window import beginning
 from archiver.status.metrics import Metrics
 
 
@@ -121,5 +122,5 @@ def poll_plan(settings: AnyProvider, config: model.Config) -> PollPlan:
 def listing_span(settings: AnyProvider, provider: Provider, now: datetime, covered: datetime | None) -> Window:
     """All of provider time that ought to be covered; what is younger than the last covered instant is not missing yet."""
     facts = provider.facts
-    earliest = max(facts.earliest, settings.backfill_from) if settings.backfill_from else facts.earliest
-    return Window(earliest, covered or now - facts.settle)
+    until = covered or now - facts.settle
+    return Window(beginning(facts.earliest, settings.backfill_from, until), until)

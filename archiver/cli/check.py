@@ -24,10 +24,11 @@ def check(options: Options, fail_on_warning: bool, online: bool) -> int:
     Exit 78 when the config is wrong, 69 when something asked with --online does not work or a storage does not keep its lock.
     """
     from archiver.cli.material import doubts
+    from archiver.clock import SystemClock
     from archiver.config.load import find, read
     from archiver.config.problem import Severity, render
 
-    loaded = read(find(options.config), resolve_secrets=True)
+    loaded = read(find(options.config), resolve_secrets=True, now=SystemClock().now())
     problems = [*loaded.problems, *doubts(loaded)]
     failed = [each for each in problems if fail_on_warning or each.severity is Severity.ERROR]
     if failed or not online or loaded.config is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from archiver.config.model import Config
 from archiver.config.problem import InvalidConfigurationError, Problem, Severity
 from archiver.config.secrets import SecretRef
 from archiver.config.section import Context, Section
+from archiver.config.sense import doubts
 from archiver.config.warn import warnings
 from archiver.errors import ConfigurationError
 
@@ -47,8 +49,11 @@ def load(path: Path, *, resolve_secrets: bool) -> Config:
     return loaded.config
 
 
-def read(path: Path, *, resolve_secrets: bool) -> Loaded:
-    """The file with all its errors and warnings. Raises `ConfigurationError` only when there is no file to read."""
+def read(path: Path, *, resolve_secrets: bool, now: datetime | None = None) -> Loaded:
+    """The file with all its errors and warnings; with `now`, its dates are judged too.
+
+    Raises `ConfigurationError` only when there is no file to read.
+    """
     try:
         document = read_document(path)
     except (OSError, ValueError) as problem:
@@ -67,7 +72,11 @@ def read(path: Path, *, resolve_secrets: bool) -> Loaded:
         return Loaded(path, document, None, tuple(dict.fromkeys([*errors, *found])))
     if resolve_secrets:
         found += _doubts(document, config)
-    return Loaded(path, document, config, tuple(found))
+    for each in doubts(config, now):
+        place = written_at(document, each.place)
+        found.append(document.problem(each.code, place, each.message, each.hint, severity=each.severity))
+    wrong = any(each.severity is Severity.ERROR for each in found)
+    return Loaded(path, document, None if wrong else config, tuple(dict.fromkeys(found)))
 
 
 def find(explicit: Path | None = None) -> Path:

@@ -15,6 +15,7 @@ from typing import Final
 from pydantic_core import PydanticCustomError
 
 from archiver.retention.span import Span
+from archiver.schedule import cron
 
 _UNITS: Final = {
     "y": timedelta(days=365),
@@ -44,15 +45,6 @@ _SIZES: Final = {
 _SIZE = re.compile(r"([0-9]{1,9})\s?([KMGT]i?B|B)")
 _PERIODS: Final = {"s": timedelta(seconds=1), "min": timedelta(minutes=1), "h": timedelta(hours=1)}
 _LISTEN = re.compile(r"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):([0-9]{1,5})")
-_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
-_WEEKDAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-_CRON: Final = (
-    [str(minute) for minute in range(60)],
-    [str(hour) for hour in range(24)],
-    [str(day) for day in range(32)][1:],
-    [str(month) for month in range(13)][1:] + _MONTHS,
-    _WEEKDAYS,
-)
 _RATE = re.compile(r"([0-9]{1,6})/(s|min|h)")
 
 
@@ -163,12 +155,18 @@ def parse_listen(value: object) -> Listen:
 
 
 def parse_cron(value: object) -> str:
-    """Five cron fields, UTC. Weekdays by name only: cron counts them from Sunday, the scheduler below from Monday."""
+    """Five cron fields, UTC."""
     fields = value.split() if isinstance(value, str) else []
-    if len(fields) != len(_CRON) or not all(_cron_field(*each) for each in zip(fields, _CRON, strict=True)):
+    try:
+        for field, allowed in zip(fields, cron.FIELDS, strict=True):
+            cron.expand(field, allowed)
+    except ValueError:
         hint = "five fields: minute hour day month weekday (mon-sun), e.g. */10 7-20 * * mon-sat"
-        raise refused("C104", f"{quoted(value)} is not a cron expression", hint)
-    return " ".join(fields)
+        raise refused("C104", f"{quoted(value)} is not a cron expression", hint) from None
+    expression = " ".join(fields)
+    if cron.longest_rest(expression) is None:
+        raise refused("C131", f"{quoted(value)} never comes", "no month has such a day")
+    return expression
 
 
 def show_duration(value: timedelta) -> str:
@@ -212,16 +210,3 @@ def _size_hint(value: object) -> str:
         re.fullmatch(r"([0-9]{1,9})\s*([kmgt])i?b?", value.strip(), re.IGNORECASE) if isinstance(value, str) else None
     )
     return f"did you mean {found[1]}{found[2].upper()}iB?  {units}" if found else units
-
-
-def _cron_field(text: str, allowed: list[str]) -> bool:
-    for part in text.lower().split(","):
-        span, _, step = part.partition("/")
-        low, dash, high = span.partition("-")
-        if part != span and not (step.isascii() and step.isdigit() and 0 < int(step[:4]) <= len(allowed)):
-            return False
-        if span == "*":
-            continue
-        if low not in allowed or (dash and (high not in allowed or allowed.index(high) < allowed.index(low))):
-            return False
-    return True

@@ -30,7 +30,7 @@ from archiver.providers.port import Provider
 from archiver.recording import Page, Window
 from archiver.schedule import lease
 from archiver.schedule.deadline import Deadline, ProviderRetention, deadline
-from archiver.schedule.window import Bounds, deep_windows, due_windows
+from archiver.schedule.window import Bounds, beginning, deep_windows, due_windows
 
 log = structlog.get_logger("archiver.poll")
 
@@ -171,7 +171,7 @@ class Poller:
         """What is to be walked of one scope: what is new, every hole, and when it is time the last `deep` once more."""
         now = self._clock.now()
         facts = self._provider.facts
-        earliest = max(facts.earliest, self._plan.earliest) if self._plan.earliest else facts.earliest
+        earliest = beginning(facts.earliest, self._plan.earliest, now - self._plan.overlap)
         bounds = Bounds(earliest, facts.max_window, facts.settle)
         known = await self._writer.run(lambda conn: self._known(conn, scope, held, now))
         windows = due_windows(known, now, bounds, self._plan.overlap)

@@ -91,6 +91,14 @@ def deep_windows(before: datetime, back: timedelta, bounds: Bounds) -> tuple[Win
     return tuple(reversed(split(Window(since, before), bounds.longest))) if since < before else ()
 
 
+def beginning(oldest: datetime, stated: datetime | None, latest: datetime) -> datetime:
+    """Where the first walk begins: as stated, but neither before there can be anything nor after `latest`.
+
+    A day that has not come must not keep what is new from being listed until it has.
+    """
+    return max(oldest, min(stated, latest)) if stated is not None else oldest
+
+
 def watermark(covered: Iterable[Window], earliest: datetime) -> datetime | None:
     """The instant up to which nothing is unlooked-at since `earliest`; None while the start itself is not covered."""
     for span in merge(covered):

@@ -71,7 +71,7 @@ custody:
 retention:
   default: 7y
 spool:
-  quota: 1GiB
+  quota: 4GiB
 """
 SECRETS = ("jc.secret", "pl.secret", "kazoo", "site.key", "custody.pem")
 CANARY = "canary-of-a-secret"
@@ -117,7 +117,7 @@ BAD_FILE = [
     ("defaults:", "--- ◀\ndefaults:", ""),
     ("defaults:", "defaults: 10m\nother:◀", ""),
     ("spool:", "spool:\n  <<: 1◀", ""),
-    ("  quota: 1GiB", "  quota: 1\0GiB◀", ""),
+    ("  quota: 4GiB", "  quota: 4\0GiB◀", ""),
 ]
 UNKNOWN_KEY = [
     ("version: 1", "version: 1\nnonsense: true◀", "nonsense"),
@@ -134,7 +134,7 @@ UNKNOWN_KEY = [
         "signing_key",
     ),
     ("  default: 7y", "  defalt: 7y◀", "default"),
-    ("  quota: 1GiB", "  quotas: 1GiB◀", "quota"),
+    ("  quota: 4GiB", "  quotas: 1GiB◀", "quota"),
 ]
 NOUGHT_OR_NEGATIVE = [
     ("  poll_every: 10m", "  poll_every: 0s◀", "poll_every"),
@@ -162,8 +162,8 @@ NOUGHT_OR_NEGATIVE = [
     ("    retention: {days: 90}", "    retention: {days: -90}◀", "days"),
     ("  default: 7y", "  default: 0d◀", "default"),
     ("  default: 7y", "  default: -7y◀", "default"),
-    ("  quota: 1GiB", "  quota: 0◀", "quota"),
-    ("  quota: 1GiB", "  quota: -1GiB◀", "quota"),
+    ("  quota: 4GiB", "  quota: 0◀", "quota"),
+    ("  quota: 4GiB", "  quota: -4GiB◀", "quota"),
     ("  signing_key: file:custody.pem", "  signing_key: file:custody.pem\n  checkpoint_every: 0s◀", "checkpoint_every"),
 ]
 
