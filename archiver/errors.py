@@ -116,6 +116,14 @@ class NotReadyError(TransientError):
     """The provider knows the recording, but its audio is not there yet."""
 
 
+class NotUnderstoodError(TransientError):
+    """What the provider says of this recording's audio cannot be read; it does not say that there is none."""
+
+
+class OutOfTurnError(TransientError):
+    """The recording itself is fetched before its other renditions."""
+
+
 class LinkRefusedError(TransientError):
     """The link was refused or has expired; a fresh one is needed. Does not count as an attempt."""
 

@@ -17,6 +17,10 @@ Scalar: TypeAlias = str | int | bool | None
 Json: TypeAlias = "Scalar | list[Json] | dict[str, Json]"
 
 
+ORIGINAL = "original"
+"""The variant of a recording that is as it was before noise cancellation."""
+
+
 class State(enum.StrEnum):
     """Where a recording is (DESIGN §3)."""
 
@@ -36,6 +40,7 @@ class Reason(enum.StrEnum):
     RETRY = "retry"
     DESTINATION = "destination"
     LINK = "link"
+    NOT_UNDERSTOOD = "not_understood"
 
 
 class Flag(enum.StrEnum):
@@ -52,6 +57,7 @@ class Flag(enum.StrEnum):
     EGRESS_REFUSED = "egress_refused"
     QUARANTINED = "quarantined"
     NO_COPY = "no_copy"
+    LINK_NOT_UNDERSTOOD = "link_not_understood"
 
 
 class LockMode(enum.StrEnum):
@@ -100,11 +106,15 @@ class RecordingRef:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Where the audio can be had now. Signed or not, it is treated as a secret: kept in memory, never stored."""
+    """Where the audio can be had now. Signed or not, it is treated as a secret: kept in memory, never stored.
+
+    `guessed`: what the provider wrote had to be mended to be a link, so that "not found" there says nothing of the recording.
+    """
 
     url: Secret
     obtained_at: datetime
     expires_at: datetime | None = None
+    guessed: bool = False
 
     def half_spent(self, now: datetime) -> bool:
         """True when more than half of the link's life is over: ask for a fresh one."""
@@ -112,11 +122,12 @@ class Link:
 
 
 class Audio(enum.StrEnum):
-    """What the listing says of the recording's audio."""
+    """What the listing says of the recording's audio. `UNREADABLE`: something, which cannot be read; never "none"."""
 
     PRESENT = "present"
     NOT_YET = "not_yet"
     NONE = "none"
+    UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)

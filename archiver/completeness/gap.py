@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from archiver.recording import Flag, Json, Reason, State
+from archiver.recording import ORIGINAL, Flag, Json, Reason, State
 
 _NOTHING: Mapping[str, Json] = MappingProxyType({})
 _PENDING = frozenset({State.LISTED, State.WAITING, State.SPOOLED})
@@ -27,6 +27,7 @@ class Code(enum.StrEnum):
     TOO_SHORT = "too_short"
     NOT_READY = "not_ready"
     LINK_REFUSED = "link_refused"
+    LINK_NOT_UNDERSTOOD = "link_not_understood"
     GONE = "gone_at_provider"
     TRUNCATED = "truncated_at_provider"
     MONTH_BOUNDARY = "month_boundary"
@@ -159,14 +160,12 @@ def _pending(it: Known, of: Profile, now: datetime) -> Gap | None:  # noqa: PLR0
         )
     if it.denials:
         return _denied(it, of, Grade.WATCHED)
-    if Flag.QUARANTINED in it.flags:
-        return _gap(it, Code.NOT_AUDIO, Grade.OPEN, "only an error page comes in place of the recording; it is kept")
-    if Flag.TOO_LARGE in it.flags:
-        return _gap(it, Code.TOO_LARGE, Grade.OPEN, "larger than max_size; nothing of it is kept")
+    if (flag := next((each for each in _SAID_BY if each in it.flags), None)) is not None:
+        return _gap(it, _SAID_BY[flag][0], Grade.OPEN, _SAID_BY[flag][1])
     if it.reason is Reason.LINK and (it.attempts > 1 or Flag.EGRESS_REFUSED in it.flags):
         return _gap(it, Code.LINK_REFUSED, Grade.OPEN, "its link is refused, a fresh one too")
     if it.reason is Reason.NOT_READY:
-        if it.variant == "original" and not late:
+        if it.variant == ORIGINAL and not late:
             return None  # most recordings never had noise cancellation
         if now - it.called_at >= of.patience or late:
             return _gap(it, Code.NOT_READY, Grade.OPEN, "the provider lists it and has no audio for it yet")
@@ -180,6 +179,17 @@ def _pending(it: Known, of: Profile, now: datetime) -> Gap | None:  # noqa: PLR0
     if it.attempts >= 3:
         return _gap(it, Code.NOT_FETCHED, Grade.WATCHED, "fetching it has failed so far")
     return None
+
+
+_SAID_BY = {
+    Flag.QUARANTINED: (Code.NOT_AUDIO, "only an error page comes in place of the recording; it is kept"),
+    Flag.TOO_LARGE: (Code.TOO_LARGE, "larger than max_size; nothing of it is kept"),
+    Flag.LINK_NOT_UNDERSTOOD: (
+        Code.LINK_NOT_UNDERSTOOD,
+        "the provider shows something for it that cannot be read; that is not to say that there is none",
+    ),
+}
+"""What a flag says of a recording that is still waited for."""
 
 
 def _denied(it: Known, of: Profile, grade: Grade) -> Gap:
@@ -200,7 +210,7 @@ def _denied(it: Known, of: Profile, grade: Grade) -> Gap:
 
 
 def _absent(it: Known, of: Profile) -> Gap:
-    if it.variant == "original":
+    if it.variant == ORIGINAL:
         return _gap(
             it, Code.NOT_RECORDED, Grade.EXPLAINED, "the provider has nothing from before noise cancellation for it"
         )

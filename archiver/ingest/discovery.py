@@ -19,9 +19,9 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, s
 from archiver.clock import Chance
 from archiver.custody.event import Type
 from archiver.custody.ledger import Draft, Ledger
-from archiver.ingest.journal import dump_flags, flags_now, is_refetched, load_flags
+from archiver.ingest.journal import dump_flags, flags_now, is_refetched, is_silent, load_flags
 from archiver.ingest.tables import coverage, listing_window, provider_state, recording, reject
-from archiver.recording import Audio, Flag, Json, Listing, Reason, RecordingRef, Reject, State, Window
+from archiver.recording import ORIGINAL, Audio, Flag, Json, Listing, Reason, RecordingRef, Reject, State, Window
 from archiver.schedule.deadline import Deadline
 from archiver.schedule.window import merge
 
@@ -298,8 +298,7 @@ def _awaiting_audio(
 ) -> Row[tuple[object, ...]] | None:
     """The row that this listing completes: one that had no audio so far and is not itself listed beside it."""
     for revision, row in siblings.items():
-        silent = row.state == State.ABSENT or (row.state == State.WAITING and row.reason == Reason.NOT_READY)
-        if silent and revision not in listed_now and not is_refetched(revision):
+        if is_silent(row) and revision not in listed_now and not is_refetched(revision):
             return row
     return None
 
@@ -320,13 +319,10 @@ def _refresh_row(
         ledger.append(
             conn, f"rec:{row.id}", Type.SOURCE_REFRESHED, {"why": "metadata changed"}, private=_private(listing)
         )
-    waits_for_audio = row.state in (State.ABSENT, State.GONE) or (
-        row.state == State.WAITING and row.reason == Reason.NOT_READY
-    )
+    turned = _turned(row, listing, edited=edited) if row.owner is None else {}
     waits_for_link = row.state == State.WAITING and row.reason == Reason.LINK and not row.ready
-    woken = waits_for_audio and listing.audio is Audio.PRESENT and (edited or row.state != State.WAITING)
-    if woken and row.owner is None:
-        values |= {"state": State.LISTED, "reason": None, "ready": True, "next_attempt_at": None, "denials": 0}
+    if turned:
+        values |= turned
     elif waits_for_link and listing.link is not None and row.owner is None and not _refused_egress(row):
         values |= {
             "ready": True,
@@ -334,7 +330,32 @@ def _refresh_row(
         }  # the link that came with this listing may be the only one there is
     if values:
         conn.execute(update(recording).where(recording.c.id == row.id).values(**values))
-    return edited or woken
+    return edited or bool(turned)
+
+
+def _turned(row: Row[tuple[object, ...]], listing: Listing, *, edited: bool) -> dict[str, object]:
+    """What becomes of a row without audio when the listing shows some, shows what cannot be read, or shows nothing any more.
+
+    A flag that says "not understood" stays until audio has come, so that the gap that it makes does not flicker.
+    """
+    puzzled = row.state == State.WAITING and row.reason == Reason.NOT_UNDERSTOOD
+    flags = load_flags(str(row.flags))
+    again: dict[str, object] = {"ready": True, "next_attempt_at": None, "denials": 0}
+    if listing.audio is Audio.PRESENT:
+        tried = listing.link is not None and listing.link.guessed and not edited  # that very guess led nowhere
+        late = row.state == State.WAITING and row.reason == Reason.NOT_READY
+        # An original has a link whether there is one or not: only news of the recording is a reason to ask again.
+        given_up = row.state in (State.ABSENT, State.GONE) and (edited or listing.ref.variant != ORIGINAL)
+        woken = given_up or (late and edited) or (puzzled and not tried)
+        return {"state": State.LISTED, "reason": None, **again} if woken else {}
+    if listing.audio is Audio.UNREADABLE:
+        turned = row.state == State.GONE or (is_silent(row) and not puzzled)
+        kept = dump_flags(flags | {Flag.LINK_NOT_UNDERSTOOD})
+        return {"state": State.WAITING, "reason": Reason.NOT_UNDERSTOOD, "flags": kept, **again} if turned else {}
+    if not edited or Flag.LINK_NOT_UNDERSTOOD not in flags:
+        return {}
+    less: dict[str, object] = {"flags": dump_flags(flags - {Flag.LINK_NOT_UNDERSTOOD})}
+    return {"reason": Reason.NOT_READY, **less, **again} if puzzled else less
 
 
 def _refused_egress(row: Row[tuple[object, ...]]) -> bool:
@@ -351,10 +372,12 @@ def _new_row(
     conflict: bool,
 ) -> dict[str, object]:
     flags = set(listing.flags) | ({Flag.ID_CONFLICT} if conflict else set())
+    flags |= {Flag.LINK_NOT_UNDERSTOOD} if listing.audio is Audio.UNREADABLE else set()
     state, reason = {
         Audio.PRESENT: (State.LISTED, None),
         Audio.NOT_YET: (State.WAITING, Reason.NOT_READY),
         Audio.NONE: (State.ABSENT, None),
+        Audio.UNREADABLE: (State.WAITING, Reason.NOT_UNDERSTOOD),  # asked for by id at once: that may be readable
     }[listing.audio]
     return {
         "id": row_id,
@@ -367,7 +390,7 @@ def _new_row(
         "flags": dump_flags(flags),
         "listed_at": now,
         "last_seen_at": now,
-        "ready": listing.audio is Audio.PRESENT,
+        "ready": listing.audio in (Audio.PRESENT, Audio.UNREADABLE),
         "next_attempt_at": now + timedelta(minutes=1) if listing.audio is Audio.NOT_YET else None,
         "attempts": 0,
         "denials": 0,

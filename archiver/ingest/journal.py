@@ -238,6 +238,14 @@ def is_refetched(revision: str) -> bool:
     return revision.startswith("refetched:")
 
 
+def is_silent(row: Row[Any]) -> bool:
+    """Whether this row, given its `state` and `reason`, has never had audio that could be fetched."""
+    return row.state == State.ABSENT or (row.state == State.WAITING and row.reason in _WITHOUT_AUDIO)
+
+
+_WITHOUT_AUDIO = frozenset({Reason.NOT_READY, Reason.NOT_UNDERSTOOD})
+
+
 def load_flags(text: str) -> frozenset[Flag]:
     return frozenset(Flag(name) for name in json.loads(text))
 
@@ -258,7 +266,7 @@ def _claim(row: Row[tuple[object, ...]]) -> Claim:
         ref=RecordingRef(row.provider, row.provider_recording_id, row.variant, row.account),
         identity=row.identity,
         revision=row.revision,
-        silent=row.state == State.ABSENT or (row.state == State.WAITING and row.reason == Reason.NOT_READY),
+        silent=is_silent(row),
         situation=Situation(
             state=State(row.state),
             attempts=row.attempts,

@@ -6,23 +6,25 @@ claim is no longer ours; run again after a rollback it does the same once more.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from archiver import errors
 from archiver.clock import Chance
 from archiver.custody.event import Type
 from archiver.custody.ledger import Draft, Ledger
+from archiver.ingest.discovery import identity
 from archiver.ingest.journal import Claim, dump_flags, flags_now, is_refetched, load_flags, refetched, reflagged, settle
 from archiver.ingest.plan import RECHECKS, Fate, Verdict
 from archiver.ingest.tables import copy, recording
-from archiver.recording import Flag, Json, Received, Sealed, State, Stored
+from archiver.recording import ORIGINAL, Flag, Json, Received, Sealed, State, Stored
 
 OF_A_PAGE = frozenset({Flag.QUARANTINED, Flag.NOT_AUDIO})
 """Flags of an error page in a recording's place; they go when something else comes."""
@@ -49,6 +51,10 @@ def fetched(
     return twin
 
 
+_SETTLED = OF_A_PAGE | {Flag.LINK_NOT_UNDERSTOOD}
+"""What is over when a recording comes."""
+
+
 def _spool(conn: Connection, ledger: Ledger, held: Claim, received: Received, sealed: Sealed, spool_id: str) -> None:
     """Durable point 1: the sealed object is fsynced on our disk; from here the provider may delete the recording."""
     media = _media(received)
@@ -68,7 +74,7 @@ def _spool(conn: Connection, ledger: Ledger, held: Claim, received: Received, se
             "spool_id": spool_id,
             "spool_name": sealed.path.name,
             "last_error": None,
-            **reflagged(conn, held, received.flags, less=OF_A_PAGE),
+            **reflagged(conn, held, received.flags, less=_SETTLED),
         },
         keep_owner=True,
     )
@@ -211,7 +217,7 @@ _KEEP_COPY = {"sqlite": _keep_copy(sqlite.insert(copy)), "postgresql": _keep_cop
 _SHARED = (
     "plaintext_bytes", "plaintext_sha256", "sealed_bytes", "sealed_sha256", "recipients", "retain_until", "retention_rule",
 )  # fmt: skip
-_TWINS = select(recording.c.id, recording.c.flags).where(
+_TWINS = select(recording.c.id, recording.c.flags, recording.c.variant).where(
     recording.c.plaintext_sha256 == bindparam("digest"),
     recording.c.provider == bindparam("of"),
     # Of what only custody remembers after a rebuild, nobody knows the provider's id.
@@ -226,6 +232,7 @@ class Twin:
     """Another row of the same provider recording that is archived with exactly the bytes that came; its copies by storage."""
 
     id: str
+    variant: str
     copies: Mapping[str, Row[Any]]
 
 
@@ -237,11 +244,11 @@ def _twin(conn: Connection, held: Claim, plaintext_sha256: str) -> Twin | None:
         "own": held.id,
     }
     rows = conn.execute(_TWINS, wanted).all()
-    found = next((row.id for row in rows if Flag.QUARANTINED not in load_flags(row.flags)), None)
+    found = next((row for row in rows if Flag.QUARANTINED not in load_flags(row.flags)), None)
     if found is None:
         return None
-    copies = {row.storage: row for row in conn.execute(select(copy).where(copy.c.recording_id == found))}
-    return Twin(found, copies) if copies else None
+    copies = {row.storage: row for row in conn.execute(select(copy).where(copy.c.recording_id == found.id))}
+    return Twin(found.id, found.variant, copies) if copies else None
 
 
 def is_as_recorded(seen: Stored, known: Row[Any]) -> bool:
@@ -252,7 +259,13 @@ def is_as_recorded(seen: Stored, known: Row[Any]) -> bool:
 
 
 def adopted(conn: Connection, ledger: Ledger, held: Claim, received: Received, twin: Twin, now: datetime) -> bool:
-    """Same content once: the row points to the twin's copies, which its storages have just shown. Always true."""
+    """Same content once: the row points to the twin's copies, which its storages have just shown. Always true.
+
+    An original that is the recording itself over again is none: the row says that there is no separate original.
+    """
+    if held.ref.variant == ORIGINAL and twin.variant == "":
+        _no_original(conn, ledger, held, twin)
+        return True
     of_twin = select(*(recording.c[name] for name in _SHARED)).where(recording.c.id == twin.id)
     shared = conn.execute(of_twin).mappings().one()
     settle(
@@ -260,7 +273,7 @@ def adopted(conn: Connection, ledger: Ledger, held: Claim, received: Received, t
         held,
         {
             **shared,
-            **reflagged(conn, held, received.flags, less=OF_A_PAGE | {Flag.NO_COPY}),
+            **reflagged(conn, held, received.flags, less=_SETTLED | {Flag.NO_COPY}),
             "state": State.ARCHIVED,
             "reason": None,
             "archived_at": now,
@@ -286,6 +299,29 @@ def adopted(conn: Connection, ledger: Ledger, held: Claim, received: Received, t
     for row in conn.execute(select(copy).where(copy.c.recording_id == twin.id)).mappings().all():
         conn.execute(insert(copy).values(**{**row, "recording_id": held.id}))
     return True
+
+
+def _no_original(conn: Connection, ledger: Ledger, held: Claim, main: Twin) -> None:
+    """What came for the original is the recording itself: noise was never cancelled, and nothing is missing."""
+    nothing = dict.fromkeys(("reason", "next_attempt_at", "last_error", "spool_id", "spool_name"))
+    settle(conn, held, {**nothing, "state": State.ABSENT, "ready": False})
+    told: dict[str, Json] = {"reason": "no_separate_original", "same_content_as": f"rec:{main.id}"}
+    ledger.append(conn, held.subject, Type.GAP, told)
+
+
+def main_in_work(conn: Connection, held: Claim) -> bool:
+    """Whether the recording that this is the original of is still to be fetched or stored, and has not failed so far."""
+    columns = recording.c
+    found = conn.execute(
+        select(columns.id).where(
+            columns.identity == identity(dataclasses.replace(held.ref, variant="")),
+            or_(
+                columns.state.in_([State.LISTED, State.SPOOLED]),
+                and_(columns.state == State.WAITING, columns.owner.is_not(None)),
+            ),
+        )
+    )
+    return found.first() is not None
 
 
 def quarantined(

@@ -20,6 +20,7 @@ _LONGEST_DELAY = timedelta(minutes=15)
 _LONGEST_OUTAGE_DELAY = timedelta(minutes=1)
 _LONGEST_PAUSE = timedelta(hours=1)
 _PARKED_DELAY = timedelta(hours=6)
+_PUZZLED_DELAY = timedelta(minutes=15)
 _SOONEST = timedelta(seconds=1)
 
 
@@ -98,6 +99,10 @@ def judge(  # noqa: PLR0911  one line for each kind of failure reads best
             return Verdict(Fate.ABSENT, None, Reason.NOT_READY)
         case errors.NoRecordingError() | errors.NotReadyError():
             return Verdict(Fate.WAIT, again, Reason.NOT_READY)
+        case errors.NotUnderstoodError():
+            # Neither "none" nor "not yet": it is asked again for as long as it takes, and a person is told.
+            rests = max(again, now + _PUZZLED_DELAY)
+            return Verdict(Fate.WAIT, rests, Reason.NOT_UNDERSTOOD, flags=frozenset({Flag.LINK_NOT_UNDERSTOOD}))
         case errors.LinkRefusedError() | errors.OtherRecordingError():
             # The first refusal is the ordinary end of a link's life and costs nothing; a fresh link that is refused too counts.
             return Verdict(Fate.WAIT, again, Reason.LINK)

@@ -128,7 +128,7 @@ def _denied(it: Told, event: Event) -> None:
 
 
 def _no_recording(it: Told, event: Event) -> None:
-    if event.data.get("reason") == "no_recording":
+    if event.data.get("reason") in {"no_recording", "no_separate_original"}:
         it.state = State.ABSENT
 
 

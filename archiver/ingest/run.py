@@ -21,7 +21,7 @@ from archiver.ingest.download import download
 from archiver.ingest.plan import Step, Verdict, hopeless, judge, next_step
 from archiver.ingest.second_look import DOUBTS, SecondLook
 from archiver.providers.port import Provider
-from archiver.recording import Audio, Flag, Link, Reason, Received, Sealed, State, Stored
+from archiver.recording import ORIGINAL, Audio, Flag, Link, Reason, Received, Sealed, State, Stored
 from archiver.retention.policy import Retention, retention
 from archiver.store import layout
 
@@ -140,6 +140,8 @@ class Worker:
         None when the same content is archived already or nothing is left to store.
         """
         bench = self._bench
+        if held.ref.variant == ORIGINAL and await bench.writer.run(lambda conn: outcomes.main_in_work(conn, held)):
+            raise errors.OutOfTurnError(held.ref.recording_id[:80])  # so that it can be told from it when it comes
         started = bench.clock.monotonic()
         quarantine = hopeless(held.situation, bench.clock.now())
         received, sealed = await self._receive(held, quarantine=quarantine)
@@ -222,6 +224,12 @@ class Worker:
         )
         if not ours:
             raise errors.OtherRecordingError(held.ref.recording_id[:80])
+        puzzled = Flag.LINK_NOT_UNDERSTOOD in held.flags
+        if listing.audio is Audio.UNREADABLE or (puzzled and listing.audio is not Audio.PRESENT):
+            # The listing shows something; that the single call shows nothing does not make it nothing.
+            raise errors.NotUnderstoodError(held.ref.recording_id[:80])
+        if puzzled:
+            await self._bench.writer.run(lambda conn: outcomes.clear_flag(conn, held, Flag.LINK_NOT_UNDERSTOOD))
         if listing.audio is Audio.NONE:
             raise errors.NoRecordingError(held.ref.recording_id[:80])
         if listing.audio is Audio.NOT_YET:
@@ -233,7 +241,9 @@ class Worker:
     async def _ask_again(self, held: journal.Claim) -> None:
         """The audio's address says 404: only the API can say that the recording is gone (it raises); else it is late."""
         self._bench.links.drop(held.id)
-        await self._refresh(held)
+        link = await self._refresh(held)
+        if link is not None and link.guessed:
+            raise errors.NotUnderstoodError("the link had to be mended to be asked for, and nothing is there")
         raise errors.NotReadyError("the provider lists the recording, but its audio is not there")
 
     async def _download(self, held: journal.Claim, link: Link | None, *, quarantine: bool) -> tuple[Received, Sealed]:

@@ -16,10 +16,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from archiver.clock import Clock
-from archiver.errors import AnswerTooLargeError, ConfigurationError, ListingError, NotAllowedError
+from archiver.errors import AnswerTooLargeError, ConfigurationError, ListingError, NotAllowedError, NotUnderstoodError
 from archiver.providers import walk
+from archiver.providers.address import read_address
 from archiver.providers.justcall_dialects import CALLS, DIALECTS, SALES_DIALER, Context, Progress
-from archiver.providers.normal import count, link_text
+from archiver.providers.normal import count
 from archiver.providers.port import Facts, Media
 from archiver.providers.rows import Row, sift
 from archiver.recording import Link, Listing, Page, RecordingRef, Secret, Window
@@ -164,7 +165,10 @@ class JustCall:
         path = f"{self._dialect.paths[scope]}/{walk.segment(ref.recording_id)}"
         answer = await self._client.request("GET", path, endpoint="recording", headers=self._headers())
         document = walk.item_document(answer)
-        row = {"call_id": ref.recording_id} | walk.only_row(document.get("data", document))
+        shown = walk.only_row(document.get("data", document))
+        if not any(name in shown for name in ("call_id", "id", "recording_url", "call_info")):
+            raise NotUnderstoodError("the answer is about no call")
+        row = {"call_id": ref.recording_id} | shown
         return walk.only_listing(row, partial(self._read, scope=scope), ref)
 
     def open(
@@ -203,9 +207,9 @@ class JustCall:
         return self._dialect.read(row, context)
 
     def _link(self, value: object) -> Link | None:
-        url = link_text(value, allow_http=self._settings.allow_http, base_url=self._settings.base_url)
+        found = read_address(value, allow_http=self._settings.allow_http, base_url=self._settings.base_url)
         now = self._clock.now()
-        return Link(Secret(url), now, now + LINK_LIFE) if url else None
+        return Link(Secret(found.url), now, now + LINK_LIFE, found.guessed) if found else None
 
 
 def _about_parameters(answer: Answer) -> bool:

@@ -15,6 +15,7 @@ from archiver.providers.normal import (
     identifier,
     instant,
     later,
+    link_in,
     metadata,
     number,
     same,
@@ -117,13 +118,12 @@ def _read_v2(row: Row, context: Context) -> Iterable[Listing]:
     """The revision rests on the call's duration alone, which is all of the content that both the call log and the
     single call state."""
     call = seconds(row.get("duration"))
-    link = context.link(row.get("recording_url"))
     silent = _word(row.get("status")) in _SILENT or (row.get("voicemail") is False and call == timedelta(0))
     yield _listing(
         row,
         context,
         name=identifier(first(row, "call_id", "id")),
-        link=link,
+        link=link_in(context.link, row.get("recording_url")),
         silent=silent,
         started=(row.get("started_at"), instant(row.get("started_at"))),
         ended=(row.get("ended_at"), instant(row.get("ended_at"))),
@@ -188,9 +188,11 @@ def _read_v21(row: Row, context: Context) -> Iterable[Listing]:
         to_number=text(parties[1]),
         voicemail=outcome == "voicemail" if outcome else None,
     )
+    info = row.get("call_info")
+    odd = info is not None and not isinstance(info, dict)  # whatever it says of a recording stands in there
     for variant, path in ("", "call_info.recording"), (CHILD, "call_info.recording_child"):
-        link = context.link(at(row, path))
-        if variant and (link is None or not context.child):
+        link = (None, Audio.UNREADABLE) if odd and not variant else link_in(context.link, at(row, path))
+        if variant and (link[1] is Audio.NOT_YET or not context.child):
             continue
         yield _listing(
             row,
@@ -216,7 +218,7 @@ def _listing(
     context: Context,
     *,
     name: str,
-    link: Link | None,
+    link: tuple[Link | None, Audio],
     silent: bool,
     started: tuple[object, datetime | None],
     ended: tuple[object, datetime | None],
@@ -233,14 +235,14 @@ def _listing(
     return Listing(
         ref=RecordingRef(context.provider, name, variant, context.account),
         revision=revision,
-        audio=Audio.PRESENT if link else Audio.NONE if silent else Audio.NOT_YET,
+        audio=Audio.NONE if silent and link[1] is Audio.NOT_YET else link[1],
         started_at=started[1] or earlier(ended[1], call),
         ended_at=ended[1] or later(started[1], call),
         duration=duration,
         raw=canonical(kept),
         stable_digest=stable_digest(kept, frozenset()),
         metadata=known | {key: value for key, value in spans.items() if value is not None},
-        link=link,
+        link=link[0],
         format=None,
         flags=time_flags(context.now, started, ended),
     )

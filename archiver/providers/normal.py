@@ -1,4 +1,4 @@
-"""What providers say in five ways, said in one: instants, durations, numbers, identifiers, links. Pure.
+"""What providers say in five ways, said in one: instants, durations, numbers, identifiers. Pure.
 
 Every reader is total: nonsense gives None (or `RowError` for an identifier, without which a row is useless), never
 another exception.
@@ -7,14 +7,14 @@ another exception.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal, InvalidOperation
-from urllib.parse import urlsplit
 
 from archiver import vocabulary
+from archiver.providers.address import OddLinkError
 from archiver.providers.rows import NumberText, Row, RowError
-from archiver.recording import Flag, Json
+from archiver.recording import Audio, Flag, Json, Link
 
 GREGORIAN_EPOCH = 62_167_219_200
 """Unix time 0 in KAZOO's Gregorian seconds, which count from year 0."""
@@ -172,23 +172,21 @@ def audio_format(value: object) -> str | None:
     return _FORMATS.get(word, word) or None
 
 
-def link_text(value: object, *, allow_http: bool, base_url: str = "https://") -> str | None:
-    """The absolute http(s) link in `value`; one without a scheme (//host/path) has that of `base_url` (RFC 3986 §5.2.2).
+def link_in(read: Callable[[object], Link | None], *values: object) -> tuple[Link | None, Audio]:
+    """The first of `values` that `read` finds a link in, and what that says of the audio.
 
-    A plain http link on the standard port is asked for over https unless `allow_http`: Plivo still lists http links of hosts
-    that have long served https.
+    `UNREADABLE` where something stands and nothing can be read; `NOT_YET` where nothing stands.
     """
-    link = value.strip() if isinstance(value, str) else ""
-    if link.startswith("//"):
-        link = f"{base_url.partition(':')[0].lower()}:{link}"
-    try:
-        parts = urlsplit(link)
-        port = parts.port
-    except ValueError:
-        return None
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        return None
-    return f"https{link[4:]}" if parts.scheme == "http" and not allow_http and port is None else link
+    odd = False
+    for value in values:
+        try:
+            link = read(value)
+        except OddLinkError:
+            odd = True
+        else:
+            if link is not None:
+                return link, Audio.PRESENT
+    return None, Audio.UNREADABLE if odd else Audio.NOT_YET
 
 
 def at(row: object, path: str) -> object:

@@ -5,6 +5,7 @@ Reference: provider-docs/plivo-recordings.
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -13,14 +14,16 @@ from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from archiver.clock import Clock
 from archiver.errors import ConfigurationError
 from archiver.providers import recording_object, walk
-from archiver.providers.normal import instant, link_text
+from archiver.providers.address import OddLinkError, read_address
+from archiver.providers.normal import audio_format, first, identifier, instant
 from archiver.providers.port import Facts, Media
 from archiver.providers.rows import Row
-from archiver.recording import Link, Listing, Page, RecordingRef, Secret, Window
+from archiver.recording import ORIGINAL, Link, Listing, Page, RecordingRef, Secret, Window
 
 if TYPE_CHECKING:
     from archiver.providers.http import HttpClient
@@ -31,7 +34,6 @@ FILTERS = (
     "from_number", "to_number", "subaccount", "call_uuid", "mpc_name", "mpc_uuid", "conference_name",
     "conference_uuid", "add_time", "add_time__*", "recording_storage_duration", "recording_storage_duration__*",
 )  # fmt: skip
-ORIGINAL = "original"
 _LIMIT = 20
 _OPERATORS = ("", "__gt", "__gte", "__lt", "__lte")
 _MICROSECOND = timedelta(microseconds=1)
@@ -162,16 +164,10 @@ class Plivo:
 
     def _read(self, row: Row, owner: str) -> Iterable[Listing]:
         account = owner or self._owner(row)
-        variants = ("", ORIGINAL) if self._settings.original else ("",)
-        for variant in variants:
-            yield recording_object.read(
-                row,
-                provider=self.id,
-                account=account,
-                now=self._clock.now(),
-                link=partial(self._link, variant=variant),
-                variant=variant,
-            )
+        of = partial(recording_object.read, row, provider=self.id, account=account, now=self._clock.now())
+        yield of(link=self._link)
+        if self._settings.original:
+            yield of(link=partial(self._original, row, account), variant=ORIGINAL)
 
     def _owner(self, row: Row) -> str:
         """The parent's own listing may show a subaccount's recording; `resource_uri` tells."""
@@ -179,13 +175,40 @@ class Plivo:
         named = uri.split("/") if isinstance(uri, str) else []
         return next((name for name in self._settings.subaccounts if name in named), self._settings.auth_id)
 
-    def _link(self, value: object, variant: str) -> Link | None:
-        url = link_text(value, allow_http=self._settings.allow_http, base_url=self._settings.base_url)
-        if url is None:
-            return None
-        if variant:
-            url += f"{'&' if '?' in url else '?'}type={variant}"
-        return Link(Secret(url), self._clock.now())
+    def _link(self, value: object) -> Link | None:
+        found = read_address(value, allow_http=self._settings.allow_http, base_url=self._settings.base_url)
+        return Link(Secret(found.url), self._clock.now(), guessed=found.guessed) if found else None
+
+    def _original(self, row: Row, account: str, value: object) -> Link | None:
+        """The recording before noise cancellation, at the address that the documents give for media.
+
+        What is listed may be the old address of a storage that knows no `type`, and sends the denoised recording for it. It is
+        taken only where it is the documented one, wherever its host; and it tells whether there is anything yet.
+        """
+        try:
+            listed = self._link(value)
+            if listed is None:
+                return None
+            url = listed.url.reveal()
+        except OddLinkError:
+            url = ""
+        if not _MEDIA_PATH.fullmatch(urlsplit(url).path):
+            name = f"{walk.segment(identifier(first(row, 'recording_id', 'id')))}.{_media_format(row)}"
+            url = f"{self._media_origin()}/v1/Account/{walk.segment(account)}/Recording/{name}"
+        return Link(Secret(f"{url}{'&' if '?' in url else '?'}type={ORIGINAL}"), self._clock.now())
+
+    def _media_origin(self) -> str:
+        """Where media lie: beside the API, under another name (api.… and media.…) unless the operator's API is elsewhere."""
+        base = self._settings.base_url.rstrip("/")
+        return base.replace("://api.", "://media.", 1)
+
+
+_MEDIA_PATH = re.compile(r"/v1/Account/[^/]+/Recording/[^/]+")
+
+
+def _media_format(row: Row) -> str:
+    said = audio_format(first(row, "recording_format", "file_format", "format"))
+    return said if said in {"mp3", "wav"} else "mp3"
 
 
 def _utc(moment: datetime) -> str:

@@ -77,8 +77,8 @@ class Provider(Protocol):
     async def refresh(self, ref: RecordingRef) -> Listing:
         """The recording as the provider's API shows it now, with a fresh link.
 
-        Raises `RecordingGoneError` when the API says there is none such, `NotReadyError` when asking again is all
-        one can do.
+        Raises `RecordingGoneError` when the API says there is none such, `NotUnderstoodError` when its answer is about no
+        recording that can be read, `GarbledAnswerError` when it is none of its API's.
         """
 
     def open(

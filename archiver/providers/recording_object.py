@@ -18,6 +18,7 @@ from archiver.providers.normal import (
     identifier,
     instant,
     later,
+    link_in,
     metadata,
     milliseconds,
     same,
@@ -36,6 +37,9 @@ VOLATILE = frozenset(
     | same("recording_storage_duration recording_storage_rate monthly_recording_storage_amount")
 )
 """Billing figures, of which some tick by themselves, and what tells of the request or of the resource's place."""
+
+LINKS = ("recording_url", "url", "download_path")
+"""Where a row may keep its link. It always has one of them, of which null means "not yet"."""
 
 _FIELDS = (
     same("direction from_number to_number call_uuid conference_name conference_uuid mpc_name mpc_uuid recording_type")
@@ -76,7 +80,8 @@ def read(
     duration = milliseconds(row.get("recording_duration_ms")) or seconds(row.get("duration"))
     ended = finished or later(started, duration) or added
     kind = audio_format(first(row, "recording_format", "file_format", "format"))
-    address = link(first(row, "recording_url", "url", "download_path"))
+    places = [row[name] for name in LINKS if name in row]
+    address, audio = link_in(link, *places)
     known = redacted(row)
     assert isinstance(known, dict)
     return Listing(
@@ -84,7 +89,7 @@ def read(
         revision=digest(
             kind, added.isoformat() if added else text(stated_add), whole_ms(duration), text(row.get("recording_type"))
         ),
-        audio=Audio.PRESENT if address else Audio.NOT_YET,
+        audio=audio if places else Audio.UNREADABLE,
         started_at=started or earlier(ended, duration) or added,
         ended_at=ended,
         duration=duration,

@@ -155,6 +155,10 @@ _SECRET_KEYS = frozenset({
     "auth_token", "token", "access_token", "api_key", "api_secret", "secret", "password", "credentials", "signature",
     "handler_props",
 })  # fmt: skip
+LINK_KEYS = frozenset({"recording_url", "url", "download_path", "recording", "recording_child"})
+"""Members of a row that hold the link of its audio."""
+_ANY_QUERY = re.compile(r"[?#][^\s\"'<>]*")
+_ENCODED_QUERY = re.compile(r"%(?:3f|23)\S*", re.IGNORECASE)
 _IS_LINK = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*:/)?/[^\s?#]*[?#]\S*\s*", re.IGNORECASE)
 _LINK_QUERY = re.compile(r"[?#][^\s\"'<>]*")
 _WORD = re.compile(r"[^\s\"'<>]+")
@@ -165,10 +169,28 @@ _USERINFO = re.compile(r"(?<=://)[^\s/?#@]*@")
 def redacted(value: object) -> object:
     """`value` less tokens, the queries of links (they carry signatures) and user information in links."""
     if isinstance(value, dict):
-        return {k: _REMOVED if str(k).lower() in _SECRET_KEYS and v else redacted(v) for k, v in value.items()}
+        return {k: _redacted_member(str(k).lower(), v) for k, v in value.items()}
     if isinstance(value, list):
         return [redacted(part) for part in value]
     return without_signature(value) if isinstance(value, str) and "/" in value else value
+
+
+def _redacted_member(name: str, value: object) -> object:
+    if name in _SECRET_KEYS and value:
+        return _REMOVED
+    return _less_queries(value) if name in LINK_KEYS else redacted(value)
+
+
+def _less_queries(value: object) -> object:
+    """What stands where a link belongs, less every query: however oddly it is written, what follows a "?" may be a signature."""
+    if isinstance(value, dict):
+        return {k: _less_queries(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_less_queries(part) for part in value]
+    if type(value) is not str:
+        return value
+    text = _ANY_QUERY.sub("", without_signature(value))
+    return _ENCODED_QUERY.sub("", text) if "%2f" in text.lower() else text
 
 
 def without_signature(text: str) -> str:

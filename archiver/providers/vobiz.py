@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from archiver.clock import Clock
 from archiver.errors import CredentialsRefusedError, NotAllowedError
 from archiver.providers import recording_object, walk
-from archiver.providers.normal import instant, link_text
+from archiver.providers.address import read_address
+from archiver.providers.normal import instant
 from archiver.providers.port import Facts, Media
 from archiver.providers.rows import Row
 from archiver.recording import Link, Listing, Page, RecordingRef, Secret, Window
@@ -147,8 +148,8 @@ class Vobiz:
         )
 
     def _link(self, value: object) -> Link | None:
-        url = link_text(value, allow_http=self._settings.allow_http, base_url=self._settings.base_url)
-        return Link(Secret(url), self._clock.now()) if url else None
+        found = read_address(value, allow_http=self._settings.allow_http, base_url=self._settings.base_url)
+        return Link(Secret(found.url), self._clock.now(), guessed=found.guessed) if found else None
 
 
 def _descends(moments: Sequence[datetime | None]) -> bool:

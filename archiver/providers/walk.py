@@ -18,6 +18,7 @@ from archiver.errors import (
     ListingError,
     NotAllowedError,
     NotReadyError,
+    NotUnderstoodError,
     RecordingGoneError,
 )
 from archiver.providers.normal import at, first, text
@@ -145,18 +146,24 @@ def listing_document(answer: Answer) -> Row:
 
 
 def item_document(answer: Answer) -> Row:
-    """The JSON object of one recording. 401, 403 → `CredentialsRefusedError`; 404, 410 → `RecordingGoneError`;
-    what else is no such object → `NotReadyError`."""
+    """The JSON object of one recording. 401, 403 → `CredentialsRefusedError`; 404, 410 → `RecordingGoneError`.
+
+    What else is no success, or no JSON → `GarbledAnswerError`; a success that is no object → `NotUnderstoodError`. None of
+    them says that there is no audio.
+    """
     if answer.status in {401, 403}:
         raise CredentialsRefusedError(told(answer))
     if answer.status in {404, 410}:
         raise RecordingGoneError(told(answer))
     if answer.status != 200:
-        raise NotReadyError(told(answer))
+        raise GarbledAnswerError(told(answer))
     try:
-        return _object(answer)
+        document = parse(answer.body)
     except ListingError as exc:
-        raise NotReadyError(exc.detail) from exc
+        raise GarbledAnswerError(exc.detail) from exc
+    if not isinstance(document, dict):
+        raise NotUnderstoodError("the answer is not a JSON object")
+    return document
 
 
 def confirm_deleted(answer: Answer) -> None:
@@ -186,19 +193,25 @@ def only_row(document: object) -> Row:
     """The row of a single-recording answer, which some providers wrap in a list."""
     row = document[0] if isinstance(document, list) and document else document
     if not isinstance(row, dict):
-        raise NotReadyError("the answer holds no recording")
+        raise NotUnderstoodError("the answer holds no recording")
     return row
 
 
 def only_listing(row: Row, read: Callable[[Row], Iterable[Listing]], ref: RecordingRef) -> Listing:
-    """The listing of `ref` in one row. Raises `NotReadyError` when the row is of another recording or is unusable."""
+    """The listing of `ref` in one row.
+
+    Raises `NotUnderstoodError` when the row is of another recording or is unusable, `NotReadyError` when it shows this one and
+    not this variant.
+    """
     page = sift([row], read)
     if page.rejects:
-        raise NotReadyError(f"the row {page.rejects[0].problem}")
+        raise NotUnderstoodError(f"the row {page.rejects[0].problem}")
     for listing in page.listings:
         if (listing.ref.recording_id, listing.ref.variant) == (ref.recording_id, ref.variant):
             return listing
-    raise NotReadyError("the answer is about another recording")
+    if any(listing.ref.recording_id == ref.recording_id for listing in page.listings):
+        raise NotReadyError("the answer shows the recording without this variant")
+    raise NotUnderstoodError("the answer is about another recording")
 
 
 def told(answer: Answer) -> str:

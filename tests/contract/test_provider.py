@@ -34,7 +34,7 @@ from archiver.errors import (
     CredentialsRefusedError,
     ListingError,
     NotAllowedError,
-    NotReadyError,
+    NotUnderstoodError,
     RecordingGoneError,
     ThrottledError,
     UnavailableError,
@@ -349,7 +349,7 @@ async def test_an_answer_about_another_recording_is_not_believed(case: str) -> N
         one, other = [listing.ref for listing in await b.listed()]
         answer = next(each for each in b.account.recordings if b.name(each) == other.recording_id)
         b.simulator.fail(Route.ITEM, JsonChange(lambda document: _renamed(document, b.name(answer))))
-        with pytest.raises(NotReadyError):
+        with pytest.raises(NotUnderstoodError):
             await b.provider.refresh(one)
 
 

@@ -10,7 +10,7 @@ import pytest
 from archiver.demo.simulators import MovableClock, Route
 from archiver.errors import ConfigurationError, LinkRefusedError, RecordingGoneError
 from archiver.providers.plivo import Plivo, PlivoSettings
-from archiver.recording import Secret, Window
+from archiver.recording import Audio, Secret, Window
 from tests.contract.provider_cases import ACCOUNT, MONTH, NOW, SECRET, bench, sounds
 from tests.contract.test_provider import ids, recording
 
@@ -193,9 +193,43 @@ async def test_the_original_before_noise_cancellation_is_a_variant() -> None:
 
 
 def test_old_plain_http_links_are_asked_for_over_https() -> None:
-    link = adapter()._link("http://s3.amazonaws.com/recordings_2013/x.mp3", "")
+    link = adapter()._link("http://s3.amazonaws.com/recordings_2013/x.mp3")
     assert link is not None
     assert link.url.reveal() == "https://s3.amazonaws.com/recordings_2013/x.mp3"
-    original = adapter()._link("https://media.plivo.com/v1/Account/MA/Recording/x.mp3?a=b", "original")
-    assert original is not None
-    assert original.url.reveal().endswith("x.mp3?a=b&type=original")
+
+
+OLD = "http://s3.amazonaws.com/recordings_2013/c2.mp3"
+MEDIA = f"https://media.plivo.com/v1/Account/{ACCOUNT}/Recording/c2"
+
+
+@pytest.mark.parametrize(
+    ("listed", "more", "asked"),
+    [
+        (OLD, {}, f"{MEDIA}.mp3?type=original"),
+        (OLD, {"recording_format": "wav"}, f"{MEDIA}.wav?type=original"),
+        (OLD, {"recording_id": "a/../b?"}, f"{MEDIA[:-2]}a%2F..%2Fb%3F.mp3?type=original"),
+        (f"{MEDIA}.mp3", {}, f"{MEDIA}.mp3?type=original"),
+        (f"{MEDIA}.mp3?a=b", {}, f"{MEDIA}.mp3?a=b&type=original"),
+        ("s3://recordings/c2.mp3", {}, f"{MEDIA}.mp3?type=original"),
+        (None, {}, None),
+        ("", {}, None),
+    ],
+)
+def test_the_original_is_asked_for_at_the_documented_media_host(
+    listed: object, more: dict[str, object], asked: str | None
+) -> None:
+    """What is listed for old recordings is a storage that knows no `type`: it sends the denoised recording for it."""
+    row = {"recording_id": "c2", "recording_format": "mp3", "recording_url": listed, **more}
+    main, original = adapter(original=True)._read(row, "")
+    assert (original.link.url.reveal() if original.link else None) == asked
+    assert (original.ref.variant, main.ref.variant) == ("original", "")
+    assert (original.audio is Audio.PRESENT) == (asked is not None)
+
+
+async def test_the_original_of_an_old_recording_comes_from_the_media_host_and_not_from_the_storage() -> None:
+    held = [recording("plivo", "both", original=sounds()[1])]
+    async with bench("plivo", recordings=held, simulator={"legacy_urls": True}, settings={"original": True}) as b:
+        listed = {each.ref.variant: each for each in await b.listed()}
+        assert await b.body(listed["original"]) == sounds()[1].data
+        (asked,) = b.simulator.seen(Route.MEDIA)
+        assert asked.path == f"/v1/Account/{ACCOUNT}/Recording/both.mp3"

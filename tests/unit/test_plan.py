@@ -56,6 +56,17 @@ def test_recording_url_null_is_absent_only_after_the_recheck_window() -> None:
     assert verdict(errors.NotReadyError(), called_at=NOW - timedelta(hours=73)).fate is Fate.ABSENT
 
 
+def test_what_cannot_be_read_is_never_absent() -> None:
+    """However old the call, and however often it was asked for."""
+    for age in (timedelta(hours=1), timedelta(days=400)):
+        found = verdict(errors.NotUnderstoodError(), called_at=NOW - age, attempts=99)
+        assert (found.fate, found.reason, found.flags) == (
+            Fate.WAIT, Reason.NOT_UNDERSTOOD, frozenset({Flag.LINK_NOT_UNDERSTOOD}),
+        )  # fmt: skip
+        assert found.again_at == NOW + timedelta(minutes=15)
+        assert verdict(errors.GarbledAnswerError(), called_at=NOW - age).fate is Fate.WAIT
+
+
 @pytest.mark.parametrize(
     ("error", "reason", "counted"),
     [

@@ -94,27 +94,6 @@ def test_an_id_that_cannot_be_asked_for_refuses_the_row(name: object) -> None:
         normal.identifier(name)
 
 
-def test_a_plain_http_link_is_asked_for_over_https_unless_allowed() -> None:
-    old = "http://s3.amazonaws.com/recordings_2013/x.mp3"
-    assert normal.link_text(old, allow_http=False) == "https://s3.amazonaws.com/recordings_2013/x.mp3"
-    assert normal.link_text(old, allow_http=True) == old
-    assert normal.link_text("http://127.0.0.1:8080/x", allow_http=False) == "http://127.0.0.1:8080/x"
-
-
-def test_a_link_without_a_scheme_has_that_of_the_api() -> None:
-    assert normal.link_text("//media.plivo.com/x.mp3", allow_http=False) == "https://media.plivo.com/x.mp3"
-    told = {"allow_http": True, "base_url": "http://pbx.example:8000"}
-    assert normal.link_text("//pbx.example/x.mp3", **told) == "http://pbx.example/x.mp3"  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    "value",
-    [None, "", "N/A", "file:///etc/passwd", "http://[::1", "http:///x", "http://a:99999/", 7, "///x", "/x/y", "//"],
-)
-def test_what_is_no_web_link_is_no_link(value: object) -> None:
-    assert normal.link_text(value, allow_http=True) is None
-
-
 def test_formats_and_directions_have_one_name() -> None:
     assert {normal.audio_format(name) for name in ("mp3", ".mp3", "MP3", "audio/mpeg")} == {"mp3"}
     assert {normal.audio_format(name) for name in ("wav", "audio/x-wav", "audio/wave")} == {"wav"}
@@ -140,5 +119,4 @@ def test_no_value_makes_a_reader_fail(value: object) -> None:
     normal.count(value)
     normal.direction(value)
     normal.audio_format(value)
-    normal.link_text(value, allow_http=False)
     normal.plain(value)
