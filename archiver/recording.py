@@ -156,11 +156,15 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A listed row that could not be understood: kept as bytes, shown to a person, never fatal to its page."""
+    """A listed row that could not be understood: kept as bytes, shown to a person, never fatal to its page.
+
+    `identity` names it among all of its provider, the same at each listing although figures and signatures in it change.
+    """
 
     raw: bytes
     problem: str
     recording_id: str | None = None
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class Grade(enum.StrEnum):
 class Gap:
     """One thing that should be here and is not. `subject` names it among all gaps of its provider, whatever the reason:
 
-    `rec:<id>`, `span:<scope>@<since>`, `listing:<scope>`, `reject:<digest>`, `volume:<day>`, `object:<storage>/<key>`.
+    `rec:<id>`, `span:<scope>@<since>`, `listing:<scope>`, `reject:<name>`, `volume:<day>`, `object:<storage>/<key>`.
     `detail` is for a person and holds nothing personal; `evidence` is what the verdict rests on.
     """
 

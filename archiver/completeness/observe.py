@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from archiver.completeness.gap import Code, Gap, Grade, Known, Profile, explain
 from archiver.completeness.listing import Listed, Walk
 from archiver.ingest import discovery
 from archiver.ingest.journal import load_flags
+from archiver.ingest.rejects import COUNTED_A_DAY, KEPT_A_DAY
 from archiver.ingest.survey import PENDING
 from archiver.ingest.tables import listing_window, provider_state, recording, reject
 from archiver.recording import Json, Reason, State, Window
@@ -112,21 +114,43 @@ def explained(conn: Connection, recording_id: str, of: Profile, now: datetime) -
 
 
 def rejects(conn: Connection, provider: str) -> list[Gap]:
-    """Listed rows that nobody understood, until the recording that they name is in the journal after all."""
+    """Listed rows that nobody understood, until the recording that they name is in the journal after all.
+
+    What a day brought beyond the rows that are kept is one gap, with its total.
+    """
     here = select(recording.c.id).where(
         recording.c.provider == provider, recording.c.provider_recording_id == reject.c.provider_recording_id
     )
-    rows = conn.execute(select(reject).where(reject.c.provider == provider, ~here.exists()))
-    return [_not_understood(provider, row) for row in rows]
+    rows = conn.execute(
+        select(reject).where(reject.c.provider == provider, ~here.exists()).order_by(reject.c.first_seen_at)
+    )
+    found: list[Gap] = []
+    days: dict[date, list[Row[Any]]] = {}
+    for row in rows:
+        if row.raw:
+            found.append(_not_understood(provider, row))
+        else:
+            days.setdefault(row.first_seen_at.astimezone(UTC).date(), []).append(row)
+    return [*found, *(_many_not_understood(provider, day, more) for day, more in days.items())]
 
 
 def _not_understood(provider: str, row: Row[Any]) -> Gap:
     detail = f"a listed row was not understood: {row.problem}"[:300]
-    evidence: dict[str, Json] = {"row_sha256": row.digest, "bytes": len(row.raw)}
+    evidence: dict[str, Json] = {"row_sha256": hashlib.sha256(row.raw).hexdigest(), "bytes": len(row.raw)}
     subject = f"reject:{row.digest}"
     return Gap(
         provider, subject, Code.ROW_NOT_UNDERSTOOD, Grade.OPEN, detail, evidence, row.first_seen_at, row.last_seen_at
     )
+
+
+def _many_not_understood(provider: str, day: date, rows: Sequence[Row[Any]]) -> Gap:
+    kept, counted = KEPT_A_DAY, len(rows)
+    total = f"{kept + counted}" if kept + counted < COUNTED_A_DAY else f"{COUNTED_A_DAY} or more"
+    detail = f"{counted} more listed rows were not understood on {day} ({total} in all); the first {kept} of the day are kept"
+    evidence: dict[str, Json] = {"rows": counted, "kept": kept}
+    subject, last = f"reject:more@{day}", max(row.last_seen_at for row in rows)
+    first = rows[0].first_seen_at
+    return Gap(provider, subject, Code.ROW_NOT_UNDERSTOOD, Grade.OPEN, detail, evidence, first, last)
 
 
 def uncovered(conn: Connection, it: Watched) -> dict[str, tuple[Window, ...]]:

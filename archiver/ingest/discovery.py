@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -20,8 +20,8 @@ from archiver.clock import Chance
 from archiver.custody.event import Type
 from archiver.custody.ledger import Draft, Ledger
 from archiver.ingest.journal import dump_flags, flags_now, is_refetched, is_silent, load_flags
-from archiver.ingest.tables import coverage, listing_window, provider_state, recording, reject
-from archiver.recording import ORIGINAL, Audio, Flag, Json, Listing, Reason, RecordingRef, Reject, State, Window
+from archiver.ingest.tables import coverage, listing_window, provider_state, recording
+from archiver.recording import ORIGINAL, Audio, Flag, Json, Listing, Reason, RecordingRef, State, Window
 from archiver.schedule.deadline import Deadline
 from archiver.schedule.window import merge
 
@@ -105,25 +105,6 @@ _SEEN = (
     .where(recording.c.id == bindparam("row"))
     .values(last_seen_at=bindparam("now", type_=recording.c.last_seen_at.type))
 )
-
-
-def note_rejects(conn: Connection, provider: str, rejects: Iterable[Reject], now: datetime) -> None:
-    """Keep rows that could not be understood, each once, for a person to look at."""
-    for each in rejects:
-        digest = hashlib.sha256(each.raw).hexdigest()
-        same = (reject.c.provider == provider) & (reject.c.digest == digest)
-        if conn.execute(update(reject).where(same).values(last_seen_at=now)).rowcount == 0:
-            conn.execute(
-                insert(reject).values(
-                    provider=provider,
-                    digest=digest,
-                    raw=each.raw,
-                    problem=each.problem,
-                    provider_recording_id=each.recording_id,
-                    first_seen_at=now,
-                    last_seen_at=now,
-                )
-            )
 
 
 @dataclass(frozen=True, slots=True)

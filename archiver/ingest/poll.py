@@ -21,7 +21,7 @@ from archiver import errors
 from archiver.clock import Chance, Clock
 from archiver.custody.ledger import Ledger
 from archiver.database import Writer
-from archiver.ingest import discovery
+from archiver.ingest import discovery, rejects
 from archiver.ingest.links import Links
 from archiver.ingest.pushback import Pushback
 from archiver.ingest.tables import recording
@@ -245,25 +245,26 @@ class Poller:
         return await self._walk_once(it, held, rate)
 
     async def _walk_once(self, it: _Due, held: lease.Held, rate: float) -> _Walk:
-        walk = _Walk()
+        walk, began = _Walk(), self._clock.now()
         asked = self._clock.monotonic()
         async for page in self._provider.list(it.scope, it.window):
             walk.add(page, it.window.until)
             if self._pushback is not None:
                 await self._pushback.wait()
-            await self._note(page, held, rate)
+            await self._note(it.scope, page, began, held, rate)
             if it.kind is _Kind.PAST:
                 share = min(self._plan.backfill_every, _LONGEST_REST).total_seconds()
                 await asyncio.sleep(max(0.0, share - (self._clock.monotonic() - asked)))
                 asked = self._clock.monotonic()
         return walk
 
-    async def _note(self, page: Page, held: lease.Held, rate: float) -> None:
+    async def _note(self, scope: str, page: Page, began: datetime, held: lease.Held, rate: float) -> None:
         now = self._clock.now()
 
         def write(conn: Connection) -> discovery.Noted:
             self._fence(conn, held)
-            discovery.note_rejects(conn, self._provider.id, page.rejects, now)
+            rejects.understood(conn, self._provider.id, scope, page.listings, began)
+            rejects.note(conn, self._provider.id, scope, page.rejects, now)
             return discovery.note_page(
                 conn, self._ledger, self._chance, page.listings, now, lambda called: self._deadline(called, rate)
             )

@@ -245,11 +245,60 @@ def _usable(row: object) -> Row:
 
 
 def _reject(row: object, problem: str) -> Reject:
+    raw = canonical(redacted(_shown(row)))
+    name = _name(row)
+    return Reject(raw, problem, name, reject_identity(row, name, problem))
+
+
+def _name(row: object) -> str | None:
     name = (
         next((row[k] for k in ("recording_id", "id", "call_id") if k in row), None) if isinstance(row, dict) else None
     )
     known = isinstance(name, str | int) and not isinstance(name, bool) and not blemish(name)
-    return Reject(canonical(redacted(_shown(row))), problem, str(name)[:1024] if known and name != "" else None)
+    return str(name)[:1024] if known and str(name).strip() else None
+
+
+_PLACES = ("call_uuid", "call_id", "call_sid", "cdr_id", "conference_uuid")
+_TIMES = ("add_time", "created_at", "started_at", "recording_start_ms", "start", "call_date", "call_time")
+_VOLATILE = re.compile(
+    r"(?:^|_)(?:api_id|request|trace|token|sig|signature|expir\w*|age|now|seen|updated|modified|generated|timestamp|nonce|rate"
+    r"|amount|cost|balance|storage_duration|rounded_recording_duration|url|uri|link|path|etag|rev|version|count|total)(?:$|_)",
+    re.IGNORECASE,
+)
+_DIGITS = re.compile(r"\d+")
+
+
+def reject_identity(row: object, name: str | None, problem: str) -> str:
+    """What a row that is not understood is called: by its id; else by call and time; else by all that does not change by itself.
+
+    The first two do not depend on what is wrong with it, so that the row is known again once it is understood.
+    """
+    if name is not None:
+        return digest("id", name)
+    if (place := moment_identity(row)) is not None:
+        return place
+    return digest("row", _DIGITS.sub("", problem), _lasting(_shown(row)))
+
+
+def moment_identity(row: object) -> str | None:
+    """What a row without an id is called if it tells of its call and of a time; None if it tells of neither."""
+    if not isinstance(row, dict):
+        return None
+    told = [_plain_text(row.get(key)) for key in (*_PLACES, *_TIMES)]
+    return digest("moment", *told) if any(told) else None
+
+
+def _plain_text(value: object) -> str | None:
+    usable = isinstance(value, str | int) and not isinstance(value, bool) and not blemish(value)
+    return str(value) or None if usable else None
+
+
+def _lasting(value: object) -> object:
+    if isinstance(value, dict):
+        return {k: _lasting(v) for k, v in value.items() if not _VOLATILE.search(str(k))}
+    if isinstance(value, list):
+        return [_lasting(part) for part in value]
+    return _LINK_QUERY.sub("", value) if isinstance(value, str) and "/" in value else value
 
 
 def _shown(value: object, depth: int = 0) -> object:

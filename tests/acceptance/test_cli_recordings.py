@@ -23,7 +23,7 @@ from archiver.custody.keys import generate_signing_key, to_pem
 from archiver.custody.ledger import Ledger
 from archiver.database import create_engine, reading, upgrade
 from archiver.errors import Exit
-from archiver.ingest import discovery, journal, outcomes
+from archiver.ingest import discovery, journal, outcomes, rejects
 from archiver.recording import (
     Audio,
     Flag,
@@ -116,7 +116,7 @@ encryption:
         ledger.enroll(conn, host)
         rows = [_listing("call-1", NOW), _listing("call-2", NOW + timedelta(hours=1))]
         noted = discovery.note_page(conn, ledger, chance, rows, NOW, lambda _: None)
-        discovery.note_rejects(conn, "vobiz", [Reject(b"{}", "no id")], NOW)
+        rejects.note(conn, "vobiz", "account", [Reject(b"{}", "no id")], NOW)
         ids = {listing.ref.recording_id: name for name, listing in noted.ids.items()}
         claims = journal.claim(conn, "vobiz", chance.uuid(), "spool", 5, fetching=True, storing=True)
         held = next(each for each in claims if each.ref.recording_id == "call-1")

@@ -1,0 +1,106 @@
+"""Listed rows that nobody understood: each kept once, however often it is listed, and forgotten when it is understood.
+
+A row is known again by `Reject.identity`, not by its bytes: signed links, ages and costs change at each listing. What one
+provider can make us keep in a day is limited; the rest is counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
+
+from archiver.ingest.tables import reject
+from archiver.providers.rows import digest, moment_identity
+from archiver.recording import Listing, Reject
+
+KEPT_A_DAY = 100
+"""Rows of one provider and day that are kept with their bytes, each a gap of its own."""
+COUNTED_A_DAY = 10_000
+"""Rows of one provider and day that are told apart at all; with more, the provider's listing is the trouble, and no row of it."""
+_ID_LENGTH = 1024
+
+
+def note(conn: Connection, provider: str, scope: str, rejects: Iterable[Reject], now: datetime) -> None:
+    """Write down rows that could not be understood, those that are known already as seen again.
+
+    The first `KEPT_A_DAY` new ones of a day are kept with their bytes; those behind them, up to `COUNTED_A_DAY`, without.
+    """
+    named = {key(scope, each): each for each in rejects}
+    if not named:
+        return
+    known = set(
+        conn.execute(
+            select(reject.c.digest).where(reject.c.provider == provider, reject.c.digest.in_(list(named)))
+        ).scalars()
+    )
+    if known:
+        again = [{"of": provider, "row": name, "now": now, "why": named[name].problem} for name in sorted(known)]
+        conn.execute(_SEEN, again)
+    fresh = [name for name in named if name not in known]
+    if not fresh:
+        return
+    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    of_today = (reject.c.provider == provider, reject.c.first_seen_at >= today)
+    counted = conn.execute(select(func.count()).where(*of_today)).scalar_one()
+    values = [
+        {
+            "provider": provider,
+            "digest": name,
+            "raw": named[name].raw if counted + n < KEPT_A_DAY else b"",
+            "problem": named[name].problem,
+            "provider_recording_id": named[name].recording_id,
+            "first_seen_at": now,
+            "last_seen_at": now,
+        }
+        for n, name in enumerate(fresh)
+        if counted + n < COUNTED_A_DAY
+    ]
+    if values:
+        _forget_older_names(conn, provider, fresh, named)
+        conn.execute(insert(reject), values)
+
+
+def understood(conn: Connection, provider: str, scope: str, listings: Sequence[Listing], before: datetime) -> int:
+    """Forget what these listings show to be understood by now; returns how many.
+
+    Only what was last seen earlier than `before`: one id may stand for two rows of one walk, of which one is not understood.
+    """
+    ours = (reject.c.provider == provider, reject.c.last_seen_at < before)
+    if not listings or conn.execute(select(reject.c.digest).where(*ours).limit(1)).first() is None:
+        return 0
+    ids = {each.ref.recording_id[:_ID_LENGTH] for each in listings}
+    names = {digest("id", each) for each in ids}
+    nameless = select(reject.c.digest).where(*ours, reject.c.provider_recording_id.is_(None)).limit(1)
+    if conn.execute(nameless).first() is not None:
+        moments = (moment_identity(json.loads(each.raw)) for each in listings)
+        names |= {_scoped(scope, each) for each in moments if each is not None}
+    found = or_(reject.c.digest.in_(sorted(names)), reject.c.provider_recording_id.in_(sorted(ids)))
+    return conn.execute(delete(reject).where(*ours, found)).rowcount
+
+
+def key(scope: str, it: Reject) -> str:
+    """The name of a row in the journal: by its id in whichever listing it stands, otherwise within the listing `scope`."""
+    if it.recording_id is not None and it.identity:
+        return it.identity
+    return _scoped(scope, it.identity or digest("bytes", it.raw.decode(errors="replace")))
+
+
+def _scoped(scope: str, identity: str) -> str:
+    return digest(scope, identity)
+
+
+def _forget_older_names(conn: Connection, provider: str, fresh: Sequence[str], named: dict[str, Reject]) -> None:
+    """Earlier versions named a row by its bytes: a row whose figures change has many names of theirs."""
+    ids = [found for name in fresh if (found := named[name].recording_id) is not None]
+    if ids:
+        conn.execute(delete(reject).where(reject.c.provider == provider, reject.c.provider_recording_id.in_(ids)))
+
+
+_SEEN = (
+    update(reject)
+    .where(reject.c.provider == bindparam("of"), reject.c.digest == bindparam("row"))
+    .values(last_seen_at=bindparam("now", type_=reject.c.last_seen_at.type), problem=bindparam("why"))
+)
