@@ -10,19 +10,21 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Connection
 
 from archiver import errors, systemd
 from archiver.alerts import alarm
 from archiver.assembly import Assembly
+from archiver.assembly.facts import look_here
 from archiver.assembly.keys import signing_key
-from archiver.ingest import catalogue, journal, survey, unproved
+from archiver.ingest import catalogue, health, journal, survey, unproved
 from archiver.ingest.destination import Destination
-from archiver.ingest.upkeep import keep_probe, make_missing_copies, sweep_spool, sweep_uploads
+from archiver.ingest.upkeep import make_missing_copies, sweep_spool, sweep_uploads
 from archiver.schedule import lease
 from archiver.schedule.timer import Ticker
 from archiver.signals import End
@@ -39,8 +41,8 @@ _PAST = timedelta(minutes=5)  # listing what was missed, before what is new is l
 FAREWELL = timedelta(seconds=3)  # for the log's last turn: drain and farewell fit into the 25 s of a stop
 _HOUSEKEEPING = timedelta(seconds=2)
 _IDLE = 5.0
-_REPROBE_TRUSTED = timedelta(hours=1)
 _REPROBE_REFUSED = timedelta(seconds=30)
+_SAID_AGAIN = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ class Daemon:
         self._stop = asyncio.Event()
         self._end = End.STOP
         self._strays: frozenset[str] = frozenset()
+        self._pace: timedelta | None = None  # of single sweeps
+        self._no_room_said: datetime | None = None
         self._loop_beat = assembly.clock.monotonic()
         self._server = StatusServer(
             beat_age=lambda: timedelta(seconds=assembly.clock.monotonic() - self._loop_beat),
@@ -101,6 +105,7 @@ class Daemon:
         """Poll everything once, work until nothing is left that can be done within a minute, and report."""
         a = self._a
         chosen = [each for each in a.providers if providers is None or each in set(providers)]
+        self._pace = max(a.pace.values(), default=timedelta(0))
         await self._begin()
         beat = asyncio.create_task(self._every(HEARTBEAT, self._beat))
         keeper = asyncio.create_task(self._every(_HOUSEKEEPING, self._housekeeping))
@@ -129,8 +134,9 @@ class Daemon:
         else:
             behind = await a.keeper.catch_up(self._host_key())
         await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
+        await self._show_health(stands=timedelta(0))
         pending = await a.read(lambda conn: survey.unfinished(conn, chosen))
-        refused = [each for each in a.destinations if each.store.required and not _trusted(each)]
+        refused = [each for each in a.destinations if each.store.required and not each.proven]
         sweep = Sweep(
             polled=all(end is True for end in ends),
             pending=pending,
@@ -170,9 +176,11 @@ class Daemon:
                     await (worker.changed() if worker.busy else self._stop.wait())
 
     def _can_progress(self) -> bool:
-        """False when a required storage, or every storage, is not trusted: nothing more can be archived in this sweep."""
-        trusted = {each.id for each in self._a.destinations if _trusted(each)}
-        return bool(trusted) and all(each.id in trusted for each in self._a.destinations if each.store.required)
+        """False when a required storage, or every storage, is not trusted, or no room is left and nobody at work who makes some."""
+        a = self._a
+        full = a.spool.usage().shortage() is not None and not any(worker.busy for worker in a.workers.values())
+        trusted = {each.id for each in a.destinations if _trusted(each)}
+        return not full and bool(trusted) and all(each.id in trusted for each in a.destinations if each.store.required)
 
     # --- for ever ---------------------------------------------------------------------------------------------
 
@@ -262,8 +270,8 @@ class Daemon:
     async def _keep_probing(self) -> None:
         """Probe again on a schedule, and soon after a refusal: a storage may be mended while we run."""
         while True:
-            trusted = all(map(_trusted, self._a.destinations))
-            await asyncio.sleep((_REPROBE_TRUSTED if trusted else _REPROBE_REFUSED).total_seconds())
+            proven = all(each.proven for each in self._a.destinations)
+            await asyncio.sleep((health.PROBE_EVERY if proven else _REPROBE_REFUSED).total_seconds())
             for destination in self._a.destinations:
                 await self._probe(destination, force=True)
 
@@ -335,6 +343,25 @@ class Daemon:
                 conn, a.replica_id, spool_id=a.spool.id, host=a.host, version=a.version, lasting=ALIVE
             )
         )
+        await self._show_health(stands=health.STANDS)
+
+    async def _show_health(self, stands: timedelta) -> None:
+        """Put down what storages refuse and how this disk is; what waits for room says so, and now and then so does the log."""
+        a, now = self._a, self._a.clock.now()
+
+        def write(conn: Connection) -> health.Host:
+            here = look_here(conn, a.spool, a.host, a.clock)
+            health.record(conn, here, a.destinations, stands=stands)
+            for name in a.providers if here.no_room is not None else ():
+                journal.name_want_of_room(conn, name, f"no room on the disk: {here.no_room}")
+            return here
+
+        here = await a.writer.run(write)
+        if here.no_room is None:
+            self._no_room_said = None
+        elif self._no_room_said is None or now - self._no_room_said >= _SAID_AGAIN:
+            self._no_room_said = now
+            log.error("spool.no_room", host=here.host, problem=here.no_room)
 
     async def _housekeeping(self) -> None:
         """Bring back to the queue what is due and what dead replicas held."""
@@ -354,7 +381,7 @@ class Daemon:
             a.stirred.set()
 
     async def _probe(self, destination: Destination, *, force: bool = False) -> None:
-        await keep_probe(self._a.writer, destination, self._a.clock, force=force)
+        await health.keep_probe(self._a.writer, destination, self._a.clock, force=force, pace=self._pace)
         if destination.report is not None and not destination.report.trusted:
             log.error("storage.not_trusted", storage=destination.id, problem=destination.problem)
 

@@ -41,6 +41,7 @@ class Reason(enum.StrEnum):
     DESTINATION = "destination"
     LINK = "link"
     NOT_UNDERSTOOD = "not_understood"
+    ROOM = "room"
 
 
 class Flag(enum.StrEnum):

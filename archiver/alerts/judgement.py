@@ -11,8 +11,8 @@ can be green while another is red:
 | integrity | 65 | CRITICAL | silent | ✗ |
 | lost | 4 | CRITICAL | silent | ✗ |
 
-What wakes people is at risk at least. "Nothing is at risk" is a claim like any other: where its proof is missing or old, that is
-a concern. A person's acknowledgement ends a gap's.
+What wakes people is at risk at least, but in an archive that has never run. "Nothing is at risk" is a claim like any other: where
+its proof is missing or old, that is a concern. A person's acknowledgement ends a gap's.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Judgement:
     @property
     def proven(self) -> bool:
         """True when nothing contradicts that the work is done: what a heartbeat says."""
-        return self.level in {Level.ON_TIME, Level.LATE}
+        return not self.level.red
 
     @property
     def alerts(self) -> tuple[Alert, ...]:
@@ -271,15 +271,16 @@ def _failing(it: StorageFacts) -> str | None:
 
 def _storage(it: StorageFacts, now: datetime) -> Iterator[Concern]:
     problem = unproven(it, now)
+    unused = it.trusted is None and it.failing is None and not it.waiting  # a fresh archive: nobody has asked it yet
     if problem is not None:
         yield Concern(
             Kind.STORAGE_NOT_TRUSTED,
             it.storage,
-            Level.AT_RISK,
+            Level.LATE if unused else Level.AT_RISK,
             f"{it.storage} does not prove that it keeps what it is given, so nothing is archived there: {problem}",
             remedy="archiver check --online",
             detail=problem,
-            blocks=it.required,
+            blocks=it.required and not unused,
         )
 
 

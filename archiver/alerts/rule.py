@@ -96,6 +96,11 @@ class Level(enum.StrEnum):
     INTEGRITY = "integrity"  # bytes, locks or history are not what they should be
     LOST = "lost"
 
+    @property
+    def red(self) -> bool:
+        """True when somebody has to act: no face may be green, and no heartbeat be sent."""
+        return self not in {Level.ON_TIME, Level.LATE}
+
 
 def level_of(code: str) -> Level:
     """How bad an open gap of this reason is. What is not named here puts recordings at risk: new reasons are red at once."""

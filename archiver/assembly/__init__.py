@@ -21,6 +21,7 @@ from archiver.alerts.alarm import Alarm
 from archiver.assembly.alerts import build_alarm
 from archiver.assembly.completeness import Rounds
 from archiver.assembly.compliance import Monthly
+from archiver.assembly.facts import look_here, pace_of
 from archiver.assembly.keys import build_recipients, signing_key
 from archiver.assembly.log import build_keeper, enrol, open_custody_log, pass_gate
 from archiver.assembly.providers import build_provider, poll_plan
@@ -92,6 +93,12 @@ class Assembly:
         return {name: expression for name, expression in found.items() if expression is not None}
 
     @property
+    def pace(self) -> dict[str, timedelta]:
+        """How often each provider is to be polled, by its interval or by its schedule at the moment."""
+        now = self.clock.now()
+        return {**self.poll_every, **{name: pace_of(expression, now) for name, expression in self.cron.items()}}
+
+    @property
     def listen(self) -> tuple[str, int] | None:
         return None if self.config.web is None else (self.config.web.listen.host, self.config.web.listen.port)
 
@@ -102,7 +109,12 @@ class Assembly:
     async def report(self) -> reports.Report:
         """The status report as of now."""
         now = self.clock.now()
-        return await self.read(lambda conn: make_report(conn, self.config, self.providers, now))
+
+        def make(conn: Connection) -> reports.Report:
+            here = look_here(conn, self.spool, self.host, self.clock)
+            return make_report(conn, self.config, self.providers, now, here)
+
+        return await self.read(make)
 
     async def status_json(self) -> str:
         now = self.clock.now().isoformat().replace("+00:00", "Z")

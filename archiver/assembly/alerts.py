@@ -12,12 +12,12 @@ from archiver.alerts.channel.port import Channel
 from archiver.alerts.channel.smtp import Smtp, SmtpOptions
 from archiver.alerts.channel.webhook import Webhook
 from archiver.alerts.dispatch import Dispatch, Telemetry
-from archiver.alerts.facts import Facts, HostFacts
+from archiver.alerts.facts import Facts
 from archiver.alerts.heartbeat import NAME, Heartbeat, follow_log
 from archiver.alerts.post import Post
 from archiver.alerts.route import Route
 from archiver.alerts.rule import Thresholds
-from archiver.assembly.facts import limits
+from archiver.assembly.facts import limits, look_here
 from archiver.assembly.reports import judged
 from archiver.clock import Chance, Clock
 from archiver.config import model
@@ -25,7 +25,6 @@ from archiver.config.alerting import Alerting, AnyChannel, AppriseChannel, Webho
 from archiver.database import Writer, read
 from archiver.fetch.spool import Spool
 from archiver.providers.port import Provider
-from archiver.schedule import lease
 
 
 def build_dispatch(
@@ -72,9 +71,7 @@ def build_alarm(
     """Who looks at the archive and tells. Raises `ConfigurationError`."""
 
     def look(conn: Connection) -> Facts:
-        database_now, now = lease.database_time(conn), clock.now()
-        here = HostFacts(host, now, 100 * spool.usage().used // config.spool.quota, None, now - database_now)
-        return judged(conn, config, providers, now, here)[1]
+        return judged(conn, config, providers, clock.now(), look_here(conn, spool, host, clock))[1]
 
     async def facts() -> Facts:
         return await read(engine, look)

@@ -14,13 +14,16 @@ from sqlalchemy import Connection, Engine
 from archiver import __version__, errors
 from archiver.alerts.rule import Alert, Kind
 from archiver.assembly.completeness import watched
+from archiver.assembly.facts import look_from_outside
+from archiver.assembly.reports import make_report
 from archiver.clock import Clock
-from archiver.compliance.facts import Report
+from archiver.compliance.facts import Report, Standing
 from archiver.compliance.files import render, stem, write
 from archiver.compliance.gather import Asked, gather
 from archiver.compliance.month import Month, month_of
 from archiver.compliance.words import headline
 from archiver.config import model
+from archiver.custody import log as custody_log
 from archiver.database import Writer, read
 from archiver.providers.port import Provider
 from archiver.schedule import lease
@@ -42,7 +45,14 @@ def monthly(
     """The report over one instant of the database; `only`: of one provider, configured or remembered."""
     accounts = watched(conn, config, providers, now)
     storages = {each.id: each.required for each in config.storage}
-    return gather(conn, Asked(config.instance, __version__, month, now, accounts, storages, only))
+    judgement = make_report(conn, config, providers, now, look_from_outside(conn, config, now)).judgement
+    standing = Standing(judgement.level, judgement.sentence, tuple(each.line for each in judgement.concerns))
+    return gather(conn, Asked(config.instance, __version__, month, now, accounts, storages, only, standing))
+
+
+def _began(conn: Connection) -> datetime | None:
+    """When there was an archive first: its oldest log says so. What was listed for earlier months was made up for later."""
+    return min((each.opened_at for each in custody_log.logs(conn)), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +80,12 @@ class Monthly:
         folder = Path(self.config.state_dir) / "reports"
         if await asyncio.to_thread((folder / f"{stem(month)}.json").exists) or not await self._ours(month, _WRITING):
             return
+        began = await read(self.engine, _began)
+        if began is None or began >= month.span.until:
+            return  # the archive is younger than that: nobody kept watch then, whatever was fetched later
         made = await read(self.engine, lambda conn: monthly(conn, self.config, self.providers, month, now))
         if not any(account.judged for account in made.accounts):
-            return  # the archive is younger than that
+            return
         try:
             # The JSON form comes last: it stands for all of them.
             files = dict(

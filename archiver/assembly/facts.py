@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import cast
 
 from sqlalchemy import Connection
 
-from archiver.alerts.facts import Facts, HostFacts, ProviderFacts, StorageFacts
+from archiver import errors
+from archiver.alerts.facts import Facts, Failing, HostFacts, ProviderFacts, StorageFacts
 from archiver.alerts.rule import Thresholds
+from archiver.clock import Clock
 from archiver.completeness import register
 from archiver.config import model
 from archiver.custody import log as custody_log
-from archiver.ingest import survey
+from archiver.fetch.spool import Spool, measure
+from archiver.ingest import health, survey
+from archiver.ingest.destination import Outage
+from archiver.ingest.health import Host
 from archiver.ingest.survey import ProviderCounts
 from archiver.recording import Json
+from archiver.schedule import lease
 from archiver.schedule.timer import next_due
 from archiver.status.report import Outlook
+
+_JUST_SAID = timedelta(minutes=1)
 
 
 def limits(config: model.Config) -> Thresholds:
@@ -32,21 +42,22 @@ def gather(
     outlooks: Mapping[str, Outlook],
     integrity: Mapping[str, int],
     now: datetime,
-    here: HostFacts | None,
+    here: Host | None,
 ) -> Facts:
     """Everything over one instant of the database. `here`: what this process sees of its own host."""
     replicas = survey.replicas(conn)
     alive = [each for each in replicas if datetime.fromisoformat(str(each["alive_until"])) > now]
     started = min((datetime.fromisoformat(str(each["started_at"])) for each in alive), default=None)
     host = "" if here is None else here.host
+    outages = health.outages(conn)
     return Facts(
         now=now,
         started_at=started,
         host=host,
         elsewhere=frozenset(str(each["host"]) for each in alive) - {host},
         providers=tuple(_providers(conn, config, counts, outlooks, started)),
-        storages=tuple(_storages(conn, config)),
-        hosts=() if here is None else (here,),
+        storages=tuple(_storages(conn, config, outages)),
+        hosts=tuple(_hosts(health.hosts(conn), here)),
         integrity=integrity,
         checkpoint_at=_checkpoint_at(conn),
     )
@@ -89,12 +100,13 @@ def _providers(
     yield from (ProviderFacts(name, gaps[name], configured=False) for name in sorted(others))
 
 
-def _storages(conn: Connection, config: model.Config) -> Iterator[StorageFacts]:
+def _storages(conn: Connection, config: model.Config, outages: Mapping[str, Outage]) -> Iterator[StorageFacts]:
     proofs, waiting = survey.storages(conn), survey.sealed(conn)
     for each in config.storage:
-        proof = proofs.get(each.id)
+        proof, outage = proofs.get(each.id), outages.get(each.id)
+        failing = None if outage is None else Failing(outage.since, outage.at, outage.problem)
         if proof is None:
-            yield StorageFacts(each.id, each.required, waiting=waiting)
+            yield StorageFacts(each.id, each.required, failing=failing, waiting=waiting)
             continue
         checks = cast("list[dict[str, Json]]", proof["checks"])
         failed = [f"{check['name']}: {check['detail']}" for check in checks if check["fatal"] and not check["ok"]]
@@ -104,9 +116,52 @@ def _storages(conn: Connection, config: model.Config) -> Iterator[StorageFacts]:
             trusted=bool(proof["trusted"]),
             doubt=failed[0] if failed else None,
             probed_at=datetime.fromisoformat(str(proof["probed_at"])),
-            every=timedelta(hours=1),
+            every=timedelta(seconds=cast("int | None", proof["every_seconds"]) or 3600),
+            failing=failing,
             waiting=waiting,
         )
+
+
+def _hosts(known: Sequence[Host], here: Host | None) -> Iterator[HostFacts]:
+    """Each host once, the worst of its spools. Our own disk is looked at, unless whoever works on it has just said how it is."""
+    of = {each.spool_id: each for each in known}
+    if here is not None and (here.spool_id not in of or here.seen_at - of[here.spool_id].seen_at > _JUST_SAID):
+        of[here.spool_id] = here
+    worst: dict[str, Host] = {}
+    for each in sorted(of.values(), key=lambda it: (it.no_room is not None, it.spool_percent)):
+        worst[each.host] = each
+    for name, each in sorted(worst.items()):
+        yield HostFacts(name, each.seen_at, each.spool_percent, each.no_room, each.clock_offset)
+
+
+def look_here(conn: Connection, spool: Spool, host: str, clock: Clock) -> Host:
+    """This host's disk and clock as they are, by who holds the spool."""
+    now = clock.now()
+    offset = now - lease.database_time(conn)
+    try:
+        percent = spool.usage().percent
+    except errors.ArchiverError:
+        percent = 0  # the trouble says what the disk says
+    return Host(spool.id, host, now, percent, spool.trouble(), offset)
+
+
+def look_from_outside(conn: Connection, config: model.Config, now: datetime) -> Host | None:
+    """The same by who does not hold the spool; None where there is none, on another host or before the first run."""
+    directory = Path(config.state_dir) / "spool"
+    offset = now - lease.database_time(conn)
+    try:
+        spool_id = (directory / "spool.id").read_text("ascii", errors="replace").strip()
+        usage = measure(directory, config.spool.quota)
+    except (OSError, errors.UnavailableError):
+        return None
+    return Host(spool_id, socket.gethostname(), now, usage.percent, usage.shortage(), offset)
+
+
+def pace_of(cron: str, now: datetime) -> timedelta:
+    """How far apart a schedule's next two times are; nothing where it never comes."""
+    first = next_due(cron, now)
+    second = None if first is None else next_due(cron, first)
+    return timedelta(0) if first is None or second is None else second - first
 
 
 def _checkpoint_at(conn: Connection) -> datetime | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 
 from archiver import errors
-from archiver.alerts.facts import Facts, HostFacts
+from archiver.alerts.facts import Facts
 from archiver.alerts.judgement import judge, poll_due, unproven
 from archiver.assembly.facts import gather, limits
 from archiver.assembly.providers import listing_span
@@ -19,6 +19,7 @@ from archiver.config.provider import AnyProvider
 from archiver.custody import log as custody_log
 from archiver.database import create_engine, revision
 from archiver.ingest import survey
+from archiver.ingest.health import Host
 from archiver.providers.port import Provider
 from archiver.recording import Json
 from archiver.status import report as reports
@@ -38,14 +39,14 @@ def make_report(
     config: model.Config,
     providers: Mapping[str, Provider],
     now: datetime,
-    here: HostFacts | None = None,
+    here: Host | None = None,
 ) -> reports.Report:
     """The status report over one instant of the database. `here`: what this process sees of its own host."""
     return judged(conn, config, providers, now, here)[0]
 
 
 def judged(
-    conn: Connection, config: model.Config, providers: Mapping[str, Provider], now: datetime, here: HostFacts | None
+    conn: Connection, config: model.Config, providers: Mapping[str, Provider], now: datetime, here: Host | None
 ) -> tuple[reports.Report, Facts]:
     """The status report, and the facts that it was judged by."""
     settings = {each.id: each for each in config.providers}

@@ -28,11 +28,18 @@ def alerts() -> None:
 @alerts.command("list")
 @click.pass_obj
 def list_(options: Options) -> None:
-    """Every alert that holds or whose end is still to be told, with each channel that it goes to."""
+    """Every alert that holds or whose end is still to be told, with each channel that it goes to; one told to nobody has none."""
     from archiver.alerts import state
+    from archiver.assembly.facts import look_from_outside
+    from archiver.assembly.reports import make_report
+    from archiver.clock import SystemClock
     from archiver.database import reading
 
-    with database(options.load(resolve_secrets=False)) as engine, reading(engine) as conn:
+    config, now = options.load(resolve_secrets=False), SystemClock().now()
+    with database(config) as engine, reading(engine) as conn:
+        entries = state.entries(conn)
+        told = {(each.alert.kind, each.alert.subject) for each in entries if each.cleared_at is None}
+        report = make_report(conn, config, {}, now, look_from_outside(conn, config, now))
         found: list[Json] = [
             {
                 "alert": each.alert.kind.value,
@@ -47,8 +54,25 @@ def list_(options: Options) -> None:
                 "sentence": each.alert.sentence,
                 "runbook": each.alert.kind.runbook,
             }
-            for each in state.entries(conn)
+            for each in entries
         ]
+    found += [
+        {
+            "alert": each.kind.value,
+            "subject": each.subject,
+            "severity": each.severity.value,
+            "channel": None,
+            "status": "holds",
+            "since": None,
+            "told_at": None,
+            "due_at": None,
+            "failures": 0,
+            "sentence": each.line,
+            "runbook": each.kind.runbook,
+        }
+        for each in report.judgement.concerns
+        if (each.kind, each.subject) not in told
+    ]
     rows = [list(each.values())[:-1] for each in found if isinstance(each, dict)]
     emit(options, "archiver.alerts/v1", found, lambda: table(_HEAD, rows) if rows else "Nothing to tell.")
 

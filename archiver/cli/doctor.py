@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from archiver.alerts.rule import Kind
 from archiver.cli.options import Options
 from archiver.cli.output import emit
 from archiver.errors import ArchiverError, ConfigurationError, Exit, SchemaError
@@ -40,7 +41,7 @@ class Finding:
 @click.command()
 @click.pass_obj
 def doctor(options: Options) -> int:
-    """Diagnose the environment. Run it as the daemon's user. Exit 69 when something keeps the archiver from working."""
+    """Diagnose the environment. Run it as the daemon's user. Exit 69 when something must be mended: a line with ✗."""
     found = [*_platform(), *_configured(options)]
     emit(
         options,
@@ -103,7 +104,20 @@ def _state_dir(config: Config) -> Iterator[Finding]:
     else:
         yield Finding("✓", "state_dir", f"{path} (mode {mode:04o})")
     room = f"{free / 2**30:.1f} GiB free, the spool may take {config.spool.quota / 2**30:.1f} GiB"
-    yield Finding("✓" if free >= config.spool.quota else "!", "disk", room)
+    if (shortage := _shortage(path / "spool", config.spool.quota)) is not None:
+        yield Finding("✗", "disk", f"no room for another recording: {shortage}")
+    else:
+        yield Finding("✓" if free >= config.spool.quota else "!", "disk", room)
+
+
+def _shortage(spool: Path, quota: int) -> str | None:
+    """Why nothing more can be fetched; before the first run there is no spool, and nothing to say."""
+    from archiver.fetch.spool import measure
+
+    try:
+        return measure(spool, quota).shortage() if spool.exists() else None
+    except ArchiverError as problem:
+        return str(problem)
 
 
 def _database(config: Config) -> Iterator[Finding]:
@@ -131,7 +145,7 @@ def _schema(engine: Engine, config: Config) -> Iterator[Finding]:
         yield Finding("✗", "schema", problem.detail)
         return
     with reading(engine) as conn:
-        found = [_server(conn), Finding("✓", "schema", head_revision()), _clock(conn), *_storages(conn, config)]
+        found = [_server(conn), Finding("✓", "schema", head_revision()), _clock(conn), *_judged(conn, config)]
     yield from found
 
 
@@ -154,17 +168,18 @@ def _clock(conn: Connection) -> Finding:
     return Finding("✓", "clock", f"{now:%Y-%m-%d %H:%M:%S} UTC, as the database's")
 
 
-def _storages(conn: Connection, config: Config) -> Iterator[Finding]:
-    from archiver.ingest import survey
+def _judged(conn: Connection, config: Config) -> Iterator[Finding]:
+    """What is wrong by the judgement that status and alerts take too, and each storage that is fine."""
+    from archiver.alerts.judgement import unproven
+    from archiver.assembly.facts import look_from_outside
+    from archiver.assembly.reports import judged
+    from archiver.clock import SystemClock
 
-    proofs = survey.storages(conn)
-    for each in config.storage:
-        proof = proofs.get(each.id)
-        if proof is None:
-            yield Finding("!", "storage", f"{each.id}: never probed   → archiver check --online")
-        elif proof["trusted"]:
-            yield Finding("✓", "storage", f"{each.id}: proved itself at {proof['probed_at']}")
-        else:
-            yield Finding(
-                "✗", "storage", f"{each.id}: not trusted since {proof['probed_at']}   → archiver check --online"
-            )
+    now = SystemClock().now()
+    report, facts = judged(conn, config, {}, now, look_from_outside(conn, config, now))
+    for storage in facts.storages:
+        if unproven(storage, now) is None:
+            yield Finding("✓", "storage", f"{storage.storage}: proved itself at {storage.probed_at:%Y-%m-%d %H:%M} UTC")
+    for each in report.judgement.concerns:
+        name = "storage" if each.kind is Kind.STORAGE_NOT_TRUSTED else each.subject or "archive"
+        yield Finding("✗" if each.level.red else "!", name, each.line.removeprefix(f"{name}: "))

@@ -12,11 +12,10 @@ from archiver.cli.output import emit, table
 from archiver.errors import Exit
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from archiver.config.model import Config
     from archiver.status.report import Report
-
-_NAGIOS = {"on time": ("OK", 0), "late": ("WARNING", 1)}
-_CHECK = {"on time": Exit.OK, "integrity": Exit.INTEGRITY, "lost": Exit.LOST}
 
 
 @click.command()
@@ -33,14 +32,15 @@ def status(options: Options, check: bool, nagios: bool) -> int:
 
     report = asyncio.run(_report(options.load()))
     if nagios:
-        word, code = _NAGIOS.get(report.level.value, ("CRITICAL", 2))
+        word, code = reports.nagios(report.level)
         click.echo(f"ARCHIVER {word} - {report.sentence}")
         return code
     emit(options, "archiver.status/v1", reports.as_json(report), lambda: render(report))
-    return _CHECK.get(report.level.value, Exit.AT_RISK) if check else Exit.OK
+    return reports.exit_code(report.level) if check else Exit.OK
 
 
 async def _report(config: Config) -> Report:
+    from archiver.assembly.facts import look_from_outside
     from archiver.assembly.providers import reading_providers
     from archiver.assembly.reports import make_report, open_database
     from archiver.clock import SystemClock
@@ -50,8 +50,13 @@ async def _report(config: Config) -> Report:
     check_schema(engine)
     clock = SystemClock()
     providers = reading_providers(config, clock)
+
+    def make(conn: Connection) -> Report:
+        now = clock.now()
+        return make_report(conn, config, providers, now, look_from_outside(conn, config, now))
+
     try:
-        return await read(engine, lambda conn: make_report(conn, config, providers, clock.now()))
+        return await read(engine, make)
     finally:
         for each in providers.values():
             await each.aclose()
@@ -71,7 +76,7 @@ def render(report: Report) -> str:
         rows.append(
             [
                 each.provider,
-                each.level.value if each.level.value in ("on time", "late") else each.level.upper(),
+                each.level.upper() if each.level.red else each.level.value,
                 for_people(report.at - counts.poll_succeeded_at) + " ago" if counts.poll_succeeded_at else "never",
                 each.covered_until.strftime("%Y-%m-%d %H:%M") if each.covered_until else None,
                 counts.states.get("archived", 0),

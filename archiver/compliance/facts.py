@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 from archiver.completeness.clocks import StorageCost
@@ -309,6 +309,15 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """How the archive stood when the report was made, by the judgement that status and alerts take too."""
+
+    level: str = "on time"
+    sentence: str = "Nothing is at risk"
+    concerns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """All that the report says, in every form. `only`: the one provider that it is about."""
 
@@ -322,6 +331,7 @@ class Report:
     storages: tuple[Storage, ...]
     log: Log | None
     checks: tuple[Check, ...] = ()
+    standing: Standing = field(default_factory=Standing)
 
     @property
     def preliminary(self) -> bool:

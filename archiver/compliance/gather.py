@@ -6,7 +6,7 @@ import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from archiver.completeness.gap import profile
 from archiver.completeness.issue import Issued
 from archiver.completeness.observe import Watched
 from archiver.compliance import log, rules
-from archiver.compliance.facts import Account, Check, Kept, Lag, Late, Missing, Report, Run, Stated, Storage
+from archiver.compliance.facts import Account, Check, Kept, Lag, Late, Missing, Report, Run, Standing, Stated, Storage
 from archiver.compliance.log import Trail
 from archiver.compliance.month import Month
 from archiver.custody.event import ARCHIVE, Type, verify
@@ -41,6 +41,7 @@ class Asked:
     watched: Sequence[Watched]
     storages: Mapping[str, bool]
     only: str | None = None
+    standing: Standing = field(default_factory=Standing)
 
 
 def gather(conn: Connection, it: Asked) -> Report:
@@ -56,7 +57,7 @@ def gather(conn: Connection, it: Asked) -> Report:
     return Report(
         it.instance, it.version, it.month, it.made_at, it.only,
         tuple(accounts), tuple(_gaps(conn, it, trail)), tuple(_storages(conn, it, trail)),
-        log.month(conn, trail, it.month.span, it.made_at), tuple(_checks(it, trail)),
+        log.month(conn, trail, it.month.span, it.made_at), tuple(_checks(it, trail)), it.standing,
     )  # fmt: skip
 
 

@@ -23,7 +23,14 @@ MEANINGS: Mapping[Verdict, tuple[str, str]] = {
 
 
 def headline(it: Report) -> str:
-    """The answer to the one question, in a sentence."""
+    """The answer to the one question, and how the archive stands now where that is not well."""
+    more = len(it.standing.concerns) - 1
+    others = f" (and {more} more)" if more > 0 else ""
+    now = f" When this was made: {it.standing.sentence}{others}." if it.standing.concerns else ""
+    return _month(it) + now
+
+
+def _month(it: Report) -> str:
     judged = [
         day for account in it.accounts for day in account.days if day.verdict not in {Verdict.RUNNING, Verdict.OUTSIDE}
     ]

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -39,6 +39,8 @@ _SEALED = re.compile(_UUID + r"\.sealed")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _UNKNOWN_SIZE = 4 << 20  # reserved for a recording of unstated size, before it shows its own
 _STEP = 1 << 20  # a reservation that proves too small grows by this
+_RESERVE = 16 << 20
+_REMEMBERED = timedelta(minutes=5)  # what found no room is tried again each minute
 
 
 @contextmanager
@@ -63,13 +65,49 @@ def lock_state_dir(state_dir: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Bytes: lying sealed, reserved by what is being written, allowed, free on the disk. `files`: sealed objects."""
+    """Bytes: lying sealed, reserved by what is being written, allowed, free on the disk, its size. `files`: sealed objects.
+
+    `unwritten`: what of the reserved is still free on the disk.
+    """
 
     files: int
     used: int
     reserved: int
     quota: int
     free: int
+    size: int
+    unwritten: int = 0
+
+    @property
+    def floor(self) -> int:
+        """What must stay free on the disk for who else lives there: the database's journal, logs."""
+        return min(_RESERVE, self.size // 20)
+
+    @property
+    def percent(self) -> int:
+        """How full it is, of what it may take: its quota, or as much of it as the disk has."""
+        most = min(self.quota, self.used + max(0, self.free - self.floor))
+        return 100 * self.used // max(1, most)
+
+    def shortage(self, wanted: int | None = None) -> str | None:
+        """Why `wanted` more bytes (None: a recording of unknown size) find no room now; None when they do."""
+        wanted = min(_UNKNOWN_SIZE, self.quota) if wanted is None else wanted
+        if self.used + self.reserved + wanted > self.quota:
+            return f"{wanted} bytes wanted; {self.used} used and {self.reserved} reserved of {self.quota}"
+        left = self.free - self.unwritten - wanted
+        if left < self.floor:
+            return f"{wanted} bytes wanted; the disk has {self.free} free, and {self.floor} must stay so"
+        return None
+
+
+def measure(directory: Path, quota: int) -> Usage:
+    """How full the spool in `directory` is, seen from outside: for whoever does not hold it. Raises `UnavailableError`."""
+    with _translated():
+        sizes = [
+            each.stat(follow_symlinks=False).st_size for each in os.scandir(directory) if _SEALED.fullmatch(each.name)
+        ]
+        disk = os.statvfs(directory)
+    return Usage(len(sizes), sum(sizes), 0, quota, disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)
 
 
 class Part:
@@ -134,6 +172,7 @@ class Spool:
         self._chance = chance
         self._lock = threading.Lock()
         self._parts: set[Part] = set()
+        self._refusal: tuple[datetime, str] | None = None
         with _translated():
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.chmod(0o700)
@@ -165,14 +204,29 @@ class Spool:
 
     def usage(self) -> Usage:
         """How full it is now."""
-        disk = self._disk()
         with self._lock:
-            return Usage(len(self._sealed), self._used(), self._reserved(), self._quota, disk.f_bavail * disk.f_frsize)
+            return self._usage()
+
+    def trouble(self) -> str | None:
+        """Why nothing more can be fetched into it: no room for a recording, or it refused one within the last minutes."""
+        try:
+            self.admit()
+        except ArchiverError as refused:
+            return str(refused)
+        if self._refusal is not None and self._clock.now() - self._refusal[0] < _REMEMBERED:
+            return self._refusal[1]
+        return None
 
     def admit(self, expected: int | None = None) -> None:
         """Say whether `expected` bytes (None: unknown) would find room now. Raises what `part` raises."""
         with self._lock:
             self._check_room(self._wanted(expected))
+
+    def _usage(self) -> Usage:
+        disk = self._disk()
+        unwritten = sum(part.reserved - part.extent for part in self._parts)
+        free, size = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+        return Usage(len(self._sealed), self._used(), self._reserved(), self._quota, free, size, unwritten)
 
     def _used(self) -> int:
         return sum(self._sealed.values())
@@ -183,33 +237,33 @@ class Spool:
     def _wanted(self, expected: int | None) -> int:
         return min(_UNKNOWN_SIZE, self._quota) if expected is None else expected
 
-    def _check_room(self, wanted: int) -> None:
-        """Room in the quota, and on the disk besides room for two more and a tenth: others live on this disk too."""
-        self._check_quota(wanted, wanted)
-        disk = self._disk()
-        unwritten = sum(part.reserved - part.extent for part in self._parts)
-        free = disk.f_bavail * disk.f_frsize - unwritten - wanted
-        floor = max(2 * wanted, min(disk.f_blocks * disk.f_frsize, self._quota) // 10)
-        if free < floor:
-            raise SpoolFullError(f"{wanted} bytes wanted; the disk would keep {max(free, 0)}, {floor} must stay free")
-
-    def _check_quota(self, more: int, whole: int) -> None:
+    def _check_room(self, wanted: int, whole: int | None = None) -> None:
+        """Room in the quota and on the disk, beside all that is in work."""
+        whole = wanted if whole is None else whole
         if whole > self._quota:
             raise TooLargeError(f"{whole} bytes; the spool's quota is {self._quota}")
-        if self._used() + self._reserved() + more > self._quota:
-            raise SpoolFullError(
-                f"{more} bytes wanted; {self._used()} used and {self._reserved()} reserved of {self._quota}"
-            )
+        if (problem := self._usage().shortage(wanted)) is not None:
+            raise SpoolFullError(problem)
 
     def grow(self, part: Part, extent: int) -> None:
         """Reserve what `part` needs to become `extent` bytes long. Raises `SpoolFullError`, `TooLargeError`."""
         with self._lock:
             if extent > part.reserved:
                 more = extent - part.reserved
-                self._check_quota(more, extent)
+                with self._remembering():
+                    self._check_room(more, extent)
                 spare = self._quota - self._used() - self._reserved()
                 part.reserved += min(max(more, _STEP), spare)
             part.extent = max(part.extent, extent)
+
+    @contextmanager
+    def _remembering(self) -> Iterator[None]:
+        """What is refused here is what keeps recordings from being fetched: whoever asks for trouble is told."""
+        try:
+            yield
+        except (SpoolFullError, UnavailableError) as refused:
+            self._refusal = (self._clock.now(), str(refused))
+            raise
 
     def _disk(self) -> os.statvfs_result:
         with _translated():
@@ -223,7 +277,7 @@ class Spool:
         Raises `SpoolFullError` (no room now), `TooLargeError` (never any room), `UnavailableError` (the disk fails).
         """
         path = self._directory / f"{self._chance.uuid()}.part"
-        with self._lock:
+        with self._lock, self._remembering():
             wanted = self._wanted(expected)
             self._check_room(wanted)
             with _translated():
@@ -238,7 +292,7 @@ class Spool:
         """
         sealed = part.path.with_suffix(".sealed")
         try:
-            with _translated():
+            with self._remembering(), _translated():
                 part.file.flush()
                 os.fsync(part.file.fileno())  # a failed fsync may have dropped the bytes: never try it twice
                 size = os.fstat(part.file.fileno()).st_size

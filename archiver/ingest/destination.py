@@ -6,6 +6,7 @@ its lock is never written to at all, because nothing in it could be called archi
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from archiver import errors
@@ -14,6 +15,16 @@ from archiver.store.port import ObjectStore, ProbeReport
 
 _SHORTEST_PAUSE = timedelta(seconds=1)
 _LONGEST_PAUSE = timedelta(seconds=30)
+_NOTHING_MORE_TO_PUT = timedelta(minutes=10)  # what could not be put is tried again each minute
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """What a storage refuses: since when, when last, and what it said."""
+
+    since: datetime
+    at: datetime
+    problem: str
 
 
 class Destination:
@@ -25,6 +36,17 @@ class Destination:
         self.down_until: datetime | None = None
         self.problem: str | None = None
         self._failures = 0
+        self._refused: dict[str, Outage] = {}  # by what was asked: "put" or "probe"; one does not make up for the other
+
+    @property
+    def outage(self) -> Outage | None:
+        """What it refuses now, the longest standing; None when it does all that it was last asked."""
+        return min(self._refused.values(), key=lambda each: each.since, default=None)
+
+    @property
+    def proven(self) -> bool:
+        """True when it proved its lock and has refused nothing since."""
+        return self.report is not None and self.report.trusted and not self._refused
 
     @property
     def id(self) -> str:
@@ -37,6 +59,10 @@ class Destination:
     def proved(self, report: ProbeReport) -> None:
         """Take over what the probe found."""
         self.report = report
+        self._refused.pop("probe", None)
+        refused = self._refused.get("put")
+        if report.trusted and refused is not None and report.probed_at - refused.at > _NOTHING_MORE_TO_PUT:
+            del self._refused["put"]
         failed = [check for check in report.checks if check.fatal and not check.ok]
         self.problem = f"{failed[0].name}: {failed[0].detail}" if failed else None
 
@@ -59,12 +85,15 @@ class Destination:
         if (stored.size, stored.sealed_sha256) != (sealed.size, sealed.sealed_sha256):
             raise errors.VerificationError(f"{self.id} shows other bytes than were sealed")
         self._failures = 0
+        self._refused.pop("put", None)
         self.down_until = None
         self.problem = None
         return stored
 
-    def failed(self, error: errors.ArchiverError, now: datetime) -> None:
+    def failed(self, error: errors.ArchiverError, now: datetime, *, doing: str = "put") -> None:
         """Rest after a failure, longer each time."""
+        before = self._refused.get(doing, Outage(now, now, ""))
+        self._refused[doing] = replace(before, at=now, problem=str(error))
         self._failures += 1
         self.down_until = now + min(_SHORTEST_PAUSE * 2 ** min(self._failures - 1, 10), _LONGEST_PAUSE)
         self.problem = str(error)

@@ -26,6 +26,7 @@ from archiver.recording import Flag, Json, Reason, RecordingRef, State
 from archiver.schedule.tables import replica
 
 _CRASH_LIMIT = 3
+_NAMED_AT_ONCE = 2_000
 # As the partial index says it: SQLite does not see that "ready = 1", SQLAlchemy's way, is the same, and would sort every row.
 READY = text("recording.ready")
 
@@ -78,6 +79,15 @@ def wake(conn: Connection, reason: Reason, provider: str | None = None) -> int:
     if provider is not None:
         waits.append(recording.c.provider == provider)
     return conn.execute(update(recording).where(*waits).values(ready=True, next_attempt_at=None)).rowcount
+
+
+def name_want_of_room(conn: Connection, provider: str, problem: str) -> int:
+    """What could be fetched but for the room says so. It stays ready; the next claim takes it as soon as there is some."""
+    unsaid = or_(recording.c.reason.is_(None), recording.c.reason != Reason.ROOM)
+    wanted = (READY, recording.c.provider == provider, recording.c.spool_id.is_(None), unsaid)
+    some = select(recording.c.id).where(*wanted).limit(_NAMED_AT_ONCE)
+    named = update(recording).where(recording.c.id.in_(some)).values(reason=Reason.ROOM, last_error=problem[:500])
+    return conn.execute(named).rowcount
 
 
 def release_dead(conn: Connection, now: datetime) -> int:

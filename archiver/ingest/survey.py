@@ -250,7 +250,12 @@ def replicas(conn: Connection) -> list[dict[str, Json]]:
 def storages(conn: Connection) -> dict[str, dict[str, Json]]:
     """What each storage proved when it was last probed."""
     return {
-        row.storage: {"trusted": row.trusted, "probed_at": _iso(row.probed_at), "checks": json.loads(row.report)}
+        row.storage: {
+            "trusted": row.trusted,
+            "probed_at": _iso(row.probed_at),
+            "checks": json.loads(row.report),
+            "every_seconds": row.every_s,
+        }
         for row in conn.execute(select(storage_state))
     }
 

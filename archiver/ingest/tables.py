@@ -186,4 +186,28 @@ storage_state = Table(
     Column("trusted", Boolean, nullable=False),
     Column("report", Text, nullable=False),
     Column("probed_at", UtcDateTime, nullable=False),
+    Column("every_s", BigInteger),  # how soon whoever probed is to probe again; NULL: within the hour
+)
+
+# What a storage refuses, as one host sees it: here while it does, gone when it works again.
+storage_fault = Table(
+    "storage_fault",
+    metadata,
+    Column("storage", String(64), primary_key=True),
+    Column("spool_id", String(36), primary_key=True),
+    Column("since", UtcDateTime, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("problem", Text, nullable=False),
+)
+
+# A host's disk, so that others can say that it is full.
+host_state = Table(
+    "host_state",
+    metadata,
+    Column("spool_id", String(36), primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+    Column("spool_percent", Integer, nullable=False),
+    Column("no_room", Text),
+    Column("clock_offset_ms", BigInteger, nullable=False),
 )

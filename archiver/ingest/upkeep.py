@@ -1,50 +1,28 @@
-"""What keeps the pipe in order between recordings: proofs of the storages, the spool's sweep, missing second copies."""
+"""What keeps the pipe in order between recordings: the spool's sweep, stale uploads, missing second copies."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection
 
 from archiver import errors
-from archiver.clock import Clock
 from archiver.database import Writer
 from archiver.fetch.spool import Spool
 from archiver.ingest import journal, outcomes, survey
 from archiver.ingest.bench import Bench
 from archiver.ingest.destination import Destination
-from archiver.ingest.tables import storage_state
-from archiver.recording import Reason, Sealed, Stored
+from archiver.recording import Sealed, Stored
 from archiver.store import layout
-from archiver.store.port import Check, ProbeReport
 
 log = structlog.get_logger("archiver.upkeep")
 
 _COPIES_AT_ONCE = 20
 _STALE_UPLOAD = timedelta(hours=24)
-
-
-async def keep_probe(writer: Writer, destination: Destination, clock: Clock, *, force: bool = False) -> None:
-    """Prove the storage and remember what it showed; one that cannot be reached keeps its last word for a while."""
-    was_trusted = destination.report is not None and destination.report.trusted
-    if destination.report is not None and not force:
-        return
-    try:
-        report = await destination.store.probe()
-    except errors.DestinationError as unreachable:
-        destination.failed(unreachable, clock.now())
-        log.warning("storage.unreachable", storage=destination.id, problem=str(unreachable))
-        return
-    destination.proved(report)
-    await writer.run(lambda conn: _remember(conn, report))
-    if report.trusted and not was_trusted:
-        destination.down_until = None
-        await writer.run(lambda conn: journal.wake(conn, Reason.DESTINATION))
 
 
 async def sweep_spool(writer: Writer, spool: Spool, executor: Executor) -> None:
@@ -120,15 +98,3 @@ async def _copy(bench: Bench, destination: Destination, row: dict[str, Any]) -> 
         await bench.writer.run(write)
         return True
     return False
-
-
-def _remember(conn: Connection, report: ProbeReport) -> None:
-    checks = json.dumps([_check(each) for each in report.checks])
-    values = {"trusted": report.trusted, "report": checks, "probed_at": report.probed_at}
-    same = storage_state.c.storage == report.storage
-    if conn.execute(update(storage_state).where(same).values(**values)).rowcount == 0:
-        conn.execute(insert(storage_state).values(storage=report.storage, **values))
-
-
-def _check(check: Check) -> dict[str, object]:
-    return {"name": check.name, "ok": check.ok, "detail": check.detail, "fatal": check.fatal}

@@ -13,6 +13,7 @@ from archiver.alerts.judgement import Concern, Judgement, worst
 from archiver.alerts.rule import Kind, Level
 from archiver.completeness.clocks import StorageCost
 from archiver.completeness.verified import Integrity, Verified
+from archiver.errors import Exit
 from archiver.ingest.survey import Hole, ProviderCounts
 from archiver.recording import Json, State
 
@@ -133,6 +134,18 @@ def provider_status(
     return ProviderStatus(
         name, worst(concerns), tuple(why), counts, waiting, covered_until, len(holes), outlook, poll_due_at
     )
+
+
+def exit_code(level: Level) -> Exit:
+    """What `status --check` ends with: 0 is a claim, made only when nothing at all is wrong."""
+    return {Level.ON_TIME: Exit.OK, Level.INTEGRITY: Exit.INTEGRITY, Level.LOST: Exit.LOST}.get(level, Exit.AT_RISK)
+
+
+def nagios(level: Level) -> tuple[str, int]:
+    """The word and the code that Nagios wants."""
+    if level.red:
+        return "CRITICAL", 2
+    return ("WARNING", 1) if level is Level.LATE else ("OK", 0)
 
 
 def for_people(span: timedelta) -> str:

@@ -21,8 +21,8 @@ from archiver.custody.event import ARCHIVE, Type, parse
 from archiver.errors import DestinationError, UnavailableError
 from archiver.ingest import catalogue, discovery, journal
 from archiver.ingest.catalogue_rows import Line, load
+from archiver.ingest.health import keep_probe
 from archiver.ingest.tables import catalogue_segment, recording
-from archiver.ingest.upkeep import keep_probe
 from archiver.recording import Audio, Json, Listing, LockMode, RecordingRef, Stored
 from archiver.retention.policy import Rule
 from archiver.retention.span import Span

@@ -1,0 +1,129 @@
+"""What storages and disks show of themselves, on record: so that whoever asks later, or on another host, is told the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import Connection, delete, insert, select, update
+
+from archiver import errors
+from archiver.clock import Clock
+from archiver.database import Writer
+from archiver.ingest import journal
+from archiver.ingest.destination import Destination, Outage
+from archiver.ingest.tables import host_state, storage_fault, storage_state
+from archiver.recording import Reason
+from archiver.store.port import Check, ProbeReport
+
+log = structlog.get_logger("archiver.health")
+
+PROBE_EVERY = timedelta(hours=1)
+STANDS = timedelta(seconds=20)
+"""A failure that is gone by the next try is none."""
+_FORGOTTEN = timedelta(days=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One host's disk, as a row. `no_room`: why nothing more can be fetched there."""
+
+    spool_id: str
+    host: str
+    seen_at: datetime
+    spool_percent: int
+    no_room: str | None
+    clock_offset: timedelta
+
+
+async def keep_probe(
+    writer: Writer, destination: Destination, clock: Clock, *, force: bool = False, pace: timedelta | None = None
+) -> None:
+    """Prove the storage and remember what it showed. One that cannot be asked keeps its last word and becomes an outage.
+
+    `pace` is given by who ends after one sweep: how often sweeps are meant to come. Its proof is good for as long as that, or as
+    long as the last two proofs were apart.
+    """
+    was_trusted = destination.report is not None and destination.report.trusted
+    if destination.report is not None and not force:
+        return
+    try:
+        report = await destination.store.probe()
+    except errors.DestinationError as unreachable:
+        destination.failed(unreachable, clock.now(), doing="probe")
+        log.warning("storage.unreachable", storage=destination.id, problem=str(unreachable))
+        return
+    destination.proved(report)
+    await writer.run(lambda conn: _remember(conn, report, pace))
+    if report.trusted and not was_trusted:
+        destination.down_until = None
+        await writer.run(lambda conn: journal.wake(conn, Reason.DESTINATION))
+
+
+def record(
+    conn: Connection, here: Host, destinations: Sequence[Destination], *, stands: timedelta = timedelta(0)
+) -> None:
+    """Put down what each storage refuses, and how this host's disk is. An outage counts when it has stood for `stands`."""
+    for each in destinations:
+        ours = (storage_fault.c.storage == each.id, storage_fault.c.spool_id == here.spool_id)
+        outage = each.outage
+        if outage is not None and outage.at - outage.since >= stands:
+            _put_outage(conn, each.id, here.spool_id, outage)
+        elif outage is None and each.report is not None:  # not asked yet is no answer
+            conn.execute(delete(storage_fault).where(*ours))
+    values = {
+        "host": here.host, "seen_at": here.seen_at, "spool_percent": here.spool_percent, "no_room": here.no_room,
+        "clock_offset_ms": round(here.clock_offset.total_seconds() * 1000),
+    }  # fmt: skip
+    if conn.execute(update(host_state).where(host_state.c.spool_id == here.spool_id).values(**values)).rowcount == 0:
+        conn.execute(insert(host_state).values(spool_id=here.spool_id, **values))
+    conn.execute(delete(host_state).where(host_state.c.seen_at < here.seen_at - _FORGOTTEN))
+
+
+def outages(conn: Connection) -> dict[str, Outage]:
+    """What each storage refuses, by whoever saw it last; since the first of them did."""
+    found: dict[str, Outage] = {}
+    for row in conn.execute(select(storage_fault).order_by(storage_fault.c.at)):
+        since = min(row.since, found[row.storage].since) if row.storage in found else row.since
+        found[row.storage] = Outage(since, row.at, row.problem)
+    return found
+
+
+def hosts(conn: Connection) -> list[Host]:
+    """Each host as it last showed itself."""
+    return [
+        Host(row.spool_id, row.host, row.seen_at, row.spool_percent, row.no_room, timedelta(milliseconds=row.clock_offset_ms))
+        for row in conn.execute(select(host_state).order_by(host_state.c.host, host_state.c.spool_id))
+    ]  # fmt: skip
+
+
+def _put_outage(conn: Connection, storage: str, spool_id: str, it: Outage) -> None:
+    ours = (storage_fault.c.storage == storage, storage_fault.c.spool_id == spool_id)
+    known = conn.execute(select(storage_fault.c.since).where(*ours)).scalar()
+    values = {"since": it.since if known is None else min(known, it.since), "at": it.at, "problem": it.problem}
+    if known is None:
+        conn.execute(insert(storage_fault).values(storage=storage, spool_id=spool_id, **values))
+    else:
+        conn.execute(update(storage_fault).where(*ours).values(**values))
+
+
+def _remember(conn: Connection, report: ProbeReport, pace: timedelta | None) -> None:
+    same = storage_state.c.storage == report.storage
+    every = PROBE_EVERY
+    if pace is not None:
+        before = conn.execute(select(storage_state.c.probed_at).where(same)).scalar()
+        apart = timedelta(0) if before is None else report.probed_at - before
+        every = max(every, pace, min(apart, timedelta(days=7)))
+    checks = json.dumps([_check(each) for each in report.checks])
+    values = {
+        "trusted": report.trusted, "report": checks, "probed_at": report.probed_at, "every_s": round(every.total_seconds())
+    }  # fmt: skip
+    if conn.execute(update(storage_state).where(same).values(**values)).rowcount == 0:
+        conn.execute(insert(storage_state).values(storage=report.storage, **values))
+
+
+def _check(check: Check) -> dict[str, object]:
+    return {"name": check.name, "ok": check.ok, "detail": check.detail, "fatal": check.fatal}

@@ -1,0 +1,409 @@
+"""No face is green while another is red: every fault before all of them, in a real archive and through the shipped commands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, insert, update
+
+from archiver.alerts.rule import Level, level_of
+from archiver.assembly.compliance import Monthly, monthly
+from archiver.assembly.providers import reading_providers
+from archiver.assembly.reports import make_report, open_database
+from archiver.cli import run
+from archiver.clock import SystemClock
+from archiver.completeness.gap import Code, Grade
+from archiver.completeness.tables import gap, reconciliation
+from archiver.compliance.month import month_of
+from archiver.config.load import load
+from archiver.custody.log_tables import custody_checkpoint
+from archiver.database import Writer
+from archiver.demo.simulators import fleet
+from archiver.demo.simulators.scenario import samples
+from archiver.errors import Exit
+from archiver.ingest.tables import host_state, provider_state, recording, storage_fault, storage_state
+from archiver.status.metrics import Metrics
+from tests.acceptance.archive import Archive, make_archive
+from tests.fixtures_s3 import NewBucket
+from tests.http_servers import Server, answer, says, serve
+from tests.lying_s3 import Answer, LyingS3
+
+ONE = "[{id: primary, kind: directory, path: copies}]"
+TWO = "[{id: primary, kind: directory, path: copies}, {id: second, kind: directory, path: more, required: false}]"
+HOUR = timedelta(hours=1)
+NOW = SystemClock().now
+
+
+@dataclass
+class Watched:
+    """An archive that pings a dead man's switch."""
+
+    archive: Archive
+    folder: Path
+    ping: Server
+
+    async def sweep(self) -> int:
+        """`run --once`; its exit code."""
+        return (await self.archive.sweep()).exit_code
+
+    async def command(self, *words: str) -> tuple[int, str]:
+        """A shipped command in this process; its exit code and what it said."""
+
+        def call() -> tuple[int, str]:
+            said = io.StringIO()
+            with contextlib.redirect_stdout(said):
+                code = run(["-c", str(self.archive.path), *words])
+            return code, said.getvalue()
+
+        return await asyncio.to_thread(call)
+
+    def change(self, act: Callable[[Connection], object]) -> None:
+        engine = open_database(self.archive.config)
+        with engine.begin() as conn:
+            act(conn)
+        engine.dispose()
+
+    async def faces(self) -> dict[str, bool]:
+        """Each face, and whether it is green."""
+        _, text = await self.command("status")
+        check, document = await self.command("status", "--check", "-o", "json")
+        nagios, line = await self.command("status", "--nagios")
+        _, diagnosed = await self.command("doctor", "-o", "json")
+        _, told = await self.command("alerts", "list", "-o", "json")
+        data = json.loads(document)["data"]
+        ours = [each for each in json.loads(diagnosed)["data"] if each["name"] not in {"config", "keys", "state_dir"}]
+        alerts = [each for each in json.loads(told)["data"] if each["status"] != "resolved"]
+        return {
+            "status": "Nothing is at risk" in text and "\nwhy  " not in text,
+            "json": data["level"] == "on time" and not data["concerns"],
+            "check": check == 0,
+            "nagios": nagios == 0 and line.startswith("ARCHIVER OK"),
+            "doctor": all(each["mark"] == "✓" for each in ours),
+            "alerts": not alerts,
+            **self.drawn(),
+        }
+
+    def drawn(self) -> dict[str, bool]:
+        """The faces that are drawn from one look at the database: metrics and the monthly report."""
+        engine, now = open_database(self.archive.config), SystemClock().now()
+        with engine.connect() as conn:
+            metrics = Metrics("1")
+            metrics.show(make_report(conn, self.archive.config, {}, now))
+            month = monthly(conn, self.archive.config, {}, month_of(now), now)
+        engine.dispose()
+        lines = metrics.text().decode().splitlines()
+        level = next(line for line in lines if line.startswith("archiver_status_level "))
+        concerns = [line for line in lines if line.startswith("archiver_concerns{") and not line.endswith(" 0.0")]
+        return {"metrics": level.endswith(" 0.0") and not concerns, "month": month.standing.level == "on time"}
+
+    @property
+    def pings(self) -> int:
+        return len(self.ping.asked)
+
+
+@asynccontextmanager
+async def watched(
+    folder: Path, url: str, storage: str = ONE, *, kind: str = "vobiz", count: int = 2
+) -> AsyncIterator[Watched]:
+    sim = fleet.fleet(SystemClock(), samples(), seed=3, count=count)[kind]
+    async with sim, serve(says(answer(200))) as ping:
+        (folder / "ping").write_text(f"{ping.origin}/ping")
+        (folder / "ping").chmod(0o400)
+        more = "alerting: {heartbeat: {url: file:ping, allow_http: true}}"
+        yield Watched(make_archive(folder, {kind: sim}, url, storage, more=more), folder, ping)
+
+
+def agreed(faces: dict[str, bool]) -> bool:
+    """What all of them say."""
+    assert len(set(faces.values())) == 1, faces
+    return faces["status"]
+
+
+async def test_nothing_wrong_is_green_everywhere_and_pings(tmp_path: Path, sqlite_url: str) -> None:
+    async with watched(tmp_path, sqlite_url) as it:
+        assert await it.sweep() == Exit.OK
+        assert agreed(await it.faces())
+        assert it.pings == 1
+
+
+async def test_storage_that_proved_itself_and_then_refuses_everything_is_red_everywhere_until_it_works_again(
+    tmp_path: Path, sqlite_url: str, lying_s3: LyingS3, new_bucket: NewBucket
+) -> None:
+    """The probe is refused, so nothing new speaks against the old proof: that alone must not keep it."""
+    bucket = new_bucket().bucket
+    for name, key in (("access", lying_s3.access_key), ("secret", lying_s3.secret_key)):
+        (tmp_path / name).write_text(key.reveal())
+        (tmp_path / name).chmod(0o400)
+    storage = (
+        f"[{{id: primary, kind: s3, endpoint: '{lying_s3.endpoint}', region: us-east-1, bucket: {bucket}, "
+        "access_key: file:access, secret_key: file:secret}]"
+    )
+    async with watched(tmp_path, sqlite_url, storage) as it:
+        assert await it.sweep() == Exit.OK
+        assert agreed(await it.faces())
+        lying_s3.lie(lambda _call, _onward: Answer(403, {}, b"<Error><Code>AccessDenied</Code></Error>"))
+        assert await it.sweep() == Exit.UNAVAILABLE
+        assert not agreed(await it.faces())
+        assert it.pings == 1, "only the first sweep was proven"
+        code, said = await it.command("status", "--check")
+        assert (code, said.splitlines()[1][:42]) == (Exit.AT_RISK, "Nothing can be archived: storage primary: ")
+        assert (await it.command("doctor"))[0] == Exit.UNAVAILABLE
+        lying_s3.faults.clear()
+        assert await it.sweep() == Exit.OK
+        assert agreed(await it.faces())
+        assert it.pings == 2
+
+
+async def test_optional_storage_that_refuses_is_red_everywhere(tmp_path: Path, sqlite_url: str) -> None:
+    async with watched(tmp_path, sqlite_url, TWO) as it:
+        assert await it.sweep() == Exit.OK
+        shutil.rmtree(tmp_path / "more")
+        (tmp_path / "more").write_text("not a folder")
+        await it.sweep()
+        assert not agreed(await it.faces())
+        assert it.pings == 1
+
+
+async def test_refused_credentials_are_red_everywhere(tmp_path: Path, sqlite_url: str) -> None:
+    async with watched(tmp_path, sqlite_url, kind="kazoo") as it:
+        token = tmp_path / "kazoo.auth_token"
+        token.chmod(0o600)
+        token.write_text("wrong")
+        assert await it.sweep() == Exit.UNFINISHED
+        assert not agreed(await it.faces())
+        assert it.pings == 0
+
+
+async def test_storage_that_was_never_reached_is_red_everywhere(tmp_path: Path, sqlite_url: str) -> None:
+    (tmp_path / "copies").write_text("not a folder")
+    async with watched(tmp_path, sqlite_url) as it:
+        assert await it.sweep() == Exit.UNAVAILABLE
+        assert not agreed(await it.faces())
+        assert "never reached so far; 2 sealed recording(s) wait" in (await it.command("status"))[1]
+
+
+# --- what the database may say ---------------------------------------------------------------------------------------
+
+Act = Callable[[Connection], object]
+
+
+def _gap(code: str, provider: str = "vobiz", **more: object) -> Act:
+    now = SystemClock().now()
+    values = {
+        "id": f"gap-{code}", "provider": provider, "source": "journal", "subject": f"rec:{code}", "code": code,
+        "grade": Grade.OPEN, "detail": "d", "evidence": "{}", "opened_at": now, "seen_at": now, **more,
+    }  # fmt: skip
+    return lambda conn: conn.execute(insert(gap).values(**values))
+
+
+def _state(**values: object) -> Act:
+    return lambda conn: conn.execute(update(storage_state).values(**values))
+
+
+def _host(**values: object) -> Act:
+    row = {"spool_id": "s", "host": "h2", "spool_percent": 0, "no_room": None, "clock_offset_ms": 0, "seen_at": NOW()}
+    return lambda conn: conn.execute(insert(host_state).values(**{**row, **values}))
+
+
+def _verified(conn: Connection) -> None:
+    values = {
+        "started_at": NOW(),
+        "finished_at": NOW(),
+        "copies": 1,
+        "versions": 1,
+        "findings": '{"object_missing": 1}',
+    }
+    conn.execute(insert(reconciliation).values(id="verify-1", storage="verify:sample", **values))
+
+
+def _fault(conn: Connection) -> None:
+    conn.execute(insert(storage_fault).values(storage="primary", spool_id="x", since=NOW(), at=NOW(), problem="403"))
+
+
+def faults() -> dict[str, tuple[Act, Level]]:
+    """What to do to a database that says that all is well, and what it says then."""
+    return {
+        **{f"gap {code}": (_gap(code.value), level_of(code.value)) for code in Code},
+        "gap of a storage": (_gap("chain_gap", "primary"), Level.INTEGRITY),
+        "verification failed": (_verified, Level.INTEGRITY),
+        "old proof": (_state(probed_at=NOW() - 4 * HOUR), Level.AT_RISK),
+        "proof failed": (_state(trusted=False), Level.AT_RISK),
+        "a host saw it refuse": (_fault, Level.AT_RISK),
+        "another host's disk is full": (_host(no_room="no"), Level.AT_RISK),
+        "another host's spool fills": (_host(spool_percent=80), Level.AT_RISK),
+        "another host's clock is wrong": (_host(clock_offset_ms=3000), Level.LATE),
+        "parked": (lambda c: c.execute(update(provider_state).values(parked_reason="401")), Level.AT_RISK),
+        "not polled": (lambda c: c.execute(update(provider_state).values(poll_succeeded_at=NOW() - 2 * HOUR)), Level.LATE),
+        "gone": (lambda c: c.execute(update(recording).values(state="gone")), Level.LOST),
+        "published long ago": (_unpublished, Level.LATE),
+        "overdue": (lambda c: c.execute(update(recording).values(state="waiting", archive_by=NOW() - HOUR)), Level.LATE),
+        "nearly deleted": (lambda c: c.execute(update(recording).values(state="listed", delete_at=NOW() + HOUR)), Level.AT_RISK),
+    }  # fmt: skip
+
+
+def _unpublished(conn: Connection) -> None:
+    conn.execute(update(custody_checkpoint).values(published_at=NOW() - 4 * HOUR))
+
+
+def _copy(source: Path, target: Path) -> None:
+    with contextlib.closing(sqlite3.connect(source)) as of, contextlib.closing(sqlite3.connect(target)) as to:
+        of.backup(to)
+
+
+async def test_every_fault_that_the_database_can_say_has_its_level_and_no_face_is_green(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    """One archive; each fault by itself in a copy of its database. Codes that are added to the register are covered at once."""
+    database, kept = Path(sqlite_url.removeprefix("sqlite:///")), tmp_path / "kept"
+    async with watched(tmp_path, sqlite_url) as it:
+        assert await it.sweep() == Exit.OK
+        _copy(database, kept)
+        for name, (act, level) in faults().items():
+            it.change(act)
+            drawn, (code, said) = it.drawn(), await it.command("status", "--check", "-o", "json")
+            data = json.loads(said)["data"]
+            assert (data["level"], code != 0, data["sentence"] == "Nothing is at risk") == (level, True, False), name
+            assert not any(drawn.values()), (name, drawn)
+            assert any(each["level"] == level for each in data["concerns"]), name
+            _copy(kept, database)
+        assert all(it.drawn().values()), "and the archive itself is well"
+
+
+async def test_acknowledged_gaps_are_settled_on_every_face(tmp_path: Path, sqlite_url: str) -> None:
+    async with watched(tmp_path, sqlite_url, count=1) as it:
+        assert await it.sweep() == Exit.OK
+        it.change(lambda conn: conn.execute(update(recording).values(state="gone")))
+        it.change(_gap("gone_at_provider"))
+        assert not agreed(await it.faces())
+        assert (await it.command("status", "--check"))[0] == Exit.LOST
+        it.change(lambda conn: conn.execute(update(gap).values(acked_at=NOW(), acked_by="a", ack_reason="known")))
+        green = await it.faces()
+        assert green.pop("status") is False, "the loss is still shown"
+        assert set(green.values()) == {True}, green
+        assert "1 gone at the provider, acknowledged" in (await it.command("status"))[1]
+
+
+async def test_provider_under_a_schedule_rests_green_and_is_late_an_hour_after_it_was_due(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    """The same poll, of four days ago: by one schedule all is well, by another it was missed."""
+    polled = NOW() - timedelta(days=4)
+    later, missed = NOW() + timedelta(days=2), polled + timedelta(days=1)
+    async with watched(tmp_path, sqlite_url) as it:
+        assert await it.sweep() == Exit.OK
+        it.change(lambda conn: conn.execute(update(provider_state).values(poll_succeeded_at=polled)))
+        for due, green in ((later, True), (missed, False)):
+            cron = f"{due.minute} {due.hour} {due.day} {due.month} *"
+            text = it.archive.path.read_text()
+            if "poll_cron" in text:
+                text = text.replace(text.split('poll_cron: "')[1].split('"')[0], cron)
+            else:
+                text = text.replace("rate: 500/s", f'rate: 500/s, poll_cron: "{cron}"')
+            it.archive.path.write_text(text)
+            it.archive.config = load(it.archive.path, resolve_secrets=True)
+            assert agreed(await it.faces()) is green, cron
+
+
+# --- a full disk ------------------------------------------------------------------------------------------------------
+
+
+def _may_mount() -> bool:
+    probe = ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return (
+        shutil.which("unshare") is not None and subprocess.run(probe, capture_output=True, check=False).returncode == 0
+    )
+
+
+@pytest.mark.skipif(not _may_mount(), reason="the kernel does not let this user mount a small disk")
+async def test_full_disk_is_said_by_every_face_and_a_small_one_works(tmp_path: Path, sqlite_url: str) -> None:
+    """A disk of 100 MiB under a spool that may take 20 GiB: 12 MiB free are enough; with 3, every face says so."""
+    program = f"{sys.executable} -m archiver -c {tmp_path}/archiver.yaml"
+    script = f"""
+        mount -t tmpfs -o size=100m none {tmp_path}/state || exit 99
+        dd if=/dev/zero of={tmp_path}/state/others bs=1M count=$1 status=none
+        {program} run --once -q > {tmp_path}/swept; echo $? > {tmp_path}/run
+        {program} status --check -o json > {tmp_path}/status; echo $? > {tmp_path}/check
+        {program} status --nagios > {tmp_path}/nagios
+        {program} doctor > {tmp_path}/doctor; echo $? > {tmp_path}/doctored
+        {program} alerts list > {tmp_path}/alerts
+    """
+    async with watched(tmp_path, sqlite_url) as it:
+
+        async def on_a_disk_with(mib: int) -> dict[str, str]:
+            words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(100 - mib)]
+            done = await asyncio.to_thread(
+                subprocess.run, words, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2]
+            )
+            assert done.returncode == 0, done.stderr
+            names = ("run", "swept", "status", "check", "nagios", "doctor", "doctored", "alerts")
+            return {**{name: (tmp_path / name).read_text() for name in names}, "log": done.stderr}
+
+        full = await on_a_disk_with(3)
+        assert full["run"].strip() == "75", full
+        assert full["log"].count("spool.no_room") == 1, full["log"]
+        assert "AT RISK: " in full["swept"].splitlines()[1]
+        assert "there is no room on the disk" in full["swept"].splitlines()[1]
+        data = json.loads(full["status"])["data"]
+        assert [(each["kind"], each["level"]) for each in data["concerns"]] == [("spool.filling", "at risk")]
+        assert (full["check"].strip(), full["doctored"].strip()) == ("3", "69")
+        assert full["nagios"].startswith("ARCHIVER CRITICAL - AT RISK: ")
+        assert "✗ disk" in full["doctor"]
+        assert "spool.filling" in full["alerts"]
+        rows = await it.archive.rows()
+        assert [(row["state"], row["reason"]) for row in rows] == [("listed", "room")] * 2
+        assert all("no room on the disk" in str(row["last_error"]) for row in rows)
+        assert it.pings == 0
+
+        small = await on_a_disk_with(12)
+        assert (small["run"].strip(), small["check"].strip(), small["doctored"].strip()) == ("0", "0", "0"), small
+        assert [row["state"] for row in await it.archive.rows()] == ["archived"] * 2
+        assert it.pings == 1
+
+
+# --- the first monthly report -----------------------------------------------------------------------------------------
+
+
+async def test_no_month_is_reported_that_ended_before_the_archive_began(tmp_path: Path, sqlite_url: str) -> None:
+    """The provider's history was listed and archived; nobody kept watch in that month all the same."""
+
+    @dataclass
+    class At(SystemClock):
+        at: datetime
+
+        def now(self) -> datetime:
+            return self.at
+
+    told: list[str] = []
+
+    async def announce(alert: Any) -> None:
+        told.append(alert.subject)
+
+    async with watched(tmp_path, sqlite_url) as it:
+        assert await it.sweep() == Exit.OK
+        began = month_of(NOW())
+        engine, clock = open_database(it.archive.config), At(began.span.until - HOUR)
+        writer, providers = Writer(engine), reading_providers(it.archive.config, clock)
+        tick = Monthly(it.archive.config, engine, writer, providers, clock, "r", announce).tick
+        await tick()
+        assert told == []
+        clock.at = began.span.until + 48 * HOUR
+        await tick()
+        assert told == [str(began)]
+        for each in providers.values():
+            await each.aclose()
+        writer.close()
+        engine.dispose()
