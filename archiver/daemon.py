@@ -176,7 +176,7 @@ class Daemon:
                     await (worker.changed() if worker.busy else self._stop.wait())
 
     def _can_progress(self) -> bool:
-        """False when a required storage, or every one, is not trusted, or no room is left and nobody is at work who makes some."""
+        """False when a required storage, or every one, is not trusted, or no room is left and nobody at work who makes some."""
         a = self._a
         full = a.spool.usage().shortage() is not None and not any(worker.busy for worker in a.workers.values())
         trusted = {each.id for each in a.destinations if _trusted(each)}
