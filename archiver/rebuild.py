@@ -29,7 +29,7 @@ from archiver.custody.ledger import Ledger
 from archiver.custody.notary import Notary
 from archiver.custody.recover import recover, restore_private
 from archiver.database import Writer, read
-from archiver.ingest import restore
+from archiver.ingest import renamed, restore
 from archiver.ingest.catalogue import read_segment, segment_versions
 from archiver.ingest.catalogue_rows import Line, load
 from archiver.ingest.retold import FINAL, UNTOLD, Told, remake, told
@@ -146,6 +146,7 @@ async def rebuild(tools: Tools, progress: Callable[[str], None], *, check: bool 
     await _untold_segments(tools, result, progress)
     progress("recordings that no segment describes")
     await _undescribed(tools, result)
+    await tools.writer.run(renamed.replay)
     for store in tools.stores.values():
         progress(f"objects in {store.id}")
         await _unknown_objects(tools, store, result)

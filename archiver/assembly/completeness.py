@@ -61,6 +61,7 @@ class Rounds:
         accounts = await self._watched(provider)
         for each in accounts:
             await self.watch.look(each)
+        await self.watch.look_beyond([each.id for each in self.config.providers])
         await self.watch.state(accounts)
 
     async def daily(self) -> None:

@@ -15,6 +15,7 @@ from archiver.alerts.facts import Facts, Failing, HostFacts, ProviderFacts, Stor
 from archiver.alerts.rule import Thresholds
 from archiver.clock import Clock
 from archiver.completeness import register
+from archiver.completeness.gap import Code
 from archiver.config import model
 from archiver.custody import log as custody_log
 from archiver.fetch.spool import Spool, measure
@@ -78,7 +79,7 @@ def _providers(
         since = each.poll_succeeded_at or started
         yield ProviderFacts(
             provider=name,
-            gaps=gaps.get(name, {}),
+            gaps=gaps.get(name, {}) if pace is not None else _unasked(conn, name, each, gaps.get(name, {})),
             lost=max(0, each.lost - settled.get(name, 0)),
             overdue=each.overdue,
             nearest_deadline=each.nearest_deadline,
@@ -171,3 +172,10 @@ def _checkpoint_at(conn: Connection) -> datetime | None:
         return None
     last = custody_log.newest_checkpoint(conn, newest.log_id, published=True)
     return newest.opened_at if last is None else last.published_at
+
+
+def _unasked(conn: Connection, name: str, counts: ProviderCounts, gaps: Mapping[str, int]) -> Mapping[str, int]:
+    """The gaps of a provider that is not configured: that its recordings wait is one, before the register knows of it too."""
+    waits = any(counts.states.get(state) for state in survey.PENDING)
+    known = any(each["closed_at"] is None for each in register.of_subject(conn, f"provider:{name}"))
+    return gaps if known or not waits else {**gaps, Code.PROVIDER_NOT_CONFIGURED: 1}

@@ -13,6 +13,7 @@ from archiver.ingest.poll import PollPlan
 from archiver.providers import justcall, kazoo, plivo, vobiz
 from archiver.providers.catalog import CATALOG
 from archiver.providers.http import HttpClient, Limits, Proxy, UnlimitedBudget
+from archiver.providers.justcall_dialects import SALES_DIALER
 from archiver.providers.kazoo_login import ApiKey, Login, Token, User
 from archiver.providers.port import Budget, Provider
 from archiver.recording import Window
@@ -107,6 +108,34 @@ def _kazoo_login(settings: Kazoo) -> Login:
     )  # fmt: skip
 
 
+def accounts(settings: AnyProvider) -> frozenset[str]:
+    """The accounts at the provider that its rows may be of, as `RecordingRef.account` names them."""
+    match settings:
+        case JustCall():
+            return frozenset({"", SALES_DIALER})
+        case Kazoo():
+            return frozenset({settings.account_id.resolve().reveal()})
+        case Vobiz():
+            return frozenset({settings.auth_id.resolve().reveal()})
+        case Plivo():
+            return frozenset({settings.auth_id.resolve().reveal(), *(each.id for each in settings.subaccounts)})
+
+
+def sharing(settings: AnyProvider, config: model.Config) -> tuple[str, ...]:
+    """The ids of all entries that are the same account at a provider whose quota is the account's, this one among them.
+
+    One JustCall account may stand under several ids: for its calls and for its dialer, or once for each filter.
+    """
+    if not isinstance(settings, JustCall):
+        return (settings.id,)
+    ours = (settings.base_url, settings.api_key.resolve(), settings.api_secret.resolve())
+    return tuple(
+        each.id
+        for each in config.providers
+        if isinstance(each, JustCall) and (each.base_url, each.api_key.resolve(), each.api_secret.resolve()) == ours
+    )
+
+
 def poll_plan(settings: AnyProvider, config: model.Config) -> PollPlan:
     """How to enumerate this provider: never back beyond what its retention can still hold."""
     pace = config.pace(settings)
@@ -115,6 +144,7 @@ def poll_plan(settings: AnyProvider, config: model.Config) -> PollPlan:
         margin=pace.safety_margin,
         retention=settings.keeps(),
         earliest=settings.backfill_from,
+        shared=sharing(settings, config),
         backfill_every=settings.rate.per / settings.rate.count * (100 / settings.backfill_share),
     )
 

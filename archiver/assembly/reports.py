@@ -12,7 +12,7 @@ from archiver import errors
 from archiver.alerts.facts import Facts
 from archiver.alerts.judgement import judge, poll_due, unproven
 from archiver.assembly.facts import gather, limits
-from archiver.assembly.providers import listing_span
+from archiver.assembly.providers import listing_span, sharing
 from archiver.completeness import forecast, holdings, register, verified
 from archiver.config import model
 from archiver.config.provider import AnyProvider
@@ -53,7 +53,9 @@ def judged(
     counts = survey.counts(conn, list(settings), now)
     gaps = {name: sum(codes.values()) for name, codes in register.unsettled(conn).items()}
     outlooks = {
-        name: outlook(conn, settings[name], gaps.get(name, 0), now) if name in settings else Outlook(gaps.get(name, 0))
+        name: outlook(conn, config, settings[name], gaps.get(name, 0), now)
+        if name in settings
+        else Outlook(gaps.get(name, 0))
         for name in (each.provider for each in counts)
     }
     integrity = verified.integrity(conn, now)
@@ -103,10 +105,10 @@ def _storages(conn: Connection, facts: Facts, now: datetime) -> dict[str, dict[s
     return shown
 
 
-def outlook(conn: Connection, settings: AnyProvider, gaps: int, now: datetime) -> Outlook:
+def outlook(conn: Connection, config: model.Config, settings: AnyProvider, gaps: int, now: datetime) -> Outlook:
     """What becomes of this provider's backlog and account at the pace of the last week."""
     ahead = holdings.forecast_of(conn, settings.id, now, settings.rate.count / settings.rate.per.total_seconds())
-    full = holdings.quota_of(conn, settings.id, settings.keeps(), now)
+    full = holdings.quota_of(conn, sharing(settings, config), settings.keeps(), now)
     cost = holdings.storage_cost_of(conn, settings.id, settings.kind, now)
     return Outlook(
         gaps=gaps,

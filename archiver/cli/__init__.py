@@ -28,7 +28,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "witness": ("archiver.cli.witness:witness", "Cosign another archive's checkpoints, as its witness."),
     "custody": ("archiver.cli.custody:custody", "Read the log of custody events, prove from it, check it, recover it."),
     "rebuild": ("archiver.cli.rebuild:rebuild", "Make journal and ledger anew from the storages and the keys."),
-    "providers": ("archiver.cli.providers:providers", "List providers, test one."),
+    "providers": ("archiver.cli.providers:providers", "List providers, test one, rename one."),
     "alerts": ("archiver.cli.alerts:alerts", "Show what is being told to whom, try the channels."),
     "config": ("archiver.cli.config:config", "Show the effective config, its schema."),
     "db": ("archiver.cli.db:db", "Create or upgrade the database."),

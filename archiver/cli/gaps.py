@@ -115,6 +115,7 @@ def _explained(conn: Connection, config: Config, wanted: str) -> dict[str, Any]:
 
 def _clocks(conn: Connection, config: Config, recording_id: str, provider: str) -> list[dict[str, Any]]:
     """What runs out when, and who says so; nothing for a provider that is no longer configured."""
+    from archiver.assembly.providers import sharing
     from archiver.clock import SystemClock
     from archiver.completeness.gap import profile
     from archiver.completeness.holdings import clocks_of
@@ -129,7 +130,9 @@ def _clocks(conn: Connection, config: Config, recording_id: str, provider: str) 
             "source": each.source,
             "fatal": each.fatal,
         }
-        for each in clocks_of(conn, recording_id, settings.keeps(), profile(settings.kind), SystemClock().now())
+        for each in clocks_of(
+            conn, recording_id, settings.keeps(), profile(settings.kind), SystemClock().now(), sharing(settings, config)
+        )
     ]
 
 

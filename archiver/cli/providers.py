@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from archiver.clock import Clock
     from archiver.config.model import Config
     from archiver.providers.port import Provider
+    from archiver.rename import Renamed
     from archiver.schedule.deadline import ProviderRetention
 
 _WINDOW = timedelta(hours=1)
@@ -30,7 +31,7 @@ _TIMES = {"poll_succeeded_at", "covered_until"}
 
 @click.group()
 def providers() -> None:
-    """List providers, test one."""
+    """List providers, test one, rename one."""
 
 
 @providers.command("list")
@@ -72,6 +73,58 @@ def test(options: Options, wanted: str | None) -> int:
     found = asyncio.run(_test_all(config, known if wanted is None else [wanted]))
     emit(options, "archiver.providers-test/v1", [*found], lambda: "\n".join(map(_tested, found)))
     return Exit.OK if all(each["ok"] for each in found) else Exit.UNAVAILABLE
+
+
+@providers.command()
+@click.argument("old", metavar="OLD")
+@click.argument("new", metavar="NEW")
+@click.pass_obj
+def rename(options: Options, old: str, new: str) -> None:
+    """Carry everything known of provider OLD over to NEW, which stands in the config in its place. The daemon must be stopped.
+
+    Recordings, coverage, gaps and statements go over in one transaction, with a custody event. Safe to repeat.
+    """
+    from archiver.rename import as_json
+
+    done = asyncio.run(_rename(options, options.load(), old, new))
+    text = (
+        f"{old} is {new} now: {done.recordings} recording(s)" if not done.already else f"{old} had become {new} already"
+    )
+    emit(options, "archiver.providers-rename/v1", as_json(old, new, done), lambda: text)
+
+
+async def _rename(options: Options, config: Config, old: str, new: str) -> Renamed:
+    from pathlib import Path
+
+    from archiver.assembly.providers import accounts
+    from archiver.assembly.session import writing
+    from archiver.assembly.stores import build_stores
+    from archiver.cli.person import user
+    from archiver.clock import SystemChance, SystemClock
+    from archiver.fetch.spool import lock_state_dir
+    from archiver.rename import Target
+    from archiver.rename import rename as carry_over
+
+    settings = next((each for each in config.providers if each.id == new), None)
+    if settings is None:
+        raise errors.NotFoundError(
+            f"no provider is called {new[:80]!r}: give the account that name in the configuration first"
+        )
+    kinds = {each.id: each.kind for each in config.providers}
+    if kinds.get(old, settings.kind) != settings.kind:
+        raise errors.NotAllowedError(f"{old} is of kind {kinds[old]}, {new} of kind {settings.kind}")
+    target = Target(new, settings.kind, accounts(settings))
+    by, reason = options.actor or user(), options.reason or ""
+    stores = build_stores(config, SystemClock(), SystemChance())
+    try:
+        with lock_state_dir(Path(config.state_dir)), database(config) as engine:
+            async with writing(config, engine, stores) as session:
+                return await session.once(
+                    lambda conn, ledger: carry_over(conn, ledger, old, target, list(kinds), by=by, reason=reason)
+                )
+    finally:
+        for store in stores.values():
+            await store.aclose()
 
 
 def _providers(conn: Connection, config: Config, clock: Clock) -> list[dict[str, Any]]:

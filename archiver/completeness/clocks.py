@@ -19,6 +19,9 @@ PLIVO_FREE = timedelta(days=90)
 PLIVO_MICROS_PER_MINUTE_MONTH = 400
 """$0.0004 for each minute and month after 90 free days (provider-docs/plivo-*), billed on the last day of the month."""
 PLIVO_TERMS = "Plivo's document, Recording Pricing: $0.0004 a minute and month after 90 days"
+VOBIZ_TERMS = (
+    "recording_storage_rate in Vobiz's rows, for each minute and month from the first day, in the account's currency"
+)
 _MONTH = timedelta(days=30)
 
 
@@ -121,16 +124,21 @@ def quota(held: Held, kept: ProviderRetention, now: datetime) -> Quota | None:
 
 @dataclass(frozen=True, slots=True)
 class StorageCost:
-    """What Plivo's storage costs, in millionths of a dollar: so far, each month as things stand, and all told a year from now."""
+    """What a provider's storage costs, in millionths: so far, each month as things stand, and all told a year from now.
+
+    Of dollars, or of a currency that nobody states (`currency` None).
+    """
 
     so_far: int
     per_month: int
     in_a_year: int
     source: str = PLIVO_TERMS
+    currency: str | None = "USD"
 
     def as_json(self) -> dict[str, Json]:
-        """In millionths of a dollar, so that nothing is rounded."""
+        """In millionths, so that nothing is rounded; the members' names say dollars whatever the currency is."""
         return {
+            "currency": self.currency,
             "so_far_micro_usd": self.so_far,
             "per_month_micro_usd": self.per_month,
             "in_a_year_micro_usd": self.in_a_year,
@@ -139,35 +147,41 @@ class StorageCost:
 
     def __str__(self) -> str:
         """For people; what deleting there would save is the difference between the sums."""
-        month, year = dollars(self.per_month), dollars(self.in_a_year)
-        return (
-            f"{dollars(self.so_far)} so far, {month} a month now, {year} in a year if all stays there ({self.source})"
-        )
+        so_far, month, year = (money(each, self.currency) for each in (self.so_far, self.per_month, self.in_a_year))
+        return f"{so_far} so far, {month} a month now, {year} in a year if all stays there ({self.source})"
 
 
-def dollars(micros: int) -> str:
-    """Millionths of a dollar in dollars and cents; what is less than a cent is not called nothing."""
-    return "under $0.01" if 0 < micros < 10_000 else f"${micros / 1e6:,.2f}"
+def money(micros: int, currency: str | None = "USD") -> str:
+    """Millionths with two digits, as dollars where they are; what is less than a cent is not called nothing."""
+    sign = "$" if currency == "USD" else ""
+    return f"under {sign}0.01" if 0 < micros < 10_000 else f"{sign}{micros / 1e6:,.2f}"
 
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """`minutes` of recordings made at `since` that the provider keeps, until `until` if they were deleted there."""
+    """`minutes` of recordings made at `since` that the provider keeps, until `until` if they were deleted there.
+
+    `micros` a minute and month, after `free`.
+    """
 
     since: datetime
     minutes: int
     until: datetime | None = None
+    micros: int = PLIVO_MICROS_PER_MINUTE_MONTH
+    free: timedelta = PLIVO_FREE
 
 
-def storage_cost(stays: list[Stay], now: datetime) -> StorageCost:
-    """A soft clock: nothing is lost, it only costs. Months are taken as 30 days; Plivo rounds each recording up to minutes."""
+def storage_cost(
+    stays: list[Stay], now: datetime, source: str = PLIVO_TERMS, currency: str | None = "USD"
+) -> StorageCost:
+    """A soft clock: nothing is lost, it only costs. Months are taken as 30 days; each recording is rounded up to minutes."""
     year = now + timedelta(days=365)
     return StorageCost(
+        source=source,
+        currency=currency,
         so_far=sum(_charged(each, now) for each in stays),
         per_month=sum(
-            each.minutes * PLIVO_MICROS_PER_MINUTE_MONTH
-            for each in stays
-            if each.until is None and now - each.since >= PLIVO_FREE
+            each.minutes * each.micros for each in stays if each.until is None and now - each.since >= each.free
         ),
         in_a_year=sum(_charged(each, year) for each in stays),
     )
@@ -175,5 +189,5 @@ def storage_cost(stays: list[Stay], now: datetime) -> StorageCost:
 
 def _charged(stay: Stay, at: datetime) -> int:
     end = at if stay.until is None else min(at, stay.until)
-    months = max(timedelta(0), end - stay.since - PLIVO_FREE) / _MONTH
-    return round(stay.minutes * PLIVO_MICROS_PER_MINUTE_MONTH * months)
+    months = max(timedelta(0), end - stay.since - stay.free) / _MONTH
+    return round(stay.minutes * stay.micros * months)

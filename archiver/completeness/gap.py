@@ -35,6 +35,7 @@ class Code(enum.StrEnum):
     TOO_LARGE = "too_large"
     NOT_FETCHED = "not_fetched"
     NO_LONGER_LISTED = "no_longer_listed"
+    PROVIDER_NOT_CONFIGURED = "provider_not_configured"
     # a listing
     NEVER_LISTED = "never_listed"
     SUSPICIOUS_EMPTY = "suspicious_empty"
@@ -68,7 +69,8 @@ class Grade(enum.StrEnum):
 class Gap:
     """One thing that should be here and is not. `subject` names it among all gaps of its provider, whatever the reason:
 
-    `rec:<id>`, `span:<scope>@<since>`, `listing:<scope>`, `reject:<name>`, `volume:<day>`, `object:<storage>/<key>`.
+    `rec:<id>`, `span:<scope>@<since>`, `listing:<scope>`, `reject:<name>`, `volume:<day>`, `provider:<id>`,
+    `object:<storage>/<key>`.
     `detail` is for a person and holds nothing personal; `evidence` is what the verdict rests on.
     """
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any
 
-from sqlalchemy import Connection, case, func, or_, select
+from sqlalchemy import JSON, ColumnElement, Connection, case, cast, func, literal, or_, select
 
 from archiver.completeness.clocks import (
     BYTES_PER_SECOND,
+    VOBIZ_TERMS,
     Clock,
     Held,
     Quota,
@@ -32,68 +35,107 @@ _MEASURED = timedelta(days=7)
 _UNMEASURED = 1_000_000  # bytes a second: a slow line, until anything has been measured
 
 
-def held(conn: Connection, provider: str, kept: ProviderRetention, now: datetime) -> Held:
-    """What the provider keeps of what it listed: measured where we received it, by length elsewhere."""
+def held(conn: Connection, providers: Sequence[str], kept: ProviderRetention, now: datetime) -> Held:
+    """What the provider keeps of what these entries of one account listed: measured where received, by length elsewhere.
+
+    A recording that several entries list takes its place once.
+    """
     columns = recording.c
     oldest = now - kept.keeps if kept.keeps is not None else None
-    there = [columns.provider == provider, columns.state != State.ABSENT, columns.state != State.GONE]
+    there = [columns.provider.in_(providers), columns.state != State.ABSENT, columns.state != State.GONE]
     if oldest is not None:
         there.append(columns.call_started_at >= oldest)
-    seconds = columns.duration_ms / 1000.0
+    wanted = (columns.plaintext_bytes, columns.duration_ms, columns.call_started_at)
+    if len(providers) == 1:
+        each = select(*wanted).where(*there).subquery().c
+    else:
+        once = (columns.account, columns.provider_recording_id, columns.variant, columns.revision)
+        largest = [func.max(column).label(column.name) for column in wanted]
+        each = select(*largest).where(*there).group_by(*once).subquery().c
+    seconds = each.duration_ms / 1000.0
     row = conn.execute(
         select(
-            func.coalesce(func.sum(columns.plaintext_bytes), 0).label("weighed"),
-            func.coalesce(func.sum(case((columns.plaintext_bytes.is_(None), seconds))), 0.0).label("unweighed"),
-            func.min(columns.call_started_at).label("first"),
-        ).where(*there)
+            func.coalesce(func.sum(each.plaintext_bytes), 0).label("weighed"),
+            func.coalesce(func.sum(case((each.plaintext_bytes.is_(None), seconds))), 0.0).label("unweighed"),
+            func.min(each.call_started_at).label("first"),
+        )
     ).one()
     since = max(now - _RECENT, row.first) if row.first is not None else now
-    size = func.coalesce(columns.plaintext_bytes, seconds * BYTES_PER_SECOND)
-    recent = conn.execute(
-        select(func.coalesce(func.sum(size), 0.0)).where(*there, columns.call_started_at >= since)
-    ).scalar_one()
+    size = func.coalesce(each.plaintext_bytes, seconds * BYTES_PER_SECOND)
+    recent = conn.execute(select(func.coalesce(func.sum(size), 0.0)).where(each.call_started_at >= since)).scalar_one()
     days = max(now - since, timedelta(days=1)) / timedelta(days=1)
     return Held(int(row.weighed), float(row.unweighed), float(recent), days)
 
 
-def clocks_of(conn: Connection, recording_id: str, kept: ProviderRetention, of: Profile, now: datetime) -> list[Clock]:
-    """The clocks of one recording as they stand now; [] when the journal does not know it."""
+def clocks_of(
+    conn: Connection, recording_id: str, kept: ProviderRetention, of: Profile, now: datetime, shared: Sequence[str] = ()
+) -> list[Clock]:
+    """The clocks of one recording as they stand now; [] when the journal does not know it. `shared`: as in `quota_of`."""
     row = conn.execute(select(recording).where(recording.c.id == recording_id)).one_or_none()
     if row is None:
         return []
     called_at = min(row.call_ended_at or row.call_started_at or row.listed_at, row.listed_at)
-    rate = discovery.bytes_per_day(conn, row.provider, now, BYTES_PER_SECOND) if kept.quota_bytes is not None else 0.0
+    account = shared or (row.provider,)
+    rate = discovery.bytes_per_day(conn, account, now, BYTES_PER_SECOND) if kept.quota_bytes is not None else 0.0
     link_until = None if of.link_life is None else row.last_seen_at + of.link_life
     return clocks(called_at, kept, bytes_per_day=rate, link_until=link_until)
 
 
-def quota_of(conn: Connection, provider: str, kept: ProviderRetention, now: datetime) -> Quota | None:
-    """How full the account is and on which day it will be; None for a provider without a quota."""
-    return quota(held(conn, provider, kept, now), kept, now) if kept.quota_bytes is not None else None
+def quota_of(conn: Connection, providers: Sequence[str], kept: ProviderRetention, now: datetime) -> Quota | None:
+    """How full the account of these entries is and on which day it will be; None for a provider without a quota.
+
+    The limit is the account's: whatever reads it under several ids, with other filters or of other products, is added up.
+    """
+    return quota(held(conn, providers, kept, now), kept, now) if kept.quota_bytes is not None else None
 
 
 def storage_cost_of(conn: Connection, provider: str, kind: str, now: datetime) -> StorageCost | None:
-    """What the storage of everything listed costs there; None for a provider that takes nothing for it, as all do but Plivo.
+    """What the storage of everything listed costs there; None for a provider that states no price.
 
-    Recordings are added up by day, each rounded up to whole minutes.
+    Plivo's price is in its documents, Vobiz's in each row. Recordings are added up by day, each rounded up to whole minutes.
     """
-    if kind != "plivo":
+    if kind not in {"plivo", "vobiz"}:
         return None
     columns = recording.c
     started = columns.call_started_at
-    day = (
-        func.substr(started, 1, 10)
-        if conn.dialect.name == "sqlite"
-        else func.to_char(func.timezone("UTC", started), "YYYY-MM-DD")
-    )
-    rows = conn.execute(
-        select(day, func.sum((columns.duration_ms + 59_999) / 60_000).label("minutes"))
+    sqlite = conn.dialect.name == "sqlite"
+    day = func.substr(started, 1, 10) if sqlite else func.to_char(func.timezone("UTC", started), "YYYY-MM-DD")
+    rate: ColumnElement[Any] = literal(None)
+    if kind == "vobiz":
+        stated = cast(columns.metadata, JSON)
+        rate = (
+            func.json_extract(columns.metadata, "$.recording_storage_rate")
+            if sqlite
+            else func.json_extract_path_text(stated, "recording_storage_rate")
+        )
+    each = (
+        select(day.label("day"), rate.label("rate"), ((columns.duration_ms + 59_999) / 60_000).label("minutes"))
         .where(columns.provider == provider, columns.variant == "", columns.state.not_in([State.ABSENT, State.GONE]))
         .where(started.is_not(None), columns.duration_ms.is_not(None))
-        .group_by(day)
+        .subquery()
+        .c
     )
-    stays = [Stay(utc_day(datetime.fromisoformat(str(name)).date()).since, int(minutes)) for name, minutes in rows]
-    return storage_cost(stays, now)
+    rows = conn.execute(
+        select(each.day, each.rate, func.sum(each.minutes).label("minutes")).group_by(each.day, each.rate)
+    )
+    if kind == "plivo":
+        return storage_cost([Stay(_morning(row.day), int(row.minutes)) for row in rows], now)
+    priced = [(row, micros) for row in rows if (micros := _micros(row.rate)) is not None]
+    stays = [Stay(_morning(row.day), int(row.minutes), micros=micros, free=timedelta(0)) for row, micros in priced]
+    return storage_cost(stays, now, VOBIZ_TERMS, None) if stays else None
+
+
+def _morning(day: str) -> datetime:
+    return utc_day(datetime.fromisoformat(str(day)).date()).since
+
+
+def _micros(rate: object) -> int | None:
+    """A price as a row states it, in millionths; None for what is none."""
+    try:
+        found = Decimal(str(rate))
+    except InvalidOperation:
+        return None
+    return round(found * 1_000_000) if found.is_finite() and 0 <= found < 1_000_000 else None
 
 
 def backlog(conn: Connection, provider: str) -> list[Pending]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -17,6 +17,7 @@ from archiver.completeness.listing import Listed, Walk
 from archiver.ingest import discovery
 from archiver.ingest.journal import load_flags
 from archiver.ingest.rejects import COUNTED_A_DAY, KEPT_A_DAY
+from archiver.ingest.renamed import strangers
 from archiver.ingest.survey import PENDING
 from archiver.ingest.tables import listing_window, provider_state, recording, reject
 from archiver.recording import Json, Reason, State, Window
@@ -57,6 +58,21 @@ def observe(conn: Connection, it: Watched, now: datetime) -> list[Gap]:
     for each in found:
         by_subject.setdefault(each.subject, each)
     return list(by_subject.values())
+
+
+def not_configured(conn: Connection, configured: Collection[str], now: datetime) -> list[Gap]:
+    """Recordings that wait, of providers that nobody asks any more: taken out of the configuration, or renamed in it."""
+    found = []
+    for each in strangers(conn, configured, pending_only=True):
+        name, first = each.provider, None if each.nearest is None else f"{each.nearest:%Y-%m-%dT%H:%M:%SZ}"
+        detail = (
+            f"{each.pending} recording(s) wait and the provider is not configured: configure it again, or, if it only has "
+            f"another name now, archiver providers rename {name} NEW"
+        )
+        evidence: dict[str, Json] = {"pending": each.pending, "first_deleted_at": first}
+        code, subject = Code.PROVIDER_NOT_CONFIGURED, f"provider:{name}"
+        found.append(Gap(name, subject, code, Grade.OPEN, detail, evidence, now, each.nearest))
+    return found
 
 
 def recordings(conn: Connection, it: Watched, now: datetime) -> Iterator[Gap]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -12,10 +12,11 @@ from sqlalchemy import Connection, Engine
 from archiver.clock import Chance, Clock
 from archiver.completeness import issue, register
 from archiver.completeness.issue import Issued
-from archiver.completeness.observe import Watched, observe
+from archiver.completeness.observe import Watched, not_configured, observe
 from archiver.custody.ledger import Ledger
 from archiver.database import Writer, read
 
+_CONFIGURATION = "configuration"
 log = structlog.get_logger("archiver.completeness")
 
 
@@ -45,6 +46,14 @@ class Watch:
                 closed=changes.closed,
             )
         return changes
+
+    async def look_beyond(self, configured: Collection[str]) -> None:
+        """Bring up to date which providers are not configured though recordings of theirs wait."""
+        now = self.clock.now()
+        found = await read(self.engine, lambda conn: not_configured(conn, configured, now))
+        await self.writer.run(
+            lambda conn: register.refresh(conn, self.ledger, self.chance, None, found, now, source=_CONFIGURATION)
+        )
 
     async def state(self, watched: Iterable[Watched], days: Sequence[date] | None = None) -> list[Issued]:
         """State every day that is over and not stated as it is now; a transaction for each, so that nobody waits long."""

@@ -74,6 +74,7 @@ class Type(enum.StrEnum):
     LOG_RESTORED = "log.restored"
     CATALOGUED = "catalogue.sealed"
     LOG_REHOMED = "log.rehomed"
+    PROVIDER_RENAMED = "provider.renamed"
 
 
 @dataclass(frozen=True, slots=True)

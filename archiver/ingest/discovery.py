@@ -249,12 +249,12 @@ _MOVE = (
 )
 
 
-def bytes_per_day(conn: Connection, provider: str, now: datetime, bytes_per_second: int) -> float:
+def bytes_per_day(conn: Connection, providers: Sequence[str], now: datetime, bytes_per_second: int) -> float:
     """The account's present rate of recording, from the durations listed over the last 30 days."""
     days = 30
     milliseconds = conn.execute(
         select(func.sum(recording.c.duration_ms)).where(
-            recording.c.provider == provider, recording.c.call_started_at >= now - timedelta(days=days)
+            recording.c.provider.in_(providers), recording.c.call_started_at >= now - timedelta(days=days)
         )
     ).scalar()
     return float(milliseconds or 0) / 1000 * bytes_per_second / days

@@ -49,7 +49,7 @@ class PollPlan:
     """How one provider is to be enumerated. `bytes_per_second` estimates a quota's use from durations.
 
     `backfill_every`: the shortest time from one page of the past to the next, so that catching up takes its share of the
-    requests and leaves the others to downloads.
+    requests and leaves the others to downloads. `shared`: all providers of the same account, where it has one quota.
     """
 
     overlap: timedelta
@@ -58,6 +58,7 @@ class PollPlan:
     earliest: datetime | None = None
     bytes_per_second: int = 16_000  # 128 kbit/s mono, the JustCall document's format
     backfill_every: timedelta = timedelta(0)
+    shared: tuple[str, ...] = ()
 
 
 class _Kind(enum.IntEnum):
@@ -320,7 +321,9 @@ class Poller:
     def _recording_rate(self, conn: Connection) -> float:
         if self._plan.retention.quota_bytes is None:
             return 0.0
-        return discovery.bytes_per_day(conn, self._provider.id, self._clock.now(), self._plan.bytes_per_second)
+        return discovery.bytes_per_day(
+            conn, self._plan.shared or (self._provider.id,), self._clock.now(), self._plan.bytes_per_second
+        )
 
     def _deadline(self, called_at: datetime, rate: float) -> Deadline | None:
         return deadline(called_at, self._plan.retention, self._plan.margin, bytes_per_day=rate)

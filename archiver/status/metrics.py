@@ -196,7 +196,7 @@ class Metrics:
             self._slack.labels(name).set(ahead.slack.total_seconds())
         if ahead.first_loss_at is not None:
             self._first_loss.labels(name).set(ahead.first_loss_at.timestamp())
-        if (cost := ahead.storage_cost) is not None:
+        if (cost := ahead.storage_cost) is not None and cost.currency == "USD":
             for until, micros in (("now", cost.so_far), ("month", cost.per_month), ("year", cost.in_a_year)):
                 self._cost.labels(name, until).set(micros / 1e6)
 

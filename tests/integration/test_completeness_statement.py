@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, select, update
 from archiver import errors
 from archiver.clock import SystemChance
 from archiver.completeness import issue, register, statement
-from archiver.completeness.clocks import Held
+from archiver.completeness.clocks import VOBIZ_TERMS, Held
 from archiver.completeness.gap import profile
 from archiver.completeness.holdings import backlog, clocks_of, forecast_of, held, quota_of, storage_cost_of
 from archiver.completeness.issue import Issued
@@ -248,15 +248,55 @@ def test_holdings_are_weighed_where_they_can_be_and_estimated_elsewhere(desk: De
     desk.archive(desk.list("a", NOW - 10 * DAY))
     desk.list("b", NOW - 5 * DAY)
     desk.list("old", NOW - 91 * DAY)
-    assert held(desk.conn, "p", team, NOW) == Held(48_000, 180.0, 48_000 + 180 * 16_000, 10.0)
-    found = quota_of(desk.conn, "p", team, NOW)
+    assert held(desk.conn, ["p"], team, NOW) == Held(48_000, 180.0, 48_000 + 180 * 16_000, 10.0)
+    found = quota_of(desk.conn, ["p"], team, NOW)
     assert found is not None
     assert found.full_at is None
-    assert quota_of(desk.conn, "p", replace(team, quota_bytes=None), NOW) is None
+    assert quota_of(desk.conn, ["p"], replace(team, quota_bytes=None), NOW) is None
     cost = storage_cost_of(desk.conn, "p", "plivo", NOW)
     assert cost is not None
     assert cost.per_month == 3 * 400
     assert storage_cost_of(desk.conn, "p", "vobiz", NOW) is None
+
+
+def test_quota_of_an_account_counts_what_every_entry_of_it_lists_and_each_recording_once(desk: Desk) -> None:
+    """JustCall's gigabytes are the account's: calls and dialer, or one entry for each filter."""
+    team = ProviderRetention("team", 90 * DAY, None, 10_000_000)
+    desk.list("a", NOW - 10 * DAY)
+    desk.list("b", NOW - 5 * DAY)
+    for other in ("dialer", "inbound"):
+        for name in ("b", "c") if other == "inbound" else ("d",):
+            listing = Listing(
+                RecordingRef(other, name, "", "sales_dialer" if other == "dialer" else ""), "r", Audio.PRESENT, NOW - 5 * DAY,
+                NOW - 5 * DAY, timedelta(minutes=3), b"{}", "d" * 64,
+            )  # fmt: skip
+            discovery.note_page(desk.conn, desk.ledger, desk.chance, [listing], NOW, lambda _: None)
+    three_minutes = 180 * 16_000
+    alone = quota_of(desk.conn, ["p"], team, NOW)
+    shared = quota_of(desk.conn, ["p", "dialer", "inbound"], team, NOW)
+    assert alone is not None
+    assert shared is not None
+    assert (alone.used, shared.used) == (2 * three_minutes, 4 * three_minutes)
+    assert discovery.bytes_per_day(desk.conn, ["p", "dialer"], NOW, 16_000) == 3 * three_minutes / 30
+    assert alone.full_at is not None
+    assert alone.full_at > NOW
+    assert shared.full_at == NOW
+
+
+def test_vobiz_storage_costs_what_its_rows_say(desk: Desk) -> None:
+    """A price for each row: two rates are two sums, and a row without one is not reckoned."""
+    rates = {"a": "0.005", "b": "0.005", "c": "0.02", "d": None, "e": "much"}
+    for n, (name, rate) in enumerate(rates.items()):
+        metadata = {"recording_storage_rate": rate} if rate is not None else {}
+        at = NOW - 60 * DAY + timedelta(minutes=n)
+        listing = Listing(
+            RecordingRef("v", name), "r", Audio.PRESENT, at, at, timedelta(seconds=61), b"{}", "d" * 64, metadata
+        )
+        discovery.note_page(desk.conn, desk.ledger, desk.chance, [listing], NOW, lambda _: None)
+    cost = storage_cost_of(desk.conn, "v", "vobiz", NOW)
+    assert cost is not None
+    assert (cost.per_month, cost.source, cost.currency) == (2 * (2 * 5_000 + 20_000), VOBIZ_TERMS, None)
+    assert cost.so_far == pytest.approx(2 * cost.per_month, rel=0.05)
 
 
 def test_three_clocks_of_a_recording_each_with_its_source(desk: Desk) -> None:

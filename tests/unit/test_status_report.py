@@ -10,7 +10,7 @@ from archiver.alerts.facts import Facts, StorageFacts
 from archiver.alerts.judgement import judge
 from archiver.alerts.rule import Level, Thresholds
 from archiver.cli.status import render
-from archiver.completeness.clocks import PLIVO_TERMS, StorageCost, dollars
+from archiver.completeness.clocks import PLIVO_TERMS, VOBIZ_TERMS, StorageCost, money
 from archiver.ingest.survey import ProviderCounts
 from archiver.status.metrics import Metrics
 from archiver.status.report import Outlook, Report, as_json, provider_status
@@ -44,12 +44,22 @@ def test_what_plivo_takes_for_storage_is_shown_on_every_face_with_its_source() -
         "per_month_micro_usd": 400_000,
         "in_a_year_micro_usd": 6_034_567,
         "source": PLIVO_TERMS,
+        "currency": "USD",
     }
     metrics = Metrics("1")
     metrics.show(shown)
     text = metrics.text().decode()
     for until, value in (("now", "1.234567"), ("month", "0.4"), ("year", "6.034567")):
         assert f'archiver_provider_storage_cost_dollars{{provider="plivo-us",until="{until}"}} {value}\n' in text
+
+
+def test_cost_in_a_currency_that_nobody_states_is_not_called_dollars() -> None:
+    shown = report(Outlook(storage_cost=StorageCost(1_234_567, 400_000, 6_034_567, VOBIZ_TERMS, None)))
+    (line,) = [each for each in render(shown).splitlines() if each.startswith("cost")]
+    assert line.startswith("cost  plivo-us  its storage: 1.23 so far, 0.40 a month now, 6.03 in a year")
+    metrics = Metrics("1")
+    metrics.show(shown)
+    assert b"archiver_provider_storage_cost_dollars{" not in metrics.text()
 
 
 def test_provider_that_takes_nothing_has_no_line_no_figure_and_no_gauge() -> None:
@@ -62,7 +72,7 @@ def test_provider_that_takes_nothing_has_no_line_no_figure_and_no_gauge() -> Non
 
 
 def test_less_than_a_cent_is_not_called_nothing() -> None:
-    assert [dollars(each) for each in (0, 1, 9_999, 10_000, 1_234_560_000)] == [
+    assert [money(each) for each in (0, 1, 9_999, 10_000, 1_234_560_000)] == [
         "$0.00", "under $0.01", "under $0.01", "$0.01", "$1,234.56",
     ]  # fmt: skip
 
