@@ -105,7 +105,9 @@ def render(report: Report) -> str:
         lines += [f"why  {each.provider}  {reason}" for reason in each.why]
         if (cost := each.outlook.storage_cost) is not None and cost.in_a_year:
             lines.append(f"cost  {each.provider}  its storage: {cost}")
-    lines += [f"why  {each.subject or 'archive'}  {each.line}" for each in report.others]
+    for concern in report.others:
+        subject = concern.subject or "archive"
+        lines.append(f"why  {subject}  {concern.line.removeprefix(f'{subject}: ')}")
     if report.custody is not None:
         log = report.custody
         age = f"{for_people(report.at - log.published_at)} ago" if log.published_at else "never"

@@ -107,7 +107,7 @@ AnyChannel: TypeAlias = WebhookChannel | SmtpChannel | AppriseChannel
 
 
 class HeartbeatSection(Section):
-    """A dead man's switch: pinged only after a sweep of every provider was really finished."""
+    """A dead man's switch: pinged only after a sweep of every provider was finished, and while nothing is at risk or lost."""
 
     url: TokenRef
     """The URL to ping, by reference. Whoever is behind it raises the alarm when it stays away."""
@@ -145,7 +145,7 @@ class ThresholdSection(Section):
     critical: Interval = timedelta(hours=24)
     """`deadline.critical`: the same, and it wakes people."""
     stalled: Interval = timedelta(hours=1)
-    """`poll.stalled`: no complete poll for this long, and for three times `poll_every`."""
+    """`poll.stalled`: no complete poll for this long, and for three `poll_every`; or this long after `poll_cron` was due."""
     checkpoint: Interval = timedelta(hours=3)
     """`checkpoint.overdue`: no custody checkpoint published for this long."""
     clock: Interval = timedelta(seconds=2)

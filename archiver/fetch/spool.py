@@ -212,7 +212,7 @@ class Spool:
         try:
             self.admit()
         except ArchiverError as refused:
-            return str(refused)
+            return refused.detail or str(refused)
         if self._refusal is not None and self._clock.now() - self._refusal[0] < _REMEMBERED:
             return self._refusal[1]
         return None
@@ -262,7 +262,7 @@ class Spool:
         try:
             yield
         except (SpoolFullError, UnavailableError) as refused:
-            self._refusal = (self._clock.now(), str(refused))
+            self._refusal = (self._clock.now(), refused.detail or str(refused))
             raise
 
     def _disk(self) -> os.statvfs_result:
