@@ -250,7 +250,7 @@ def unproven(it: StorageFacts, now: datetime) -> str | None:
     problem = _failing(it)
     if it.trusted is None or it.probed_at is None:
         if problem is None and not it.waiting:
-            return "it has not been probed"
+            return "never probed"
         waits = f"; {it.waiting} sealed recording(s) wait on this host's disk" if it.waiting else ""
         return f"never reached so far{waits}" + (f": {problem}" if problem else "")
     if not it.trusted:

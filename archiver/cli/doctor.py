@@ -181,5 +181,9 @@ def _judged(conn: Connection, config: Config) -> Iterator[Finding]:
         if unproven(storage, now) is None:
             yield Finding("✓", "storage", f"{storage.storage}: proved itself at {storage.probed_at:%Y-%m-%d %H:%M} UTC")
     for each in report.judgement.concerns:
-        name = "storage" if each.kind is Kind.STORAGE_NOT_TRUSTED else each.subject or "archive"
-        yield Finding("✗" if each.level.red else "!", name, each.line.removeprefix(f"{name}: "))
+        mark: Literal["✗", "!"] = "✗" if each.level.red else "!"
+        if each.kind is Kind.STORAGE_NOT_TRUSTED:
+            yield Finding(mark, "storage", f"{each.subject}: {each.detail}   → {each.remedy}")
+        else:
+            name = each.subject or "archive"
+            yield Finding(mark, name, each.line.removeprefix(f"{name}: "))

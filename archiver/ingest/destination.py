@@ -82,6 +82,9 @@ class Destination:
         except errors.DestinationError as failed:
             self.failed(failed, now)
             raise
+        except errors.VerificationError as bad:
+            self._refuses("put", bad, now)
+            raise
         if (stored.size, stored.sealed_sha256) != (sealed.size, sealed.sealed_sha256):
             raise errors.VerificationError(f"{self.id} shows other bytes than were sealed")
         self._failures = 0
@@ -92,8 +95,11 @@ class Destination:
 
     def failed(self, error: errors.ArchiverError, now: datetime, *, doing: str = "put") -> None:
         """Rest after a failure, longer each time."""
-        before = self._refused.get(doing, Outage(now, now, ""))
-        self._refused[doing] = replace(before, at=now, problem=str(error))
+        self._refuses(doing, error, now)
         self._failures += 1
         self.down_until = now + min(_SHORTEST_PAUSE * 2 ** min(self._failures - 1, 10), _LONGEST_PAUSE)
         self.problem = str(error)
+
+    def _refuses(self, doing: str, error: errors.ArchiverError, now: datetime) -> None:
+        before = self._refused.get(doing, Outage(now, now, ""))
+        self._refused[doing] = replace(before, at=now, problem=error.detail or str(error))

@@ -25,7 +25,7 @@ from archiver.errors import (
     TooLargeError,
     UnavailableError,
 )
-from archiver.fetch.spool import Spool, lock_state_dir
+from archiver.fetch.spool import Spool, Usage, lock_state_dir, measure
 from tests.fetch_bodies import CountedChance
 
 MIB = 1 << 20
@@ -222,6 +222,52 @@ def test_unknown_size_grows_by_what_comes(spool: Spool) -> None:
         assert before <= 4 * MIB < 30 * MIB <= spool.usage().reserved <= 31 * MIB
         spool.commit(part)
     assert (spool.usage().used, spool.usage().reserved) == (30 * MIB, 0)
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("free", "unwritten", "wanted", "fits"),
+    [
+        (2 * GIB, 0, None, True),  # less than a tenth of what the spool may take
+        (20 * MIB, 0, 4 * MIB, True),
+        (20 * MIB - 1, 0, 4 * MIB, False),
+        (24 * MIB, 4 * MIB, 4 * MIB, True),
+        (24 * MIB, 4 * MIB + 1, 4 * MIB, False),
+        (GIB, 0, GIB, False),
+    ],
+)
+def test_room_is_needed_for_what_is_in_work_and_not_for_a_part_of_the_quota(
+    free: int, unwritten: int, wanted: int | None, fits: bool
+) -> None:
+    disk = Usage(0, 0, unwritten, 20 * GIB, free, 1000 * GIB, unwritten)
+    assert (disk.shortage(wanted) is None) is fits
+
+
+def test_small_disk_keeps_a_twentieth_free_and_is_full_when_no_more_fits() -> None:
+    disk = Usage(3, 60 * MIB, 0, 20 * GIB, 40 * MIB, 100 * MIB)
+    assert (disk.floor, disk.percent) == (5 * MIB, 63)
+    assert Usage(3, 60 * MIB, 0, 64 * MIB, 40 * MIB, 100 * MIB).percent == 93
+
+
+def test_refusal_is_remembered_for_as_long_as_it_may_be_tried_again(directory: Path) -> None:
+    clock = Fixed()
+    spool = Spool(directory, 8 * MIB, clock=clock, chance=CountedChance())
+    assert spool.trouble() is None
+    with spool.part(5 * MIB), spool.part(3 * MIB) as second, pytest.raises(SpoolFullError):
+        second.file.write(bytes(5 * MIB))
+    assert "bytes wanted" in str(spool.trouble())
+    clock.ahead = timedelta(minutes=6)
+    assert spool.trouble() is None
+
+
+def test_spool_is_measured_from_outside_by_who_does_not_hold_it(spool: Spool, directory: Path, tmp_path: Path) -> None:
+    put(spool, bytes(20 * MIB))
+    seen = measure(directory, 64 * MIB)
+    assert (seen.files, seen.used, seen.percent) == (1, 20 * MIB, 31)
+    with pytest.raises(UnavailableError):
+        measure(tmp_path / "nowhere", MIB)
 
 
 def test_many_threads_share_the_quota(spool: Spool, directory: Path) -> None:

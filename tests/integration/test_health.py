@@ -1,0 +1,182 @@
+"""What a storage refuses, and how a disk is, on record: seen when it stands, gone when it is over, each by who saw it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from sqlalchemy import Engine, select
+
+from archiver import errors
+from archiver.clock import SystemClock
+from archiver.database import Writer
+from archiver.ingest import health
+from archiver.ingest.destination import Destination, Outage
+from archiver.ingest.health import Host
+from archiver.ingest.tables import storage_state
+from archiver.recording import LockMode, Sealed, Stored
+from archiver.store.port import Check, ObjectStore, ProbeReport
+
+NOW = datetime(2028, 2, 29, 12, tzinfo=UTC)
+SECOND, MINUTE, HOUR, DAY = (timedelta(seconds=n) for n in (1, 60, 3600, 86_400))
+HERE = Host("spool-1", "h1", NOW, 5, None, timedelta(milliseconds=-3))
+SEALED = Sealed(Path("x"), 1, "d", 1, "p", (), "")
+DOWN = errors.DestinationError("PutObject: AccessDenied")
+
+
+class Wall(SystemClock):
+    def __init__(self) -> None:
+        self.at = NOW
+
+    def now(self) -> datetime:
+        return self.at
+
+
+class Storage:
+    """A storage that answers as told; what a real one answers is tested where real ones are."""
+
+    id, required, lock_mode = "primary", True, LockMode.OFF
+
+    def __init__(self, wall: Wall) -> None:
+        self.wall = wall
+        self.refuses: errors.ArchiverError | None = None
+        self.holds = True
+
+    async def probe(self) -> ProbeReport:
+        if self.refuses is not None:
+            raise self.refuses
+        return ProbeReport("primary", (Check("lock", self.holds, "deleted"),), self.wall.at)
+
+    async def put_once(self, *_: Any, **__: Any) -> Stored:
+        if self.refuses is not None:
+            raise self.refuses
+        return cast("Stored", SEALED)
+
+
+@pytest.fixture
+def wall() -> Wall:
+    return Wall()
+
+
+@pytest.fixture
+def storage(wall: Wall) -> Storage:
+    return Storage(wall)
+
+
+@pytest.fixture
+def destination(storage: Storage) -> Destination:
+    return Destination(cast("ObjectStore", storage))
+
+
+@pytest.fixture
+def writer(database: Engine) -> Iterator[Writer]:
+    made = Writer(database)
+    yield made
+    made.close()
+
+
+async def put(it: Destination, now: datetime) -> None:
+    it.down_until = None
+    await it.put("k", SEALED, now, now)
+
+
+async def test_put_that_is_refused_is_an_outage_until_one_is_taken(
+    destination: Destination, storage: Storage, wall: Wall
+) -> None:
+    destination.proved(await storage.probe())
+    assert destination.proven
+    for refusal in (DOWN, errors.NotLockedError("no lock")):
+        storage.refuses = refusal
+        for later in (timedelta(0), MINUTE):
+            with pytest.raises(type(refusal)):
+                await put(destination, NOW + later)
+        assert destination.outage == Outage(NOW, NOW + MINUTE, refusal.detail)
+        assert not destination.proven
+        storage.refuses = None
+        await put(destination, NOW + 2 * MINUTE)
+        assert destination.outage is None
+
+
+async def test_probe_does_not_make_up_for_a_put_while_puts_are_tried_and_does_when_nothing_is_left_to_put(
+    destination: Destination, storage: Storage, wall: Wall
+) -> None:
+    destination.proved(await storage.probe())
+    storage.refuses = DOWN
+    with pytest.raises(errors.DestinationError):
+        await put(destination, NOW)
+    storage.refuses, wall.at = None, NOW + 10 * MINUTE
+    destination.proved(await storage.probe())
+    assert destination.outage is not None
+    wall.at += SECOND
+    destination.proved(await storage.probe())
+    assert destination.proven
+
+
+async def test_refused_probe_is_remembered_with_its_problem_and_its_beginning(
+    writer: Writer, database: Engine, destination: Destination, storage: Storage, wall: Wall
+) -> None:
+    await health.keep_probe(writer, destination, wall)
+    storage.refuses = errors.DestinationError("HeadBucket: 403")
+    for _ in range(3):
+        wall.at += 30 * SECOND
+        await health.keep_probe(writer, destination, wall, force=True)
+    await writer.run(lambda conn: health.record(conn, HERE, [destination], stands=health.STANDS))
+    with database.connect() as conn:
+        assert health.outages(conn) == {"primary": Outage(NOW + 30 * SECOND, NOW + 90 * SECOND, "HeadBucket: 403")}
+        assert conn.execute(select(storage_state.c.probed_at)).scalar_one() == NOW, "the last proof keeps its date"
+    storage.refuses = None
+    await health.keep_probe(writer, destination, wall, force=True)
+    await writer.run(lambda conn: health.record(conn, HERE, [destination]))
+    with database.connect() as conn:
+        assert health.outages(conn) == {}
+
+
+async def test_failure_that_is_gone_by_the_next_try_is_none_and_one_that_stands_is_kept_by_each_host(
+    writer: Writer, database: Engine, destination: Destination
+) -> None:
+    def record(at: Host, stands: timedelta, *of: Destination) -> dict[str, Outage]:
+        with database.begin() as conn:
+            health.record(conn, at, of, stands=stands)
+            return health.outages(conn)
+
+    destination.failed(DOWN, NOW, doing="probe")
+    assert record(HERE, health.STANDS, destination) == {}
+    assert record(HERE, timedelta(0), destination) == {"primary": Outage(NOW, NOW, DOWN.detail)}, (
+        "a sweep has no next try"
+    )
+    fresh = Destination(destination.store)
+    assert "primary" in record(HERE, timedelta(0), fresh), "who has not asked yet knows nothing better"
+    fresh.proved(ProbeReport("primary", (), NOW))
+    assert "primary" in record(replace(HERE, spool_id="spool-2"), timedelta(0), fresh), "it works from another host"
+    assert record(HERE, timedelta(0), fresh) == {}
+
+
+@pytest.mark.parametrize(
+    ("pace", "apart", "every"),
+    [(None, DAY, HOUR), (MINUTE, MINUTE, HOUR), (2 * HOUR, MINUTE, 2 * HOUR), (MINUTE, DAY, DAY), (MINUTE, 30 * DAY, 7 * DAY)],
+)  # fmt: skip
+async def test_proof_is_good_for_the_pace_of_who_made_it(
+    writer: Writer, database: Engine, destination: Destination, wall: Wall, pace: timedelta | None, apart: timedelta,
+    every: timedelta,
+) -> None:  # fmt: skip
+    """The daemon's hour; of single sweeps what is configured, or what is seen to be their pace."""
+    await health.keep_probe(writer, destination, wall, pace=pace)
+    wall.at += apart
+    await health.keep_probe(writer, destination, wall, pace=pace, force=True)
+    with database.connect() as conn:
+        assert conn.execute(select(storage_state.c.every_s)).scalar_one() == every.total_seconds()
+
+
+def test_hosts_are_remembered_for_a_while(database: Engine) -> None:
+    with database.begin() as conn:
+        old = replace(HERE, spool_id="old", host="h0", seen_at=NOW - 2 * DAY, no_room="full")
+        health.record(conn, old, [])
+        health.record(conn, replace(HERE, spool_percent=80, no_room="full"), [])
+        health.record(conn, HERE, [])
+        assert health.hosts(conn) == [old, HERE]
+        health.record(conn, replace(HERE, seen_at=NOW + SECOND), [])
+        assert [each.host for each in health.hosts(conn)] == ["h1"]
