@@ -22,9 +22,9 @@ from archiver.alerts import alarm
 from archiver.assembly import Assembly
 from archiver.assembly.facts import look_here
 from archiver.assembly.keys import signing_key
-from archiver.ingest import catalogue, health, journal, survey, unproved
+from archiver.ingest import catalogue, copier, health, journal, owed, survey, unproved
 from archiver.ingest.destination import Destination
-from archiver.ingest.upkeep import make_missing_copies, sweep_spool, sweep_uploads
+from archiver.ingest.upkeep import sweep_spool, sweep_uploads
 from archiver.schedule import lease
 from archiver.schedule.timer import Ticker
 from archiver.signals import End
@@ -47,13 +47,14 @@ _SAID_AGAIN = timedelta(minutes=15)
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What one sweep left behind. `problems`: why a required storage was not to be trusted."""
+    """What one sweep left behind. `lacking`: copies owed. `problems`: why a required storage was not to be trusted."""
 
     polled: bool
     pending: int
     trusted: bool
     interrupted: bool
     log_behind: str | None = None
+    lacking: int = 0
     problems: tuple[str, ...] = ()
 
     @property
@@ -62,7 +63,7 @@ class Sweep:
             return errors.Exit.TERMINATED
         if not self.trusted:
             return errors.Exit.UNAVAILABLE
-        done = self.polled and not self.pending and self.log_behind is None
+        done = self.polled and not self.pending and not self.lacking and self.log_behind is None
         return errors.Exit.OK if done else errors.Exit.UNFINISHED
 
 
@@ -126,6 +127,7 @@ class Daemon:
             await asyncio.gather(*(a.workers[name].drain(DRAIN) for name in chosen))
             await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
         await self._copies()
+        await self._catalogue()
         for name in chosen:
             await a.rounds.look(name)
         behind = None
@@ -136,10 +138,12 @@ class Daemon:
         await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
         await self._show_health(stands=timedelta(0))
         pending = await a.read(lambda conn: survey.unfinished(conn, chosen))
+        lacking = await a.read(owed.count)
         refused = [each for each in a.destinations if each.store.required and not each.proven]
         sweep = Sweep(
             polled=all(end is True for end in ends),
             pending=pending,
+            lacking=lacking,
             trusted=not refused,
             interrupted=self._stop.is_set(),
             log_behind=behind,
@@ -211,7 +215,8 @@ class Daemon:
             self._every(alarm.EVERY, a.alarm.tick),
             self._on(ticker.every("sweep", timedelta(hours=1)), self._sweep),
             self._on(ticker.every("copies", timedelta(minutes=1)), self._copies),
-            self._on(ticker.every("reconcile", timedelta(days=1)), a.rounds.daily),
+            self._on(ticker.every("catalogue", timedelta(minutes=1)), self._catalogue),
+            self._on(ticker.every("reconcile", timedelta(days=1)), self._daily),
             self._on(ticker.every("report", timedelta(hours=6)), a.monthly.tick),
         ]
         for name in a.providers:
@@ -324,6 +329,7 @@ class Daemon:
         for destination in self._a.destinations:
             await self._probe(destination)
         await self._disown()
+        await copier.survey(self._a.writer, self._configured, self._a.clock)
         await self._sweep()
         await self._housekeeping()
 
@@ -393,7 +399,19 @@ class Daemon:
         await catalogue.spread(self._a.bench)
 
     async def _copies(self) -> None:
-        await make_missing_copies(self._a.bench)
+        """Make the copies that are owed; what is owed afterwards is a gap."""
+        await copier.make_missing_copies(self._a.bench, self._stop.is_set)
+        await self._a.rounds.copies()
+
+    @property
+    def _configured(self) -> list[str]:
+        return [each.id for each in self._a.destinations]
+
+    async def _daily(self) -> None:
+        await copier.survey(self._a.writer, self._configured, self._a.clock, again=True)
+        await self._a.rounds.daily()
+
+    async def _catalogue(self) -> None:
         _, default = self._a.config.retention.policy()
         await catalogue.seal_due(self._a.bench, default, self._stop.is_set)
 

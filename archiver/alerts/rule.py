@@ -113,6 +113,7 @@ _KIND_LEVELS = {
     Kind.LOCK_SHORT: Level.INTEGRITY,
 }
 _GAP_LEVELS = {
+    "copy_missing": Level.LATE,  # another storage has it
     "truncated_at_provider": Level.LOST,  # the rest of it is nowhere
     "not_ready": Level.LATE,  # the provider itself says that it is to come
     "orphan": Level.LATE,  # nothing is missing: something is here that the journal does not know

@@ -64,6 +64,10 @@ class Rounds:
         await self.watch.look_beyond([each.id for each in self.config.providers])
         await self.watch.state(accounts)
 
+    async def copies(self) -> None:
+        """Bring the register up to date with the copies that storages lack."""
+        await self.watch.look_for_copies()
+
     async def daily(self) -> None:
         """Compare storages and custody with the journal; one replica does."""
         held = await self.writer.run(lambda conn: lease.acquire(conn, "reconcile", self.replica_id, _DAILY))

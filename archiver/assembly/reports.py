@@ -18,7 +18,7 @@ from archiver.config import model
 from archiver.config.provider import AnyProvider
 from archiver.custody import log as custody_log
 from archiver.database import create_engine, revision
-from archiver.ingest import survey
+from archiver.ingest import owed, survey
 from archiver.ingest.health import Host
 from archiver.providers.port import Provider
 from archiver.recording import Json
@@ -83,6 +83,7 @@ def judged(
         replicas=survey.replicas(conn),
         schema=revision(conn) or "none",
         custody=log_status(conn),
+        copies_missing=owed.by_storage(conn),
         integrity=integrity,
         judgement=judgement,
     )

@@ -61,6 +61,7 @@ async def _reconcile(options: Options, config: Config, only: str | None, share: 
     from archiver.completeness import register
     from archiver.completeness.watch import Watch
     from archiver.database import check_schema, read
+    from archiver.ingest import copier
 
     clock, chance = SystemClock(), SystemChance()
     engine = open_database(config)
@@ -77,6 +78,8 @@ async def _reconcile(options: Options, config: Config, only: str | None, share: 
             accounts = await read(engine, lambda conn: watched(conn, config, providers, now))
             for each in accounts:
                 await watch.look(each)
+            await copier.survey(session.writer, list(stores), clock, again=True)
+            await watch.look_for_copies()
             runs: list[Reconciled] = []
             for name, store in stores.items():
                 if only in {None, name}:

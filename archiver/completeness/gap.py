@@ -47,6 +47,7 @@ class Code(enum.StrEnum):
     ROW_NOT_UNDERSTOOD = "row_not_understood"
     CLOCK_JUMPED = "clock_jumped"
     # our copies and their custody
+    NEVER_STORED = "never_stored"
     COPY_MISSING = "copy_missing"
     MISSING_HERE = "missing_here"
     UNLOCKED = "unlocked"
@@ -69,7 +70,7 @@ class Grade(enum.StrEnum):
 class Gap:
     """One thing that should be here and is not. `subject` names it among all gaps of its provider, whatever the reason:
 
-    `rec:<id>`, `span:<scope>@<since>`, `listing:<scope>`, `reject:<name>`, `volume:<day>`, `provider:<id>`,
+    `rec:<id>`, `span:<scope>@<since>`, `listing:<scope>`, `reject:<name>`, `volume:<day>`, `provider:<id>`, `copies:<storage>`,
     `object:<storage>/<key>`.
     `detail` is for a person and holds nothing personal; `evidence` is what the verdict rests on.
     """
@@ -158,7 +159,7 @@ def _pending(it: Known, of: Profile, now: datetime) -> Gap | None:  # noqa: PLR0
     late = it.archive_by is not None and now >= it.archive_by
     if Flag.NO_COPY in it.flags:
         return _gap(
-            it, Code.COPY_MISSING, Grade.OPEN, "called archived once, and no storage has a copy; asked for again"
+            it, Code.NEVER_STORED, Grade.OPEN, "called archived once, and no storage has a copy; asked for again"
         )
     if it.denials:
         return _denied(it, of, Grade.WATCHED)

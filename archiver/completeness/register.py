@@ -49,7 +49,7 @@ def refresh(
     """Bring the register up to date with every gap that `source` sees now; what it no longer sees is closed.
 
     `provider` None: `source` looked at all of them. Not `whole`: it saw more than it tells, so nothing is closed. Explained gaps
-    are not registered. A new reason for the same subject ends its acknowledgement.
+    are not registered. A new reason for the same subject, or more of what it counts, ends its acknowledgement.
     """
     alone(conn)
     seen = {(each.provider, each.subject): each for each in found if each.grade is not Grade.EXPLAINED}
@@ -83,12 +83,18 @@ def _renew(conn: Connection, row: Row[Any], it: Gap, now: datetime) -> list[Draf
     same = (row.code, row.grade) == (it.code, it.grade)
     if not same or row.detail != it.detail:
         values |= {name: value for name, value in _values(it, row.source, now).items() if name != "opened_at"}
-    if row.code != it.code:
+    if row.code != it.code or _grew(json.loads(row.evidence), it.evidence):
         values |= {"acked_at": None, "acked_by": None, "ack_reason": None}
     conn.execute(update(gap).where(gap.c.id == row.id).values(**values))
     if same or Grade.OPEN not in {row.grade, it.grade}:
         return []
     return [_event(it, row.id, "opened" if row.grade != Grade.OPEN else "reclassified")]
+
+
+def _grew(before: Mapping[str, Json], now: Mapping[str, Json]) -> bool:
+    """Whether a gap that counts recordings counts more of them: nobody has acknowledged those."""
+    was, count = before.get("recordings"), now.get("recordings")
+    return isinstance(was, int) and isinstance(count, int) and count > was
 
 
 def acknowledge(conn: Connection, ledger: Ledger, wanted: str, by: str, reason: str, now: datetime) -> list[str]:

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import Connection, Engine
 
 from archiver.clock import Chance, Clock
-from archiver.completeness import issue, register
+from archiver.completeness import copies, issue, register
 from archiver.completeness.issue import Issued
 from archiver.completeness.observe import Watched, not_configured, observe
 from archiver.custody.ledger import Ledger
@@ -53,6 +53,14 @@ class Watch:
         found = await read(self.engine, lambda conn: not_configured(conn, configured, now))
         await self.writer.run(
             lambda conn: register.refresh(conn, self.ledger, self.chance, None, found, now, source=_CONFIGURATION)
+        )
+
+    async def look_for_copies(self) -> register.Changes:
+        """Bring the register up to date with what storages lack, of all providers."""
+        now = self.clock.now()
+        found = await read(self.engine, copies.observe)
+        return await self.writer.run(
+            lambda conn: register.refresh(conn, self.ledger, self.chance, None, found, now, source=copies.SOURCE)
         )
 
     async def state(self, watched: Iterable[Watched], days: Sequence[date] | None = None) -> list[Issued]:

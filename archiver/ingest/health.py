@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from archiver import errors
 from archiver.clock import Clock
 from archiver.database import Writer
-from archiver.ingest import journal
+from archiver.ingest import journal, owed
 from archiver.ingest.destination import Destination, Outage
 from archiver.ingest.tables import host_state, storage_fault, storage_state
 from archiver.recording import Reason
@@ -60,7 +60,7 @@ async def keep_probe(
     await writer.run(lambda conn: _remember(conn, report, pace))
     if report.trusted and not was_trusted:
         destination.down_until = None
-        await writer.run(lambda conn: journal.wake(conn, Reason.DESTINATION))
+        await writer.run(lambda conn: journal.wake(conn, Reason.DESTINATION) + owed.wake(conn, destination.id))
 
 
 def record(

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, insert, or_, select, update
@@ -20,11 +21,14 @@ from archiver import errors
 from archiver.clock import Chance
 from archiver.custody.event import Type
 from archiver.custody.ledger import Draft, Ledger
+from archiver.ingest import owed
 from archiver.ingest.discovery import identity
 from archiver.ingest.journal import Claim, dump_flags, flags_now, is_refetched, load_flags, refetched, reflagged, settle
 from archiver.ingest.plan import RECHECKS, Fate, Verdict
 from archiver.ingest.tables import copy, recording
 from archiver.recording import ORIGINAL, Flag, Json, Received, Sealed, State, Stored
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 OF_A_PAGE = frozenset({Flag.QUARANTINED, Flag.NOT_AUDIO})
 """Flags of an error page in a recording's place; they go when something else comes."""
@@ -121,14 +125,14 @@ def archived(
     *,
     retain_until: datetime,
     rule: str,
-    missing: str | None = None,
+    missing: Mapping[str, str] = _NOTHING,
     look_again_at: datetime | None = None,
 ) -> None:
     """Durable point 2: every required copy was read back, locked, with the right digest. Nothing later may undo it.
 
     Raises `VerificationError`, and nothing is kept, when there is no copy at all.
-    `missing` says which optional copy could not be made; a person sees it on the row. `look_again_at`: what came is doubtful, and
-    the provider could not be asked a second time yet.
+    `missing`: which storage has no copy yet and why; a person sees it on the row, and the copy is owed. `look_again_at`: what
+    came is doubtful, and the provider could not be asked a second time yet.
     """
     if not copies:
         raise errors.VerificationError("no storage has a copy: nothing is archived")
@@ -144,11 +148,12 @@ def archived(
             "spool_id": None,
             "spool_name": None,
             "next_attempt_at": look_again_at,
-            "last_error": missing,
+            "last_error": "; ".join(f"no copy in {name}: {why}" for name, why in missing.items())[:500] or None,
             **reflagged(conn, held, frozenset(), less=frozenset({Flag.NO_COPY})),
         },
     )
     keep_copies(conn, held.id, copies, now)
+    owed.owe(conn, held.id, held.ref.provider, missing, now)
     drafts = [stored_events(held.subject, each, number, rule) for number, each in enumerate(copies, start=1)]
     ledger.append_many(conn, [draft for pair in drafts for draft in pair])
 
@@ -258,10 +263,19 @@ def is_as_recorded(seen: Stored, known: Row[Any]) -> bool:
     return same and until
 
 
-def adopted(conn: Connection, ledger: Ledger, held: Claim, received: Received, twin: Twin, now: datetime) -> bool:
+def adopted(
+    conn: Connection,
+    ledger: Ledger,
+    held: Claim,
+    received: Received,
+    twin: Twin,
+    now: datetime,
+    demanded: Iterable[str],
+) -> bool:
     """Same content once: the row points to the twin's copies, which its storages have just shown. Always true.
 
     An original that is the recording itself over again is none: the row says that there is no separate original.
+    `demanded`: the storages that are to have a copy; where the twin has none, one is owed.
     """
     if held.ref.variant == ORIGINAL and twin.variant == "":
         _no_original(conn, ledger, held, twin)
@@ -298,6 +312,10 @@ def adopted(conn: Connection, ledger: Ledger, held: Claim, received: Received, t
     )
     for row in conn.execute(select(copy).where(copy.c.recording_id == twin.id)).mappings().all():
         conn.execute(insert(copy).values(**{**row, "recording_id": held.id}))
+    lacking = {
+        name: "the recording with the same content has none there" for name in demanded if name not in twin.copies
+    }
+    owed.owe(conn, held.id, held.ref.provider, lacking, now)
     return True
 
 

@@ -172,7 +172,10 @@ class Worker:
             return False
         if await self._proves(twin):
             now = bench.clock.now()
-            return await bench.writer.run(lambda conn: outcomes.adopted(conn, bench.ledger, held, received, twin, now))
+            demanded = [each.id for each in bench.destinations]
+            return await bench.writer.run(
+                lambda conn: outcomes.adopted(conn, bench.ledger, held, received, twin, now, demanded)
+            )
         await bench.writer.run(
             lambda conn: outcomes.fetched(conn, bench.ledger, held, received, sealed, spool_id=spool_id, alone=True)
         )
@@ -273,10 +276,11 @@ class Worker:
         bench.telemetry.attempted(self._provider.id, "archived")
         log.info("recording.archived", provider=self._provider.id, recording_id=held.id, copies=len(copies))
 
-    async def _put_everywhere(self, key: str, sealed: Sealed, kept: Retention) -> tuple[list[Stored], str | None]:
+    async def _put_everywhere(self, key: str, sealed: Sealed, kept: Retention) -> tuple[list[Stored], dict[str, str]]:
+        """The copies that were made, and why each other storage has none. Raises when a required one, or every one, has none."""
         bench = self._bench
         copies: list[Stored] = []
-        missing: list[str] = []
+        missing: dict[str, str] = {}
         for destination in sorted(bench.destinations, key=lambda each: not each.store.required):
             started, was_down = bench.clock.monotonic(), destination.down_until is not None
             try:
@@ -284,15 +288,14 @@ class Worker:
             except (errors.DestinationError, errors.VerificationError) as failed:
                 if destination.store.required:
                     raise
-                missing.append(f"no copy in {destination.id}: {failed}")
+                missing[destination.id] = str(failed)
                 continue
             bench.telemetry.stored(destination.id, sealed.size, bench.clock.monotonic() - started)
             if was_down:
                 await bench.writer.run(lambda conn: journal.wake(conn, Reason.DESTINATION))
-        problem = "; ".join(missing)[:500] or None
         if not copies:  # where nothing is required, nothing else would say so
-            raise errors.DestinationError(problem or "there is no storage")
-        return copies, problem
+            raise errors.DestinationError("; ".join(missing.values())[:500] or "there is no storage")
+        return copies, missing
 
     async def _quarantine(self, held: journal.Claim, sealed: Sealed) -> None:
         """Past the deadline an error page is all there is: keep it locked, marked, and go on asking.

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, Row, case, func, or_, select, text
 
-from archiver.ingest import discovery
+from archiver.ingest import discovery, owed
 from archiver.ingest.journal import READY
 from archiver.ingest.tables import copy, coverage, provider_state, recording, reject, storage_state
 from archiver.recording import Flag, Json, Reason, State, Window
@@ -113,6 +113,7 @@ def one(conn: Connection, recording_id: str) -> dict[str, Json] | None:
         "next_attempt_at": _iso(row.next_attempt_at),
         "denials": row.denials,
         "provider_row": json.loads(row.raw),
+        "copies_owed": {**owed.of_recording(conn, row.id)},
     }
     return shown
 
@@ -228,14 +229,6 @@ def sealed(conn: Connection) -> int:
     pending = text("recording.state IN ('listed', 'waiting', 'spooled')")  # as the partial index says it
     waiting = select(func.count()).where(pending, recording.c.spool_name.is_not(None))
     return conn.execute(waiting).scalar_one()
-
-
-def lacking_copy(conn: Connection, storage: str, limit: int) -> list[dict[str, Json]]:
-    """Archived recordings of which `storage` holds no copy yet."""
-    has = select(copy.c.recording_id).where(copy.c.storage == storage, copy.c.recording_id == recording.c.id).exists()
-    rows = conn.execute(select(recording).where(recording.c.state == State.ARCHIVED, ~has).limit(limit)).all()
-    copies = _copies(conn, [row.id for row in rows])
-    return [_public(row, copies.get(row.id, [])) for row in rows]
 
 
 def replicas(conn: Connection) -> list[dict[str, Json]]:

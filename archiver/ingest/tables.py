@@ -117,6 +117,32 @@ copy = Table(
     Column("verified_at", UtcDateTime),
 )
 
+# Copies that policy demands (every configured storage) and that are not there yet: a queue, the oldest first.
+owed_copy = Table(
+    "owed_copy",
+    metadata,
+    Column("recording_id", ForeignKey("recording.id"), primary_key=True),
+    Column("storage", String(64), primary_key=True),
+    Column("provider", String(64), nullable=False),
+    Column("since", UtcDateTime, nullable=False),  # when it was archived without
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("next_attempt_at", UtcDateTime),  # NULL: at once
+    Column("problem", Text),
+    Column("owner", String(36)),
+    Column("token", BigInteger, nullable=False, server_default="0"),
+)
+Index("owed_copy_oldest", owed_copy.c.storage, owed_copy.c.since)
+Index("owed_copy_owner", owed_copy.c.owner,
+      sqlite_where=owed_copy.c.owner.is_not(None), postgresql_where=owed_copy.c.owner.is_not(None))  # fmt: skip
+
+# Until when the whole journal was looked through for what a storage lacks; what is archived afterwards says so itself.
+copy_survey = Table(
+    "copy_survey",
+    metadata,
+    Column("storage", String(64), primary_key=True),
+    Column("surveyed_at", UtcDateTime, nullable=False),
+)
+
 # Sealed objects that describe final rows, so that the bucket alone rebuilds the journal (docs/spec/catalogue.md).
 catalogue_segment = Table(
     "catalogue_segment",

@@ -62,6 +62,7 @@ class Metrics:
         self._spool = gauge("spool_bytes", "Sealed bytes waiting for the storage")
         self._spool_limit = gauge("spool_limit_bytes", "The spool's quota")
         self._trusted = gauge("storage_trusted", "1 while the storage's proof is fresh and unbelied", "target")
+        self._copies = gauge("copies_missing", "Archived recordings of which the storage has no copy yet", "target")
         self._level = gauge("status_level", "0 on time, 1 late, 2 at risk, 3 integrity, 4 lost")
         self._concerns = gauge("concerns", "What is wrong now, as status and alerts say it", "kind", "level")
         self._poll_due = gauge("poll_due_timestamp_seconds", "By when a complete poll must have come", "provider")
@@ -177,6 +178,9 @@ class Metrics:
         for storage, proof in report.storages.items():
             if proof.get("configured", True):
                 self._trusted.labels(storage).set(1 if proof.get("trusted") else 0)
+        self._copies.clear()
+        for storage in report.storages:
+            self._copies.labels(storage).set(report.copies_missing.get(storage, 0))
         self._show_judgement(report.judgement)
         self._show_integrity(report.integrity)
 

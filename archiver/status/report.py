@@ -80,6 +80,7 @@ class Report:
     replicas: Sequence[Mapping[str, Json]]
     schema: str
     custody: LogStatus | None = None
+    copies_missing: Mapping[str, int] = field(default_factory=dict)
     integrity: Integrity = field(default_factory=Integrity)
     judgement: Judgement = field(default_factory=Judgement)
 
@@ -170,6 +171,7 @@ def as_json(report: Report) -> dict[str, Json]:
         "providers": [_provider_json(each) for each in report.providers],
         "storages": {name: dict(state) for name, state in report.storages.items()},
         "replicas": [dict(each) for each in report.replicas],
+        "copies_missing": dict(report.copies_missing),
         "custody": None if report.custody is None else _log_json(report.custody),
         "integrity": {
             "last": _verified_json(report.integrity.last),

@@ -29,6 +29,7 @@ class Kind(enum.StrEnum):
     CLAIM_UNJUSTIFIED = "claim_without_event"
     COMMITMENT = "private_data_differs"
     NO_COPY = "no_copy"
+    COPY_MISSING = "copy_missing"
     LOG_LEAF = "log_leaf"
     LOG_TILE = "log_tile"
     LOG_TREE = "log_tree"
@@ -49,7 +50,10 @@ class Gravity(enum.StrEnum):
     NOTICE = "notice"
 
 
-_NOTICES = frozenset({Kind.LATER_VERSION, Kind.DELETE_MARKER})
+_NOTICES: frozenset[Kind] = frozenset()
+
+LIVE = frozenset({Kind.COPY_MISSING})
+"""What the register of gaps tells for as long as it is so: not kept among what stands until all is verified anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,17 @@ def lock_findings(claimed: Claimed, recorded: Stored, seen: Stored) -> Iterable[
             Kind.LOCK_SHORTER,
             f"locked until {recorded.retain_until:%Y-%m-%d %H:%M} was recorded, now {seen.retain_until:%Y-%m-%d %H:%M}",
         )
+
+
+def lacking_findings(claimed: Claimed, demanded: Iterable[str], at: datetime | None) -> Iterable[Finding]:
+    """The storages that policy demands a copy in, and that have none on record."""
+    if at is None or (claimed.retain_until is not None and claimed.retain_until <= at):
+        return
+    there = {each.storage for each in claimed.copies}
+    for storage in demanded:
+        if storage not in there:
+            said = "every configured storage is to have a copy, and this one has none"
+            yield Finding(Kind.COPY_MISSING, claimed.subject, said, claimed.provider, storage)
 
 
 def at_copy(claimed: Claimed, copy: Stored, kind: Kind, detail: str) -> Finding:

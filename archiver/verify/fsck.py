@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -25,17 +26,22 @@ from archiver.verify.finding import (
     Verification,
     at_copy,
     justification_findings,
+    lacking_findings,
     lock_findings,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Instruments:
-    """What verification may use: storages to read, keys to open with (if any), and who may enrol writers."""
+    """What verification may use: storages to read, keys to open with (if any), and who may enrol writers.
+
+    `at`: the instant by which policy demands a copy in every storage of what is to be kept longer; None asks for no such copy.
+    """
 
     stores: Mapping[str, ObjectStore]
     identities: Sequence[Identity]
     hosts: frozenset[str]
+    at: datetime | None = None
 
 
 async def check_objects(
@@ -67,6 +73,7 @@ async def _check_recording(claimed: Claimed, tools: Instruments, result: Verific
         result.findings.append(
             Finding(Kind.NO_COPY, claimed.subject, "called archived, but no copy is on record", claimed.provider)
         )
+    result.findings += lacking_findings(claimed, tools.stores, tools.at)
     for copy in claimed.copies:
         store = tools.stores.get(copy.storage)
         if store is None:

@@ -1,27 +1,33 @@
-"""Nothing is called archived, and nothing leaves the spool, unless a storage has just shown that it has it."""
+"""Nothing is called archived, and nothing leaves the spool, unless a storage has just shown that it has it; and every configured
+storage is to have a copy: one that is not there is a gap until it is."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import io
+import json
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
-from archiver import errors
+from archiver import cli, errors
 from archiver.assembly import assemble
 from archiver.clock import SystemChance, SystemClock
+from archiver.config.load import load
 from archiver.daemon import Daemon, Sweep
-from archiver.database import create_engine
+from archiver.database import create_engine, upgrade
 from archiver.demo.simulators import Route, fleet
 from archiver.demo.simulators.faults import ErrorBody
 from archiver.demo.simulators.scenario import samples
 from archiver.demo.simulators.server import Simulator
-from archiver.ingest import journal
-from archiver.ingest.tables import copy, recording
+from archiver.ingest import journal, owed
+from archiver.ingest.tables import copy, copy_survey, owed_copy, recording
+from archiver.schedule import lease
 from tests.acceptance.archive import Archive, make_archive
-from tests.acceptance.cli import archiver
 
 AWAY = "[{id: primary, kind: directory, path: mount/copies}]"  # a folder in a mount that is not there
 
@@ -66,6 +72,14 @@ def retry_all(archive: Archive, ids: list[str]) -> None:
     engine.dispose()
 
 
+async def run(archive: Archive, *command: str) -> tuple[int, str]:
+    """The command's exit code and what it printed."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        code = await asyncio.to_thread(cli.run, [*command, "-o", "json", "-c", str(archive.path)])
+    return code, said.getvalue()
+
+
 def sealed_in_spool(archive: Archive) -> list[Path]:
     return [each for each in (Path(archive.config.state_dir) / "spool").iterdir() if each.stat().st_size > 1000]
 
@@ -89,17 +103,17 @@ async def test_nothing_is_archived_while_no_storage_takes_it_though_none_is_requ
 async def test_check_refuses_a_configuration_without_a_required_storage(
     kazoo: dict[str, Simulator], tmp_path: Path, sqlite_url: str
 ) -> None:
-    text = make_archive(tmp_path, kazoo, sqlite_url, AWAY).path
+    archive = make_archive(tmp_path, kazoo, sqlite_url, AWAY)
+    text = archive.path
     for storage in (
         "[{id: primary, kind: directory, path: copies, required: false}]",
         "{kind: directory, path: copies, required: FALSE}",
         "[{id: a, kind: directory, path: a, required: false}, {id: b, kind: directory, path: b, required: false}]",
     ):
         text.write_text(text.read_text().replace(AWAY, storage))
-        for command in ("check", "run --once"):
-            done = archiver(*command.split(), "-c", text)
-            assert done.returncode == errors.Exit.CONFIGURATION
-            assert "no storage is required" in done.stdout + done.stderr
+        code, said = await run(archive, "check")
+        assert (code, "no storage is required" in said) == (errors.Exit.CONFIGURATION, True)
+        assert (await run(archive, "run", "--once"))[0] == errors.Exit.CONFIGURATION
         text.write_text(text.read_text().replace(storage, AWAY))
 
 
@@ -180,11 +194,173 @@ async def test_what_an_older_version_called_archived_without_a_copy_is_a_gap_and
     rows = await archive.rows()
     assert rows
     assert all(row["state"] == "waiting" and "no_copy" in str(row["flags"]) for row in rows)
-    listed = archiver("gaps", "list", "-o", "json", "-c", archive.path).stdout
-    assert listed.count('"copy_missing"') == len(rows)
+    listed = (await run(archive, "gaps", "list"))[1]
+    assert listed.count('"never_stored"') == len(rows)
     kazoo["kazoo"].heal()
     retry_all(archive, [str(row["id"]) for row in rows])
     assert (await archive.sweep()).exit_code == errors.Exit.OK
     rows = await archive.rows()
     assert all(row["state"] == "archived" and row["copies"] and "no_copy" not in str(row["flags"]) for row in rows)
-    assert '"copy_missing"' not in archiver("gaps", "list", "-o", "json", "-c", archive.path).stdout
+    assert '"never_stored"' not in (await run(archive, "gaps", "list"))[1]
+
+
+# --- copies that are owed ---------------------------------------------------------------------------------------------
+
+ONE = "[{id: primary, kind: directory, path: copies}]"
+OPTIONAL = (
+    "[{id: primary, kind: directory, path: copies}, {id: second, kind: directory, path: mount/second, required: false}]"
+)
+BOTH = "[{id: primary, kind: directory, path: copies}, {id: second, kind: directory, path: second}]"
+
+
+def with_storage(archive: Archive, storage: str) -> Archive:
+    """The same archive after somebody changed its storages in the file."""
+    lines = archive.path.read_text().splitlines()
+    lines = [f"storage: {storage}" if line.startswith("storage: ") else line for line in lines]
+    archive.path.write_text("\n".join(lines) + "\n")
+    return Archive(load(archive.path, resolve_secrets=True), archive.path)
+
+
+async def lacking(archive: Archive) -> dict[str, int]:
+    """How many copies each storage lacks, by the register of gaps."""
+    found = json.loads((await run(archive, "gaps", "list"))[1])["data"]["gaps"]
+    return {
+        each["evidence"]["storage"]: each["evidence"]["recordings"] for each in found if each["code"] == "copy_missing"
+    }
+
+
+async def copies_of(archive: Archive) -> list[list[str]]:
+    return [[copy["storage"] for copy in row["copies"]] for row in await archive.rows()]  # type: ignore[attr-defined]
+
+
+async def test_an_optional_copy_that_is_not_there_is_a_gap_everywhere_until_it_is_made(
+    kazoo: dict[str, Simulator], tmp_path: Path, sqlite_url: str
+) -> None:
+    archive = make_archive(tmp_path, kazoo, sqlite_url, OPTIONAL)
+    assert (await archive.sweep()).exit_code == errors.Exit.UNFINISHED
+    assert await copies_of(archive) == [["primary"]] * 3
+    assert await lacking(archive) == {"second": 3}
+    code, said = await run(archive, "verify", "--all")
+    assert (code, said.count('"copy_missing"')) == (errors.Exit.INTEGRITY, 3)
+    assert (await run(archive, "reconcile"))[0] == errors.Exit.LOST
+    code, said = await run(archive, "status", "--check")
+    assert code != errors.Exit.OK
+    assert json.loads(said)["data"]["copies_missing"] == {"second": 3}
+    assert "copy_missing" in said
+    (tmp_path / "mount").mkdir()
+    assert (await archive.sweep()).exit_code == errors.Exit.OK
+    assert await copies_of(archive) == [["primary", "second"]] * 3
+    assert await lacking(archive) == {}
+    code, said = await run(archive, "verify", "--all")
+    assert code == errors.Exit.OK, json.loads(said)["data"]["findings"][0]
+
+
+async def test_a_storage_that_is_taken_out_of_the_configuration_owes_nothing(
+    kazoo: dict[str, Simulator], tmp_path: Path, sqlite_url: str
+) -> None:
+    archive = make_archive(tmp_path, kazoo, sqlite_url, OPTIONAL)
+    await archive.sweep()
+    archive = with_storage(archive, ONE)
+    assert (await archive.sweep()).exit_code == errors.Exit.OK
+    assert await lacking(archive) == {}
+
+
+async def test_a_storage_that_comes_later_gets_every_older_recording_in_one_sweep(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    made = {"kazoo": fleet.fleet(SystemClock(), samples(), seed=11, count=24)["kazoo"]}
+    async with made["kazoo"]:
+        archive = make_archive(tmp_path, made, sqlite_url, ONE)
+        assert (await archive.sweep()).exit_code == errors.Exit.OK
+        count = len(await archive.rows())
+        assert count > 20
+        archive = with_storage(archive, BOTH)
+        assert (await run(archive, "verify", "--all"))[0] == errors.Exit.INTEGRITY
+        assert (await run(archive, "reconcile"))[0] == errors.Exit.LOST
+        assert await lacking(archive) == {"second": count}
+        assert (await archive.sweep()).exit_code == errors.Exit.OK
+        assert await copies_of(archive) == [["primary", "second"]] * count
+        assert (await run(archive, "verify", "--all"))[0] == errors.Exit.OK
+        # The copies were made, and what the journal knew of them was lost: the same objects are found again.
+        there = sorted(
+            each for each in (tmp_path / "second").rglob("*") if each.is_file() and "recordings" in str(each)
+        )
+        sql(archive, delete(copy).where(copy.c.storage == "second"), delete(copy_survey))
+        assert (await archive.sweep()).exit_code == errors.Exit.OK
+        assert await copies_of(archive) == [["primary", "second"]] * count
+        again = sorted(
+            each for each in (tmp_path / "second").rglob("*") if each.is_file() and "recordings" in str(each)
+        )
+        assert again == there
+
+
+async def test_one_that_cannot_be_copied_blocks_no_other_and_is_tried_again(
+    kazoo: dict[str, Simulator], tmp_path: Path, sqlite_url: str
+) -> None:
+    archive = make_archive(tmp_path, kazoo, sqlite_url, ONE)
+    await archive.sweep()
+    oldest = min(await archive.raw_rows(), key=lambda row: str(row["archived_at"]))
+    stored = next(
+        each for each in (tmp_path / "copies" / "recordings").rglob(f"*{oldest['sealed_sha256']}*") if each.is_file()
+    )
+    whole = stored.read_bytes()
+    stored.chmod(0o600)
+    stored.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    archive = with_storage(archive, BOTH)
+    assert (await archive.sweep()).exit_code == errors.Exit.UNFINISHED
+    assert sorted(await copies_of(archive)) == [["primary"], ["primary", "second"], ["primary", "second"]]
+    assert await lacking(archive) == {"second": 1}
+    shown = json.loads((await run(archive, "recordings", "show", str(oldest["id"])))[1])["data"]
+    assert "other bytes than were sealed" in json.dumps(shown)
+    stored.write_bytes(whole)
+    sql(archive, update(owed_copy).values(next_attempt_at=None))  # its time has come
+    assert (await archive.sweep()).exit_code == errors.Exit.OK
+    assert await lacking(archive) == {}
+
+
+def test_two_replicas_never_make_the_same_copy_and_who_lost_it_writes_nothing(database_url: str) -> None:
+    engine, now = create_engine(database_url, Path()), SystemClock().now()
+    upgrade(engine)
+    long = timedelta(minutes=1)
+    with engine.begin() as conn:
+        for name in ("a", "b"):
+            lease.beat(conn, name, spool_id=name, host=name, version="1", lasting=long)
+        for number in (1, 2):
+            conn.execute(insert(recording).values(**row_of(f"r{number}", now + timedelta(seconds=number))))
+            owed.owe(conn, f"r{number}", "p", {"second": "down"}, now + timedelta(seconds=number))
+    with engine.begin() as conn:
+        first = owed.claim(conn, "second", "a", now)
+    with engine.begin() as conn:
+        second, none = owed.claim(conn, "second", "b", now), owed.claim(conn, "second", "b", now)
+    assert first is not None
+    assert second is not None
+    assert (first.recording_id, second.recording_id, none) == ("r1", "r2", None), "the oldest first, each once"
+    with engine.begin() as conn:
+        lease.leave(conn, "a")  # it died
+        taken = owed.claim(conn, "second", "b", now)
+    assert taken is not None
+    assert (taken.recording_id, taken.token) == ("r1", first.token + 1)
+    with engine.begin() as conn, pytest.raises(errors.LeaseLostError):
+        owed.settled(conn, first)
+    with engine.begin() as conn:
+        owed.put_off(conn, first, "too late", now)
+        owed.settled(conn, taken)
+        owed.put_off(conn, second, "refused", now + long)
+        assert owed.claim(conn, "second", "b", now) is None, "put off"
+        assert owed.claim(conn, "second", "b", now + long) is not None
+    engine.dispose()
+
+
+def row_of(name: str, at: datetime) -> dict[str, object]:
+    """An archived row, as little of it as the table takes."""
+    return {
+        "id": name, "identity": name, "revision": "r", "provider": "p", "account": "", "provider_recording_id": name,
+        "variant": "", "state": "archived", "metadata": "{}", "raw": b"{}", "stable_digest": "d", "listed_at": at,
+        "last_seen_at": at, "ready": False, "archived_at": at,
+    }  # fmt: skip
+
+
+def test_delays_of_a_copy_grow_from_a_minute_to_an_hour() -> None:
+    delays = [owed.delay(attempts, 0.0).total_seconds() for attempts in (1, 2, 3, 7, 100)]
+    assert delays == [60, 120, 240, 3600, 3600]
+    assert owed.delay(1, 0.999) > timedelta(seconds=30)

@@ -1,0 +1,181 @@
+"""Makes the copies that policy demands and that are not there: all of them, the oldest first, each row by itself.
+
+Every storage is brought up to date by a few tasks of its own, beside the pipe. A row that cannot be copied is put off and said;
+it is in nobody's way. A storage that fails again and again is left alone until the next pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from archiver import errors
+from archiver.clock import Clock
+from archiver.database import Writer
+from archiver.ingest import journal, outcomes, owed
+from archiver.ingest.bench import Bench
+from archiver.ingest.destination import Destination
+from archiver.ingest.owed import Owed
+from archiver.recording import Sealed, Stored
+from archiver.store import layout
+
+log = structlog.get_logger("archiver.copies")
+
+AT_ONCE = 4
+"""Copies into one storage at the same time."""
+_PATIENCE = 3  # failures of a storage without a success between them, before it is left alone
+_LONGEST_REST = timedelta(seconds=5)
+
+
+async def survey(writer: Writer, configured: Sequence[str], clock: Clock, *, again: bool = False) -> int:
+    """Look through the journal for what a configured storage lacks and nobody owes yet; returns how many copies that is.
+
+    Each storage is looked through once while it is configured, or `again`. What is no longer configured owes nothing.
+    """
+    await writer.run(lambda conn: owed.forget(conn, configured))
+    due = configured if again else await writer.run(lambda conn: owed.unsurveyed(conn, configured))
+    found = 0
+    for storage in due:
+        found += await _survey(writer, storage, clock.now())
+    return found
+
+
+async def _survey(writer: Writer, storage: str, now: datetime) -> int:
+    after, found = "", 0
+    while True:
+
+        def page(conn: Connection, after: str = after) -> list[Any]:
+            rows = owed.lacking(conn, storage, now, after)
+            owed.owe_all(conn, storage, rows)
+            return rows
+
+        rows = await writer.run(page)
+        if not rows:
+            break
+        found, after = found + len(rows), str(rows[-1].id)
+    await writer.run(lambda conn: owed.surveyed(conn, storage, now))
+    if found:
+        log.warning("copies.lacking", storage=storage, recordings=found)
+    return found
+
+
+async def make_missing_copies(bench: Bench, ending: Callable[[], bool] = lambda: False) -> int:
+    """Make every copy that is owed and due, into every storage that can be used. Returns how many were made."""
+    await bench.writer.run(lambda conn: owed.take_back(conn, bench.replica_id))
+    usable = [each for each in bench.destinations if each.usable(bench.clock.now())]
+    return sum(await asyncio.gather(*(_Catchup(bench, each, ending).run() for each in usable)))
+
+
+class _Catchup:
+    """One pass over what one storage owes."""
+
+    def __init__(self, bench: Bench, destination: Destination, ending: Callable[[], bool]) -> None:
+        self._bench = bench
+        self._destination = destination
+        self._ending = ending
+        self._made = 0
+        self._failures = 0
+
+    async def run(self) -> int:
+        await asyncio.gather(*(self._work() for _ in range(AT_ONCE)))
+        if self._made:
+            log.info("copies.made", storage=self._destination.id, copies=self._made)
+        return self._made
+
+    async def _work(self) -> None:
+        bench, storage = self._bench, self._destination.id
+        while not self._ending() and self._failures < _PATIENCE:
+            now = bench.clock.now()
+            if not self._destination.usable(now):
+                until = self._destination.down_until or now
+                await asyncio.sleep(min(max(until - now, timedelta(0)), _LONGEST_REST).total_seconds())
+                if not self._destination.usable(bench.clock.now()):
+                    return
+            held = await bench.writer.run(lambda conn: owed.claim(conn, storage, bench.replica_id, now))  # noqa: B023
+            if held is None:
+                return
+            await self._take(held)
+
+    async def _take(self, held: Owed) -> None:
+        """One copy, as far as it goes; every outcome is written down."""
+        bench = self._bench
+        try:
+            await self._copy(held)
+        except errors.LeaseLostError:
+            log.warning("copy.taken_over", storage=held.storage, recording_id=held.recording_id)
+        except errors.OutcomeUnknownError as unwritten:  # `take_back` finds it
+            log.warning("copy.outcome_unwritten", recording_id=held.recording_id, problem=str(unwritten))
+        except errors.ArchiverError as failed:
+            spread = int.from_bytes(bench.chance.token(2), "big") / 65_536
+            again_at, problem = bench.clock.now() + owed.delay(held.attempts, spread), str(failed)
+            self._failures += isinstance(failed, errors.DestinationError)
+            log.warning(
+                "copy.failed",
+                storage=held.storage,
+                recording_id=held.recording_id,
+                attempt=held.attempts,
+                problem=problem,
+            )
+            await bench.writer.run(lambda conn: owed.put_off(conn, held, problem, again_at))
+        except asyncio.CancelledError:
+            await asyncio.shield(bench.writer.run(lambda conn: owed.hand_back(conn, held)))
+            raise
+
+    async def _copy(self, held: Owed) -> None:
+        bench, row, now = self._bench, held.row, self._bench.clock.now()
+        if row.retain_until is not None and row.retain_until <= now:  # nothing could be locked until then
+            await bench.writer.run(lambda conn: owed.settled(conn, held))
+            return
+        called = row.call_ended_at or row.call_started_at or row.listed_at
+        key = layout.recording_key(held.recording_id, row.sealed_sha256, called)
+        async with self._content(held) as path:
+            sealed = Sealed(path, row.sealed_bytes, row.sealed_sha256, 0, str(row.plaintext_sha256), (), "")
+            stored = await self._destination.put(key, sealed, row.retain_until, bench.clock.now())
+        self._failures = 0
+        done = bench.clock.now()
+        await bench.writer.run(lambda conn: self._note(conn, held, stored, done))
+        self._made += 1
+        bench.telemetry.stored(held.storage, sealed.size, (done - now).total_seconds())
+
+    def _note(self, conn: Connection, held: Owed, stored: Stored, now: datetime) -> None:
+        owed.settled(conn, held)
+        outcomes.keep_copies(conn, held.recording_id, [stored], now)
+        journal.recatalogue(conn, held.recording_id)
+        events = outcomes.stored_events(f"rec:{held.recording_id}", stored, len(held.copies) + 1, "second copy")
+        self._bench.ledger.append_many(conn, events)
+
+    @asynccontextmanager
+    async def _content(self, held: Owed) -> AsyncIterator[Path]:
+        """The sealed object, from the first storage that gives exactly the bytes that were sealed, in the spool meanwhile."""
+        bench = self._bench
+        sources = {each.id: each for each in bench.destinations if each.id != held.storage}
+        problems = []
+        for known in held.copies:
+            source = sources.get(known.storage)
+            if source is None:
+                continue
+            with bench.spool.part(known.size) as part:
+                try:
+                    digest = hashlib.sha256()
+                    async for piece in source.store.read(known.key, known.version_id):
+                        digest.update(piece)
+                        await asyncio.get_running_loop().run_in_executor(bench.executor, part.file.write, piece)
+                    part.file.flush()
+                except (errors.DestinationError, errors.NotFoundError, errors.VerificationError) as failed:
+                    problems.append(f"{source.id}: {failed}")
+                    continue
+                if digest.hexdigest() != held.row.sealed_sha256:
+                    log.error("copy.source_differs", storage=source.id, recording_id=held.recording_id)
+                    problems.append(f"{source.id}: its copy holds other bytes than were sealed")
+                    continue
+                yield part.path
+                return
+        raise errors.NotFoundError("; ".join(problems) or "no configured storage holds a copy of it")

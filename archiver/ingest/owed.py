@@ -1,0 +1,217 @@
+"""The copies that policy demands and that are not there yet: who owes which, who works on it, when it is tried again.
+
+Policy demands a copy of each archived recording in every configured storage, required or not. What is archived without one says
+so in the same transaction (`owe`); what a new or newly required storage lacks is found by looking through the whole journal
+once (`lacking`). A copy's holder names its token in every write, as in `journal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from archiver import errors
+from archiver.database import db_now
+from archiver.ingest.tables import copy, copy_survey, owed_copy, recording
+from archiver.recording import State
+from archiver.schedule.tables import replica
+
+_FIRST_DELAY, _LONGEST_DELAY = timedelta(minutes=1), timedelta(hours=1)
+_PAGE = 2_000
+
+_OWE = {
+    "sqlite": sqlite.insert(owed_copy).on_conflict_do_nothing(),
+    "postgresql": postgresql.insert(owed_copy).on_conflict_do_nothing(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """One copy that is ours to make until we say what came of it, and where the recording lies already."""
+
+    recording_id: str
+    storage: str
+    owner: str
+    token: int
+    attempts: int
+    row: Any
+    copies: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """How many recordings of a provider a storage lacks, since when, and what the oldest of them last ran into."""
+
+    provider: str
+    storage: str
+    count: int
+    since: datetime
+    problem: str | None
+
+
+def owe(conn: Connection, recording_id: str, provider: str, missing: Mapping[str, str], since: datetime) -> None:
+    """Write down which storages lack a copy of what was just archived, and why. Saying it again changes nothing."""
+    for storage, problem in missing.items():
+        values = {"recording_id": recording_id, "provider": provider, "storage": storage, "since": since}
+        conn.execute(_OWE[conn.dialect.name], {**values, "problem": problem[:500]})
+
+
+# --- looking through the whole journal --------------------------------------------------------------------------------
+
+
+def unsurveyed(conn: Connection, storages: Iterable[str]) -> list[str]:
+    """The storages for which the journal has not been looked through since they are configured."""
+    known = set(conn.execute(select(copy_survey.c.storage)).scalars())
+    return [each for each in storages if each not in known]
+
+
+def forget(conn: Connection, configured: Collection[str]) -> int:
+    """Policy demands nothing of a storage that is no longer configured. Returns how many copies are owed no more."""
+    conn.execute(delete(copy_survey).where(copy_survey.c.storage.not_in(configured)))
+    return conn.execute(delete(owed_copy).where(owed_copy.c.storage.not_in(configured))).rowcount
+
+
+def lacking(conn: Connection, storage: str, now: datetime, after: str = "") -> list[Any]:
+    """A page of archived recordings, by id behind `after`, that are locked still and of which `storage` has no copy."""
+    return list(conn.execute(_LACKING, {"in": storage, "now": now, "after": after, "most": _PAGE}).all())
+
+
+def owe_all(conn: Connection, storage: str, rows: Sequence[Any]) -> None:
+    """Write down what a page of `lacking` shows, unless a copy came meanwhile."""
+    for row in rows:
+        values = {"recording_id": row.id, "provider": row.provider, "storage": storage, "since": row.archived_at}
+        if not conn.execute(_HAS, {"of": row.id, "in": storage}).first():
+            conn.execute(_OWE[conn.dialect.name], values)
+
+
+def surveyed(conn: Connection, storage: str, now: datetime) -> None:
+    """The whole journal was looked through for `storage`."""
+    same = copy_survey.c.storage == storage
+    if conn.execute(update(copy_survey).where(same).values(surveyed_at=now)).rowcount == 0:
+        conn.execute(insert(copy_survey).values(storage=storage, surveyed_at=now))
+
+
+_HAS = select(copy.c.storage).where(copy.c.recording_id == bindparam("of"), copy.c.storage == bindparam("in"))
+_COPY_IN = exists().where(copy.c.recording_id == recording.c.id, copy.c.storage == bindparam("in"))
+_SINCE = func.coalesce(recording.c.archived_at, recording.c.listed_at).label("archived_at")
+_NOW = bindparam("now", type_=recording.c.listed_at.type)
+_LACKING = (
+    select(recording.c.id, recording.c.provider, _SINCE)
+    .where(
+        recording.c.state == State.ARCHIVED,
+        recording.c.id > bindparam("after"),
+        or_(recording.c.retain_until.is_(None), recording.c.retain_until > _NOW),
+        ~_COPY_IN,
+    )
+    .order_by(recording.c.id)
+    .limit(bindparam("most"))
+)
+
+
+# --- what is owed -----------------------------------------------------------------------------------------------------
+
+
+def count(conn: Connection) -> int:
+    """How many copies are owed."""
+    return conn.execute(select(func.count()).select_from(owed_copy)).scalar_one()
+
+
+def lacks(conn: Connection) -> list[Lack]:
+    """What is owed, by provider and storage."""
+    columns = owed_copy.c
+    grouped = select(columns.provider, columns.storage, func.count().label("n"), func.min(columns.since).label("since"))
+    found = []
+    for row in conn.execute(grouped.group_by(columns.provider, columns.storage)).all():
+        oldest = select(columns.problem).where(columns.storage == row.storage, columns.provider == row.provider)
+        problem = conn.execute(oldest.order_by(columns.since).limit(1)).scalar()
+        found.append(Lack(row.provider, row.storage, row.n, row.since, problem))
+    return found
+
+
+def by_storage(conn: Connection) -> dict[str, int]:
+    """How many copies each storage owes."""
+    return {row.storage: row.n for row in conn.execute(_BY_STORAGE)}
+
+
+_BY_STORAGE = select(owed_copy.c.storage, func.count().label("n")).group_by(owed_copy.c.storage)
+
+
+def of_recording(conn: Connection, recording_id: str) -> dict[str, str | None]:
+    """The storages that owe a copy of this recording, and what each last ran into."""
+    columns = owed_copy.c
+    rows = conn.execute(select(columns.storage, columns.problem).where(columns.recording_id == recording_id))
+    return {row.storage: row.problem for row in rows}
+
+
+def take_back(conn: Connection, owner: str) -> int:
+    """What the journal says is ours while nobody here works on any: the answer to a claim or an outcome was lost."""
+    return conn.execute(update(owed_copy).where(owed_copy.c.owner == owner).values(owner=None)).rowcount
+
+
+def wake(conn: Connection, storage: str) -> int:
+    """The storage is there again: no need to wait out the delay."""
+    waits = and_(owed_copy.c.storage == storage, owed_copy.c.next_attempt_at.is_not(None))
+    return conn.execute(update(owed_copy).where(waits).values(next_attempt_at=None)).rowcount
+
+
+def claim(conn: Connection, storage: str, owner: str, now: datetime) -> Owed | None:
+    """The oldest copy that `storage` owes, nobody alive works on and is due, now ours; None when there is none."""
+    columns = owed_copy.c
+    alive = select(replica.c.id).where(replica.c.alive_until > db_now())
+    oldest = (
+        select(owed_copy)
+        .where(
+            columns.storage == storage,
+            or_(columns.next_attempt_at.is_(None), columns.next_attempt_at <= now),
+            or_(columns.owner.is_(None), columns.owner.not_in(alive)),
+        )
+        .order_by(columns.since, columns.recording_id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    found = conn.execute(oldest).one_or_none()
+    if found is None:
+        return None
+    token, attempts = found.token + 1, found.attempts + 1
+    same = and_(columns.recording_id == found.recording_id, columns.storage == storage)
+    conn.execute(update(owed_copy).where(same).values(owner=owner, token=token, attempts=attempts))
+    row = conn.execute(select(recording).where(recording.c.id == found.recording_id)).one()
+    copies = conn.execute(select(copy).where(copy.c.recording_id == found.recording_id).order_by(copy.c.storage)).all()
+    return Owed(found.recording_id, storage, owner, token, attempts, row, copies)
+
+
+def settled(conn: Connection, held: Owed) -> None:
+    """The copy is owed no more. Raises `LeaseLostError`, and nothing changes, unless it is still ours to make."""
+    if conn.execute(delete(owed_copy).where(*_fence(held))).rowcount != 1:
+        raise errors.LeaseLostError(held.recording_id)
+
+
+def put_off(conn: Connection, held: Owed, problem: str, again_at: datetime) -> None:
+    """It could not be made: tried again at `again_at`, and in nobody's way until then."""
+    values = {"owner": None, "next_attempt_at": again_at, "problem": problem[:500]}
+    conn.execute(update(owed_copy).where(*_fence(held)).values(**values))
+
+
+def hand_back(conn: Connection, held: Owed) -> None:
+    """The attempt did not happen, as at shutdown."""
+    conn.execute(update(owed_copy).where(*_fence(held)).values(owner=None, attempts=held.attempts - 1))
+
+
+def delay(attempts: int, spread: float) -> timedelta:
+    """From a minute to an hour, doubling with each attempt; `spread` in [0, 1) shortens it by up to half. Pure."""
+    return min(_FIRST_DELAY * 2.0 ** min(max(attempts - 1, 0), 10), _LONGEST_DELAY) * (1 - spread / 2)
+
+
+def _fence(held: Owed) -> tuple[Any, ...]:
+    columns = owed_copy.c
+    return (
+        columns.recording_id == held.recording_id,
+        columns.storage == held.storage,
+        columns.owner == held.owner,
+        columns.token == held.token,
+    )
