@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable, Mapping, Sequence
+import bisect
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import date
@@ -26,11 +28,12 @@ from archiver.custody import history, log, merkle, rows
 from archiver.custody.checkpoint import Checkpoint, open_checkpoint
 from archiver.custody.event import ARCHIVE, Entry, Type, parse
 from archiver.custody.ledger import Appended, Draft, Ledger
-from archiver.custody.note import parse_vkey
+from archiver.custody.note import VerifierKey, parse_note, parse_vkey
 from archiver.custody.proof import LogProof
 from archiver.custody.tile import hashes_of
 from archiver.database import Writer, read
 from archiver.evidence import bundle, model
+from archiver.ingest.journal import recatalogue
 from archiver.keeper import Keeper, publish_through
 from archiver.seal.cipher import open_sealed
 from archiver.seal.recipients import Identity
@@ -82,13 +85,15 @@ class Tools:
 @dataclass(frozen=True, slots=True)
 class Options:
     """`withheld` are private groups that stay closed; `known` is a checkpoint that the receiver has already; `period` the days
-    that were asked for, whose completeness is stated also where no recording is handed over."""
+    that were asked for, whose completeness is stated also where no recording is handed over; `witnesses` those that the archive
+    asks, for a policy where none is given."""
 
     purpose: str
     withheld: frozenset[str] = frozenset()
     known: bytes | None = None
     policy: str | None = None
     period: Period | None = None
+    witnesses: tuple[VerifierKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,13 @@ async def export(
         made = await asyncio.to_thread(draft.close, part, tools.ledger.sign)
     told = model.delivered(request.export, made.bag_sha256)
     events = [Draft(each.subject, Type.EXPORT_DELIVERED, told, actor_kind="operator") for each in wanted]
-    await tools.writer.run(lambda conn: tools.ledger.append_many(conn, events))
+
+    def deliver(conn: Connection) -> None:
+        tools.ledger.append_many(conn, events)
+        for each in wanted:
+            recatalogue(conn, each.id)  # who asked and why stands beside the events: a rebuild shall know it too
+
+    await tools.writer.run(deliver)
     if (problem := await tools.keeper.catch_up(tools.retiring)) is not None:
         progress(f"the delivery is on record, and will be published later: {problem}")
     return made
@@ -227,7 +238,8 @@ def _log_part(
 
     chains = {each.id: _chain(conn, each.subject, logged) for each in wanted}
     archive = _archive(conn, wanted, stated, [each for chain in chains.values() for each in chain], logged)
-    stamps = _stamps(conn, tools.log_id, newest, hashes)
+    leaves = [each.index for chain in chains.values() for each in chain]
+    stamps = _stamps(conn, tools.log_id, newest, hashes, leaves)
     known = None
     if options.known is not None:
         earlier = _earlier(tools, options.known)
@@ -238,7 +250,7 @@ def _log_part(
         known = model.Known(options.known, tuple(merkle.consistency_proof(earlier.size, newest.size, hashes)))
     return model.LogPart(
         note, tools.log_key, tuple(sorted(tools.hosts)), chains, archive, stamps,
-        options.policy, known,
+        options.policy or _policy(note, tools.log_key, options.witnesses), known,
     )  # fmt: skip
 
 
@@ -302,30 +314,58 @@ def _stated(conn: Connection, wanted: Sequence[Wanted], options: Options) -> lis
     return list({(each.provider, each.day): each for each in found}.values())
 
 
-def _stamps(conn: Connection, log_id: int, newest: log.Signed, hashes: merkle.Hashes) -> tuple[model.Stamp, ...]:
-    """The newest time stamp of each authority, tied to the bundle's checkpoint where it is over an older one."""
-    files: dict[str, dict[str, tuple[int, bytes]]] = {}
-    anchors = (each for _, found in rows.anchors(conn, log_id) for each in found)
-    for each in anchors:  # by size: later ones replace earlier ones
-        if each.kind == _TIMESTAMP and each.size <= newest.size:
-            name, _, suffix = each.name.rpartition(".")
-            files.setdefault(name, {})[suffix] = (each.size, each.blob)
-    stamps = []
+def _policy(note: bytes, log_key: str, witnesses: Sequence[VerifierKey]) -> str | None:
+    """The archive's witnesses as a C2SP tlog-policy. Its quorum is one of them where one has cosigned: the archive publishes
+    with or without them, so more is for the reader to demand."""
+    if not witnesses:
+        return None
+    names = [f"w{number}" for number in range(1, len(witnesses) + 1)]
+    there = {(each.name, each.key_id) for each in parse_note(note).signatures}
+    cosigned = any((each.name, each.key_id) in there for each in witnesses)
+    lines = [f"log {log_key}"]
+    lines += [f"witness {name} {each.vkey}" for name, each in zip(names, witnesses, strict=True)]
+    lines += [f"group cosigners any {' '.join(names)}", f"quorum {'cosigners' if cosigned else 'none'}"]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _stamps(
+    conn: Connection, log_id: int, newest: log.Signed, hashes: merkle.Hashes, leaves: Collection[int]
+) -> tuple[model.Stamp, ...]:
+    """Of each authority the newest time stamp and, around every one of the `leaves`, the last before it and the first after:
+    between those two the event came into the log. Each is tied to the bundle's checkpoint where it is over an older one."""
     signed = {each.size: each for each in log.checkpoints(conn, log_id)}
-    for name, kept in sorted(files.items()):
-        if "tsr" not in kept or kept["tsr"][0] not in signed:
-            continue
-        size, response = kept["tsr"]
+    sizes: dict[str, list[int]] = {}
+    for size, anchors in rows.anchors(conn, log_id):
+        for each in anchors:
+            name, _, suffix = each.name.rpartition(".")
+            if (each.kind, suffix) == (_TIMESTAMP, "tsr") and size <= newest.size and size in signed:
+                sizes.setdefault(name, []).append(size)
+    chosen = {name: neighbours(of, leaves) for name, of in sizes.items()}
+    files: dict[tuple[str, int], dict[str, bytes]] = {}
+    for size in sorted(set().union(*chosen.values())):
+        for _, anchors in itertools.islice(rows.anchors(conn, log_id, size - 1), 1):
+            for each in anchors:
+                name, _, suffix = each.name.rpartition(".")
+                if each.kind == _TIMESTAMP and size in chosen.get(name, ()):
+                    files.setdefault((name, size), {})[suffix] = each.blob
+    stamps = []
+    for (name, size), kept in sorted(files.items(), key=lambda each: (each[0][0], -each[0][1])):
         own = size == newest.size
-
-        def file(suffix: str, kept: Mapping[str, tuple[int, bytes]] = kept) -> bytes | None:
-            return kept[suffix][1] if suffix in kept else None
-
         stamps.append(
             model.Stamp(
-                name, response, request=file("tsq"), chain=file("pem"), crl=file("crl"),
+                name if size == sizes[name][-1] else f"{name}-{size:012d}",
+                kept["tsr"], request=kept.get("tsq"), chain=kept.get("pem"), crl=kept.get("crl"),
                 checkpoint=None if own else signed[size].note.encode(),
                 consistency=() if own else tuple(merkle.consistency_proof(size, newest.size, hashes)),
             )
         )  # fmt: skip
     return tuple(stamps)
+
+
+def neighbours(sizes: Sequence[int], leaves: Collection[int]) -> set[int]:
+    """Of the ascending tree sizes the last, and for each leaf the largest that does not hold it and the smallest that does."""
+    chosen = set(sizes[-1:])
+    for leaf in leaves:
+        place = bisect.bisect_right(sizes, leaf)  # a tree of n leaves holds those below n
+        chosen.update(sizes[max(0, place - 1) : place + 1])
+    return chosen

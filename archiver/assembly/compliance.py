@@ -15,6 +15,7 @@ from archiver import __version__, errors
 from archiver.alerts.rule import Alert, Kind
 from archiver.assembly.completeness import watched
 from archiver.assembly.facts import look_from_outside
+from archiver.assembly.log import witness_key
 from archiver.assembly.reports import make_report
 from archiver.clock import Clock
 from archiver.compliance.facts import Report, Standing
@@ -47,7 +48,9 @@ def monthly(
     storages = {each.id: each.required for each in config.storage}
     judgement = make_report(conn, config, providers, now, look_from_outside(conn, config, now)).judgement
     standing = Standing(judgement.level, judgement.sentence, tuple(each.line for each in judgement.concerns))
-    return gather(conn, Asked(config.instance, __version__, month, now, accounts, storages, only, standing))
+    witnesses = [witness_key(each.key) for each in config.custody.witnesses]
+    asked = Asked(config.instance, __version__, month, now, accounts, storages, only, standing, witnesses)
+    return gather(conn, asked)
 
 
 def _began(conn: Connection) -> datetime | None:

@@ -28,6 +28,7 @@ from archiver.database import Writer
 from archiver.fetch.spool import lock_state_dir
 from archiver.keeper import Keeper, publish_through
 from archiver.rebuild import Tools as RebuildTools
+from archiver.recording import Json
 from archiver.schedule import lease
 from archiver.seal.recipients import Identity
 from archiver.store.port import ObjectStore
@@ -84,18 +85,20 @@ async def writing(
     without_storage: bool = False,
     clock: Clock | None = None,
     chance: Chance | None = None,
+    person: Mapping[str, Json] | None = None,
 ) -> AsyncIterator[Session]:
     """A session behind the gate: notary, storages and database agree, or nothing is written.
 
     Raises `RolledBackError` for a database that lost what was published, another `VerificationError` where there are two
     histories, `UnavailableError` while a required storage cannot be asked. `without_storage` is for those who tell what
-    they found of the storages: they write, as the daemon does, whatever it is, unless the database was rolled back.
+    they found of the storages: they write, as the daemon does, whatever it is, unless the database was rolled back. `person`
+    is the private group that says who gave the command.
     """
     clock, chance = clock or SystemClock(), chance or SystemChance()
     async with AsyncExitStack() as undo:
         writer, ours = Writer(engine), chance.uuid()
         undo.callback(writer.close)
-        ledger, host_key = Ledger.open(clock, chance), signing_key(config)
+        ledger, host_key = Ledger.open(clock, chance, person), signing_key(config)
         log = await open_custody_log(config, engine, writer, stores, clock)
         undo.push_async_callback(log.client.aclose)
         doubt = await pass_gate(log, engine, writer, clock, without_storage=without_storage)
@@ -110,13 +113,15 @@ async def _leave(writer: Writer, ours: str) -> None:
         await writer.run(lambda conn: lease.leave(conn, ours))
 
 
-async def recover_log(config: model.Config, engine: Engine, stores: Mapping[str, ObjectStore]) -> Recovered:
+async def recover_log(
+    config: model.Config, engine: Engine, stores: Mapping[str, ObjectStore], person: Mapping[str, Json] | None = None
+) -> Recovered:
     """`custody recover`: the only writer that comes before the gate, since it makes the gate passable. No other may write."""
     clock, chance = SystemClock(), SystemChance()
     with lock_state_dir(Path(config.state_dir)):
         writer = Writer(engine)
         try:
-            ledger, host_key = Ledger.open(clock, chance), signing_key(config)
+            ledger, host_key = Ledger.open(clock, chance, person), signing_key(config)
             shelves = [each.shelf() for each in stores.values()]
             found = await recover(
                 writer,

@@ -18,6 +18,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("archiver.cli.run:run", "Run the daemon in the foreground, or one sweep with --once."),
     "status": ("archiver.cli.status:status", "Show the deadline runway; --check turns it into an exit code."),
     "recordings": ("archiver.cli.recordings:recordings", "List, show, decrypt (with a reason) or retry recordings."),
+    "access": ("archiver.cli.access:access", "Show who heard or exported which recording, when, and why."),
     "gaps": ("archiver.cli.gaps:gaps", "Show what is missing and what was never looked at."),
     "reconcile": (
         "archiver.cli.reconcile:reconcile",

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archiver import errors
+from archiver.cli.access import told
 from archiver.cli.options import Options
 from archiver.cli.output import emit, table
+from archiver.cli.recordings import by
 from archiver.errors import Exit
 
 if TYPE_CHECKING:
@@ -38,21 +40,29 @@ def custody() -> None:
 @click.pass_obj
 def log_(options: Options, after: int, limit: int, subject: str | None) -> None:
     """Events as they stand in the log, by leaf."""
-    from archiver.custody.event import parse
+    from archiver.custody.access import who
+    from archiver.custody.event import Event, parse
+    from archiver.custody.ledger import OPERATOR
 
+    chosen: list[tuple[int, Event]] = []
     with _log(options.load(resolve_secrets=False)) as (conn, log):
-        found: list[dict[str, Json]] = []
         for leaf, entry in _entries(conn, log.log_id, after + 1):
             event = parse(entry)
             if subject in (None, event.subject):
-                found.append({"leaf": leaf, "at": event.at.isoformat().replace("+00:00", "Z"), "type": event.type,
-                              "subject": event.subject, "seq": event.seq, "outcome": event.outcome,
-                              "data": dict(event.data)})  # fmt: skip
-            if limit and len(found) >= limit:
+                chosen.append((leaf, event))
+            if limit and len(chosen) >= limit:
                 break
+        people = who(conn, [event for _, event in chosen if event.actor_kind == OPERATOR])
+    found: list[dict[str, Any]] = [
+        {"leaf": leaf, "at": _iso(event.at), "type": event.type, "subject": event.subject, "seq": event.seq,
+         "outcome": event.outcome, "data": dict(event.data),
+         "person": told(people[event.id]) if event.id in people else None}
+        for leaf, event in chosen
+    ]  # fmt: skip
     columns = ("leaf", "at", "type", "subject", "seq", "outcome")
-    emit(options, "archiver.custody_log/v1", found,  # type: ignore[arg-type]  # a list of Json is Json
-         lambda: table(columns, [[each[name] for name in columns] for each in found]))  # fmt: skip
+    emit(options, "archiver.custody_log/v1", [*found], lambda: table(
+        (*columns, "by whom, and why"),
+        [[*(each[name] for name in columns), by(each["person"]) if each["person"] else ""] for each in found]))  # fmt: skip
 
 
 @custody.command()
@@ -197,7 +207,7 @@ async def _fsck(config: Config, level: str, window: timedelta) -> Verification:
 @click.pass_obj
 def recover(options: Options) -> int:
     """Bring the database's log up to what was published, after a restore or a lost database. Stop every daemon first."""
-    found = asyncio.run(_recover(options.load()))
+    found = asyncio.run(_recover(options, options.load()))
     data: dict[str, Json] = {
         "had": found.had, "size": found.size, "storage": found.shelf, "rehomed": found.rehomed, "kept": found.kept,
         "checkpoints": found.checkpoints,
@@ -217,10 +227,11 @@ def _recovered(found: Recovered) -> str:
     return "\n".join(line for line in lines if line)
 
 
-async def _recover(config: Config) -> Recovered:
+async def _recover(options: Options, config: Config) -> Recovered:
     from archiver.assembly.reports import open_database
     from archiver.assembly.session import recover_log
     from archiver.assembly.stores import build_stores
+    from archiver.cli.person import person_of
     from archiver.clock import SystemChance, SystemClock
     from archiver.database import check_schema
 
@@ -228,7 +239,7 @@ async def _recover(config: Config) -> Recovered:
     stores = build_stores(config, SystemClock(), SystemChance())
     try:
         check_schema(engine)
-        return await recover_log(config, engine, stores)
+        return await recover_log(config, engine, stores, person_of(options))
     finally:
         for store in stores.values():
             await store.aclose()

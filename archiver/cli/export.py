@@ -13,6 +13,7 @@ import click
 from archiver import errors, logs
 from archiver.cli.options import Options
 from archiver.cli.output import emit, note
+from archiver.cli.person import reason
 from archiver.cli.report import report
 from archiver.errors import Exit
 
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from archiver.exporter import Period, Wanted
     from archiver.recording import Json
 
-_SUFFIX = {"wav": "wav", "mp3": "mp3", "ogg": "ogg", "flac": "flac", "mp4": "m4a", "au": "au", "aiff": "aiff"}
+_SUFFIX = {"mp4": "m4a", "matroska": "mka"} | {
+    each: each for each in ("wav", "mp3", "ogg", "flac", "au", "aiff", "amr")
+}
+"""By the container that was found in the bytes; what a provider calls it is not believed."""
 
 
 @click.group()
@@ -42,7 +46,12 @@ export.add_command(report)
 @click.option("--to", "until", metavar="DATE", help="Calls that began before it, UTC.")
 @click.option("-O", "--out", "target", type=click.Path(path_type=Path), required=True, help="Folder to make.")
 @click.option("--legal-basis", help="On what ground, as it shall stand in the bundle.")
-@click.option("--redact", multiple=True, metavar="GROUP", help="Keep closed: parties or provider_meta; several times.")
+@click.option(
+    "--redact",
+    multiple=True,
+    metavar="GROUP",
+    help="Keep closed: parties, provider_meta, access, person; several times.",
+)
 @click.option("--known", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="A checkpoint that the receiver has: the bundle proves that the log continues it.")  # fmt: skip
 @click.pass_obj
@@ -68,8 +77,7 @@ def evidence(
     selection = {name: value for name, value in selection.items() if value}
     if not selection:
         raise click.UsageError("say which recordings: ids, --number, --agent, --provider, --from, --to")
-    if not options.reason:
-        raise click.UsageError("export needs --reason: it becomes part of the chain of custody")
+    reason(options, "an export")
     config = options.load()
     logs.configure(config.logging.format, "error" if options.quiet else "warning", sys.stderr)
     made, wanted = asyncio.run(
@@ -107,10 +115,11 @@ async def _export(
     known: bytes | None,
 ) -> tuple[Bundle, list[Wanted]]:
     from archiver.assembly.keys import build_identities, hosts, log_signer
+    from archiver.assembly.log import witness_key
     from archiver.assembly.reports import open_database
     from archiver.assembly.session import writing
     from archiver.assembly.stores import build_stores
-    from archiver.cli.person import user
+    from archiver.cli.person import acting, person_of
     from archiver.clock import SystemChance, SystemClock
     from archiver.database import check_schema, read
     from archiver.evidence.model import Request
@@ -132,15 +141,17 @@ async def _export(
         note(options, f"{len(wanted)} recording(s) will be decrypted into {target}")
         if not options.yes and not click.confirm("Continue?", err=True):
             raise click.Abort
-        async with writing(config, engine, stores) as session:
+        person = acting(options)
+        async with writing(config, engine, stores, person=person_of(options)) as session:
             await session.enrol()
             tools = Tools(engine, session.writer, session.ledger, session.keeper, session.log.log_id,
                           log_signer(config).key.vkey, hosts(config), stores, identities, session.host_key)  # fmt: skip
             request = Request(
-                chance.uuid(), config.instance, clock.now(), options.actor or user(), options.reason or "", selection,
-                legal_basis, tuple(sorted(withheld)),
+                chance.uuid(), config.instance, clock.now(), person.known_as, options.reason or "", selection,
+                legal_basis, tuple(sorted(withheld)), person.group(),
             )  # fmt: skip
-            how = How("export", withheld, known, period=_period(selection, clock.now()))
+            how = How("export", withheld, known, period=_period(selection, clock.now()),
+                      witnesses=tuple(witness_key(each.key) for each in config.custody.witnesses))  # fmt: skip
             made = await hand_over(tools, target, request, wanted, how, lambda text: note(options, text))
         return made, wanted
     finally:
@@ -172,7 +183,7 @@ def _wanted(conn: Any, config: Config, selection: dict[str, Json]) -> list[Wante
 
     given = selection.get("ids")
     if isinstance(given, list) and given:
-        rows: Any = [survey.one(conn, resolve(conn, str(each))) for each in given]
+        chosen = [resolve(conn, str(each)) for each in given]
     else:
 
         def text(name: str) -> str | None:
@@ -180,15 +191,17 @@ def _wanted(conn: Any, config: Config, selection: dict[str, Json]) -> list[Wante
             return str(value) if value else None
 
         since, until = text("from"), text("to")
-        rows = survey.recordings(conn, survey.Search(
+        listed = survey.recordings(conn, survey.Search(
             provider=text("provider"), number=text("number"), agent=text("agent"),
             since=utc(since) if since else None, until=utc(until) if until else None))  # fmt: skip
+        chosen = [str(row["id"]) for row in listed]
     found = []
-    for row in rows:
+    for recording_id in chosen:
+        row: dict[str, Any] = survey.one(conn, recording_id) or {}  # a row of the list does not say what the audio is
         archived = row["state"] == "archived"
         media = row.get("media") or {}
         found.append(Wanted(
-            row["id"], _SUFFIX.get(str(media.get("container") or row.get("format")), "bin"),
+            row["id"], _SUFFIX.get(str(media.get("container")), "bin"),
             proved_digest(conn, config, row["id"]) if archived else None,
             tuple(Copy(each["storage"], each["key"], each["version_id"]) for each in row["copies"]) if archived else (),
         ))  # fmt: skip

@@ -9,6 +9,7 @@ import click
 
 from archiver.cli.options import Options
 from archiver.cli.output import emit, table
+from archiver.cli.person import reason
 from archiver.cli.recordings import custody_events, database, render_events, resolve, state_of
 from archiver.recording import State
 
@@ -68,8 +69,7 @@ def explain(options: Options, wanted: str) -> None:
 @click.pass_obj
 def ack(options: Options, wanted: str) -> None:
     """Say, with --reason, that a gap is known and why it may stand. It stays on record; the word is custody."""
-    if not (options.reason or "").strip():
-        raise click.UsageError("an acknowledgement needs --reason")
+    reason(options, "an acknowledgement")
     ids = asyncio.run(_ack(options, options.load(), wanted))
     emit(options, "archiver.gap-ack/v1", list(ids), lambda: f"acknowledged: {', '.join(ids)}")
 
@@ -77,17 +77,17 @@ def ack(options: Options, wanted: str) -> None:
 async def _ack(options: Options, config: Config, wanted: str) -> list[str]:
     from archiver.assembly.session import writing
     from archiver.assembly.stores import build_stores
-    from archiver.cli.person import user
+    from archiver.cli.person import acting, person_of
     from archiver.clock import SystemChance, SystemClock
     from archiver.completeness import register
 
-    clock, by, reason = SystemClock(), options.actor or user(), str(options.reason)
+    clock, by, why = SystemClock(), acting(options).known_as, str(options.reason)
     stores = build_stores(config, clock, SystemChance())
     try:
         with database(config) as engine:
-            async with writing(config, engine, stores) as session:
+            async with writing(config, engine, stores, person=person_of(options)) as session:
                 return await session.once(
-                    lambda conn, ledger: register.acknowledge(conn, ledger, wanted, by, reason, clock.now())
+                    lambda conn, ledger: register.acknowledge(conn, ledger, wanted, by, why, clock.now())
                 )
     finally:
         for store in stores.values():

@@ -56,6 +56,7 @@ async def _reconcile(options: Options, config: Config, only: str | None, share: 
     from archiver.assembly.reports import open_database
     from archiver.assembly.session import writing
     from archiver.assembly.stores import build_stores
+    from archiver.cli.person import person_of
     from archiver.clock import SystemChance, SystemClock
     from archiver.completeness import reconcile as compared
     from archiver.completeness import register
@@ -71,7 +72,9 @@ async def _reconcile(options: Options, config: Config, only: str | None, share: 
         raise click.UsageError(f"no storage is called {only[:80]!r}; there are: {', '.join(stores)}")
     providers = reading_providers(config, clock)
     try:
-        async with writing(config, engine, stores, without_storage=True, clock=clock, chance=chance) as session:
+        async with writing(
+            config, engine, stores, without_storage=True, clock=clock, chance=chance, person=person_of(options)
+        ) as session:
             await session.enrol()
             watch = Watch(engine, session.writer, session.ledger, clock, chance)
             now = clock.now()
@@ -86,7 +89,7 @@ async def _reconcile(options: Options, config: Config, only: str | None, share: 
                     note(options, f"comparing {name} with the journal")
                     runs.append(await compared.reconcile_store(engine, store, clock, lock_share=share))
             runs.append(await compared.reconcile_custody(engine, clock))
-            await compared.keep(session.writer, session.ledger, chance, runs)
+            await compared.keep(session.writer, session.ledger, chance, runs, "operator")
             stated = await watch.state(accounts)
             await session.retire()
             gaps = await read(engine, register.open_gaps)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import click
 from archiver import errors
 from archiver.cli.options import Options
 from archiver.cli.output import emit, note, table
+from archiver.cli.person import acting, instant, person_of, reason
 from archiver.recording import Flag, Json, State
 
 if TYPE_CHECKING:
@@ -61,33 +62,37 @@ def resolve(conn: Connection, wanted: str) -> str:
 
 def custody_events(conn: Connection, recording_id: str) -> list[dict[str, Any]]:
     """The recording's custody events in order, as they say of themselves; `archiver verify` checks them."""
+    from archiver.cli.access import told
     from archiver.custody import history
+    from archiver.custody.access import who
     from archiver.custody.event import format_time, parse
+    from archiver.custody.ledger import OPERATOR
 
     events = [parse(entry.raw) for entry in history.entries(conn, f"rec:{recording_id}")]
+    people = who(conn, [each for each in events if each.actor_kind == OPERATOR])
     return [
         {"seq": each.seq, "at": format_time(each.at), "type": each.type, "actor": each.actor_kind,
-         "outcome": each.outcome, "data": dict(each.data)}
+         "outcome": each.outcome, "data": dict(each.data),
+         "person": told(people[each.id]) if each.id in people else None}
         for each in events
     ]  # fmt: skip
 
 
 def render_events(events: list[dict[str, Any]]) -> str:
-    """One line for each event."""
-    rows = [
-        (each["seq"], each["at"][:19].replace("T", " "), each["type"], _brief(each["data"]), each["outcome"])
-        for each in events
-    ]
+    """One line for each event; below it, where a person acted, who that was and why."""
+    rows: list[tuple[object, ...]] = []
+    for each in events:
+        rows.append(
+            (each["seq"], each["at"][:19].replace("T", " "), each["type"], _brief(each["data"]), each["outcome"])
+        )
+        if each.get("person"):
+            rows.append(("", "", "", by(each["person"]), ""))
     return table(("seq", "at", "event", "data", "outcome"), rows)
 
 
-def _instant(_ctx: click.Context, _param: click.Parameter, text: str | None) -> datetime | None:
-    from archiver.cli.person import utc
-
-    try:
-        return None if text is None else utc(text)
-    except ValueError as problem:
-        raise click.BadParameter(f"{text!r} is no ISO 8601 time, like 2026-05-01 or 2026-05-01T14:30Z") from problem
+def by(person: dict[str, Any]) -> str:
+    """Who acted, and why."""
+    return f"by {person['who']}" + (f": {person['reason']}" if person["reason"] else "")
 
 
 @recordings.command("list")
@@ -96,8 +101,8 @@ def _instant(_ctx: click.Context, _param: click.Parameter, text: str | None) -> 
 @click.option("--flag", type=click.Choice([str(each) for each in Flag]), help="Doubt about them.")
 @click.option("--number", help="Caller or called, as the provider writes it.")
 @click.option("--agent", help="Agent.")
-@click.option("--since", callback=_instant, help="Calls from this time on (UTC).")
-@click.option("--until", callback=_instant, help="Calls before this time (UTC).")
+@click.option("--since", callback=instant, help="Calls from this time on (UTC).")
+@click.option("--until", callback=instant, help="Calls before this time (UTC).")
 @click.option(
     "--meta", "metadata", multiple=True, metavar="NAME=VALUE", help="Metadata of the provider; may be repeated."
 )
@@ -173,8 +178,7 @@ def get(options: Options, wanted: str, target: Path, storage: str | None, wait: 
     The file is written once a published checkpoint covers the access. Exit 65 when the database is behind what was published, 69
     when the storages cannot be asked or the access is not published in time; nothing is written then.
     """
-    if not (options.reason and options.reason.strip() and options.reason.isprintable()):
-        raise click.UsageError("say why with --reason: it becomes part of the chain of custody")
+    reason(options, "hearing a recording")
     if target.exists() or target.is_symlink():
         raise errors.NotAllowedError(f"{target} is there already; get never overwrites")
     done = asyncio.run(_get(options, options.load(), wanted, target, storage, wait))
@@ -197,7 +201,7 @@ async def _get(
     stores = build_stores(config, SystemClock(), SystemChance())
     try:
         with database(config) as engine:
-            async with writing(config, engine, stores) as session:
+            async with writing(config, engine, stores, person=person_of(options)) as session:
                 row, digest = await read(engine, lambda conn: _evidence(conn, config, wanted))
                 copies = [
                     each for each in row["copies"] if storage in (None, each["storage"]) and each["storage"] in stores
@@ -259,10 +263,9 @@ def proved_digest(conn: Connection, config: Config, recording_id: str) -> str | 
 
 async def _recorded(options: Options, session: Session, copy: Copy, wait: float) -> None:
     """Put the access on record and see it published: what nobody can take back is not done before the log shows it."""
-    from archiver.cli.person import user
     from archiver.hearing import say_heard
 
-    access: dict[str, Json] = {"reason": options.reason, "user": options.actor or user()}
+    access: dict[str, Json] = {"reason": options.reason, "user": acting(options).user}
     await session.enrol()
     try:
         said = await session.writer.run(lambda conn: say_heard(conn, session.ledger, copy, access))

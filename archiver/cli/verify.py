@@ -93,7 +93,7 @@ async def _verify(options: Options, config: Config, share: float | None, ids: tu
         await check_custody_log(config, engine, stores, result, level="full" if whole else "quick")
         depth = "named" if ids else "sample" if share is not None else "partly" if result.unreachable else "full"
         try:
-            await _keep(config, engine, stores, result, depth, began)
+            await _keep(options, config, engine, stores, result, depth, began)
         except errors.ArchiverError as failed:  # a host that may only read verifies all the same
             note(options, f"this verification leaves no record: {failed}")
     finally:
@@ -104,8 +104,9 @@ async def _verify(options: Options, config: Config, share: float | None, ids: tu
 
 
 async def _keep(
-    config: Config, engine: Engine, stores: Mapping[str, ObjectStore], result: Verification, depth: str, began: datetime
-) -> None:
+    options: Options, config: Config, engine: Engine, stores: Mapping[str, ObjectStore], result: Verification, depth: str,
+    began: datetime,
+) -> None:  # fmt: skip
     """Put it on record, signed: status, alerts and the monthly report say when integrity was last verified.
 
     A storage that is away or holds another history does not keep what was found of it from being told.
@@ -113,17 +114,18 @@ async def _keep(
     from collections import Counter
 
     from archiver.assembly.session import writing
+    from archiver.cli.person import person_of
     from archiver.completeness import verified
     from archiver.verify.finding import LIVE
 
     failures = Counter(str(each.kind) for each in result.failures if each.kind not in LIVE)
     figures = {name: value for name, value in result.as_json().items() if isinstance(value, int)}
     figures |= {"unreachable": sum(result.unreachable.values()), "not_checked": sum(result.unchecked.values())}
-    async with writing(config, engine, stores, without_storage=True) as session:
+    async with writing(config, engine, stores, without_storage=True, person=person_of(options)) as session:
         done = verified.Verified(
             verified.Depth(depth), began, session.clock.now(), result.recordings, result.objects_read, failures
         )
-        await session.once(lambda conn, ledger: verified.keep(conn, ledger, done, figures))
+        await session.once(lambda conn, ledger: verified.keep(conn, ledger, done, figures, "operator"))
 
 
 def _claims(conn: Any, ids: tuple[str, ...]) -> list[Claimed]:

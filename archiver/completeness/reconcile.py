@@ -108,7 +108,9 @@ async def reconcile_custody(engine: Engine, clock: Clock) -> Reconciled:
     return result
 
 
-async def keep(writer: Writer, ledger: Ledger, chance: Chance, results: Sequence[Reconciled]) -> None:
+async def keep(
+    writer: Writer, ledger: Ledger, chance: Chance, results: Sequence[Reconciled], actor_kind: str = "worker"
+) -> None:
     """Say in custody what was compared, and bring the register up to date. Says nothing of the unreachable."""
 
     def write(conn: Connection, result: Reconciled) -> register.Changes:
@@ -123,7 +125,8 @@ async def keep(writer: Writer, ledger: Ledger, chance: Chance, results: Sequence
                 findings=json.dumps(result.counts, sort_keys=True),
             )
         )
-        ledger.append(conn, ARCHIVE, Type.RECONCILED, _summary(result), op=f"reconcile:{result.storage}")
+        op = f"reconcile:{result.storage}"
+        ledger.append(conn, ARCHIVE, Type.RECONCILED, _summary(result), op=op, actor_kind=actor_kind)
         return register.refresh(
             conn, ledger, chance, None, result.found.values(), result.finished_at,
             source=f"reconcile:{result.storage}", whole=result.whole,

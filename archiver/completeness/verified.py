@@ -53,7 +53,9 @@ class Integrity:
     failures: Mapping[str, int] = field(default_factory=dict)
 
 
-def keep(conn: Connection, ledger: Ledger, it: Verified, details: Mapping[str, Json]) -> None:
+def keep(
+    conn: Connection, ledger: Ledger, it: Verified, details: Mapping[str, Json], actor_kind: str = "worker"
+) -> None:
     """Say in custody that `it` was done, and keep it for `integrity`. `details`: more figures for the event, nothing personal."""
     failures: dict[str, Json] = dict(sorted(it.failures.items()))
     data: dict[str, Json] = {
@@ -65,7 +67,9 @@ def keep(conn: Connection, ledger: Ledger, it: Verified, details: Mapping[str, J
         "failures": failures,
     }
     outcome = "failed" if failures else "ok"
-    said = ledger.append(conn, ARCHIVE, Type.RECONCILED, data, op=_name(it.depth), outcome=outcome)
+    said = ledger.append(
+        conn, ARCHIVE, Type.RECONCILED, data, op=_name(it.depth), outcome=outcome, actor_kind=actor_kind
+    )
     conn.execute(
         insert(reconciliation).values(
             id=f"verify-{said.seq:012d}",  # what came later is told by the chain: a clock may be wrong

@@ -227,6 +227,23 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """A recording that a person heard or exported. `who` marks what was claimed; `delivered`: an export that was finished.
+
+    `reason` None: none was given, or it was erased, which `who` then says.
+    """
+
+    at: datetime
+    what: str
+    recording: str
+    who: str
+    reason: str | None
+    export: str | None
+    delivered: bool | None
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
 class Storage:
     """One storage: what it holds of the month, how locked, what it proved, and what comparing it found. `custody`: the log."""
 
@@ -332,6 +349,7 @@ class Report:
     log: Log | None
     checks: tuple[Check, ...] = ()
     standing: Standing = field(default_factory=Standing)
+    accesses: tuple[Access, ...] = ()
 
     @property
     def preliminary(self) -> bool:

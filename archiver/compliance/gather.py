@@ -18,10 +18,25 @@ from archiver.completeness.gap import profile
 from archiver.completeness.issue import Issued
 from archiver.completeness.observe import Watched
 from archiver.compliance import log, rules
-from archiver.compliance.facts import Account, Check, Kept, Lag, Late, Missing, Report, Run, Standing, Stated, Storage
+from archiver.compliance.facts import (
+    Access,
+    Account,
+    Check,
+    Kept,
+    Lag,
+    Late,
+    Missing,
+    Report,
+    Run,
+    Standing,
+    Stated,
+    Storage,
+)
 from archiver.compliance.log import Trail
 from archiver.compliance.month import Month
+from archiver.custody.access import accesses
 from archiver.custody.event import ARCHIVE, Type, verify
+from archiver.custody.note import VerifierKey
 from archiver.ingest import discovery, survey
 from archiver.ingest.tables import copy, coverage, recording
 from archiver.recording import State, Window
@@ -32,7 +47,8 @@ _CUSTODY = "custody"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which report. `storages`: the configured ones, and whether each is required; `only`: one provider."""
+    """Which report. `storages`: the configured ones, and whether each is required; `only`: one provider; `witnesses`: the keys
+    whose cosignatures count."""
 
     instance: str
     version: str
@@ -42,6 +58,7 @@ class Asked:
     storages: Mapping[str, bool]
     only: str | None = None
     standing: Standing = field(default_factory=Standing)
+    witnesses: Sequence[VerifierKey] = ()
 
 
 def gather(conn: Connection, it: Asked) -> Report:
@@ -57,7 +74,8 @@ def gather(conn: Connection, it: Asked) -> Report:
     return Report(
         it.instance, it.version, it.month, it.made_at, it.only,
         tuple(accounts), tuple(_gaps(conn, it, trail)), tuple(_storages(conn, it, trail)),
-        log.month(conn, trail, it.month.span, it.made_at), tuple(_checks(it, trail)), it.standing,
+        log.month(conn, trail, it.month.span, it.made_at, it.witnesses), tuple(_checks(it, trail)),
+        it.standing, tuple(_accesses(conn, it, trail)),
     )  # fmt: skip
 
 
@@ -284,3 +302,24 @@ def _checks(it: Asked, trail: Trail) -> Iterator[Check]:
             failures = {str(kind): int(n) for kind, n in data["failures"].items()}
             at = event.at.astimezone(UTC)
             yield Check(at, str(data["depth"]), data["recordings"], data["objects_read"], failures, place)
+
+
+def _accesses(conn: Connection, it: Asked, trail: Trail) -> Iterator[Access]:
+    """Which recordings were heard or exported in the month, by whom and why."""
+    span = it.month.span
+    found = accesses(conn, span.since, span.until)
+    if it.only is not None:
+        ours = set(conn.execute(select(recording.c.id).where(recording.c.provider == it.only)).scalars())
+        found = [each for each in found if each.recording in ours]
+    for each in found:
+        export = each.event.data.get("request")
+        yield Access(
+            at=each.event.at.astimezone(UTC),
+            what=each.what,
+            recording=each.recording,
+            who=each.who.said,
+            reason=each.who.reason,
+            export=None if export is None else str(export),
+            delivered=None if export is None else each.delivered_at is not None,
+            place=trail.event(each.event.subject, each.event.seq)[1],
+        )

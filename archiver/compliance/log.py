@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,6 +22,7 @@ from archiver.custody.log_tables import (
     custody_event,
     custody_subject_event,
 )
+from archiver.custody.note import VerifierKey, open_note, parse_note
 from archiver.custody.publication import Kind
 from archiver.custody.tables import custody_pending, custody_subject
 from archiver.recording import Window
@@ -116,8 +118,10 @@ def trail(conn: Connection) -> Trail:
     return Trail(conn, logs, {log_id: each.size for log_id, each in newest.items() if each is not None})
 
 
-def month(conn: Connection, known: Trail, span: Window, now: datetime) -> Log | None:
-    """What became of the newest log in the month; None before there is one."""
+def month(
+    conn: Connection, known: Trail, span: Window, now: datetime, witnesses: Sequence[VerifierKey] = ()
+) -> Log | None:
+    """What became of the newest log in the month; None before there is one. `witnesses`: whose cosignatures count, if true."""
     newest = known.newest
     if newest is None:
         return None
@@ -127,7 +131,9 @@ def month(conn: Connection, known: Trail, span: Window, now: datetime) -> Log | 
     within = (custody_checkpoint.c.log_id == log_id, signed_at >= span.since, signed_at < span.until)
     ends = select(custody_checkpoint).where(*within).limit(1)
     published = select(func.count()).where(*within, custody_checkpoint.c.published_at.is_not(None))
-    signed, cosigned = _signed(conn, select(custody_checkpoint).where(*within).order_by(signed_at), newest.origin)
+    signed, cosigned = _signed(
+        conn, select(custody_checkpoint).where(*within).order_by(signed_at), newest.origin, witnesses
+    )
     return Log(
         origin=newest.origin,
         size=size,
@@ -161,17 +167,39 @@ def _events(conn: Connection, log_id: int, span: Window) -> Iterator[Events]:
         yield Events(str(_TYPES.get(row.type_no, "unknown")), row.n, row.first, row.last)
 
 
-def _signed(conn: Connection, wanted: Select[Any], origin: str) -> tuple[list[datetime], list[Vouched]]:
-    """When checkpoints were signed, and what witnesses added: each line under a note begins with its signer's name."""
+def _signed(
+    conn: Connection, wanted: Select[Any], origin: str, witnesses: Sequence[VerifierKey]
+) -> tuple[list[datetime], list[Vouched]]:
+    """When checkpoints were signed, and what others added: true cosignatures by configured keys, and lines that nobody can check.
+
+    Anybody who can write to the database can put a name under a note; the name alone says nothing.
+    """
     signed: list[datetime] = []
-    found: dict[str, Vouched] = {}
+    true: dict[str, Vouched] = {}
+    unchecked: dict[str, Vouched] = {}
     for rows in conn.execute(wanted.execution_options(stream_results=True)).partitions(2_000):
         for row in rows:
             signed.append(row.signed_at)
-            lines = row.note.rpartition("\n\n")[2].splitlines()
-            for name in {line.split(" ")[1] for line in lines if line.startswith("— ")} - {origin}:
-                _count(found, "witness", name, row.signed_at, row.size)
-    return signed, list(found.values())
+            good, names = cosigners(row.note.encode(), witnesses)
+            for name in good:
+                _count(true, "witness", name, row.signed_at, row.size)
+            for name in names - good - {origin}:
+                _count(unchecked, "unverified signature", name, row.signed_at, row.size)
+    return signed, [*true.values(), *unchecked.values()]
+
+
+def cosigners(note: bytes, witnesses: Sequence[VerifierKey]) -> tuple[set[str], set[str]]:
+    """Which of the witnesses truly cosigned a note, and all names under it."""
+    try:
+        names = {each.name for each in parse_note(note).signatures}
+    except errors.VerificationError:
+        return set(), set()
+    good: set[str] = set()
+    for key in witnesses:
+        with contextlib.suppress(errors.VerificationError):  # not there, or false
+            if key.name in names and open_note(note, [key]).verified:
+                good.add(key.name)
+    return good, names
 
 
 def _stamped(conn: Connection, log_id: int, span: Window) -> list[Vouched]:

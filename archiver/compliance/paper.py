@@ -33,6 +33,7 @@ def report_pdf(it: Report) -> bytes:
     for storage in it.storages:
         paper.storage(storage)
     paper.checks()
+    paper.accesses()
     paper.log(it.log)
     paper.unchecked()
     return bytes(paper.output())
@@ -138,6 +139,15 @@ class _Paper(Sheet):
         ]
         for each in shown[-10:]:
             self.fact("", words.check(each))
+
+    def accesses(self) -> None:
+        self.heading("Heard and exported")
+        found = self._it.accesses
+        self.fact("In the month", f"{len(found)} time(s); what is claimed was not checked")
+        for each in found[: words.MOST_ACCESSES]:
+            self.fact("", words.access(each))
+        if len(found) > words.MOST_ACCESSES:
+            self.fact("", f"{words.MOST_ACCESSES} are shown; all are in the JSON form, and in archiver access list.")
 
     def log(self, it: Log | None) -> None:
         self.heading("Custody log")

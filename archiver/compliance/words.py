@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
-from archiver.compliance.facts import Account, Check, Day, Lag, Missing, Place, Report, Run, Storage, Verdict
+from archiver.compliance.facts import Access, Account, Check, Day, Lag, Missing, Place, Report, Run, Storage, Verdict
 from archiver.evidence.report import WORDS, elapsed, format_instant
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-MOST_GAPS = 200
+MOST_GAPS = MOST_ACCESSES = 200
 """As many as a person reads; all are in the CSV and the JSON."""
 
 MEANINGS: Mapping[Verdict, tuple[str, str]] = {
@@ -191,6 +191,13 @@ def check(it: Check) -> str:
     found = ", ".join(f"{kind} {count}" for kind, count in sorted(it.failures.items())) or "no mismatch"
     looked = f"{depth.get(it.depth, 'single recordings')}: {it.recordings} recordings, {it.objects_read} objects read"
     return f"{format_instant(it.at)}, {looked}: {found} ({place(it.place)})"
+
+
+def access(it: Access) -> str:
+    """Who had which recording in hand, and why."""
+    unfinished = ", not finished" if it.delivered is False else ""
+    said = f"{it.recording} {it.what}{unfinished} by {it.who}"
+    return f"{format_instant(it.at)}, {said}{f': {it.reason}' if it.reason else ''} ({place(it.place)})"
 
 
 def event(type_: str) -> str:

@@ -15,9 +15,13 @@ from sqlalchemy.dialects import postgresql
 from archiver.clock import Chance, Clock
 from archiver.custody.event import ARCHIVE, Event, Type, commitment, leaf_hash, private_bytes, sign
 from archiver.custody.keys import generate_signing_key, public_hex
+from archiver.custody.person import GROUP as PERSON
 from archiver.custody.seat import End, turned_back
 from archiver.custody.tables import custody_pending, custody_private, custody_subject
 from archiver.recording import Json
+
+OPERATOR = "operator"
+"""The kind of actor whose events a person's command writes."""
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _NO_ENDS: Mapping[str, End] = MappingProxyType({})
@@ -58,18 +62,22 @@ class Ledger:
     """Appends signed events. Holds the process's session key, which dies with it; no state of its own otherwise.
 
     Everything happens on the caller's connection, in the caller's transaction: nothing is there until that commits. Safe to run
-    again after a rollback. Concurrent appends to one subject wait for one another on its row.
+    again after a rollback. Concurrent appends to one subject wait for one another on its row. `person` is the private group that
+    says who gave the command: every event of an operator carries it, so that no command can forget to.
     """
 
-    def __init__(self, session_key: Ed25519PrivateKey, clock: Clock, chance: Chance) -> None:
+    def __init__(
+        self, session_key: Ed25519PrivateKey, clock: Clock, chance: Chance, person: Mapping[str, Json] | None = None
+    ) -> None:
         self._key = session_key
         self._clock = clock
         self._chance = chance
+        self._person: Mapping[str, Mapping[str, Json]] = {} if person is None else {PERSON: person}
 
     @classmethod
-    def open(cls, clock: Clock, chance: Chance) -> Self:
+    def open(cls, clock: Clock, chance: Chance, person: Mapping[str, Json] | None = None) -> Self:
         """A ledger with a fresh session key; `enroll` it before anything else is appended."""
-        return cls(generate_signing_key(chance), clock, chance)
+        return cls(generate_signing_key(chance), clock, chance, person)
 
     @property
     def writer(self) -> str:
@@ -163,7 +171,8 @@ class Ledger:
         for draft, key in signed:
             head = heads[draft.subject]
             seq = head.seq + 1
-            salted = [(name, self._chance.token(32), group) for name, group in draft.private.items()]
+            groups = {**draft.private, **self._person} if draft.actor_kind == OPERATOR else draft.private
+            salted = [(name, self._chance.token(32), group) for name, group in groups.items()]
             entry = sign(
                 Event(
                     subject=draft.subject,

@@ -16,7 +16,8 @@ from archiver.recording import Json
 class Request:
     """Why this bundle exists. It stands in the bundle as `data/request.json`, in clear.
 
-    `export` is the id that the events `export.prepared` and `export.delivered` name as `request`; `instance` the archive's name.
+    `export` is the id that the events `export.prepared` and `export.delivered` name as `request`; `instance` the archive's name;
+    `person` the account that asked, and what it claimed to be.
     """
 
     export: str
@@ -27,6 +28,7 @@ class Request:
     selection: Mapping[str, Json]
     legal_basis: str | None = None
     redactions: tuple[str, ...] = ()
+    person: Mapping[str, Json] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,14 @@ class _Paper(Sheet):
         self.say(
             "This report explains; the events are the evidence. Each line names the file that holds the signed event and its "
             "leaf in the log. Whether they hold is for verify_custody.py to say, with keys that you have from elsewhere: see "
-            "README-VERIFY.txt. Times are the archive's own clock. Characters that this document's fonts lack are shown as ?; "
+            "README-VERIFY.txt. Times are the archive's own clock"
+            + (
+                "; IT WAS SET BACK: a station with a minus is dated before the one that it follows. "
+                if facts.set_back
+                else ". "
+            )
+            + "Of a person, the account is what the system said; a name that is claimed is what the person said. "
+            "Characters that this document's fonts lack are shown as ?; "
             "report.html has them.",
             4.6,
         )
@@ -94,14 +101,19 @@ class _Paper(Sheet):
         self.fact("Log key", facts.log_key, mono=True)
         for host in facts.hosts:
             self.fact("Host key", host, mono=True)
-        self.fact("Cosigned by", ", ".join(facts.witnesses) or "no witness")
+        self.fact("Cosigned by", ", ".join(facts.witnesses) or "no witness that the archive knows")
+        if facts.unchecked:
+            self.fact(
+                "Not checked",
+                f"signature lines in the name of {', '.join(facts.unchecked)}: anybody can write such a line",
+            )
         self.fact("Time stamps", ", ".join(name for name, _ in facts.stamps) or "none")
         self.ln(2)
         for line in facts.archive:
             self._event(line, rail=False)
 
     def _time_line(self, chapter: Chapter) -> None:
-        self.room(32)
+        self.room(34)
         self.ln(3)
         self.pen(8, SOFT)
         self.say("Time line (not to scale)", 4)
@@ -122,10 +134,13 @@ class _Paper(Sheet):
             self.pen(6.5, SOFT)
             self.centred(middle, top + 6.5, step, f"{stop.at:%Y-%m-%d}")
             self.centred(middle, top + 9.5, step, f"{stop.at:%H:%M:%S}")
-        self.set_xy(left, top + 15)
+            if stop.by:
+                self.centred(middle, top + 12.5, step, self.fitting(step - 1, stop.by))
+        self.set_xy(left, top + 17)
 
     def _event(self, line: Line, *, rail: bool, first: bool = False, last: bool = False) -> None:
-        states = "; ".join(f"{name} {value}" for name, value in line.details)
+        person = [f"person: {line.by}" + (f"; reason: {line.reason}" if line.reason else "")] if line.by else []
+        states = "; ".join([*person, *(f"{name} {value}" for name, value in line.details)])
         indent = 6.0 if rail else 0.0
         self.pen(8, SOFT)
         width = self.epw - indent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 from archiver.custody import canonical
 from archiver.custody.checkpoint import Checkpoint, parse_checkpoint
 from archiver.custody.event import Event, leaf_hash
-from archiver.custody.note import parse_note
+from archiver.custody.note import VerifierKey, open_note, parse_note, parse_vkey
+from archiver.custody.person import GROUP, described
 from archiver.errors import VerificationError
 from archiver.evidence.manifest import File
 from archiver.evidence.model import Logged, LogPart, Recording, Request, Statement
@@ -25,7 +26,7 @@ WORDS: Mapping[str, str] = {
     "recording.downloaded": "Downloaded from the provider",
     "recording.verified": "Examined: is it sound audio?",
     "recording.sealed": "Encrypted",
-    "recording.stored": "Written to locked storage",
+    "recording.stored": "Written to a storage",
     "recording.store_verified": "Read back from the storage",
     "recording.fixity_checked": "Checked again in the storage",
     "recording.accessed": "Opened by a person",
@@ -40,13 +41,24 @@ WORDS: Mapping[str, str] = {
     "retention.set": "Retention set",
     "retention.extended": "Retention extended",
     "disposition.approved": "Disposal approved",
-    "export.prepared": "Exported: this bundle's content fixed",
-    "export.delivered": "An export was delivered",
+    "export.prepared": "Exported: the content of a bundle fixed",
+    "export.delivered": "The bundle of an export was finished",
     "writer.enrolled": "A process was admitted as writer",
     "writer.retired": "A writer was retired",
-    "reconcile.completed": "Compared with the provider's list",
-    "log.anchored": "Time-stamped by an outside authority",
+    "reconcile.completed": "Compared, stated or verified",
+    "log.anchored": "Time-stamped by an authority",
 }
+_LOCKED: Mapping[str, str] = {
+    "compliance": "Written to a storage under Object Lock, compliance mode",
+    "governance": "Written to a storage under Object Lock, governance mode: its administrators can lift it",
+    "off": "Written to a storage that does not lock",
+}
+_RECONCILED: Mapping[str, str] = {
+    "storage": "Compared with a storage",
+    "completeness": "The completeness of a day was stated",
+    "verification": "The archive was verified",
+}
+_WHO = frozenset({"access", "ack", GROUP})  # private groups that say who acted, not whom a recording is of
 STATED_LIMITS = (
     "These statements say how things stood when they were made. They count by the provider's own lists and totals: that those "
     "showed everything that the provider had, they cannot prove; nor do they speak of days that are not in the table."
@@ -77,16 +89,20 @@ class Line:
     file: str
     leaf: int
     trouble: bool
+    by: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Milestone:
-    """One station on the time line; `after` says how long after the one before it."""
+    """One station on the time line; `after` says how long after the one before it, with a minus where the clock had been set
+    back; `by` names the person who acted, where one did and that was disclosed."""
 
     label: str
     at: datetime
     after: str
     trouble: bool
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +132,11 @@ class Stated:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that the report, the certificate and the readme say. `stamps` are names, and the files that they cover."""
+    """All that the report, the certificate and the readme say. `stamps` are names, and the files that they cover.
+
+    `witnesses` are those whose keys the archive's policy names and whose cosignatures hold; `unchecked` are other names under the
+    checkpoint: anybody can write a name there.
+    """
 
     request: Request
     log_key: str
@@ -127,6 +147,12 @@ class Report:
     chapters: tuple[Chapter, ...]
     archive: tuple[Line, ...]
     statements: tuple[Stated, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+    @property
+    def set_back(self) -> bool:
+        """Whether the archive's clock went backwards between two stations of a time line."""
+        return any(stop.after.startswith("−") for chapter in self.chapters for stop in chapter.milestones)
 
     @property
     def events(self) -> int:
@@ -139,15 +165,20 @@ def report(
     """The facts of a bundle. Raises `VerificationError` for entries, proofs or statements that cannot be read."""
     note = parse_note(log.checkpoint)
     checkpoint = parse_checkpoint(note.text)
+    own = parse_vkey(log.log_key)
+    keys = _witness_keys(log.policy or "")
+    known = {(each.name, each.key_id) for each in (own, *keys)}
     return Report(
         request=request,
         log_key=log.log_key,
         hosts=log.hosts,
         checkpoint=checkpoint,
-        witnesses=tuple(each.name for each in note.signatures if each.name != checkpoint.origin),
+        witnesses=tuple(_cosigned(log.checkpoint, keys)),
+        unchecked=tuple(each.name for each in note.signatures if (each.name, each.key_id) not in known),
         stamps=tuple((stamp.name, stamp.path) for stamp in log.stamps),
         chapters=tuple(
-            _chapter(each, log.events.get(each.id, ())) for each in sorted(recordings, key=lambda each: each.id)
+            _chapter(each, log.events.get(each.id, ()), request)
+            for each in sorted(recordings, key=lambda each: each.id)
         ),
         archive=tuple(
             _line(logged.event, f"data/log/archive-events/{logged.index:012d}.json", logged.index)
@@ -162,8 +193,10 @@ def format_instant(at: datetime) -> str:
 
 
 def elapsed(span: timedelta) -> str:
-    """How long, in the two largest units that matter: "3 y 41 d", "2 h 5 min", "12 s"."""
-    left = max(0, round(span.total_seconds()))
+    """How long, in the two largest units that matter: "3 y 41 d", "2 h 5 min", "12 s"; "−5 s" for a span that runs backwards."""
+    if round(span.total_seconds()) < 0:
+        return f"−{elapsed(-span)}"
+    left = round(span.total_seconds())
     parts: list[tuple[int, str]] = []
     for unit, seconds in (("y", 31_557_600), ("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
         count, left = divmod(left, seconds)
@@ -209,13 +242,36 @@ def _in_words(said: Any) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _chapter(recording: Recording, chain: tuple[Logged, ...]) -> Chapter:
+def _witness_keys(policy: str) -> list[VerifierKey]:
+    """The witnesses' keys of a C2SP tlog-policy."""
+    lines = [line.split() for line in policy.splitlines()]
+    return [parse_vkey(words[2]) for words in lines if len(words) > 2 and words[0] == "witness"]
+
+
+def _cosigned(checkpoint: bytes, keys: Iterable[VerifierKey]) -> Iterator[str]:
+    """Which of them truly cosigned it, and when. Raises `VerificationError` for a false cosignature in the name of one."""
+    signers = {(each.name, each.key_id) for each in parse_note(checkpoint).signatures}
+    for key in keys:
+        if (key.name, key.key_id) in signers:
+            ((_, time),) = open_note(checkpoint, [key]).verified
+            at = "" if time is None else f", {format_instant(datetime.fromtimestamp(time, UTC))}"
+            yield f"{key.name} (key {key.key_id.hex()}{at})"
+
+
+def _chapter(recording: Recording, chain: tuple[Logged, ...], request: Request) -> Chapter:
     folder = f"data/recordings/{recording.id}/events"
-    lines = tuple(_line(logged.event, f"{folder}/{seq:04d}.json", logged.index) for seq, logged in enumerate(chain))
+    people: dict[int, dict[str, Json]] = {}
+    for each in recording.private:
+        if each.group in _WHO:
+            people[each.seq] = {**people.get(each.seq, {}), **each.data}
+    lines = tuple(
+        _line(logged.event, f"{folder}/{seq:04d}.json", logged.index, people.get(seq), request)
+        for seq, logged in enumerate(chain)
+    )
     disclosed = [
         (name.replace("_", " "), _text(value))
         for each in recording.private
-        if each.group != "provider_meta"  # the provider's whole answer: in provider.json
+        if each.group not in {"provider_meta", *_WHO}  # the provider's whole answer: in provider.json
         for name, value in sorted(each.data.items())
     ]
     return Chapter(
@@ -228,16 +284,34 @@ def _chapter(recording: Recording, chain: tuple[Logged, ...]) -> Chapter:
     )
 
 
-def _line(event: Event, file: str, leaf: int) -> Line:
+def title(event: Event, export: str | None = None) -> str:
+    """What an event says, in words, and no more than it says. `export` is the one that this bundle is."""
+    data = event.data
+    if event.type == "recording.stored":
+        return _LOCKED.get(str(data.get("lock_mode")), WORDS[event.type])
+    if event.type == "reconcile.completed":
+        return _RECONCILED.get(str(data.get("kind")), WORDS[event.type])
+    if event.type in {"export.prepared", "export.delivered"} and export is not None:
+        this = data.get("request") == export
+        return "Exported: this bundle's content fixed" if this else f"{WORDS[event.type]} (not this one)"
+    return WORDS.get(event.type) or event.type.replace("anomaly.", "Anomaly: ").replace("_", " ")
+
+
+def _line(
+    event: Event, file: str, leaf: int, who: Mapping[str, Json] | None = None, request: Request | None = None
+) -> Line:
     details = [
         (name.replace("_", " "), _text(value)) for name, value in sorted(event.data.items()) if value is not None
     ]
     if event.outcome != "ok":
         details.insert(0, ("outcome", event.outcome))
     trouble = event.type.startswith("anomaly.") or event.outcome != "ok" or event.data.get("result") not in {None, "ok"}
-    title = WORDS.get(event.type) or event.type.replace("anomaly.", "Anomaly: ").replace("_", " ")
     actor = f"{event.actor_kind} {event.user or ''}".strip() + f", key {event.writer[:16]}…"
-    return Line(event.at, title, event.type, actor, tuple(details), file, leaf, trouble)
+    by, reason = ("", "") if who is None else (described(who), str(who.get("reason") or ""))
+    if request is not None and event.type == "export.prepared" and event.data.get("request") == request.export:
+        by, reason = request.requested_by, request.reason  # its own private group was made after the content was fixed
+    export = None if request is None else request.export
+    return Line(event.at, title(event, export), event.type, actor, tuple(details), file, leaf, trouble, by, reason)
 
 
 def _milestones(lines: tuple[Line, ...]) -> tuple[Milestone, ...]:
@@ -254,8 +328,10 @@ def _milestones(lines: tuple[Line, ...]) -> tuple[Milestone, ...]:
     shown = stations if len(stations) <= 9 else [*stations[:4], *wrong[:2], *stations[-3:]]
     found: list[Milestone] = []
     for label, line in shown:
-        after = f"+ {elapsed(line.at - found[-1].at)}" if found else ""
-        found.append(Milestone(label, line.at, after, line.trouble))
+        span = line.at - found[-1].at if found else timedelta(0)
+        back = round(span.total_seconds()) < 0
+        after = "" if not found else f"− {elapsed(-span)}" if back else f"+ {elapsed(span)}"
+        found.append(Milestone(label, line.at, after, line.trouble or back, line.by))
     return tuple(found)
 
 

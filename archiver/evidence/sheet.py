@@ -13,7 +13,7 @@ SOFT: Colour = (91, 102, 117)
 RAIL: Colour = (47, 111, 143)
 TROUBLE: Colour = (179, 38, 30)
 # The fonts that every reader has know Latin-1 only. Nothing is dropped quietly: what they lack shows as "?".
-_PLAIN = str.maketrans({"–": "-", "—": "-", "…": "...", "‘": "'", "’": "'", "“": '"', "”": '"'})
+_PLAIN = str.maketrans({"–": "-", "−": "-", "—": "-", "…": "...", "‘": "'", "’": "'", "“": '"', "”": '"'})
 
 
 class Sheet(FPDF):
@@ -69,6 +69,15 @@ class Sheet(FPDF):
         """How `text` breaks into lines in the present font."""
         rows = self.multi_cell(width, 3.7, plain(text), align="L", dry_run=True, output=MethodReturnValue.LINES)
         return rows if isinstance(rows, list) else []
+
+    def fitting(self, width: float, text: str) -> str:
+        """As much of `text` as has room in the present font."""
+        if self.get_string_width(plain(text)) <= width:
+            return text
+        kept = next(
+            n for n in range(len(text), -1, -1) if self.get_string_width(plain(f"{text[:n]}…")) <= width or not n
+        )
+        return f"{text[:kept]}…"
 
     def room(self, height: float) -> None:
         """Begin a new page rather than cut in two what is `height` high."""

@@ -1,0 +1,99 @@
+"""`archiver access`: who heard or exported which recording, when, and why."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from archiver.cli.options import Options
+from archiver.cli.output import emit, table
+from archiver.cli.person import instant
+from archiver.cli.recordings import database, resolve
+
+if TYPE_CHECKING:
+    from archiver.custody.access import Access, Who
+    from archiver.recording import Json
+
+
+@click.group()
+def access() -> None:
+    """Show who heard or exported which recording, when, and why."""
+
+
+@access.command("list")
+@click.option("--since", callback=instant, help="From this time on (UTC).")
+@click.option("--until", callback=instant, help="Before this time (UTC).")
+@click.option("--recording", "wanted", metavar="ID", help="Only of this recording.")
+@click.option("--person", help="Only by this account, login, user id or claimed name.")
+@click.pass_obj
+def list_(
+    options: Options, since: datetime | None, until: datetime | None, wanted: str | None, person: str | None
+) -> None:
+    """Every recording that was heard or exported, oldest first: by which account, who it claimed to be, and its reason."""
+    from archiver.custody.access import accesses
+    from archiver.custody.person import names
+    from archiver.database import reading
+
+    with database(options.load(resolve_secrets=False)) as engine, reading(engine) as conn:
+        subject = None if wanted is None else f"rec:{resolve(conn, wanted)}"
+        found = [
+            each
+            for each in accesses(conn, since, until, subject)
+            if person is None or person.casefold() in names(each.who.group)
+        ]
+    rows: list[dict[str, Any]] = [_row(each) for each in found]
+    emit(options, "archiver.access/v1", [*rows], lambda: _table(rows) if rows else "nobody heard or exported any")
+
+
+def told(who: Who) -> dict[str, Json]:
+    """Who and why, as every command shows it; `erased`: what the event commits to is not here any more."""
+    group = who.group
+    names = ("account", "uid", "login", "login_uid", "claimed")
+    found: dict[str, Json] = {
+        "who": who.said,
+        "reason": who.reason,
+        "erased": who.promised and not group and not who.false,
+    }
+    return found | {name: group.get(name) for name in names}
+
+
+def _row(it: Access) -> dict[str, Any]:
+    from archiver.custody.event import format_time
+
+    event = it.event
+    return {
+        "at": format_time(event.at),
+        "what": it.what,
+        "recording": it.recording,
+        "storage": event.data.get("storage"),
+        "export": event.data.get("request"),
+        "purpose": event.data.get("purpose"),
+        "delivered_at": None if it.delivered_at is None else format_time(it.delivered_at),
+        **told(it.who),
+        "type": event.type,
+        "seq": event.seq,
+        "leaf": it.leaf,
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    return table(
+        ("at", "recording", "what", "who", "why", "leaf"),
+        [
+            (
+                each["at"][:19].replace("T", " "),
+                each["recording"],
+                _what(each),
+                each["who"],
+                each["reason"],
+                each["leaf"],
+            )
+            for each in rows
+        ],
+    )
+
+
+def _what(row: dict[str, Any]) -> str:
+    return f"{row['what']}, not finished" if row["export"] and row["delivered_at"] is None else str(row["what"])
