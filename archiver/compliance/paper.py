@@ -9,7 +9,7 @@ from fpdf.enums import XPos, YPos
 from archiver.compliance import rules, words
 from archiver.compliance.facts import Account, Day, Log, Missing, Report, Storage, Verdict
 from archiver.evidence.report import format_instant
-from archiver.evidence.sheet import INK, SOFT, TROUBLE, Colour, Sheet, plain
+from archiver.evidence.sheet import INK, SOFT, TROUBLE, Colour, Sheet
 
 _FILL: Mapping[Verdict, Colour] = {
     Verdict.COMPLETE: (227, 241, 232),
@@ -74,8 +74,8 @@ class _Paper(Sheet):
         self.pen(9, SOFT)
         self.say(
             "Figures are the journal's when the report was made; months and days are UTC. Where a day has a signed statement, "
-            "its leaf in the custody log is named. Characters that this document's fonts lack are shown as ?; the HTML form has "
-            "them.",
+            "its leaf in the custody log is named. A character that no font here has is named by its number, as "
+            "[U+1D11E].",
             4.4,
         )
 
@@ -207,7 +207,7 @@ class _Paper(Sheet):
         self.cell(width, 3, words.MEANINGS[day.verdict][0])
         self.pen(7, SOFT)
         self.set_xy(left, top + 5.4)
-        self.cell(width, 3, plain(words.cell(day)))
+        self.cell(width, 3, words.cell(day))
 
     def _gap(self, it: Missing) -> None:
         self.room(16)
@@ -234,8 +234,8 @@ class _Paper(Sheet):
         lines = self.rows(widths[-1], last) or [""]
         self.room(3.7 * len(lines) + 1)
         for width, text in zip(widths, short, strict=False):
-            self.cell(width, 3.7, plain(text)[: int(width)])
-        self.multi_cell(widths[-1], 3.7, plain(last), align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+            self.cell(width, 3.7, text[: int(width)])
+        self.multi_cell(widths[-1], 3.7, last, align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
         self.set_draw_color(*_RULE)
         self.set_line_width(0.1)
         self.line(self.l_margin, self.get_y() + 0.3, self.l_margin + self.epw, self.get_y() + 0.3)

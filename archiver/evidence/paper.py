@@ -5,7 +5,7 @@ from __future__ import annotations
 from fpdf.enums import XPos, YPos
 
 from archiver.evidence.report import STATED_LIMITS, Chapter, Line, Report, format_instant
-from archiver.evidence.sheet import INK, RAIL, SOFT, TROUBLE, Sheet, plain
+from archiver.evidence.sheet import INK, RAIL, SOFT, TROUBLE, Sheet
 
 
 def report_pdf(facts: Report) -> bytes:
@@ -59,8 +59,7 @@ class _Paper(Sheet):
                 else ". "
             )
             + "Of a person, the account is what the system said; a name that is claimed is what the person said. "
-            "Characters that this document's fonts lack are shown as ?; "
-            "report.html has them.",
+            "A character that no font here has, or that would turn the text around unseen, is named by its number, as [U+202E].",
             4.6,
         )
 
@@ -158,15 +157,15 @@ class _Paper(Sheet):
             self.circle(middle, at, 1.5, style="DF")
         self.set_x(self.l_margin + indent)
         self.pen(9.5, TROUBLE if line.trouble else INK, "B")
-        self.cell(width, 4.6, plain(line.title))
+        self.cell(width, 4.6, line.title)
         self.set_x(self.l_margin + indent)
         self.pen(8.5, INK)
         self.cell(width, 4.6, format_instant(line.at), align="R", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
         self.set_x(self.l_margin + indent)
         self.pen(7, SOFT, family="Courier")
-        self.cell(width, 3.6, plain(f"{line.type}  {line.file}, leaf {line.leaf}"), new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+        self.cell(width, 3.6, f"{line.type}  {line.file}, leaf {line.leaf}", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
         if states:
             self.set_x(self.l_margin + indent)
             self.pen(8, SOFT)
-            self.multi_cell(width, 3.7, plain(states), align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+            self.multi_cell(width, 3.7, states, align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
         self.set_y(max(self.get_y(), top + height) if rows <= 40 else self.get_y())

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
 from fpdf import FPDF
-from fpdf.enums import MethodReturnValue, XPos, YPos
+from fpdf.enums import MethodReturnValue, TextEmphasis, XPos, YPos
+from fpdf.fonts import TTFFont
+
+from archiver.evidence import fonts
 
 Colour = tuple[int, int, int]
 INK: Colour = (28, 36, 48)
 SOFT: Colour = (91, 102, 117)
 RAIL: Colour = (47, 111, 143)
 TROUBLE: Colour = (179, 38, 30)
-# The fonts that every reader has know Latin-1 only. Nothing is dropped quietly: what they lack shows as "?".
+# The fonts that every reader has know Latin-1 only; these look the same there. All else is set in embedded fonts.
 _PLAIN = str.maketrans({"–": "-", "−": "-", "—": "-", "…": "...", "‘": "'", "’": "'", "“": '"', "”": '"'})
 
 
+_FAMILY = "letters"
+
+
 class Sheet(FPDF):
-    """Pages with a footer, and what is written on them. `foot` stands below each page, with its number."""
+    """Pages with a footer, and what is written on them. `foot` stands below each page, with its number.
+
+    A text beyond Latin-1 is set in embedded fonts, shaped and in its own direction; what no font has is told by code point.
+    """
 
     def __init__(self, title: str, made_at: datetime, *, foot: str) -> None:
         super().__init__(format="A4")
         self._foot = foot
+        self._joined_to: str | None = None
         self.set_creation_date(made_at)
         self.set_title(title)
         self.set_margins(16, 16, 16)
@@ -32,7 +45,7 @@ class Sheet(FPDF):
     def footer(self) -> None:
         self.set_y(-12)
         self.pen(7.5, SOFT)
-        self.cell(0, 4, plain(self._foot))
+        self.cell(0, 4, self._foot)
         self.set_x(self.l_margin)
         self.cell(0, 4, f"page {self.page_no()} of {{nb}}", align="R")
 
@@ -49,17 +62,17 @@ class Sheet(FPDF):
     def fact(self, name: str, value: str, *, mono: bool = False) -> None:
         """A name and what it is."""
         self.pen(9, SOFT)
-        self.cell(30, 4.8, plain(name)[:24])
+        self.cell(30, 4.8, self.fitting(29, name))
         self.pen(8 if mono else 9, INK, family="Courier" if mono else "Helvetica")
-        self.multi_cell(self.epw - 30, 4.8, plain(value) or "-", align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+        self.multi_cell(self.epw - 30, 4.8, value or "-", align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
 
     def say(self, text: str, height: float) -> None:
         """A paragraph in the present font."""
-        self.multi_cell(0, height, plain(text), align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+        self.multi_cell(0, height, text, align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
 
     def centred(self, middle: float, top: float, width: float, text: str) -> None:
         self.set_xy(middle - width / 2, top)
-        self.cell(width, 3, plain(text), align="C")
+        self.cell(width, 3, text, align="C")
 
     def pen(self, size: float, colour: Colour, style: str = "", family: str = "Helvetica") -> None:
         self.set_font(family, style, size)
@@ -67,24 +80,79 @@ class Sheet(FPDF):
 
     def rows(self, width: float, text: str) -> list[str]:
         """How `text` breaks into lines in the present font."""
-        rows = self.multi_cell(width, 3.7, plain(text), align="L", dry_run=True, output=MethodReturnValue.LINES)
+        rows = self.multi_cell(width, 3.7, text, align="L", dry_run=True, output=MethodReturnValue.LINES)
         return rows if isinstance(rows, list) else []
 
     def fitting(self, width: float, text: str) -> str:
         """As much of `text` as has room in the present font."""
-        if self.get_string_width(plain(text)) <= width:
-            return text
-        kept = next(
-            n for n in range(len(text), -1, -1) if self.get_string_width(plain(f"{text[:n]}…")) <= width or not n
-        )
-        return f"{text[:kept]}…"
+        with self._letters(text) as shown:
+            if self.get_string_width(shown) <= width:
+                return text
+            kept = next((n for n in range(len(shown), 0, -1) if self.get_string_width(f"{shown[:n]}...") <= width), 0)
+            return f"{shown[:kept]}..."
 
     def room(self, height: float) -> None:
         """Begin a new page rather than cut in two what is `height` high."""
         if self.get_y() + min(height, 200) > self.page_break_trigger:
             self.add_page()
 
+    def cell(self, w: float | None = None, h: float | None = None, text: str = "", *more: Any, **how: Any) -> bool:
+        with self._letters(text) as shown:
+            return super().cell(w, h, shown, *more, **how)
 
-def plain(text: str) -> str:
-    """As the fonts can show it."""
-    return text.translate(_PLAIN).encode("latin-1", "replace").decode("latin-1")
+    def multi_cell(self, w: float, h: float | None = None, text: str = "", *more: Any, **how: Any) -> Any:
+        with self._letters(text) as shown:
+            return super().multi_cell(w, h, shown, *more, **how)
+
+    def set_font(self, family: str | None = None, style: str | TextEmphasis = "", size: float = 0) -> None:
+        super().set_font(family, style, size)
+        if self.page and self.font_family == _FAMILY and self.current_font is not None:
+            # fpdf2 would write it with the first text, inside of what a fallback font encloses; the next line then had none.
+            self._out(self._set_font_for_page(self.current_font, self.font_size_pt))
+
+    def get_fallback_font(self, char: str, style: str = "") -> str | None:
+        """A joiner is of the font of the letter before it: in another it would part what it joins."""
+        if char not in fonts.JOINERS or self._joined_to is None:
+            self._joined_to = super().get_fallback_font(char, style)
+        return self._joined_to
+
+    @contextmanager
+    def _letters(self, text: str) -> Iterator[str]:
+        """`text` as it can be shown, with the font for it set; behind it the pen is what it was."""
+        shown = fonts.named(text.translate(_PLAIN))
+        beyond = any(ord(each) > 0xFF for each in shown)
+        family, style, size, shaped = (
+            self.font_family,
+            self.font_style,
+            self.font_size_pt,
+            self.text_shaping is not None,
+        )
+        if beyond:
+            self._embed(shown)
+            self.set_font(_FAMILY, "", size)
+        if shaped != beyond:
+            self.set_text_shaping(use_shaping_engine=beyond)
+        try:
+            yield shown
+        finally:
+            if shaped != beyond:
+                self.set_text_shaping(use_shaping_engine=shaped)
+            if beyond and family != _FAMILY:
+                self.set_font(family, style, size)
+
+    def _embed(self, text: str) -> None:
+        """Have the fonts that `text` takes; of each, the glyphs in use go into the document."""
+        base = next(fonts.faces())
+        wanted = {base: None} | {face: None for each in sorted(set(text)) if (face := fonts.face_of(each)) is not None}
+        new = [(name, file) for name, file in wanted if self._name(name) not in self.fonts]
+        for name, file in new:
+            self.add_font(self._name(name), "", file)
+        if new:
+            letters = self.fonts[_FAMILY]
+            assert isinstance(letters, TTFFont)
+            for joiner in fonts.JOINERS:
+                letters.cmap.pop(ord(joiner), None)
+            self.set_fallback_fonts([name for name in self.fonts if name.startswith(f"{_FAMILY}-")], exact_match=False)
+
+    def _name(self, face: str) -> str:
+        return _FAMILY if face == "Sans" else f"{_FAMILY}-{face.lower()}"

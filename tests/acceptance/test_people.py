@@ -127,6 +127,7 @@ def test_who_and_why_can_be_erased_and_not_changed(archive: Swept, say: Say) -> 
             for row in db.execute("SELECT grp FROM custody_private WHERE grp IN ('access', 'person') ORDER BY grp")
         ]
         assert names == ["access", "person"]
+        db.execute("DROP TRIGGER custody_private_update")
         db.execute(
             "UPDATE custody_private SET data = CAST(replace(data, 'case 7', 'case 8') AS BLOB) WHERE grp = 'access'"
         )
