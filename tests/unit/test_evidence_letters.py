@@ -75,7 +75,7 @@ def test_name_is_found_in_the_pdf_by_its_own_letters(script: str) -> None:
     assert all(0 not in glyphs for glyphs in _drawn(pdf).values())  # .notdef, an empty box
 
 
-@pytest.mark.parametrize("first", NAMES)
+@pytest.mark.parametrize("first", ["Devanagari", "Arabic", "Greek"])
 def test_no_line_is_lost_behind_one_in_another_font(first: str) -> None:
     """fpdf2 forgets the font of the page behind a line that begins in a fallback font: the next one vanished."""
     texts = (NAMES[first], *NAMES.values(), "plain words", NAMES["Greek"])
