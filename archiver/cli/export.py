@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from archiver import errors, logs
+from archiver import errors
 from archiver.cli.options import Options
 from archiver.cli.output import emit, note
 from archiver.cli.person import reason
@@ -79,7 +78,6 @@ def evidence(
         raise click.UsageError("say which recordings: ids, --number, --agent, --provider, --from, --to")
     reason(options, "an export")
     config = options.load()
-    logs.configure(config.logging.format, "error" if options.quiet else "warning", sys.stderr)
     made, wanted = asyncio.run(
         _export(
             options, config, target, selection, legal_basis, frozenset(redact), known.read_bytes() if known else None

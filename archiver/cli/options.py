@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,10 +28,16 @@ class Options:
     actor: str | None = None
 
     def load(self, *, resolve_secrets: bool = True) -> Config:
-        """The configuration that was asked for, or the usual one. Raises `ConfigurationError`."""
+        """The configuration that was asked for, or the usual one. Raises `ConfigurationError`.
+
+        From then on warnings go to standard error, as it says, unless a command has it otherwise: standard output is for data.
+        """
+        from archiver import logs
         from archiver.config.load import find, load
 
-        return load(find(self.config), resolve_secrets=resolve_secrets)
+        config = load(find(self.config), resolve_secrets=resolve_secrets)
+        logs.configure(config.logging.format, "error" if self.quiet else "warning", sys.stderr)
+        return config
 
 
 def shared_options(*, hidden: bool = False) -> list[click.Parameter]:
