@@ -99,7 +99,7 @@ async def _rename(options: Options, config: Config, old: str, new: str) -> Renam
     from archiver.assembly.providers import accounts
     from archiver.assembly.session import writing
     from archiver.assembly.stores import build_stores
-    from archiver.cli.person import user
+    from archiver.cli.person import acting, person_of
     from archiver.clock import SystemChance, SystemClock
     from archiver.fetch.spool import lock_state_dir
     from archiver.rename import Target
@@ -114,11 +114,11 @@ async def _rename(options: Options, config: Config, old: str, new: str) -> Renam
     if kinds.get(old, settings.kind) != settings.kind:
         raise errors.NotAllowedError(f"{old} is of kind {kinds[old]}, {new} of kind {settings.kind}")
     target = Target(new, settings.kind, accounts(settings))
-    by, reason = options.actor or user(), options.reason or ""
+    by, reason = acting(options).user, options.reason or ""
     stores = build_stores(config, SystemClock(), SystemChance())
     try:
         with lock_state_dir(Path(config.state_dir)), database(config) as engine:
-            async with writing(config, engine, stores) as session:
+            async with writing(config, engine, stores, person=person_of(options)) as session:
                 return await session.once(
                     lambda conn, ledger: carry_over(conn, ledger, old, target, list(kinds), by=by, reason=reason)
                 )
