@@ -59,6 +59,14 @@ class Flag(enum.StrEnum):
     QUARANTINED = "quarantined"
     NO_COPY = "no_copy"
     LINK_NOT_UNDERSTOOD = "link_not_understood"
+    SUPERSEDED = "superseded"
+
+
+DOUBTS = frozenset({Flag.NOT_AUDIO, Flag.TRUNCATED, Flag.DURATION_MISMATCH, Flag.LENGTH_UNVERIFIED})
+"""Flags that say: this may not be the recording, or not all of it. It is asked for again, and a gap stays open meanwhile.
+
+`superseded` ends that: the provider sent what is sound after all, and a row of its own holds it.
+"""
 
 
 class LockMode(enum.StrEnum):

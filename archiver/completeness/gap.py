@@ -16,7 +16,6 @@ from archiver.recording import ORIGINAL, Flag, Json, Reason, State
 _NOTHING: Mapping[str, Json] = MappingProxyType({})
 _PENDING = frozenset({State.LISTED, State.WAITING, State.SPOOLED})
 _NEAR = timedelta(seconds=2)
-_UNRECORDED = timedelta(minutes=5)  # ringing, menus and waiting
 
 
 class Code(enum.StrEnum):
@@ -36,6 +35,8 @@ class Code(enum.StrEnum):
     NOT_FETCHED = "not_fetched"
     NO_LONGER_LISTED = "no_longer_listed"
     PROVIDER_NOT_CONFIGURED = "provider_not_configured"
+    DURATION_DIFFERS = "duration_differs"
+    LENGTH_UNVERIFIED = "length_unverified"
     # a listing
     NEVER_LISTED = "never_listed"
     SUSPICIOUS_EMPTY = "suspicious_empty"
@@ -146,7 +147,7 @@ class Known:
 def explain(it: Known, of: Profile, now: datetime) -> Gap | None:
     """Why this recording is not archived whole; None when it is, or when nothing is out of the ordinary yet."""
     if it.state in {State.ARCHIVED, State.DISPOSED}:
-        return _cut(it, of)
+        return _doubted(it, of)
     if it.state is State.GONE:
         return _denied(it, of, Grade.OPEN)
     if it.state is State.ABSENT:
@@ -224,24 +225,37 @@ def _absent(it: Known, of: Profile) -> Gap:
     return _gap(it, Code.NOT_RECORDED, Grade.OPEN, "a call that should have audio never came up with any")
 
 
-def _cut(it: Known, of: Profile) -> Gap | None:
-    """Archived as it came, and shorter than it was: nothing can be had any more, but nobody may think it whole."""
+def _doubted(it: Known, of: Profile) -> Gap | None:
+    """Archived as it came, and what came may not be the recording, or not all of it: nobody may think it whole."""
+    if Flag.SUPERSEDED in it.flags:
+        return None  # sound bytes came later, and a row of their own has them
     declared, came = it.duration, it.media
     length = came if came is not None else declared
     limit = next((each for each in of.time_limits if length is not None and abs(length - each) <= _NEAR), None)
-    short = declared is not None and came is not None and came < declared and Flag.DURATION_MISMATCH in it.flags
-    grade = Grade.OPEN
+    code = Code.TRUNCATED
     if limit is not None:
         detail = f"it ends at the provider's time limit of {limit.total_seconds():.0f} s: the call may have gone on"
-    elif Flag.TRUNCATED in it.flags or (short and not it.of_call):
-        detail = "what the provider sends is shorter than it says the recording is"
-    elif declared is not None and came is not None and short and declared - came > max(_UNRECORDED, declared / 2):
-        detail, grade = "less than half of the call was recorded", Grade.WATCHED
+    elif Flag.NOT_AUDIO in it.flags:
+        code, detail = (
+            Code.NOT_AUDIO,
+            "what the provider sends is nothing that can be played; it is kept, and asked for again",
+        )
+    elif Flag.TRUNCATED in it.flags:
+        detail = "what the provider sends is damaged, or ends before its own structure does"
+    elif Flag.DURATION_MISMATCH in it.flags and declared is not None and came is not None and came < declared:
+        detail = (
+            "less than half of the call was recorded" if it.of_call else "it is shorter than the provider says it is"
+        )
+    elif Flag.DURATION_MISMATCH in it.flags:
+        code, detail = Code.DURATION_DIFFERS, "it is longer than the provider says it is: it may be another recording"
+    elif Flag.LENGTH_UNVERIFIED in it.flags:
+        code, detail = (
+            Code.LENGTH_UNVERIFIED,
+            "it came without a stated length, and has not come twice yet: its end may be missing",
+        )
     else:
         return None
-    return _gap(
-        it, Code.TRUNCATED, grade, detail, {"time_limit_s": None if limit is None else round(limit.total_seconds())}
-    )
+    return _gap(it, code, Grade.OPEN, detail, {"time_limit_s": None if limit is None else round(limit.total_seconds())})
 
 
 def _crosses_month(started: datetime, ended: datetime) -> bool:

@@ -15,7 +15,7 @@ from archiver.completeness import listing
 from archiver.completeness.gap import Code, Gap, Grade, Known, Profile, explain
 from archiver.completeness.listing import Listed, Walk
 from archiver.ingest import discovery
-from archiver.ingest.journal import load_flags
+from archiver.ingest.journal import is_of_call, load_flags, media_length
 from archiver.ingest.rejects import COUNTED_A_DAY, KEPT_A_DAY
 from archiver.ingest.renamed import strangers
 from archiver.ingest.survey import PENDING
@@ -101,7 +101,6 @@ def recordings(conn: Connection, it: Watched, now: datetime) -> Iterator[Gap]:
 
 def known(row: Any) -> Known:
     """A journal row as the rules see it."""
-    media = json.loads(row.media).get("duration_ms") if row.media else None
     return Known(
         id=row.id,
         provider=row.provider,
@@ -111,14 +110,14 @@ def known(row: Any) -> Known:
         started_at=row.call_started_at,
         ended_at=row.call_ended_at,
         duration=_span(row.duration_ms),
-        media=_span(media),
+        media=media_length(row.media),
         listed_at=row.listed_at,
         delete_at=row.delete_at,
         archive_by=row.archive_by,
         attempts=row.attempts,
         denials=row.denials,
         last_error=row.last_error,
-        of_call=row.duration_ms is not None and json.loads(row.metadata).get("call_duration_ms") == row.duration_ms,
+        of_call=is_of_call(row.duration_ms, json.loads(row.metadata)),
         variant=row.variant,
     )
 

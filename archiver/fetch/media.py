@@ -20,7 +20,7 @@ from archiver.recording import Flag, MediaFacts
 _MAGIC = 16  # bytes that tell every container
 _HEAD = 4096  # bytes that tell a page
 _TOLERANCE = timedelta(seconds=2)
-_TOLERANCE_RATIO = 0.02
+_TOLERANCE_RATIO = 0.001
 _UNRECORDED = timedelta(minutes=5)
 """How much of a call may be ringing, menus and waiting before it is worth a second look."""
 
@@ -191,7 +191,7 @@ def judge(
         flags.add(Flag.NOT_AUDIO)
     if found.whole is False:
         flags.add(Flag.TRUNCATED)
-    agrees = measured is not None and declared is not None and _agree(measured, declared)
+    agrees = measured is not None and declared is not None and agree(measured, declared)
     if measured is not None and declared is not None and not (agrees or (at_most and _within(measured, declared))):
         flags.add(Flag.DURATION_MISMATCH)
     if not framed and not (found.whole and agrees):
@@ -210,9 +210,13 @@ def _refusal(found: Findings, content_type: str | None) -> str | None:
     return None
 
 
-def _agree(measured: timedelta, declared: timedelta) -> bool:
-    difference = abs(measured - declared)
-    return difference <= _TOLERANCE or difference <= declared * _TOLERANCE_RATIO
+def agree(measured: timedelta, declared: timedelta) -> bool:
+    """Whether two lengths are the same, as far as providers and encoders are exact.
+
+    Two seconds: the coarsest that a provider documents is whole seconds, and an encoder adds less than half a one. Beside that
+    the clocks of switch and server may drift apart, by a thousandth at worst: 3.6 s in an hour.
+    """
+    return abs(measured - declared) <= _TOLERANCE + declared * _TOLERANCE_RATIO
 
 
 def _within(measured: timedelta, call: timedelta) -> bool:

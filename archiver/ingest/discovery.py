@@ -268,7 +268,7 @@ def _rows_of(conn: Connection, identities: set[str]) -> list[Row[tuple[object, .
         conn.execute(
             select(
                 columns.id, columns.identity, columns.revision, columns.stable_digest, columns.state, columns.reason,
-                columns.flags, columns.token, columns.owner, columns.ready, columns.account,
+                columns.flags, columns.token, columns.owner, columns.ready, columns.account, columns.metadata,
             ).where(columns.identity.in_(identities))
         )
     )  # fmt: skip
@@ -296,7 +296,7 @@ def _refresh_row(
     values: dict[str, object] = {}
     edited = row.stable_digest != listing.stable_digest
     if edited:
-        values |= _described(listing, now, deadline_of) | {"segment": None}
+        values |= _described(listing, now, deadline_of) | _told_once(row, listing) | {"segment": None}
         ledger.append(
             conn, f"rec:{row.id}", Type.SOURCE_REFRESHED, {"why": "metadata changed"}, private=_private(listing)
         )
@@ -337,6 +337,15 @@ def _turned(row: Row[tuple[object, ...]], listing: Listing, *, edited: bool) -> 
         return {}
     less: dict[str, object] = {"flags": dump_flags(flags - {Flag.LINK_NOT_UNDERSTOOD})}
     return {"reason": Reason.NOT_READY, **less, **again} if puzzled else less
+
+
+def _told_once(row: Row[tuple[object, ...]], listing: Listing) -> dict[str, object]:
+    """The recording's own length, which a single answer stated and no listing does, outlives an edit of the call's tags."""
+    told = json.loads(str(row.metadata)).get("recording_duration_ms")
+    if told is None or row.revision != listing.revision or listing.metadata.get("recording_duration_ms") is not None:
+        return {}
+    about = {**listing.metadata, "recording_duration_ms": told}
+    return {"duration_ms": told, "metadata": json.dumps(about, ensure_ascii=False, sort_keys=True)}
 
 
 def _refused_egress(row: Row[tuple[object, ...]]) -> bool:

@@ -32,7 +32,7 @@ READY = text("recording.ready")
 
 
 # What a worker does not ask about; the raw row may be long.
-_UNNEEDED = frozenset({"raw", "stable_digest", "last_seen_at", "media", "recipients"})
+_UNNEEDED = frozenset({"raw", "stable_digest", "last_seen_at", "recipients"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,8 @@ class Claim:
     last_error: str | None
     plaintext_sha256: str | None  # of what is archived, or kept in quarantine
     delete_at: datetime | None
+    archived_at: datetime | None = None
+    measured: timedelta | None = None  # how long what came lasts
 
     @property
     def subject(self) -> str:
@@ -256,6 +258,21 @@ def is_silent(row: Row[Any]) -> bool:
 _WITHOUT_AUDIO = frozenset({Reason.NOT_READY, Reason.NOT_UNDERSTOOD})
 
 
+def is_of_call(duration_ms: int | None, metadata: Mapping[str, Json]) -> bool:
+    """Whether the only length that is stated is the whole call's, which the recording may fall short of."""
+    return (
+        duration_ms is not None
+        and metadata.get("call_duration_ms") == duration_ms
+        and metadata.get("recording_duration_ms") is None
+    )
+
+
+def media_length(media: str | None) -> timedelta | None:
+    """How long what came lasts, by what the row remembers of it."""
+    milliseconds = json.loads(media).get("duration_ms") if media else None
+    return None if milliseconds is None else timedelta(milliseconds=milliseconds)
+
+
 def load_flags(text: str) -> frozenset[Flag]:
     return frozenset(Flag(name) for name in json.loads(text))
 
@@ -289,7 +306,7 @@ def _claim(row: Row[tuple[object, ...]]) -> Claim:
         listed_at=row.listed_at,
         format=row.format,
         duration=None if row.duration_ms is None else timedelta(milliseconds=row.duration_ms),
-        of_call=row.duration_ms is not None and attributes.get("call_duration_ms") == row.duration_ms,
+        of_call=is_of_call(row.duration_ms, attributes),
         attributes={**attributes, "provider": row.provider, "variant": row.variant, "account": row.account},
         flags=load_flags(row.flags),
         spool_id=row.spool_id,
@@ -298,6 +315,8 @@ def _claim(row: Row[tuple[object, ...]]) -> Claim:
         last_error=row.last_error,
         plaintext_sha256=row.plaintext_sha256,
         delete_at=row.delete_at,
+        archived_at=row.archived_at,
+        measured=media_length(row.media),
     )
 
 

@@ -18,20 +18,22 @@ from sqlalchemy import Connection, Row, and_, bindparam, insert, or_, select, up
 from sqlalchemy.dialects import postgresql, sqlite
 
 from archiver import errors
-from archiver.clock import Chance
 from archiver.custody.event import Type
 from archiver.custody.ledger import Draft, Ledger
 from archiver.ingest import owed
 from archiver.ingest.discovery import identity
-from archiver.ingest.journal import Claim, dump_flags, flags_now, is_refetched, load_flags, refetched, reflagged, settle
+from archiver.ingest.journal import Claim, dump_flags, flags_now, is_refetched, load_flags, reflagged, settle
 from archiver.ingest.plan import RECHECKS, Fate, Verdict
 from archiver.ingest.tables import copy, recording
-from archiver.recording import ORIGINAL, Flag, Json, Received, Sealed, State, Stored
+from archiver.recording import DOUBTS, ORIGINAL, Flag, Json, Received, Sealed, State, Stored
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 OF_A_PAGE = frozenset({Flag.QUARANTINED, Flag.NOT_AUDIO})
 """Flags of an error page in a recording's place; they go when something else comes."""
+
+OF_THE_BYTES = DOUBTS | OF_A_PAGE | {Flag.CONTENT_ENCODED}
+"""Flags that say something of what came; they go when something else comes."""
 
 
 def fetched(
@@ -55,33 +57,41 @@ def fetched(
     return twin
 
 
-_SETTLED = OF_A_PAGE | {Flag.LINK_NOT_UNDERSTOOD}
+_SETTLED = OF_THE_BYTES | {Flag.LINK_NOT_UNDERSTOOD}
 """What is over when a recording comes."""
 
 
 def _spool(conn: Connection, ledger: Ledger, held: Claim, received: Received, sealed: Sealed, spool_id: str) -> None:
     """Durable point 1: the sealed object is fsynced on our disk; from here the provider may delete the recording."""
-    media = _media(received)
     settle(
         conn,
         held,
-        {
-            "state": State.SPOOLED,
-            "reason": None,
-            "content_type": received.content_type,
-            "media": json.dumps(media, sort_keys=True),
-            "plaintext_bytes": sealed.plaintext_size,
-            "plaintext_sha256": sealed.plaintext_sha256,
-            "sealed_bytes": sealed.size,
-            "sealed_sha256": sealed.sealed_sha256,
-            "recipients": json.dumps(list(sealed.recipients)),
-            "spool_id": spool_id,
-            "spool_name": sealed.path.name,
-            "last_error": None,
-            **reflagged(conn, held, received.flags, less=_SETTLED),
-        },
+        {**what_came(received, sealed, spool_id), **reflagged(conn, held, received.flags, less=_SETTLED)},
         keep_owner=True,
     )
+    ledger.append_many(conn, telling(held.subject, held, received, sealed))
+
+
+def what_came(received: Received, sealed: Sealed, spool_id: str) -> dict[str, object]:
+    """The row's columns, flags apart, once this is sealed in our spool."""
+    return {
+        "state": State.SPOOLED,
+        "reason": None,
+        "content_type": received.content_type,
+        "media": json.dumps(_media(received), sort_keys=True),
+        "plaintext_bytes": sealed.plaintext_size,
+        "plaintext_sha256": sealed.plaintext_sha256,
+        "sealed_bytes": sealed.size,
+        "sealed_sha256": sealed.sealed_sha256,
+        "recipients": json.dumps(list(sealed.recipients)),
+        "spool_id": spool_id,
+        "spool_name": sealed.path.name,
+        "last_error": None,
+    }
+
+
+def telling(subject: str, held: Claim, received: Received, sealed: Sealed) -> list[Draft]:
+    """The three events of what came for `held`: downloaded, looked at, sealed."""
     took = received.finished_at - received.started_at
     downloaded: dict[str, Json] = {
         "bytes": received.size,
@@ -93,7 +103,7 @@ def _spool(conn: Connection, ledger: Ledger, held: Claim, received: Received, se
         "duration_ms": _milliseconds(took),
     }
     verified: dict[str, Json] = {
-        **media,
+        **_media(received),
         "provider_duration_ms": _milliseconds(held.duration),
         "flags": [str(flag) for flag in sorted(received.flags)],
     }
@@ -106,14 +116,11 @@ def _spool(conn: Connection, ledger: Ledger, held: Claim, received: Received, se
         "ct_sha256": sealed.sealed_sha256,
         "ct_bytes": sealed.size,
     }
-    ledger.append_many(
-        conn,
-        [
-            Draft(held.subject, Type.DOWNLOADED, downloaded),
-            Draft(held.subject, Type.VERIFIED, verified),
-            Draft(held.subject, Type.SEALED, envelope),
-        ],
-    )
+    return [
+        Draft(subject, Type.DOWNLOADED, downloaded),
+        Draft(subject, Type.VERIFIED, verified),
+        Draft(subject, Type.SEALED, envelope),
+    ]
 
 
 def archived(
@@ -154,8 +161,33 @@ def archived(
     )
     keep_copies(conn, held.id, copies, now)
     owed.owe(conn, held.id, held.ref.provider, missing, now)
+    if is_refetched(held.revision):
+        supersede(conn, held.id)
     drafts = [stored_events(held.subject, each, number, rule) for number, each in enumerate(copies, start=1)]
     ledger.append_many(conn, [draft for pair in drafts for draft in pair])
+
+
+def supersede(conn: Connection, recording_id: str) -> None:
+    """A second answer that is archived and sound is the recording: the doubts of the first are settled.
+
+    Nothing happens where it is not both. Two recordings that share an id began at different times.
+    """
+    columns = recording.c
+    it = conn.execute(select(recording).where(columns.id == recording_id)).one()
+    if not is_refetched(it.revision) or it.state != State.ARCHIVED or load_flags(it.flags) & DOUBTS:
+        return
+    began = (
+        columns.call_started_at.is_(None)
+        if it.call_started_at is None
+        else columns.call_started_at == it.call_started_at
+    )
+    kept = columns.state.in_([State.ARCHIVED, State.SPOOLED])
+    others = select(columns.id).where(columns.identity == it.identity, columns.id != it.id, began, kept)
+    for other in conn.execute(others).scalars().all():
+        flags = flags_now(conn, other)
+        if flags & DOUBTS:
+            done = dump_flags(flags | {Flag.SUPERSEDED})
+            conn.execute(update(recording).where(columns.id == other).values(flags=done, segment=None))
 
 
 def stored_events(subject: str, stored: Stored, number: int, rule: str) -> list[Draft]:
@@ -271,6 +303,8 @@ def adopted(
     twin: Twin,
     now: datetime,
     demanded: Iterable[str],
+    *,
+    look_again_at: datetime | None = None,
 ) -> bool:
     """Same content once: the row points to the twin's copies, which its storages have just shown. Always true.
 
@@ -294,6 +328,7 @@ def adopted(
             "last_error": None,
             "content_type": received.content_type,
             "media": json.dumps(_media(received), sort_keys=True),
+            "next_attempt_at": look_again_at,
             "spool_id": None,
             "spool_name": None,
         },
@@ -447,45 +482,6 @@ _TAKEN = select(recording.c.id).where(
     recording.c.revision == bindparam("shown"),
     recording.c.id != bindparam("own"),
 )
-
-
-def sibling_for(conn: Connection, chance: Chance, ledger: Ledger, held: Claim, digest: str, now: datetime) -> str:
-    """The provider sent two different audios for one recording: a second row keeps the second one (DESIGN §1, invariant 4)."""
-    row = conn.execute(select(recording).where(recording.c.id == held.id)).mappings().one()
-    sibling_id = chance.uuid()
-    flags = dump_flags(flags_now(conn, held.id) | {Flag.ID_CONFLICT})
-    revision = refetched(digest)
-    values = {**row, "id": sibling_id, "revision": revision, "flags": flags, "listed_at": now}
-    blank = (
-        "content_type", "media", "plaintext_bytes", "plaintext_sha256", "sealed_bytes", "sealed_sha256", "recipients",
-        "spool_id", "spool_name", "owner", "reason", "next_attempt_at", "last_error", "archived_at", "denied_at", "segment",
-    )  # fmt: skip
-    values |= dict.fromkeys(blank)
-    values |= {"state": State.LISTED, "ready": True, "attempts": 0, "denials": 0, "token": 0}
-    same = and_(recording.c.identity == held.identity, recording.c.revision == revision)
-    existing = conn.execute(select(recording.c.id).where(same)).scalar_one_or_none()
-    if existing is not None:
-        return str(existing)
-    conn.execute(insert(recording).values(**values))
-    conn.execute(update(recording).where(recording.c.id == held.id).values(flags=flags, segment=None))
-    ledger.append(
-        conn,
-        f"rec:{sibling_id}",
-        Type.DISCOVERED,
-        {"provider": held.ref.provider, "variant": held.ref.variant, "source": "refetch", "provider_created": None},
-    )
-    ledger.append(
-        conn,
-        held.subject,
-        Type.CONTENT_DIFFERS,
-        {"other": f"rec:{sibling_id}", "expected_pt_sha256": row["plaintext_sha256"], "seen_pt_sha256": digest},
-    )
-    return sibling_id
-
-
-def looked_again(conn: Connection, held: Claim, again_at: datetime | None) -> None:
-    """A second look at what is archived is over, or is put off until `again_at`."""
-    settle(conn, held, {"ready": False, "next_attempt_at": again_at})
 
 
 def clear_flag(conn: Connection, held: Claim, flag: Flag) -> None:

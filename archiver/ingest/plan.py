@@ -22,6 +22,10 @@ _LONGEST_PAUSE = timedelta(hours=1)
 _PARKED_DELAY = timedelta(hours=6)
 _PUZZLED_DELAY = timedelta(minutes=15)
 _SOONEST = timedelta(seconds=1)
+_LOOK_EVERY = timedelta(hours=1)
+_LOOK_RARELY = timedelta(days=1)
+_LOOKS = 24
+_LOOK_FOR = timedelta(days=365)  # where the provider keeps it for ever
 
 
 class Step(enum.StrEnum):
@@ -119,6 +123,24 @@ def judge(  # noqa: PLR0911  one line for each kind of failure reads best
         case errors.TooLargeError():
             return Verdict(Fate.WAIT, now + _PARKED_DELAY, Reason.RETRY, flags=frozenset({Flag.TOO_LARGE}))
     return Verdict(Fate.WAIT, again, Reason.RETRY)
+
+
+def look_again(
+    kept_at: datetime, now: datetime, delete_at: datetime | None, attempts: int, *, answered: bool
+) -> datetime | None:
+    """When to ask again for what is doubtful and kept since `kept_at`; None when no further look makes sense.
+
+    After an answer that left the doubt standing: an hour later, then two, four and so on, a dozen downloads in the ninety
+    days that a provider has it, the last one an hour before it deletes it. After none: within the hour, later within the day.
+    """
+    if now >= (kept_at + _LOOK_FOR if delete_at is None else delete_at):
+        return None
+    if not answered:
+        return now + (_LOOK_EVERY if attempts < _LOOKS else _LOOK_RARELY)
+    again = now + max(_LOOK_EVERY, now - kept_at)
+    if delete_at is not None:
+        again = min(again, delete_at - _LOOK_EVERY)
+    return again if again > now else None
 
 
 def _denied(it: Situation, now: datetime) -> Verdict:

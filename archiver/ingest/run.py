@@ -19,9 +19,9 @@ from archiver.ingest import discovery, journal, outcomes
 from archiver.ingest.bench import Bench, Policy
 from archiver.ingest.download import download
 from archiver.ingest.plan import Step, Verdict, hopeless, judge, next_step
-from archiver.ingest.second_look import DOUBTS, SecondLook
+from archiver.ingest.second_look import SecondLook
 from archiver.providers.port import Provider
-from archiver.recording import ORIGINAL, Audio, Flag, Link, Reason, Received, Sealed, State, Stored
+from archiver.recording import DOUBTS, ORIGINAL, Audio, Flag, Link, Reason, Received, Sealed, State, Stored
 from archiver.retention.policy import Retention, retention
 from archiver.store import layout
 
@@ -105,6 +105,7 @@ class Worker:
             log.warning("recording.outcome_unwritten", recording_id=held.id, problem=str(unwritten))
         finally:
             self.held.discard(held.id)
+            self._looks.forget(held)
 
     async def _attempt(self, held: journal.Claim) -> None:
         bench = self._bench
@@ -117,7 +118,7 @@ class Worker:
                 held = _unspooled(held)
             if Flag.QUARANTINED in held.flags and held.spool_id == bench.spool.id:
                 held = await self._store_page(held)  # whatever comes of it, the provider is asked again
-            settled = not held.flags & DOUBTS  # who died before the second look has not had it
+            settled = not self._looks.open(held)  # who died before the second look has not had it
             if Flag.QUARANTINED in held.flags or _step(held, bench) is Step.FETCH:
                 fetched = await self._fetch(held)
                 if fetched is None:
@@ -146,23 +147,24 @@ class Worker:
         quarantine = hopeless(held.situation, bench.clock.now())
         received, sealed = await self._receive(held, quarantine=quarantine)
         bench.telemetry.fetched(self._provider.id, received.size, bench.clock.monotonic() - started)
-        flags = received.flags
-        if Flag.QUARANTINED in flags:
+        if Flag.QUARANTINED in received.flags:
             waits = held.spool_id == bench.spool.id  # one page is in the spool; no storage took it yet
             if Flag.QUARANTINED in held.flags and (waits or held.plaintext_sha256 == received.plaintext_sha256):
                 await self._discard(sealed)
                 raise errors.UnacceptableMediaError("past its deadline the provider still sends what is in quarantine")
             await self._quarantine(held, sealed)
             return None
-        if await self._is_here_already(held, received, sealed):
+        held, received, told = await self._looks.measured(held, received)
+        flags = received.flags
+        if await self._is_here_already(held, received, sealed, told=told):
             await self._discard(sealed)
             bench.telemetry.archived(self._provider.id, None)
             return None
         held = _now_spooled(held, sealed, flags, bench.spool.id)
         log.info("recording.sealed", provider=self._provider.id, recording_id=held.id, size_bytes=sealed.size)
-        return await self._looks.take(held, received.plaintext_sha256) if flags & DOUBTS else (held, True)
+        return await self._looks.take(held, received.plaintext_sha256) if flags & DOUBTS else (held, told)
 
-    async def _is_here_already(self, held: journal.Claim, received: Received, sealed: Sealed) -> bool:
+    async def _is_here_already(self, held: journal.Claim, received: Received, sealed: Sealed, *, told: bool) -> bool:
         """Journal what came: as a twin of what is archived already, if its copies prove themselves now; else as ours to store."""
         bench, spool_id = self._bench, self._bench.spool.id
         twin = await bench.writer.run(
@@ -171,10 +173,13 @@ class Worker:
         if twin is None:
             return False
         if await self._proves(twin):
-            now = bench.clock.now()
+            now, doubted = bench.clock.now(), dataclasses.replace(held, flags=received.flags)
             demanded = [each.id for each in bench.destinations]
+            again_at = self._looks.again_at(doubted, settled=told and not received.flags & DOUBTS)
             return await bench.writer.run(
-                lambda conn: outcomes.adopted(conn, bench.ledger, held, received, twin, now, demanded)
+                lambda conn: outcomes.adopted(
+                    conn, bench.ledger, held, received, twin, now, demanded, look_again_at=again_at
+                )
             )
         await bench.writer.run(
             lambda conn: outcomes.fetched(conn, bench.ledger, held, received, sealed, spool_id=spool_id, alone=True)
@@ -222,6 +227,7 @@ class Worker:
         """
         listing = await self._provider.refresh(held.ref)
         self._bench.telemetry.refreshed(self._provider.id)
+        self._looks.heard(held, listing)
         ours = listing.revision == held.revision or await self._bench.writer.run(
             lambda conn: outcomes.shows(conn, held, listing.revision)
         )
@@ -262,7 +268,7 @@ class Worker:
         key = layout.recording_key(held.id, sealed.sealed_sha256, held.situation.called_at)
         copies, missing = await self._put_everywhere(key, sealed, kept)
         done = bench.clock.now()
-        again_at = None if settled else self._looks.again_at(held)
+        again_at = self._looks.again_at(held, settled=settled)
         await bench.writer.run(
             lambda conn: outcomes.archived(
                 conn, bench.ledger, held, copies, done, retain_until=kept.until, rule=kept.rule, missing=missing,
@@ -397,7 +403,7 @@ def _step(held: journal.Claim, bench: Bench) -> Step:
 def _now_spooled(held: journal.Claim, sealed: Sealed, flags: frozenset[Flag], spool_id: str) -> journal.Claim:
     return dataclasses.replace(
         held,
-        flags=(held.flags - outcomes.OF_A_PAGE) | flags,
+        flags=(held.flags - outcomes.OF_THE_BYTES) | flags,
         spool_id=spool_id,
         spool_name=sealed.path.name,
         sealed=(sealed.sealed_sha256, sealed.size, sealed.plaintext_sha256, sealed.plaintext_size),

@@ -1,25 +1,30 @@
-"""Doubtful audio is asked for again: one answer is not believed when its bytes speak against it."""
+"""Doubtful audio is asked for again: one answer is not believed when its bytes speak against it.
+
+The first look follows at once. While a doubt stands, others follow ever more rarely, up to the provider's deletion. What came
+first is kept in any case; other bytes become a recording beside it, and when those are sound, the doubt is settled.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TypeAlias
 
 import structlog
 
 from archiver import errors
-from archiver.fetch.receive import ReceiveLimits, receive
-from archiver.ingest import journal, outcomes
+from archiver.fetch.media import agree
+from archiver.fetch.receive import ReceiveLimits
+from archiver.ingest import journal, siblings
 from archiver.ingest.bench import Bench
+from archiver.ingest.download import download
+from archiver.ingest.plan import look_again
 from archiver.providers.port import Provider
-from archiver.recording import Flag, Link
+from archiver.recording import DOUBTS, Flag, Link, Listing, Received, Sealed, State
 
 log = structlog.get_logger("archiver.ingest")
-
-DOUBTS = frozenset({Flag.LENGTH_UNVERIFIED, Flag.DURATION_MISMATCH, Flag.TRUNCATED})
-_LOOK_EVERY, _LOOKS = timedelta(hours=1), 24
 
 Refresh: TypeAlias = Callable[[journal.Claim], Awaitable[Link | None]]
 
@@ -32,55 +37,130 @@ class SecondLook:
         self._limits = limits
         self._bench = bench
         self._refresh = refresh
+        self._heard: dict[str, Listing] = {}  # of recordings in work whose length is still to be told
 
     async def take(self, held: journal.Claim, digest: str) -> tuple[journal.Claim, bool]:
-        """What came is kept, but it is doubtful: download once more and compare. Two different answers are both kept.
+        """Download once more and compare. Other bytes are kept from this very download: they may never come again.
 
-        False when the provider did not answer: then it is asked again later.
+        False when the provider did not answer: then it is asked again soon.
         """
         bench = self._bench
         try:
             link = await self._refresh(held) if self._provider.facts.needs_link else None
-            again = await receive(
-                lambda offset, etag: self._provider.open(held.ref, link, offset=offset, etag=etag),
-                _Nowhere(),
-                declared=held.duration,
-                at_most=held.of_call,
-                limits=self._limits,
-                clock=bench.clock,
-                executor=bench.executor,
-            )
+            received, sealed = await download(self._provider, self._limits, bench, held, link)
+        except errors.LeaseLostError:
+            raise
         except (errors.RecordingGoneError, errors.NoRecordingError) as ended:
             log.warning("recording.second_look_denied", recording_id=held.id, problem=str(ended))
             return held, True
-        except errors.TransientError as failed:
+        except errors.ArchiverError as failed:
             log.info("recording.second_look_failed", recording_id=held.id, problem=str(failed))
             return held, False
-        now = bench.clock.now()
-        if again.plaintext_sha256 == digest:
-            await bench.writer.run(lambda conn: outcomes.clear_flag(conn, held, Flag.LENGTH_UNVERIFIED))
+        if received.plaintext_sha256 == digest:
+            await self._discard(sealed)
+            await bench.writer.run(lambda conn: siblings.confirm_length(conn, held.id))
             return dataclasses.replace(held, flags=held.flags - {Flag.LENGTH_UNVERIFIED}), True
-        other = again.plaintext_sha256
-        await bench.writer.run(lambda conn: outcomes.sibling_for(conn, bench.chance, bench.ledger, held, other, now))
+        return dataclasses.replace(held, flags=held.flags | await self._differs(held, received, sealed)), True
+
+    async def _differs(self, held: journal.Claim, received: Received, sealed: Sealed) -> frozenset[Flag]:
+        """Keep the other bytes too. Dying before they are journalled leaves a spool file that is swept."""
+        bench, now = self._bench, self._bench.clock.now()
+        new = await bench.writer.run(
+            lambda conn: siblings.second_answer(
+                conn, bench.chance, bench.ledger, held, received, sealed, now, spool_id=bench.spool.id
+            )
+        )
+        if not new:
+            await self._discard(sealed)
+            return frozenset()
         log.error("recording.content_differs", provider=self._provider.id, recording_id=held.id)
-        return dataclasses.replace(held, flags=held.flags | {Flag.ID_CONFLICT}), True
+        return frozenset({Flag.ID_CONFLICT})
 
     async def again(self, held: journal.Claim) -> None:
-        """The second look at something archived that was doubtful, once the provider can be asked."""
-        assert held.plaintext_sha256 is not None
-        _, settled = await self.take(held, held.plaintext_sha256)
-        again_at = None if settled else self.again_at(held)
-        await self._bench.writer.run(lambda conn: outcomes.looked_again(conn, held, again_at))
+        """The next look at something archived that is doubtful, or that the provider was to be asked about."""
+        digest = held.plaintext_sha256
+        assert digest is not None
+        held, answered = await self.told(held)
+        if held.flags & DOUBTS and Flag.SUPERSEDED not in held.flags:
+            held, answered = await self.take(held, digest)
+        again_at = self.again_at(held, settled=answered)
+        await self._bench.writer.run(lambda conn: siblings.looked_again(conn, held, again_at))
 
-    def again_at(self, held: journal.Claim) -> datetime | None:
-        """Within the hour, as long as the provider still has it; where it keeps things for ever, a number of times."""
+    def again_at(self, held: journal.Claim, *, settled: bool) -> datetime | None:
+        """When to ask again; None when nothing is open. `settled`: the provider was asked, and answered.
+
+        What came second is not asked for by itself: the looks at the first show it.
+        """
+        if Flag.SUPERSEDED in held.flags or journal.is_refetched(held.revision):
+            return None
+        if settled and not held.flags & DOUBTS:
+            return None
         now = self._bench.clock.now()
-        over = now >= held.delete_at if held.delete_at is not None else held.situation.attempts >= _LOOKS
-        return None if over else now + _LOOK_EVERY
+        kept_at = held.archived_at or now
+        return look_again(kept_at, now, held.delete_at, held.situation.attempts, answered=settled)
+
+    # --- how long it is to be ---------------------------------------------------------------------------------
+
+    def open(self, held: journal.Claim) -> bool:
+        """Whether something is still to be asked about what was sealed: its worker may have died before it could."""
+        return bool(held.flags & DOUBTS) or self._untold(held)
+
+    def heard(self, held: journal.Claim, listing: Listing) -> None:
+        """The single answer came for the sake of its link: it need not be asked for its length again."""
+        if self._untold(held):
+            self._heard[held.id] = listing
+
+    def forget(self, held: journal.Claim) -> None:
+        """The work on this recording is over for now."""
+        self._heard.pop(held.id, None)
+
+    async def measured(self, held: journal.Claim, received: Received) -> tuple[journal.Claim, Received, bool]:
+        """What came, judged by the recording's own length where the listing gave the call's, and whether that was answered."""
+        came = received.media.duration
+        if came is None or not self._untold(held):
+            return held, received, True
+        held, answered = await self.told(dataclasses.replace(held, measured=came))
+        if held.of_call:
+            return held, received, answered
+        flags = received.flags - {Flag.DURATION_MISMATCH} | _by_length(held)
+        return held, dataclasses.replace(received, flags=flags), answered
+
+    async def told(self, held: journal.Claim) -> tuple[journal.Claim, bool]:
+        """Ask for the recording's own length, once, where only the single answer states it. False: ask again later."""
+        if not self._untold(held):
+            return held, True
+        bench = self._bench
+        try:
+            listing = self._heard.pop(held.id, None) or await self._provider.refresh(held.ref)
+        except (errors.RecordingGoneError, errors.NoRecordingError):
+            return held, True
+        except errors.ArchiverError as failed:
+            log.info("recording.length_not_told", recording_id=held.id, problem=str(failed))
+            return held, False
+        if listing.revision != held.revision and not journal.is_refetched(held.revision):
+            return held, True
+        if listing.link is not None:
+            bench.links.keep(held.id, listing.link)
+        if listing.duration is None or "recording_duration_ms" not in listing.metadata:
+            return held, True
+        held = dataclasses.replace(held, duration=listing.duration, of_call=False)
+        length, flags, archived = listing.duration, _by_length(held), held.situation.state is State.ARCHIVED
+        await bench.writer.run(lambda conn: siblings.length_told(conn, held, length, flags, archived=archived))
+        if archived:
+            held = dataclasses.replace(held, flags=held.flags - {Flag.DURATION_MISMATCH} | flags)
+        return held, True
+
+    def _untold(self, held: journal.Claim) -> bool:
+        return held.of_call and self._provider.facts.tells_length
+
+    async def _discard(self, sealed: Sealed) -> None:
+        await asyncio.get_running_loop().run_in_executor(
+            self._bench.executor, self._bench.spool.remove, sealed.path.name
+        )
 
 
-class _Nowhere:
-    """Takes bytes that only need hashing."""
-
-    def write(self, data: bytes) -> None:
-        """Nothing is kept."""
+def _by_length(held: journal.Claim) -> frozenset[Flag]:
+    """The doubt, if what was measured is not as long as the recording is said to be."""
+    if held.measured is None or held.duration is None or agree(held.measured, held.duration):
+        return frozenset()
+    return frozenset({Flag.DURATION_MISMATCH})

@@ -231,7 +231,11 @@ def _listing(
     kept = redacted(row)
     assert isinstance(kept, dict)
     duration = recording if recording is not None else call
-    spans: dict[str, Json] = {"duration_ms": whole_ms(duration), "call_duration_ms": whole_ms(call)}
+    spans: dict[str, Json] = {
+        "duration_ms": whole_ms(duration),
+        "call_duration_ms": whole_ms(call),
+        "recording_duration_ms": whole_ms(recording),
+    }
     return Listing(
         ref=RecordingRef(context.provider, name, variant, context.account),
         revision=revision,

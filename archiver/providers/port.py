@@ -20,6 +20,7 @@ class Facts:
     `stable_paging`: keyset pages, one walk suffices; otherwise walks repeat until two agree.
     `time_filtered`: the provider can restrict a listing to a window; otherwise the adapter walks what it must.
     `not_ready_for`: how long missing audio may still turn up. `deletes`: `delete()` is documented.
+    `tells_length`: a listing gives the call's length only, and the single recording may state its own.
     `needs_link`: the audio has an address of its own; otherwise `open()` knows it from the reference.
     """
 
@@ -31,6 +32,7 @@ class Facts:
     not_ready_for: timedelta = timedelta(hours=72)
     deletes: bool = False
     needs_link: bool = True
+    tells_length: bool = False
 
 
 class Media(Protocol):

@@ -175,6 +175,6 @@ async def test_each_loss_is_reported_within_a_cycle_with_its_reason(
             await loss(it)
         lasting = {str(row["code"]) for row in it.gaps() if row["grade"] == "open"}
         expected = {"gone_at_provider", "not_recorded", "truncated_at_provider", "missing_here"}
-        assert lasting == expected - ({"truncated_at_provider"} if kind == "justcall" else set())
+        assert lasting == expected
         issued = it.stated
         assert not all(json.loads(each.document)["complete"] for each in issued)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from archiver.completeness.gap import Code, Gap, Grade, Known, explain, profile
-from archiver.recording import Flag, Reason, State
+from archiver.recording import DOUBTS, Flag, Reason, State
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -83,7 +83,7 @@ def test_each_reason_is_told_from_the_others(it: Known, expected: tuple[Code, Gr
 def test_shorter_than_declared_is_truncated_at_the_provider_and_shorter_than_thought_is_not() -> None:
     short = replace(CALL, state=State.ARCHIVED, media=timedelta(minutes=1), flags=frozenset({Flag.DURATION_MISMATCH}))
     assert why(short) == (Code.TRUNCATED, Grade.OPEN)
-    assert why(replace(short, media=timedelta(minutes=5))) is None
+    assert why(replace(short, media=timedelta(minutes=5))) == (Code.DURATION_DIFFERS, Grade.OPEN)
     assert why(replace(CALL, state=State.ARCHIVED, flags=frozenset({Flag.TRUNCATED}))) == (Code.TRUNCATED, Grade.OPEN)
 
 
@@ -120,7 +120,24 @@ def test_gone_before_it_could_be_listed_is_said_to_be_so() -> None:
     assert "past the provider's retention" in found.detail
 
 
-def test_call_that_was_only_partly_recorded_is_a_gap_from_half_of_it_on() -> None:
+@pytest.mark.parametrize(
+    ("flag", "code"),
+    [
+        (Flag.NOT_AUDIO, Code.NOT_AUDIO),
+        (Flag.TRUNCATED, Code.TRUNCATED),
+        (Flag.DURATION_MISMATCH, Code.DURATION_DIFFERS),
+        (Flag.LENGTH_UNVERIFIED, Code.LENGTH_UNVERIFIED),
+    ],
+)
+def test_every_doubt_is_an_open_gap_until_sound_bytes_supersede_it(flag: Flag, code: Code) -> None:
+    assert flag in DOUBTS
+    doubted = replace(CALL, state=State.ARCHIVED, flags=frozenset({flag, Flag.ID_CONFLICT}))
+    assert why(doubted) == (code, Grade.OPEN)
+    assert why(replace(doubted, flags=doubted.flags | {Flag.SUPERSEDED})) is None
+    assert why(replace(doubted, flags=frozenset({Flag.ID_CONFLICT}))) is None
+
+
+def test_call_that_was_only_partly_recorded_is_a_gap_once_that_is_a_doubt() -> None:
     """JustCall's call log states the call's length alone: ringing and waiting are in it and not in the recording."""
     call = replace(
         CALL,
@@ -129,9 +146,8 @@ def test_call_that_was_only_partly_recorded_is_a_gap_from_half_of_it_on() -> Non
         flags=frozenset({Flag.DURATION_MISMATCH}),
         duration=timedelta(minutes=30),
     )
-    assert why(replace(call, media=timedelta(minutes=20))) is None
-    assert why(replace(call, media=timedelta(minutes=10))) == (Code.TRUNCATED, Grade.WATCHED)
-    assert why(replace(call, duration=timedelta(minutes=3), media=timedelta(seconds=5))) is None
+    assert why(replace(call, media=timedelta(minutes=20), flags=frozenset())) is None
+    assert why(replace(call, media=timedelta(minutes=10))) == (Code.TRUNCATED, Grade.OPEN)
 
 
 def test_specification_names_every_reason_and_no_other() -> None:
