@@ -60,6 +60,7 @@ class Flag(enum.StrEnum):
     NO_COPY = "no_copy"
     LINK_NOT_UNDERSTOOD = "link_not_understood"
     SUPERSEDED = "superseded"
+    FIELD_MENDED = "field_mended"
 
 
 DOUBTS = frozenset({Flag.NOT_AUDIO, Flag.TRUNCATED, Flag.DURATION_MISMATCH, Flag.LENGTH_UNVERIFIED})

@@ -43,27 +43,62 @@ class Answer:
         return cast(Json, parse(self.body))
 
 
+_CODINGS = frozenset({
+    "gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd", "dcb", "dcz", "exi", "pack200-gzip",
+})  # fmt: skip
+"""The registered content codings (RFC 9110 §18.6); whatever else stands in Content-Encoding packs nothing (UTF-8, none)."""
+
+
+def codings(encoding: str | None) -> list[str]:
+    """The codings in which a body was packed, in the order of packing. What is no coding is left out."""
+    named = (each.strip().lower() for each in (encoding or "").split(","))
+    return [each for each in named if each in _CODINGS]
+
+
 def decoded(answer: Answer, host: str, limit: int) -> Answer:
     """A success with its body as it was before gzip or deflate: some servers and proxies pack what nobody asked them to.
 
     Raises `AnswerTooLargeError` beyond `limit` bytes, `UnavailableError` when the packed body ends early or is damaged,
     `ListingError` for another encoding.
     """
-    encoding = answer.headers.get("content-encoding", "").strip().lower()
-    if answer.status >= 300 or encoding in {"", "identity"}:
+    packed = codings(answer.headers.get("content-encoding"))
+    if answer.status >= 300 or not packed:
         return answer
-    if encoding not in {"gzip", "x-gzip", "deflate"}:
+    if len(packed) > _MOST_CODINGS or not set(packed) <= {"gzip", "x-gzip", "deflate"}:
         raise ListingError(f"{host} answered in an encoding that was not asked for")
-    inflate = zlib.decompressobj(wbits=_EITHER_HEADER)
+    body = answer.body
+    for coding in reversed(packed):
+        body = _inflated(body, coding, host, limit)
+    return replace(answer, body=body)
+
+
+_MOST_CODINGS = 2
+
+
+def _inflated(packed: bytes, coding: str, host: str, limit: int) -> bytes:
+    """One coding undone: gzip in any number of members (RFC 1952 §2.2), deflate with its zlib header or without."""
+    body, rest = b"", packed
     try:
-        body = inflate.decompress(answer.body, limit + 1)
+        while rest or not body:
+            inflate = zlib.decompressobj(
+                wbits=_EITHER_HEADER if coding != "deflate" or _zlib(rest) else -zlib.MAX_WBITS
+            )
+            body += inflate.decompress(rest, limit + 1 - len(body))
+            if len(body) > limit:
+                raise AnswerTooLargeError(f"{host} answered with more than {limit} bytes")
+            if not inflate.eof:
+                raise UnavailableError(f"{host}: the packed answer ends early")
+            rest = inflate.unused_data.lstrip(b"\0") if coding != "deflate" else b""
+            if not body and not rest:
+                break
     except zlib.error:
         raise UnavailableError(f"{host}: the packed answer is damaged") from None
-    if len(body) > limit:
-        raise AnswerTooLargeError(f"{host} answered with more than {limit} bytes")
-    if not inflate.eof:
-        raise UnavailableError(f"{host}: the packed answer ends early")
-    return replace(answer, body=body)
+    return body
+
+
+def _zlib(body: bytes) -> bool:
+    """Whether a body begins with a zlib header (RFC 1950 §2.2), or with gzip's: some say deflate and mean that."""
+    return body[:2] == b"\x1f\x8b" or (len(body) > 1 and body[0] & 15 == 8 and (body[0] << 8 | body[1]) % 31 == 0)
 
 
 def flatten(headers: Iterable[tuple[str, str]]) -> dict[str, str]:

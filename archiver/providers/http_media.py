@@ -11,7 +11,7 @@ from aiohttp.http import HttpProcessingError
 
 from archiver.clock import Clock
 from archiver.errors import CutShortError, TooLargeError, TooSlowError, UnavailableError
-from archiver.providers.http_answer import kept_headers, media_type
+from archiver.providers.http_answer import codings, kept_headers, media_type
 from archiver.providers.http_faults import LIBRARY_ERRORS, fault
 
 KIB = 1024
@@ -74,7 +74,8 @@ class Download:
         self.headers: Mapping[str, str] = kept_headers(headers)
         self.status = response.status
         self.content_type = media_type(headers)
-        self.content_encoding = self.headers.get("content-encoding")
+        encoding = self.headers.get("content-encoding")
+        self.content_encoding = encoding if codings(encoding) else None
         self.etag = self.headers.get("etag")
         self.length = response.content_length
         self.offset = offset

@@ -121,13 +121,13 @@ class JustCall:
         page, seen, claimed = self._dialect.first_page, 0, False
         while True:
             document = await self._page(scope, window, page, size, may_be_refused=page == 0 or claimed)
-            rows = walk.row_list(document, "data") if document else ()
+            pages, total = self._dialect.counts(document)
+            rows = walk.row_list(document, "data", total=total) if document else ()
             if not rows:
                 if page > 0:
                     return
                 page = 1  # a server that counts from 1 may refuse page 0, or find it empty
                 continue
-            pages, total = self._dialect.counts(document)
             limit = min(size, count(document.get("per_page")) or walk.SMALLEST_PAGE)
             progress = Progress(page, len(rows), seen + len(rows), limit, pages, total)
             listed = sift(rows, read, total=total)

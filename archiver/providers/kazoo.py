@@ -103,7 +103,7 @@ class Kazoo:
                 continue
             size = min(_PAGE_SIZE, size * 2)
             document = await self._envelope(answer)
-            rows = walk.row_list(document, "data")
+            rows = walk.row_list(document, "data", total=count(document.get("page_size")))
             if rows:
                 yield trail.step(sift(rows, self._read))
             start = _key(document.get("next_start_key"))

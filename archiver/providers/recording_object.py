@@ -53,15 +53,14 @@ def batch(document: Row) -> Batch:
 
     Raises `ListingError` when there is no list of rows.
     """
-    rows = row_list(document, "objects", "recordings")
     meta, paging = document.get("meta"), document.get("pagination")
+    total, last = None, None
     if isinstance(meta, dict):
-        last = meta.get("next") in (None, "") if "next" in meta else None
-        return Batch(rows, count(meta.get("total_count")), last)
-    if isinstance(paging, dict):
+        total, last = count(meta.get("total_count")), meta.get("next") in (None, "") if "next" in meta else None
+    elif isinstance(paging, dict):
         more = paging.get("has_more")
-        return Batch(rows, count(paging.get("total")), not more if isinstance(more, bool) else None)
-    return Batch(rows, None, None)
+        total, last = count(paging.get("total")), not more if isinstance(more, bool) else None
+    return Batch(row_list(document, "objects", "recordings", total=total), total, last)
 
 
 def read(

@@ -1,8 +1,8 @@
 """Provider rows as evidence: read without trusting, kept canonically, compared by digest. Pure.
 
-A row is what a provider lists for one recording. It is hostile until sifted: one row that cannot be used becomes a
-`Reject` and its page's other rows go on. Numbers keep the provider's own spelling ("7880.00000", 0.0004), because a
-float would not give it back.
+A row is what a provider lists for one recording. It is hostile until sifted: a field that may not go on is mended and the
+row flagged, a row without a usable id becomes a `Reject`, and its page's other rows go on. Numbers keep the provider's own
+spelling ("7880.00000", 0.0004), because a float would not give it back.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import TypeAlias
 
 from archiver.errors import ListingError
-from archiver.recording import Listing, Page, Reject
+from archiver.recording import Flag, Listing, Page, Reject
 
 Row: TypeAlias = "dict[str, object]"
 
@@ -74,12 +75,17 @@ def _real(text: str) -> object:
 def _object(pairs: Sequence[tuple[str, object]]) -> Row:
     row = dict(pairs)
     if len(row) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
+        seen: Row = {}
+        for key, value in pairs:
+            if key in seen and not _same(seen[key], value):
                 row[key] = Blemish("a key that stands twice")  # which of the two was meant is not ours to choose
-            seen.add(key)
+            seen.setdefault(key, value)
     return row
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two plain values are one. What is nested is not compared: a hostile answer could make that long."""
+    return type(one) is type(other) and not isinstance(one, dict | list) and one == other
 
 
 _DECODER = json.JSONDecoder(
@@ -225,23 +231,58 @@ def sift(rows: Sequence[object], read: Callable[[Row], Iterable[Listing]], *, to
     marks: list[str] = []
     for row in rows:
         try:
-            found = tuple(read(_usable(row)))
+            usable, mended = _usable(row)
+            found = tuple(read(usable))
         except RowError as exc:
             reject = _reject(row, str(exc))
             rejects.append(reject)
             marks.append(hashlib.sha256(reject.raw).hexdigest())
         else:
+            if mended:
+                found = tuple(replace(each, flags=each.flags | {Flag.FIELD_MENDED}) for each in found)
             listings += found
             marks += (f"{listing.revision}:{listing.stable_digest}" for listing in found)
     return Page(tuple(listings), digest(*marks), tuple(rejects), total)
 
 
-def _usable(row: object) -> Row:
+_IDS = ("recording_id", "id", "_id", "call_id")
+
+
+def _usable(row: object) -> tuple[Row, bool]:
+    """The row as it may go on, and whether a field had to be mended for that. Only an id must be as it was sent."""
     if not isinstance(row, dict):
         raise RowError("is not a JSON object")
-    if problem := blemish(row):
+    if blemish(row) is None:
+        return row, False
+    if problem := next((found for key in _IDS if (found := blemish(row.get(key)))), None):
         raise RowError(problem)
-    return row
+    mended = _mended(row)
+    assert isinstance(mended, dict)
+    return mended, True
+
+
+def _mended(value: object, depth: int = 0, *, link: bool = False) -> object:
+    """`value` with text, or a word for it, in place of what no row may carry. A link that was mended is none: it stays marked."""
+    if isinstance(value, dict | list) and depth >= MAX_DEPTH:
+        return "(nested deeper)"
+    if isinstance(value, dict):
+        return {
+            _mended_text(str(key)): _mended(part, depth + 1, link=link or str(key).lower() in LINK_KEYS)
+            for key, part in value.items()
+        }
+    if isinstance(value, list):
+        return [_mended(part, depth + 1, link=link) for part in value]
+    if not isinstance(value, str) or _text_blemish(value) is None:
+        return value
+    return Blemish(_mended_text(value)) if link else _mended_text(value)
+
+
+def _mended_text(text: str) -> str:
+    if isinstance(text, Blemish):
+        return f"({text})"
+    if len(text) > MAX_TEXT:
+        text = _shown_text(text)
+    return _SURROGATE.sub("\ufffd", text.replace("\0", "\ufffd"))
 
 
 def _reject(row: object, problem: str) -> Reject:

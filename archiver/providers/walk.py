@@ -181,12 +181,22 @@ def _object(answer: Answer) -> Row:
     return document
 
 
-def row_list(document: Row, *names: str) -> Sequence[object]:
-    """The rows under the first of `names` that is there. Raises `ListingError` when none is a list."""
+def row_list(document: Row, *names: str, total: int | None = None) -> Sequence[object]:
+    """The rows under the first of `names` that is there. Raises `ListingError` when none is a list.
+
+    Beside a `total` of 0, null is an empty list (Go writes it so); an object whose keys are numbers is one, too (PHP).
+    """
     rows = next((document[name] for name in names if name in document), None)
+    if isinstance(rows, dict) and rows and all(_INDEX.fullmatch(key) for key in rows):
+        return [rows[key] for key in sorted(rows, key=int)]
+    if rows is None and total == 0 and any(name in document for name in names):
+        return []
     if not isinstance(rows, list):
         raise ListingError(f"the answer has no list {' or '.join(map(repr, names))}")
     return rows
+
+
+_INDEX = re.compile(r"[0-9]{1,9}")
 
 
 def only_row(document: object) -> Row:
