@@ -151,12 +151,15 @@ async def test_offset_pages_shift_while_walking_and_the_next_walk_has_everything
         assert ids(await b.pages()) == before | {b.name(new)}
 
 
+IDS = ("id", "call_id", "recording_id")
+
+
 async def test_an_unusable_row_does_not_lose_its_page(case: str) -> None:
     async with bench(case, calls=15) as b:
-        nameless: dict[str, Any] = dict.fromkeys(("id", "call_id", "recording_id"))
+        nameless: dict[str, Any] = dict.fromkeys(IDS)
 
         def spoiled(rows: Any) -> Any:
-            return [nameless, *rows, "text", {**rows[0], "notes": "\ud800"}]
+            return [nameless, *rows, "text", {**rows[0], **dict.fromkeys(IDS, "\ud800")}]
 
         b.simulator.fail(Route.LIST, Rows(spoiled), times=None)
         (page,) = await b.pages()
