@@ -40,7 +40,9 @@ from archiver.seal.recipients import Identity
 from archiver.store.port import ObjectStore
 
 _TIMESTAMP = 2
-_BEARING = frozenset({Type.LOG_ANCHORED, Type.LOG_RESTORED, Type.DB_ROLLBACK, Type.LOG_KEY_ROTATED})
+_BEARING = frozenset(
+    {Type.LOG_ANCHORED, Type.LOG_RESTORED, Type.DB_ROLLBACK, Type.LOG_KEY_ROTATED, Type.PROVIDER_RENAMED}
+)
 
 
 @dataclass(frozen=True, slots=True)

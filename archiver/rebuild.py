@@ -1,123 +1,53 @@
 """The journal and the log, made anew from the storages and the keys alone (docs/howto/rebuild.md).
 
-Order: the log, which is signed; then the catalogue's segments that the log tells of, the newest first, so that the first line met
-for a recording is the one that counts; then segments that it does not tell of, for what is still missing; then what only events
-tell. Every step adds only what is not there: after a death, or with a storage away, run it again.
+First the log, which is signed; then everything that it and the catalogue tell (`refill`). After a death, or with a storage away,
+run it again.
 """
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import hashlib
-import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from archiver import errors
-from archiver.clock import Clock
 from archiver.completeness.gap import Code
 from archiver.completeness.reconcile import reconcile_store
-from archiver.custody import history, log
-from archiver.custody.event import ARCHIVE, Entry, Event, Type, commits, is_subject, parse
-from archiver.custody.ledger import Ledger
-from archiver.custody.notary import Notary
-from archiver.custody.recover import recover, restore_private
-from archiver.database import Writer, read
-from archiver.ingest import renamed, restore
-from archiver.ingest.catalogue import read_segment, segment_versions
-from archiver.ingest.catalogue_rows import Line, load
-from archiver.ingest.retold import FINAL, UNTOLD, Told, remake, told
+from archiver.custody import log
+from archiver.custody.event import parse
+from archiver.custody.recover import recover
+from archiver.database import read
+from archiver.ingest import restore
 from archiver.recording import Json
-from archiver.seal.cipher import open_sealed
-from archiver.seal.recipients import Identity
-from archiver.store.port import ObjectStore, Version
+from archiver.refill import Named, Refilled, Tools, follow, refill
+from archiver.store.port import ObjectStore
 
-_AT_ONCE = 8
 _PAGE = 500
-_NAMED = 1000
-_LAST = 2**31 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What rebuilding takes. `ledger` has a fresh session, which is not enrolled yet."""
-
-    engine: Engine
-    writer: Writer
-    notary: Notary
-    stores: Mapping[str, ObjectStore]
-    ledger: Ledger
-    host_key: Ed25519PrivateKey
-    identities: Sequence[Identity]
-    clock: Clock
 
 
 @dataclass(slots=True)
-class Named:
-    """How many there are, and the first thousand by name."""
+class Rebuilt(Refilled):
+    """What came back from which storage.
 
-    count: int = 0
-    names: list[str] = field(default_factory=list)
-
-    def note(self, *names: str) -> None:
-        self.count += len(names)
-        self.names += names[: _NAMED - len(self.names)]
-
-    def as_json(self) -> dict[str, Json]:
-        return {"count": self.count, "named": list(self.names)}
-
-
-@dataclass(slots=True)
-class Rebuilt:
-    """What came back, and what did not.
-
-    `known_until`: the time of the newest published event; what happened later cannot be known. `uncatalogued` recordings are
-    final by their events and described by nothing; `untold` by a segment that the log does not tell of; `unfinished` ones were
-    discovered and never archived, as far as events tell. `unknown_objects` lie in a storage and no event tells of them.
-    `unopened` segments are sealed for keys that are not configured here. `findings` contradict what was signed.
+    `known_until`: the time of the newest published event; what happened later cannot be known. `unknown_objects` lie in a storage
+    and no event tells of them.
     """
 
-    storage: str
-    leaves: int
-    known_until: datetime
-    segments: int = 0
-    private: int = 0
-    rows: dict[str, int] = field(default_factory=dict)
-    uncatalogued: Named = field(default_factory=Named)
-    untold: Named = field(default_factory=Named)
-    unfinished: Named = field(default_factory=Named)
+    storage: str = ""
+    leaves: int = 0
+    known_until: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     unknown_objects: Named = field(default_factory=Named)
-    unopened: Named = field(default_factory=Named)
-    findings: Named = field(default_factory=Named)
-
-    @property
-    def exit_code(self) -> errors.Exit:
-        if self.findings.count:
-            return errors.Exit.INTEGRITY
-        if self.unopened.count:
-            return errors.Exit.UNAVAILABLE
-        return errors.Exit.LOST if self.uncatalogued.count else errors.Exit.OK
 
     def as_json(self) -> dict[str, Json]:
         return {
             "storage": self.storage,
             "leaves": self.leaves,
             "known_until": self.known_until.isoformat().replace("+00:00", "Z"),
-            "segments": self.segments,
-            "private_groups": self.private,
-            "rows": dict(sorted(self.rows.items())),
-            "uncatalogued": self.uncatalogued.as_json(),
-            "untold": self.untold.as_json(),
-            "unfinished": self.unfinished.as_json(),
+            **Refilled.as_json(self),
             "unknown_objects": self.unknown_objects.as_json(),
-            "unopened": self.unopened.as_json(),
-            "findings": self.findings.as_json(),
         }
 
 
@@ -132,233 +62,28 @@ async def rebuild(tools: Tools, progress: Callable[[str], None], *, check: bool 
         raise errors.KeyUnavailableError("the catalogue is sealed: configure encryption.identities on this host")
     progress("the log")
     shelves = [each.shelf() for each in tools.stores.values()]
-    recovered = await recover(tools.writer, tools.notary, shelves, tools.ledger, tools.host_key, tools.clock)
+    recovered = await recover(
+        tools.writer, tools.notary, shelves, tools.ledger, tools.host_key, tools.clock, follow=follow
+    )
     if recovered.size > recovered.had:
         await tools.writer.run(lambda conn: tools.ledger.retire(conn, tools.host_key))
     if recovered.size == 0:
         raise errors.ConfigurationError(
             f"no storage has anything of the log {tools.notary.key.name}; is the prefix right?"
         )
-    result = Rebuilt(
-        recovered.shelf, recovered.size, await read(tools.engine, lambda conn: _newest(conn, recovered.size))
-    )
-    await _told_segments(tools, result, progress)
-    await _untold_segments(tools, result, progress)
-    progress("recordings that no segment describes")
-    await _undescribed(tools, result)
-    await tools.writer.run(renamed.replay)
+    known_until = await read(tools.engine, lambda conn: _newest(conn, recovered.size))
+    result = Rebuilt(storage=recovered.shelf, leaves=recovered.size, known_until=known_until)
+    await refill(tools, result, progress)
     for store in tools.stores.values():
         progress(f"objects in {store.id}")
         await _unknown_objects(tools, store, result)
         if check:
             await _check(tools, store, result, progress)
-    result.rows = await read(tools.engine, restore.counts)
     return result
 
 
 def _newest(conn: Connection, size: int) -> datetime:
     return parse(log.entry(conn, log.logs(conn)[-1].log_id, size - 1)).at
-
-
-# --- segments -------------------------------------------------------------------------------------------------
-
-
-async def _told_segments(tools: Tools, result: Rebuilt, progress: Callable[[str], None]) -> None:
-    """The segments that the log tells of, newest first."""
-    before = _LAST
-
-    def next_page(conn: Connection) -> list[Entry]:
-        return history.of_type(conn, ARCHIVE, Type.CATALOGUED, before, _PAGE)
-
-    while page := await read(tools.engine, next_page):
-        before = page[-1].seq
-        events = [parse(each.raw) for each in page]
-        for batch in (events[start : start + _AT_ONCE] for start in range(0, len(events), _AT_ONCE)):
-            contents = await asyncio.gather(*(_content(tools, result, each) for each in batch))
-            for event, content in zip(batch, contents, strict=True):
-                if content is not None:
-                    await _describe(tools, result, event, content)
-        progress(f"{result.segments} segments of the catalogue")
-
-
-async def _content(tools: Tools, result: Rebuilt, event: Event) -> list[Line] | None:
-    """The lines of a segment; None when it was read by an earlier run, or cannot be."""
-    digest = str(event.data["ct_sha256"])
-    if await read(tools.engine, lambda conn: restore.has_segment(conn, digest)):
-        return None
-    sealed = await _sealed(tools, digest)
-    if sealed is None:
-        # Once its lock is over, somebody may have tidied up: its recordings have gone, or newer segments describe them.
-        if datetime.fromisoformat(str(event.data["retain_until"])) > tools.clock.now():
-            result.findings.note(f"segment {digest} of the catalogue is in no storage")
-        return None
-    return await _lines(tools, result, digest, sealed)
-
-
-async def _sealed(tools: Tools, digest: str) -> bytes | None:
-    away: errors.DestinationError | None = None
-    for store in tools.stores.values():
-        try:
-            if (found := await read_segment(store, digest)) is not None:
-                return found
-        except errors.DestinationError as failed:
-            away = failed
-    if away is not None:
-        raise away
-    return None
-
-
-async def _lines(tools: Tools, result: Rebuilt, digest: str, sealed: bytes) -> list[Line] | None:
-    async def chunks() -> AsyncIterator[bytes]:
-        yield sealed
-
-    try:
-        content = b"".join([piece async for piece in open_sealed(chunks, tools.identities, None)])
-        return list(load(content))
-    except errors.KeyUnavailableError:
-        result.unopened.note(digest)
-    except errors.VerificationError as wrong:
-        result.findings.note(f"segment {digest} of the catalogue: {wrong.detail}")
-    return None
-
-
-async def _describe(tools: Tools, result: Rebuilt, event: Event, lines: Sequence[Line]) -> None:
-    data = event.data
-    digest, size = str(data["ct_sha256"]), int(str(data["ct_bytes"]))
-    until, storages = datetime.fromisoformat(str(data["retain_until"])), json.dumps(data["storages"])
-
-    def write(conn: Connection) -> _Written:
-        restore.keep_segment(conn, digest, size, len(lines), until, storages, event.at)
-        return _write_lines(conn, lines, digest)
-
-    _add(result, await tools.writer.run(write))
-
-
-async def _untold_segments(tools: Tools, result: Rebuilt, progress: Callable[[str], None]) -> None:
-    """Segments that were stored and of which no published event tells: used where nothing better is known, and said so.
-
-    Anybody who may write to the storage can put one there; so a line counts only as far as signed events vouch for it.
-    """
-    for store in tools.stores.values():
-        found: list[Version] = [each async for each in segment_versions(store)]
-        for each in sorted(found, key=lambda version: version.modified_at, reverse=True):
-            sealed = await _untold(tools, store, each, result)
-            if sealed is None:
-                continue
-            lines = await _lines(tools, result, each.key, sealed)
-            if lines is not None:
-                written = await tools.writer.run(lambda conn: _write_lines(conn, lines, None))  # noqa: B023
-                result.untold.note(*written.ids)
-                _add(result, written)
-    if result.untold.count:
-        progress(f"{result.untold.count} recordings from segments that the log does not tell of")
-
-
-async def _untold(tools: Tools, store: ObjectStore, version: Version, result: Rebuilt) -> bytes | None:
-    """The content of a segment of which the log does not tell; None for one that it tells of."""
-    content = b"".join([piece async for piece in store.read(version.key, version.version_id)])
-    digest = hashlib.sha256(content).hexdigest()
-    if digest in result.unopened.names:
-        return None
-    return None if await read(tools.engine, lambda conn: restore.has_segment(conn, digest)) else content
-
-
-# --- recordings -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    ids: list[str]
-    private: int
-    findings: list[str]
-
-
-def _add(result: Rebuilt, written: _Written) -> None:
-    result.segments += 1
-    result.private += written.private
-    result.findings.note(*written.findings)
-
-
-def _write_lines(conn: Connection, lines: Sequence[Line], segment: str | None) -> _Written:
-    """Write the recordings of a segment that are not there yet, each with what its events commit to.
-
-    `segment` is None when the log does not tell of it.
-    """
-    wanted = set(restore.missing(conn, [line.id for line in lines]))
-    rows, copies, findings, private = [], dict[str, list[dict[str, Any]]](), list[str](), 0
-    for line in lines:
-        events = _events(conn, line.subject) if line.id in wanted else []
-        if not events or (segment is None and not _vouched(line, events)):
-            continue
-        made = remake(line, events, line.id, _copies(conn, told(events)))
-        made.row["segment"] = segment if made.current else None
-        if segment is None:
-            made.row["last_error"] = UNTOLD
-        rows.append(made.row)
-        copies[line.id] = made.copies
-        findings += made.findings
-        if made.row["state"] != "disposed":
-            groups = [(each.seq, each.group, each.salt, each.data) for each in line.private]
-            refused = restore_private(conn, line.subject, events, groups)
-            private += len(groups) - len(refused)
-            findings += refused
-    return _Written(sorted(restore.write(conn, rows, copies)), private, findings)
-
-
-def _events(conn: Connection, subject: str) -> list[Event]:
-    """The subject's chain. It comes out of the log that was just proved leaf by leaf."""
-    return [parse(each.raw) for each in history.entries(conn, subject)] if is_subject(subject) else []
-
-
-def _copies(conn: Connection, it: Told) -> dict[str, dict[str, Any]]:
-    """What events tell of a recording's copies; of one that has the same content as another, also that one's."""
-    copies, seen = dict(it.copies), set[str]()
-    while it.twin is not None and it.twin not in seen:
-        seen.add(it.twin)
-        it = told(_events(conn, it.twin))
-        copies = it.copies | copies
-    return copies
-
-
-def _vouched(line: Line, events: Sequence[Event]) -> bool:
-    """Whether the provider's row in the line is the one that custody committed to last."""
-    committed = [each for each in line.private if each.group == "provider_meta"]
-    sworn = [event.seq for event in events if "provider_meta" in event.priv]
-    if not committed or not sworn or committed[-1].seq != sworn[-1]:
-        return False
-    newest = committed[-1]
-    promised = events[newest.seq].priv["provider_meta"]
-    return commits(promised, newest.salt, newest.data) and base64.b64decode(
-        str(json.loads(newest.data).get("row_base64"))
-    ) == line.row.get("raw")
-
-
-async def _undescribed(tools: Tools, result: Rebuilt) -> None:
-    """Every recording that the log knows and no segment describes."""
-    after = ""
-
-    def next_page(conn: Connection) -> list[str]:
-        return history.subjects(conn, prefix="rec:", after=after, limit=_PAGE)
-
-    while page := await read(tools.engine, next_page):
-        after = page[-1]
-
-        def write(conn: Connection, page: Sequence[str] = page) -> tuple[list[str], list[str]]:
-            rows, copies, unfinished = [], dict[str, list[dict[str, Any]]](), []
-            for recording_id in restore.missing(conn, [each.removeprefix("rec:") for each in page]):
-                events = _events(conn, f"rec:{recording_id}")
-                it = told(events)
-                if it.state not in FINAL or "listed_at" not in it.row:
-                    unfinished.append(recording_id)
-                    continue
-                made = remake(None, events, recording_id, _copies(conn, it))
-                rows.append(made.row)
-                copies[recording_id] = made.copies
-            return sorted(restore.write(conn, rows, copies)), unfinished
-
-        written, unfinished = await tools.writer.run(write)
-        result.uncatalogued.note(*written)
-        result.unfinished.note(*unfinished)
 
 
 # --- objects --------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, Engine
 
 from archiver import errors
-from archiver.assembly.keys import hosts, signing_key
+from archiver.assembly.keys import build_identities, hosts, signing_key
 from archiver.assembly.log import LogParts, build_keeper, build_notary, enrol, open_custody_log, pass_gate
 from archiver.clock import Chance, Clock, SystemChance, SystemClock
 from archiver.completeness import issue
@@ -27,8 +27,9 @@ from archiver.custody.recover import Recovered, recover
 from archiver.database import Writer
 from archiver.fetch.spool import lock_state_dir
 from archiver.keeper import Keeper, publish_through
-from archiver.rebuild import Tools as RebuildTools
 from archiver.recording import Json
+from archiver.refill import Refilled, follow, refill
+from archiver.refill import Tools as RefillTools
 from archiver.schedule import lease
 from archiver.seal.recipients import Identity
 from archiver.store.port import ObjectStore
@@ -114,28 +115,36 @@ async def _leave(writer: Writer, ours: str) -> None:
 
 
 async def recover_log(
-    config: model.Config, engine: Engine, stores: Mapping[str, ObjectStore], person: Mapping[str, Json] | None = None
-) -> Recovered:
+    config: model.Config,
+    engine: Engine,
+    stores: Mapping[str, ObjectStore],
+    progress: Callable[[str], None],
+    person: Mapping[str, Json] | None = None,
+) -> tuple[Recovered, Refilled]:
     """`custody recover`: the only writer that comes before the gate, since it makes the gate passable. No other may write."""
     clock, chance = SystemClock(), SystemChance()
     with lock_state_dir(Path(config.state_dir)):
         writer = Writer(engine)
         try:
             ledger, host_key = Ledger.open(clock, chance, person), signing_key(config)
-            shelves = [each.shelf() for each in stores.values()]
+            shelves, notary = [each.shelf() for each in stores.values()], build_notary(config, clock)
             found = await recover(
                 writer,
-                build_notary(config, clock),
+                notary,
                 shelves,
                 ledger,
                 host_key,
                 clock,
                 hosts=hosts(config),
+                follow=follow,
                 moved=issue.follow,
             )
             if found.told:
                 await writer.run(lambda conn: ledger.retire(conn, host_key))
-            return found
+            journal = Refilled()
+            tools = RefillTools(engine, writer, notary, stores, ledger, host_key, build_identities(config), clock)
+            await refill(tools, journal, progress)
+            return found, journal
         finally:
             writer.close()
 
@@ -146,10 +155,10 @@ def rebuild_tools(
     writer: Writer,
     stores: Mapping[str, ObjectStore],
     identities: Sequence[Identity],
-) -> RebuildTools:
+) -> RefillTools:
     """What `rebuild` takes: it fills an empty database, and has no gate to pass."""
     clock = SystemClock()
     ledger = Ledger.open(clock, SystemChance())
-    return RebuildTools(
+    return RefillTools(
         engine, writer, build_notary(config, clock), stores, ledger, signing_key(config), identities, clock
     )

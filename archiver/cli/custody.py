@@ -14,7 +14,7 @@ import click
 from archiver import errors
 from archiver.cli.access import told
 from archiver.cli.options import Options
-from archiver.cli.output import emit, table
+from archiver.cli.output import emit, note, table
 from archiver.cli.recordings import by
 from archiver.errors import Exit
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from archiver.custody.log import Log, Signed
     from archiver.custody.recover import Recovered
     from archiver.recording import Json
+    from archiver.refill import Refilled
     from archiver.verify.finding import Verification
 
 
@@ -184,7 +185,7 @@ def fsck(options: Options, level: str, hours: float) -> int:
 async def _fsck(config: Config, level: str, window: timedelta) -> Verification:
     from archiver.assembly.reports import open_database
     from archiver.assembly.stores import build_stores
-    from archiver.cli.logcheck import check_custody_log
+    from archiver.cli.logcheck import check_catalogue, check_custody_log
     from archiver.clock import SystemChance, SystemClock
     from archiver.database import check_schema
     from archiver.verify.finding import Verification
@@ -196,6 +197,8 @@ async def _fsck(config: Config, level: str, window: timedelta) -> Verification:
     try:
         check_schema(engine)
         await check_custody_log(config, engine, stores, result, level=level, since=clock.now() - window)
+        if level == "full":
+            await check_catalogue(engine, stores, (), result)
     finally:
         for store in stores.values():
             await store.aclose()
@@ -206,28 +209,36 @@ async def _fsck(config: Config, level: str, window: timedelta) -> Verification:
 @custody.command()
 @click.pass_obj
 def recover(options: Options) -> int:
-    """Bring the database's log up to what was published, after a restore or a lost database. Stop every daemon first."""
-    found = asyncio.run(_recover(options, options.load()))
+    """Bring log and journal up to what was published, after a backup was restored. Stop every daemon first.
+
+    Rows come from the log; what only the catalogue has of a call needs one of encryption.identities. May be run again at any
+    time. Exit 65 when something contradicts what was signed, 69 when segments cannot be opened on this host (run it where they
+    can), 4 when call metadata is lost.
+    """
+    found, journal = asyncio.run(_recover(options, options.load()))
     data: dict[str, Json] = {
         "had": found.had, "size": found.size, "storage": found.shelf, "rehomed": found.rehomed, "kept": found.kept,
-        "checkpoints": found.checkpoints,
+        "checkpoints": found.checkpoints, "journal": journal.as_json(),
     }  # fmt: skip
-    emit(options, "archiver.recovery/v1", data, lambda: _recovered(found))
-    return Exit.OK
+    emit(options, "archiver.recovery/v1", data, lambda: _recovered(found, journal))
+    return journal.exit_code
 
 
-def _recovered(found: Recovered) -> str:
+def _recovered(found: Recovered, journal: Refilled) -> str:
+    from archiver.cli.rebuild import refilled
+
     lines = [
         f"the log had {found.had} leaves and has {found.size} now, from {found.shelf}" if found.size > found.had
         else f"nothing is missing: the log has {found.size} leaves",
         f"{found.rehomed} event(s) that were written into an older database are in their chains again" if found.rehomed else "",
         f"{found.kept} that need no place in a chain are kept, and explained in the log" if found.kept else "",
         f"{found.checkpoints} checkpoint(s) were put back" if found.checkpoints else "",
+        *refilled(journal),
     ]  # fmt: skip
     return "\n".join(line for line in lines if line)
 
 
-async def _recover(options: Options, config: Config) -> Recovered:
+async def _recover(options: Options, config: Config) -> tuple[Recovered, Refilled]:
     from archiver.assembly.reports import open_database
     from archiver.assembly.session import recover_log
     from archiver.assembly.stores import build_stores
@@ -239,7 +250,7 @@ async def _recover(options: Options, config: Config) -> Recovered:
     stores = build_stores(config, SystemClock(), SystemChance())
     try:
         check_schema(engine)
-        return await recover_log(config, engine, stores, person_of(options))
+        return await recover_log(config, engine, stores, lambda text: note(options, text), person_of(options))
     finally:
         for store in stores.values():
             await store.aclose()

@@ -89,6 +89,7 @@ def evidence(
         "files": made.files,
         "bytes": made.bytes,
         "bag_sha256": made.bag_sha256,
+        "findings": list(made.findings),
     }
     emit(
         options,
@@ -97,7 +98,8 @@ def evidence(
         lambda: (
             f"{made.path}: {len(wanted)} recording(s), {made.files} files, {made.bytes} bytes, verified\n"
             f"bag SHA-256 {made.bag_sha256}\n"
-            f"whoever receives it runs:  python3 -I verify_custody.py . --log-key KEY   (KEY: archiver custody checkpoint)"
+            + "".join(f"its verifier will tell, and rightly: FAIL {each}\n" for each in made.findings)
+            + "whoever receives it runs:  python3 -I verify_custody.py . --log-key KEY   (KEY: archiver custody checkpoint)"
         ),
     )
     return Exit.OK

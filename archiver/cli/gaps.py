@@ -220,6 +220,9 @@ def _render(found: dict[str, Any]) -> str:
     return "\n\n".join(parts) or "no gaps"
 
 
+_REASON_LOST = "by whom and why was lost with the database"
+
+
 def _explain_gap(gap: Mapping[str, Any]) -> str:
     lines = [
         f"{gap['id']}  {gap['provider']}  {gap['code']} ({gap['grade']})",
@@ -228,7 +231,9 @@ def _explain_gap(gap: Mapping[str, Any]) -> str:
         *(f"{name}: {value}" for name, value in sorted(gap["evidence"].items())),
         f"first seen {gap['opened_at']}, last {gap['seen_at']}"
         + (f", closed {gap['closed_at']}" if gap["closed_at"] else ""),
-        f"acknowledged {gap['acked_at']} by {gap['acked_by']}: {gap['ack_reason']}" if gap["acked_at"] else "",
+        f"acknowledged {gap['acked_at']} by {gap['acked_by'] or '?'}: {gap['ack_reason'] or _REASON_LOST}"
+        if gap["acked_at"]
+        else "",
     ]
     return "\n".join(line for line in lines if line)
 

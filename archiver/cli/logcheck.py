@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from archiver.config.model import Config
     from archiver.custody.notary import Notary
+    from archiver.seal.recipients import Identity
     from archiver.store.port import ObjectStore
     from archiver.verify.leaves import Trust
     from archiver.verify.shelf import Kept, Locked
@@ -43,6 +44,27 @@ async def check_custody_log(
     notary = build_notary(config, SystemClock()) if (config.state_dir / NOTARY).exists() else None
     locks = {name: Locked(store.lock_mode, lock_until(config)) for name, store in stores.items()}
     await check_everywhere(engine, stores, trust, result, notary=notary, locks=locks, level=level, since=since)
+    if level != "full":
+        result.unchecked["the catalogue, which a rebuild needs: `archiver verify --all` reads it"] += 1
+
+
+async def check_catalogue(
+    engine: Engine, stores: Mapping[str, ObjectStore], identities: Sequence[Identity], result: Verification
+) -> None:
+    """Every segment of the catalogue, as log and journal speak of it."""
+    from archiver.clock import SystemClock
+    from archiver.database import read
+    from archiver.ingest import catalogue
+    from archiver.verify.catalogue import Journal
+    from archiver.verify.catalogue import check_catalogue as check
+
+    journal = Journal(
+        storages=lambda digest: read(engine, lambda conn: catalogue.storages_of(conn, digest)),
+        rows=lambda digest, ids: read(engine, lambda conn: catalogue.described_by(conn, digest, ids)),
+        segments=lambda: read(engine, catalogue.named_segments),
+        undescribed=lambda: read(engine, catalogue.undescribed),
+    )
+    await check(engine, stores, identities, journal, SystemClock().now(), result)
 
 
 async def check_everywhere(

@@ -12,7 +12,8 @@ from archiver.cli.output import emit, note
 
 if TYPE_CHECKING:
     from archiver.config.model import Config
-    from archiver.rebuild import Named, Rebuilt
+    from archiver.rebuild import Rebuilt
+    from archiver.refill import Named, Refilled
 
 
 @click.command()
@@ -61,24 +62,35 @@ async def _rebuild(options: Options, config: Config, *, check: bool) -> Rebuilt:
 
 
 def _render(found: Rebuilt) -> str:
-    rows = dict(found.rows)
-    copies = rows.pop("copies", 0)
-    states = ", ".join(f"{number} {state}" for state, number in sorted(rows.items())) or "no recordings"
     lines = [
         f"{found.leaves} custody events from {found.storage}, the newest of {found.known_until:%Y-%m-%d %H:%M:%S} UTC",
-        f"{states}; {copies} copies, {found.private} private groups, from {found.segments} segments of the catalogue",
-        *_told(found.findings, "finding(s): something is not what was signed"),
-        *_told(found.unopened, "segment(s) are sealed for other keys: add them to encryption.identities, run again"),
-        *_told(found.uncatalogued, "recording(s) are archived and their call metadata is lost"),
-        *_told(found.untold, "recording(s) come from segments that the log does not tell of"),
-        *_told(found.unfinished, "recording(s) were discovered and not archived: the next poll looks for them"),
-        *_told(found.unknown_objects, "object(s) lie in a storage that no event tells of"),
+        *refilled(found),
+        *listed(found.unknown_objects, "object(s) lie in a storage that no event tells of"),
         "what happened after the newest event is not known; start the daemon, and it lists everything again",
-    ]  # fmt: skip
+    ]
     return "\n".join(lines)
 
 
-def _told(named: Named, what: str) -> list[str]:
+def refilled(found: Refilled) -> list[str]:
+    """What came back into the journal, and what did not, in lines for a person."""
+    rows = dict(found.rows)
+    copies = rows.pop("copies", 0)
+    states = ", ".join(f"{number} {state}" for state, number in sorted(rows.items())) or "no recordings"
+    return [
+        f"{states}; {copies} copies, {found.private} private groups, from {found.segments} segments of the catalogue",
+        *listed(found.findings, "finding(s): something is not what was signed"),
+        *listed(
+            found.unopened, "segment(s) are sealed for keys that are not here, and what they say of calls is missing: "
+            "add them to encryption.identities, run again",
+        ),
+        *listed(found.uncatalogued, "recording(s) are archived, and no segment that was read has their call metadata"),
+        *listed(found.untold, "recording(s) come from segments that the log does not tell of"),
+        *listed(found.unfinished, "recording(s) were discovered and not archived: the next poll looks for them"),
+    ]  # fmt: skip
+
+
+def listed(named: Named, what: str) -> list[str]:
+    """How many, what of it, and the first ten by name; nothing where there is none."""
     shown = [f"  {each}" for each in named.names[:10]]
     more = [f"  … {named.count - 10} more: -o json"] if named.count > 10 else []
     return [f"{named.count} {what}", *shown, *more] if named.count else []

@@ -59,7 +59,7 @@ async def _verify(options: Options, config: Config, share: float | None, ids: tu
     from archiver.assembly.keys import build_identities, hosts
     from archiver.assembly.reports import open_database
     from archiver.assembly.stores import build_stores
-    from archiver.cli.logcheck import check_custody_log
+    from archiver.cli.logcheck import check_catalogue, check_custody_log
     from archiver.clock import SystemChance, SystemClock
     from archiver.database import check_schema, read
     from archiver.verify.finding import Verification
@@ -91,6 +91,8 @@ async def _verify(options: Options, config: Config, share: float | None, ids: tu
         whole = not ids and share is None
         await read(engine, lambda conn: check_chains(conn, by_id, tools, result, whole=whole))
         await check_custody_log(config, engine, stores, result, level="full" if whole else "quick")
+        if whole:
+            await check_catalogue(engine, stores, tools.identities, result)
         depth = "named" if ids else "sample" if share is not None else "partly" if result.unreachable else "full"
         try:
             await _keep(options, config, engine, stores, result, depth, began)
@@ -183,6 +185,7 @@ def render(result: Verification) -> str:
         f"custody   {result.events} events in {result.chains} chains, {result.leaves} leaves in the log",
         f"objects   {result.objects_read} read and re-hashed ({result.bytes_read} bytes), {result.opened} opened",
         f"locks     {result.locks} read back",
+        f"catalogue {result.segments} segments",
     ]
     if result.findings:
         rows = [

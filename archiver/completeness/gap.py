@@ -37,6 +37,7 @@ class Code(enum.StrEnum):
     PROVIDER_NOT_CONFIGURED = "provider_not_configured"
     DURATION_DIFFERS = "duration_differs"
     LENGTH_UNVERIFIED = "length_unverified"
+    NOT_FOUND_AGAIN = "not_found_again"
     # a listing
     NEVER_LISTED = "never_listed"
     SUSPICIOUS_EMPTY = "suspicious_empty"
@@ -114,7 +115,8 @@ class Known:
     """What the journal knows of one recording.
 
     `media` is the length of what came, None while nothing has. `of_call`: all that is stated is the length of the whole call,
-    ringing and waiting included, as in JustCall's call log.
+    ringing and waiting included, as in JustCall's call log. `nameless`: only custody tells of it, since the database was lost;
+    `looked_for`: its time was listed since, without it.
     """
 
     id: str
@@ -134,6 +136,8 @@ class Known:
     last_error: str | None
     of_call: bool = False
     variant: str = ""
+    nameless: bool = False
+    looked_for: bool = False
 
     @property
     def subject(self) -> str:
@@ -152,7 +156,13 @@ def explain(it: Known, of: Profile, now: datetime) -> Gap | None:
         return _denied(it, of, Grade.OPEN)
     if it.state is State.ABSENT:
         return _absent(it, of)
-    return _pending(it, of, now)
+    return _not_found_again(it, now) if it.nameless else _pending(it, of, now)
+
+
+def _not_found_again(it: Known, now: datetime) -> Gap:
+    late = it.archive_by is not None and now >= it.archive_by
+    detail = "custody tells that it was discovered; the database was lost, and its provider has not listed it since"
+    return _gap(it, Code.NOT_FOUND_AGAIN, Grade.OPEN if late or it.looked_for else Grade.WATCHED, detail)
 
 
 def _pending(it: Known, of: Profile, now: datetime) -> Gap | None:  # noqa: PLR0911  one line for each reason

@@ -13,16 +13,19 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, update
 from archiver.completeness import register
 from archiver.completeness import statement as rules
 from archiver.completeness.observe import Watched, utc_day
-from archiver.completeness.statement import Day, Enumerated, Standing
+from archiver.completeness.replay import LOST
+from archiver.completeness.statement import Before, Day, Enumerated, Standing
 from archiver.completeness.tables import gap, statement
 from archiver.custody import history
-from archiver.custody.event import ARCHIVE, Type
+from archiver.custody.event import ARCHIVE, Type, parse
 from archiver.custody.ledger import Ledger
 from archiver.ingest import discovery
 from archiver.ingest.tables import listing_window, recording, reject
-from archiver.recording import State, Window
+from archiver.recording import Json, State, Window
 from archiver.schedule.window import holes
 
+_NO_FACTS = frozenset({"schema", "provider", "day", "revision", "previous", "because", "listings"})
+_KEPT = statement.c.document != LOST
 _LISTINGS = 50
 _AT_ONCE = 500
 DAYS_BACK = 35
@@ -55,7 +58,7 @@ def stale(conn: Connection, it: Watched, days: Sequence[date]) -> list[date]:
     """Which of these days have no statement, or one that is not true any more. Only reads."""
     rows = conn.execute(
         select(statement.c.day, statement.c.document).where(
-            statement.c.provider == it.provider, statement.c.day.in_(days)
+            statement.c.provider == it.provider, statement.c.day.in_(days), _KEPT
         )
     )
     stated = {row.day: _facts(row.document) for row in rows}
@@ -106,17 +109,21 @@ def survey_day(conn: Connection, it: Watched, day: date) -> Day:
 
 
 def issue(conn: Connection, ledger: Ledger, it: Watched, day: date, now: datetime) -> Issued | None:
-    """State the day, unless that was done and nothing has changed since. Inside the caller's transaction."""
+    """State the day, unless that was done and nothing has changed since. Inside the caller's transaction.
+
+    A statement names the one before it, as custody tells of it, also where its document was lost with a database.
+    """
     register.alone(conn)
     seen = survey_day(conn, it, day)
     same = and_(statement.c.provider == it.provider, statement.c.day == day)
     last = conn.execute(select(statement).where(same)).one_or_none()
-    if last is not None and _facts(last.document) == rules.facts(seen):
+    if last is not None and last.document != LOST and _facts(last.document) == rules.facts(seen):
         return None
-    revision = 1 if last is None else last.revision + 1
-    raw = rules.document(seen, revision)
+    before = None if last is None else Before(last.revision, last.sha256, _said(conn, last.event_seq))
+    revision = 1 if before is None else before.revision + 1
+    raw = rules.document(seen, before)
     entry = ledger.append(
-        conn, ARCHIVE, Type.RECONCILED, rules.summary(seen, revision, raw), op=f"completeness:{it.provider}:{day}"
+        conn, ARCHIVE, Type.RECONCILED, rules.summary(seen, raw, before), op=f"completeness:{it.provider}:{day}"
     )
     values = {
         "document": raw,
@@ -133,8 +140,11 @@ def issue(conn: Connection, ledger: Ledger, it: Watched, day: date, now: datetim
 
 
 def statements(conn: Connection, provider: str | None, since: date, until: date) -> list[Issued]:
-    """The newest statement of each day from `since` up to, not including, `until`: for evidence bundles and reports."""
-    wanted = select(statement).where(statement.c.day >= since, statement.c.day < until)
+    """The newest statement of each day from `since` up to, not including, `until`: for evidence bundles and reports.
+
+    Without those whose document was lost with a database and that were not stated anew.
+    """
+    wanted = select(statement).where(statement.c.day >= since, statement.c.day < until, _KEPT)
     if provider is not None:
         wanted = wanted.where(statement.c.provider == provider)
     rows = conn.execute(wanted.order_by(statement.c.provider, statement.c.day))
@@ -163,7 +173,13 @@ def entries(conn: Connection, issued: Sequence[Issued]) -> dict[int, bytes]:
 
 def _facts(raw: bytes) -> dict[str, object]:
     value = dict(rules.canonical_loads(raw))
-    return {name: value[name] for name in value.keys() - {"schema", "provider", "day", "revision", "listings"}}
+    return {name: value[name] for name in value.keys() - _NO_FACTS}
+
+
+def _said(conn: Connection, seq: int) -> Mapping[str, Json]:
+    """What the signed event of a statement says; nothing where the log does not have it."""
+    entry = history.entry(conn, ARCHIVE, seq)
+    return {} if entry is None else parse(entry.raw).data
 
 
 def _holes(conn: Connection, it: Watched, span: Window) -> dict[str, tuple[Window, ...]]:
@@ -218,5 +234,7 @@ def _gaps(conn: Connection, it: Watched, span: Window) -> list[Standing]:
 def follow(conn: Connection, moved: Mapping[tuple[str, int], int]) -> None:
     """A recovery brought events of the archive's chain elsewhere: statements name them where they stand now."""
     for (subject, seq), now in moved.items():
-        if subject == ARCHIVE:
-            conn.execute(update(statement).where(statement.c.event_seq == seq).values(event_seq=now))
+        digest = _said(conn, now).get("statement_sha256") if subject == ARCHIVE else None
+        if digest is not None:  # the log may have another event of that number, and another statement of the day
+            its = and_(statement.c.event_seq == seq, statement.c.sha256 == digest)
+            conn.execute(update(statement).where(its).values(event_seq=now))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -88,13 +88,16 @@ def recordings(conn: Connection, it: Watched, now: datetime) -> Iterator[Gap]:
         select(
             columns.id, columns.provider, columns.variant, columns.state, columns.reason, columns.flags, columns.call_started_at,
             columns.call_ended_at, columns.duration_ms, columns.media, columns.listed_at, columns.delete_at, columns.archive_by,
-            columns.attempts, columns.denials, columns.last_error, columns.metadata,
+            columns.attempts, columns.denials, columns.last_error, columns.metadata, columns.provider_recording_id,
         ).where(columns.provider == it.provider, doubtful, ~told_silent),
         execution_options={"stream_results": True},
     )  # fmt: skip
     for page in rows.partitions(1000):
         for row in page:
-            gap = explain(known(row), it.profile, now)
+            seen = known(row)
+            if seen.nameless:
+                seen = replace(seen, looked_for=_listed_since(conn, it, seen.called_at))
+            gap = explain(seen, it.profile, now)
             if gap is not None:
                 yield gap
 
@@ -119,7 +122,14 @@ def known(row: Any) -> Known:
         last_error=row.last_error,
         of_call=is_of_call(row.duration_ms, json.loads(row.metadata)),
         variant=row.variant,
+        nameless=row.provider_recording_id == "",
     )
+
+
+def _listed_since(conn: Connection, it: Watched, instant: datetime) -> bool:
+    """Whether every scope has listed this instant to the last page, as far as this database knows."""
+    there = Window(instant, instant + timedelta(seconds=1))
+    return all(not holes(discovery.covered(conn, it.provider, scope), there) for scope in it.scopes)
 
 
 def explained(conn: Connection, recording_id: str, of: Profile, now: datetime) -> Gap | None:

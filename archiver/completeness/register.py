@@ -19,6 +19,7 @@ from archiver.completeness.gap import Code, Gap, Grade
 from archiver.completeness.tables import gap
 from archiver.custody.event import ARCHIVE, Type, is_subject
 from archiver.custody.ledger import Draft, Ledger
+from archiver.ingest.tables import recording
 from archiver.recording import Json
 
 JOURNAL = "journal"
@@ -57,7 +58,7 @@ def refresh(
     fresh = [seen[name] for name in sorted(seen.keys() - rows.keys())]
     new = [{"id": chance.uuid(), **_values(each, source, now)} for each in fresh[:_MOST_AT_ONCE]]
     drafts = [
-        _event(each, str(values["id"]), "opened")
+        _event(each, str(values["id"]), "opened", source)
         for each, values in zip(fresh, new, strict=False)
         if each.grade is Grade.OPEN
     ]
@@ -71,7 +72,7 @@ def refresh(
     for row in gone:
         conn.execute(update(gap).where(gap.c.id == row.id).values(closed_at=now, seen_at=now))
         if row.grade == Grade.OPEN:
-            drafts.append(_event(_gap(row), row.id, "closed"))
+            drafts.append(_event(_gap(row), row.id, "closed", row.source))
     if drafts:
         ledger.append_many(conn, drafts)
     return Changes(len(new), changed, len(gone), max(0, len(fresh) - len(new)))
@@ -88,7 +89,7 @@ def _renew(conn: Connection, row: Row[Any], it: Gap, now: datetime) -> list[Draf
     conn.execute(update(gap).where(gap.c.id == row.id).values(**values))
     if same or Grade.OPEN not in {row.grade, it.grade}:
         return []
-    return [_event(it, row.id, "opened" if row.grade != Grade.OPEN else "reclassified")]
+    return [_event(it, row.id, "opened" if row.grade != Grade.OPEN else "reclassified", row.source)]
 
 
 def _grew(before: Mapping[str, Json], now: Mapping[str, Json]) -> bool:
@@ -114,7 +115,10 @@ def acknowledge(conn: Connection, ledger: Ledger, wanted: str, by: str, reason: 
             update(gap).where(gap.c.id == row.id).values(acked_at=now, acked_by=by, ack_reason=reason, seen_at=now)
         )
     private: Mapping[str, Mapping[str, Json]] = {"ack": {"user": by, "reason": reason}}
-    ledger.append_many(conn, [_event(_gap(row), row.id, "acknowledged", private) for row in rows])
+    ledger.append_many(conn, [_event(_gap(row), row.id, "acknowledged", row.source, private) for row in rows])
+    about = [row.subject.removeprefix("rec:") for row in rows if row.subject.startswith("rec:")]
+    # What was said of it is private, and comes back after a loss of the database only from the catalogue.
+    conn.execute(update(recording).where(recording.c.id.in_(about)).values(segment=None))
     return [row.id for row in rows]
 
 
@@ -208,7 +212,9 @@ def _gap(row: Row[Any]) -> Gap:
     )
 
 
-def _event(it: Gap, gap_id: str, status: str, private: Mapping[str, Mapping[str, Json]] | None = None) -> Draft:
+def _event(
+    it: Gap, gap_id: str, status: str, source: str, private: Mapping[str, Mapping[str, Json]] | None = None
+) -> Draft:
     """On the recording's own chain where it is about one, otherwise on the archive's. `detail` may quote a provider: left out."""
     data: dict[str, Json] = {
         "gap": gap_id,
@@ -216,6 +222,7 @@ def _event(it: Gap, gap_id: str, status: str, private: Mapping[str, Mapping[str,
         "code": str(it.code),
         "grade": str(it.grade),
         "provider": it.provider,
+        "source": source,
         "about": it.subject[:200],
         "since": _iso(it.since),
         "until": _iso(it.until),

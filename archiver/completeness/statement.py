@@ -10,14 +10,17 @@ import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
+from types import MappingProxyType
 
 from archiver.custody import canonical
+from archiver.custody.event import ARCHIVE, Event, Type
 from archiver.errors import VerificationError
 from archiver.recording import Json, Window
 
 SCHEMA = "archiver.completeness/v1"
+_NOTHING: Mapping[str, Json] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,15 @@ class Day:
     holes: Mapping[str, Sequence[Window]]
     listings: Sequence[Enumerated]
     gaps: Sequence[Standing]
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The statement of the same day that a new revision follows. `said` is the data of its signed event."""
+
+    revision: int
+    sha256: str
+    said: Mapping[str, Json] = field(default_factory=lambda: _NOTHING)
 
 
 def facts(of: Day) -> dict[str, Json]:
@@ -101,14 +113,14 @@ def is_complete(of: Day) -> bool:
     return not (unexcused or any(of.holes.values())) and settled + excused >= sum(of.states.values())
 
 
-def document(of: Day, revision: int) -> bytes:
-    """The statement in full, as canonical bytes. `revision` counts from 1: a late recording makes a new one."""
+def document(of: Day, before: Before | None = None) -> bytes:
+    """The statement in full, as canonical bytes. Its revision is the one behind `before`'s; 1 for the first of a day."""
     return canonical.dumps(
         {
             "schema": SCHEMA,
             "provider": of.provider,
             "day": of.day.isoformat(),
-            "revision": revision,
+            **_succession(of, before),
             **facts(of),
             "listings": [
                 {
@@ -126,23 +138,85 @@ def document(of: Day, revision: int) -> bytes:
     )
 
 
-def summary(of: Day, revision: int, raw: bytes) -> dict[str, Json]:
-    """What the signed event says: a kilobyte, whatever the day was like."""
-    reasons: dict[str, Json] = dict(sorted(Counter(each.code for each in of.gaps).items()))
+def summary(of: Day, raw: bytes, before: Before | None = None) -> dict[str, Json]:
+    """What the signed event says: a kilobyte, whatever the day was like. `raw` is the document, made with the same `before`."""
     return {
         "kind": "completeness",
         "provider": of.provider,
         "day": of.day.isoformat(),
-        "revision": revision,
+        **_succession(of, before),
         "statement_sha256": hashlib.sha256(raw).hexdigest(),
         "statement_bytes": len(raw),
         "complete": is_complete(of),
+        **_figures(of),
+        "listings": len(of.listings),
+    }
+
+
+def _succession(of: Day, before: Before | None) -> dict[str, Json]:
+    """How this statement follows the one before it: by number and digest, and for which reason an incomplete day is whole."""
+    if before is None:
+        return {"revision": 1, "previous": None, "because": {}}
+    turned = is_complete(of) and not before.said.get("complete", False)
+    return {
+        "revision": before.revision + 1,
+        "previous": {"revision": before.revision, "sha256": before.sha256},
+        "because": because(before.said, _figures(of)) if turned else {},
+    }
+
+
+def because(before: Mapping[str, Json], now: Mapping[str, Json]) -> dict[str, Json]:
+    """Why a day that was not complete is complete now, in figures of both signed events; at least one reason.
+
+    Older events did not count holes and acknowledgements: what they do not say is taken for none.
+    """
+    closed = Counter(_counts(before, "gaps")) - Counter(_counts(now, "gaps"))
+    reasons = {
+        "gaps_closed": closed.total(),
+        "gaps_acknowledged": _number(now, "acknowledged") - _number(before, "acknowledged"),
+        "holes_listed": _number(before, "holes") - _number(now, "holes"),
+        "recordings_settled": _settled(now) - _settled(before),
+        "recordings_moved": _number(before, "listed") - _number(now, "listed"),
+    }
+    found: dict[str, Json] = {name: more for name, more in reasons.items() if more > 0}
+    return found or {"gaps_regraded": 1}
+
+
+def _figures(of: Day) -> dict[str, Json]:
+    reasons: dict[str, Json] = dict(sorted(Counter(each.code for each in of.gaps).items()))
+    return {
         "listed": sum(of.states.values()),
         "archived": of.states.get("archived", 0),
         "without_audio": of.silent,
         "gaps": reasons,
-        "listings": len(of.listings),
+        "acknowledged": sum(each.acknowledged for each in of.gaps),
+        "holes": sum(len(spans) for spans in of.holes.values()),
     }
+
+
+def _counts(said: Mapping[str, Json], name: str) -> dict[str, int]:
+    found = said.get(name)
+    counts = found.items() if isinstance(found, dict) else ()
+    return {code: count for code, count in counts if isinstance(count, int)}
+
+
+def _number(said: Mapping[str, Json], name: str) -> int:
+    found = said.get(name)
+    return found if isinstance(found, int) else 0
+
+
+def _settled(said: Mapping[str, Json]) -> int:
+    return _number(said, "archived") + _number(said, "without_audio")
+
+
+def told_of(event: Event) -> bool:
+    """Whether the event signs a statement."""
+    return (
+        event.subject == ARCHIVE
+        and event.type == Type.RECONCILED
+        and event.data.get("kind") == "completeness"
+        and {"provider", "day", "revision", "statement_sha256"} <= event.data.keys()
+    )
 
 
 def check(raw: bytes, event: Mapping[str, Json]) -> Mapping[str, Json]:

@@ -134,7 +134,8 @@ def history(it: Missing) -> str:
     said = [f"opened {it.opened_at:%Y-%m-%d %H:%M}{_cited(it, 'opened')}"]
     if it.acked_at is not None:
         said.append(
-            f"acknowledged {it.acked_at:%Y-%m-%d %H:%M} by {it.acked_by}: {it.ack_reason}{_cited(it, 'acknowledged')}"
+            f"acknowledged {it.acked_at:%Y-%m-%d %H:%M} by {it.acked_by or '?'}: "
+            f"{it.ack_reason or 'the reason was lost with the database'}{_cited(it, 'acknowledged')}"
         )
     if it.closed_at is not None:
         said.append(f"closed {it.closed_at:%Y-%m-%d %H:%M}{_cited(it, 'closed')}")

@@ -74,6 +74,14 @@ _OF_SUBJECT = union(
         custody_subject.c.subject == bindparam("of")
     ),
 ).order_by("seq")
+_ONE = union(
+    _IN_LOG.with_only_columns(custody_subject.c.subject, custody_subject_event.c.seq, custody_event.c.entry).where(
+        custody_subject.c.subject == bindparam("of"), custody_subject_event.c.seq == bindparam("number")
+    ),
+    _WAITING.with_only_columns(custody_subject.c.subject, custody_pending.c.seq, custody_pending.c.entry).where(
+        custody_subject.c.subject == bindparam("of"), custody_pending.c.seq == bindparam("number")
+    ),
+)
 _LEAVES = (
     _IN_LOG.where(custody_event.c.log_id == bindparam("log"), custody_event.c.leaf_index > bindparam("after"))
     .order_by(custody_event.c.leaf_index)
@@ -86,6 +94,12 @@ _LOGS = select(custody_log.c.log_id).order_by(custody_log.c.log_id)
 def entries(conn: Connection, subject: str) -> list[Entry]:
     """The subject's events, in the order of `seq`; empty when there is no such subject."""
     return [_entry(row) for row in conn.execute(_OF_SUBJECT, {"of": subject})]
+
+
+def entry(conn: Connection, subject: str, seq: int) -> Entry | None:
+    """One event of the subject; None when there is none of this number."""
+    row = conn.execute(_ONE, {"of": subject, "number": seq}).first()
+    return None if row is None else _entry(row)
 
 
 def head(conn: Connection, subject: str) -> Head | None:
@@ -143,6 +157,12 @@ def of_type(conn: Connection, subject: str, kind: Type, before: int, limit: int 
     return [Entry(row.subject, row.seq, row.entry) for row in conn.execute(_OF_TYPE, wanted)]
 
 
+def waiting(conn: Connection, subject: str) -> list[Entry]:
+    """The subject's events that are not in the log yet, in the order of the queue."""
+    return [_entry(row) for row in conn.execute(_OF_QUEUE, {"of": subject})]
+
+
+_OF_QUEUE = _WAITING.where(custody_subject.c.subject == bindparam("of")).order_by(custody_pending.c.pid)
 _OF_TYPE = (
     _IN_LOG.with_only_columns(custody_subject.c.subject, custody_subject_event.c.seq, custody_event.c.entry)
     .where(

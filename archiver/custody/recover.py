@@ -78,12 +78,15 @@ async def recover(
     clock: Clock,
     *,
     hosts: Collection[str] = (),
+    follow: Callable[[Connection, Sequence[Event]], None] = lambda _conn, _events: None,
     moved: Callable[[Connection, Mapping[tuple[str, int], int]], None] | None = None,
 ) -> Recovered:
     """Bring the database's log up to what was signed. No other process may write meanwhile. May be run again at any time.
 
     `ledger` has a fresh session; it is enrolled here, when its chain is whole again, and only if there is something to tell.
     `hosts` are the host keys besides this one, in hex; `moved` is told which events stand elsewhere now, by subject and number.
+    `follow` hears the events of each batch, in order, in the transaction that brings them: what else follows from them is there
+    as soon as they are.
 
     Raises `VerificationError` when the storages' log is damaged, or the database's has another history; `DestinationError` when
     no storage can be read.
@@ -124,7 +127,7 @@ async def recover(
         bundles = range(first, min(first + _BUNDLES, (target.size - 1 >> HEIGHT) + 1))
         entries = [entry for index in bundles for entry in await shelved.entries(index)][start - (first << HEIGHT) :]
         last = tell if start + len(entries) == target.size else None
-        await writer.run(lambda conn: _import(conn, log_id, start, entries, last))  # noqa: B023  done before they change
+        await writer.run(lambda conn: _import(conn, log_id, start, entries, follow, last))  # noqa: B023  done before they change
         start += len(entries)
     return Recovered(had, target.size, shelf.id, home.rehomed, home.kept, put_back)
 
@@ -159,7 +162,12 @@ async def _open(target: _Target) -> ShelvedLog:
 
 
 def _import(
-    conn: Connection, log_id: int, start: int, entries: Sequence[bytes], tell: Callable[[Connection], None] | None
+    conn: Connection,
+    log_id: int,
+    start: int,
+    entries: Sequence[bytes],
+    follow: Callable[[Connection, Sequence[Event]], None],
+    tell: Callable[[Connection], None] | None,
 ) -> None:
     tree = trees.lock(conn, log_id)
     if tree.size != start:
@@ -175,6 +183,7 @@ def _import(
     heads = {leaf.subject_no: {"no": leaf.subject_no, "seq": leaf.event.seq, "hash": leaf.hash} for leaf in leaves}
     # A head that is further on has events behind it that still wait in the queue; it stays.
     conn.execute(_ADVANCE, list(heads.values()))
+    follow(conn, events)
     if tell is not None:
         tell(conn)
 

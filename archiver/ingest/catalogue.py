@@ -21,8 +21,9 @@ from archiver import errors
 from archiver.custody import history
 from archiver.custody.event import ARCHIVE, Type, format_time
 from archiver.ingest.bench import Bench
-from archiver.ingest.catalogue_rows import QUEUE, Due, Line, Private, dump, grouped
+from archiver.ingest.catalogue_rows import QUEUE, Due, Line, Private, dump, grouped, plain
 from archiver.ingest.destination import Destination
+from archiver.ingest.retold import BEHIND
 from archiver.ingest.tables import catalogue_segment, copy, recording
 from archiver.recording import Sealed
 from archiver.retention.policy import Rule
@@ -104,6 +105,42 @@ async def _content(store: ObjectStore, key: str, version_id: str | None) -> byte
     return bytes(content)
 
 
+# --- what the journal says of its segments ---------------------------------------------------------------------
+
+
+def storages_of(conn: Connection, sealed_sha256: str) -> frozenset[str]:
+    """Which storages have this segment, as far as the journal knows of it."""
+    same = catalogue_segment.c.sealed_sha256 == sealed_sha256
+    found = conn.execute(select(catalogue_segment.c.storages).where(same)).scalar()
+    return frozenset(json.loads(found)) if found else frozenset()
+
+
+def described_by(conn: Connection, sealed_sha256: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Those of these final rows that this segment describes as they are, by id, in the words of a line."""
+    found: dict[str, dict[str, Any]] = {}
+    for start in range(0, len(ids), _ROWS):
+        rows = conn.execute(_ROWS_OF.where(_FINAL), {"ids": list(ids[start : start + _ROWS])}).mappings()
+        ours = (row for row in rows if row["segment"] == sealed_sha256)
+        found |= {str(row["id"]): plain({name: row[name] for name in row if name not in _NOT_SAID}) for row in ours}
+    return found
+
+
+def named_segments(conn: Connection) -> dict[str, int]:
+    """How many final rows each segment describes as they are."""
+    named = select(recording.c.segment, func.count()).where(recording.c.segment.is_not(None), _FINAL)
+    return {str(digest): int(count) for digest, count in conn.execute(named.group_by(recording.c.segment))}
+
+
+def undescribed(conn: Connection) -> int:
+    """How many final rows no segment describes as they are."""
+    rows = select(func.count()).select_from(recording).where(recording.c.segment.is_(None), _FINAL)
+    return int(conn.execute(rows).scalar_one())
+
+
+_FINAL = text("recording.state IN ('archived', 'absent', 'gone')")
+_NOT_SAID = QUEUE | {"id", "attempts"}  # how often was tried may grow without being said anew
+
+
 # --- due ------------------------------------------------------------------------------------------------------
 
 # As the partial index says it, so that SQLite sees that they are the same.
@@ -116,6 +153,8 @@ _DUE = (
         (3 * func.length(recording.c.raw) + func.length(recording.c.metadata) + _OVERHEAD).label("size"),
     )
     .where(text("recording.segment IS NULL AND recording.state IN ('archived', 'absent', 'gone')"))
+    # What only events tell, or a backup, must not stand before what an earlier segment says of it.
+    .where(recording.c.provider_recording_id != "", func.coalesce(recording.c.last_error, "") != BEHIND)
     .order_by(recording.c.retain_until)
     .limit(_ROWS)
 )

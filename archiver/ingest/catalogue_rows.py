@@ -15,10 +15,11 @@ from archiver.errors import VerificationError
 
 VERSION = 1
 
-# The queue's columns say who works on a row and when it was last seen: they mean nothing in another database.
+# The queue's columns say who works on a row and when it was last seen: they mean nothing in another database. How often a
+# recording was asked for is not one of them: it tells a call that never had audio from one whose audio never came.
 QUEUE = frozenset(
     {
-        "ready", "next_attempt_at", "attempts", "owner", "token", "spool_id", "spool_name", "last_seen_at", "segment",
+        "ready", "next_attempt_at", "owner", "token", "spool_id", "spool_name", "last_seen_at", "segment",
     }
 )  # fmt: skip
 _TIMES = frozenset(
@@ -79,8 +80,8 @@ def _outward(line: Line) -> dict[str, Any]:
         "id": line.id,
         "seq": line.seq,
         "written_at": format_time(line.written_at),
-        "row": _plain(line.row),
-        "copies": [_plain(each) for each in line.copies],
+        "row": plain(line.row),
+        "copies": [plain(each) for each in line.copies],
         "private": [
             {"seq": each.seq, "group": each.group, "salt": each.salt.hex(), "data": each.data.decode()}
             for each in line.private
@@ -104,8 +105,10 @@ def _inward(value: dict[str, Any]) -> Line:
     )
 
 
-def _plain(columns: Mapping[str, Any]) -> dict[str, Any]:
-    def plain(value: Any) -> Any:
+def plain(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns as a line has them: times as text, bytes in base64."""
+
+    def outward(value: Any) -> Any:
         match value:
             case datetime():
                 return format_time(value)
@@ -113,7 +116,7 @@ def _plain(columns: Mapping[str, Any]) -> dict[str, Any]:
                 return base64.b64encode(value).decode()
         return value
 
-    return {name: plain(value) for name, value in columns.items()}
+    return {name: outward(value) for name, value in columns.items()}
 
 
 def _rich(columns: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from archiver.clock import Chance
 from archiver.custody.event import Type
 from archiver.custody.ledger import Draft, Ledger
 from archiver.ingest.journal import dump_flags, flags_now, is_refetched, is_silent, load_flags
+from archiver.ingest.nameless import Nameless, found_again, name
 from archiver.ingest.tables import coverage, listing_window, provider_state, recording
 from archiver.recording import ORIGINAL, Audio, Flag, Json, Listing, Reason, RecordingRef, State, Window
 from archiver.schedule.deadline import Deadline
@@ -65,6 +66,8 @@ def note_page(
     known: dict[str, dict[str, Row[tuple[object, ...]]]] = {}
     for row in _rows_of(conn, {key for key, _ in unique}):
         known.setdefault(row.identity, {})[row.revision] = row
+    unknown = [each for (key, _), each in unique.items() if key not in known]
+    lost = Nameless(conn, unknown) if unknown else None
     fresh: list[dict[str, object]] = []
     drafts: list[Draft] = []
     seen: list[dict[str, object]] = []
@@ -80,6 +83,13 @@ def note_page(
                 ids[str(same.id)] = listing
             continue
         conflict = bool(siblings) or sum(1 for k, _ in unique if k == key) > 1
+        again = None if lost is None or siblings else lost.take(listing)
+        if again is not None:
+            name(conn, _new_row(again, key, listing, now, deadline_of, conflict))
+            ledger.append_many(conn, [found_again(again, _private(listing))])
+            ids[again] = listing
+            changed += 1
+            continue
         values = _new_row(chance.uuid(), key, listing, now, deadline_of, conflict)
         drafts.append(_discovered(str(values["id"]), listing))
         others = [str(each.id) for each in siblings.values()] + [

@@ -178,6 +178,7 @@ def retry_now(conn: Connection, recording_id: str) -> bool:
     found = conn.execute(
         update(recording)
         .where(recording.c.id == recording_id, recording.c.state.in_(again), recording.c.owner.is_(None))
+        .where(recording.c.provider_recording_id != "")  # nobody can be asked for what has lost its name
         .values(
             ready=True,
             next_attempt_at=None,
@@ -198,12 +199,16 @@ def referenced_spool(conn: Connection, spool_id: str) -> frozenset[str]:
 def settle(conn: Connection, held: Claim, values: Mapping[str, object], *, keep_owner: bool = False) -> None:
     """The one fenced write: raises `LeaseLostError`, and nothing changes, unless the claim is still ours."""
     changed = dict(values) if keep_owner else {"owner": None, **values}
-    if not changed.keys() <= QUEUE:
+    if not changed.keys() <= _UNSAID:
         changed["segment"] = None
     fence = {"held_id": held.id, "held_token": held.token, "held_owner": held.owner}
     statement = _settling(tuple(sorted(changed)))
     if conn.execute(statement, fence | {f"new_{name}": value for name, value in changed.items()}).rowcount != 1:
         raise errors.LeaseLostError(held.id)
+
+
+# What changes without the catalogue having to say so anew; how often was tried is only of use once there is an outcome.
+_UNSAID = QUEUE | {"attempts"}
 
 
 @functools.cache

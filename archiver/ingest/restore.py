@@ -1,17 +1,22 @@
-"""Rows of a lost journal, written again: only ever into a database in which no archiver has worked yet. Safe to repeat."""
+"""Rows of a lost journal, written again; those of an older one, brought up to the log. Nobody works on them. Safe to repeat."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from archiver.custody import history
+from archiver.custody.event import Event, is_subject, parse
 from archiver.errors import NotAllowedError
+from archiver.ingest.retold import BEHIND, FINAL, Told, bears, remake, told
 from archiver.ingest.tables import catalogue_segment, copy, coverage, listing_window, provider_state, recording
 from archiver.recording import State
+from archiver.store import layout
 
 # How far an interrupted rebuild came shows in its rows; that somebody has worked here, in these.
 _TRACES = (provider_state, listing_window, coverage)
@@ -43,6 +48,8 @@ def write(
     """
     written = set()
     for row in rows:
+        if conn.execute(_TAKEN, {"one": row["identity"], "of_it": row["revision"], "own": row["id"]}).first():
+            continue
         for statement in (_DROP_COPIES, _DROP_ROW):
             conn.execute(statement, {"of": row["id"]})
         known = {name: value for name, value in row.items() if name in recording.c}
@@ -56,6 +63,94 @@ def write(
     for value in values:
         conn.execute(insert(copy), value)
     return written
+
+
+def advance(conn: Connection, events: Iterable[Event]) -> None:
+    """Bring the rows that there are up to these events of their recordings: a backup is older than the log.
+
+    What only the catalogue tells of them, `write` puts in afterwards, over the mark that is left here.
+    """
+    ids = sorted({each.subject.removeprefix("rec:") for each in events if is_subject(each.subject) and bears(each)})
+    for start in range(0, len(ids), _PAGE):
+        rows = conn.execute(_NAMED, {"ids": ids[start : start + _PAGE]}).mappings().all()
+        for row in rows:
+            _advance(conn, dict(row))
+
+
+def _advance(conn: Connection, row: Mapping[str, Any]) -> None:
+    chain = chain_of(conn, f"rec:{row['id']}")
+    it = told(chain)
+    if it.state not in FINAL or row["state"] == State.DISPOSED:
+        return
+    changed = _follows(row, it)
+    copies = remake(None, chain, row["id"], copies_of(conn, it)).copies
+    kept = {(each["storage"], each["version_id"]) for each in conn.execute(_COPIES, {"of": row["id"]}).mappings()}
+    fresh = [each for each in copies if (each["storage"], each["version_id"]) not in kept]
+    if not changed and not fresh:
+        return
+    changed |= {"segment": None, "last_error": BEHIND}
+    conn.execute(update(recording).where(recording.c.id == row["id"]).values(**changed))
+    for each in fresh:
+        conn.execute(delete(copy).where(copy.c.recording_id == row["id"], copy.c.storage == each["storage"]))
+        conn.execute(insert(copy).values(recording_id=row["id"], **each))
+
+
+def _follows(row: Mapping[str, Any], it: Told) -> dict[str, Any]:
+    """What the events change in a row of an older time."""
+    if row["state"] == it.state:
+        return {}
+    given = {name: value for name, value in it.row.items() if value is not None and name in recording.c}
+    if "flags" in given:
+        given["flags"] = json.dumps(sorted({*json.loads(row["flags"]), *json.loads(given["flags"])}))
+    rest = {
+        "reason": None,
+        "ready": False,
+        "next_attempt_at": None,
+        "owner": None,
+        "spool_id": None,
+        "spool_name": None,
+    }
+    return given | rest | {"state": it.state, "attempts": max(row["attempts"], it.attempts), "token": row["token"] + 1}
+
+
+def chain_of(conn: Connection, subject: str) -> list[Event]:
+    """The subject's events. They come out of a log that was proved leaf by leaf."""
+    return [parse(each.raw) for each in history.entries(conn, subject)] if is_subject(subject) else []
+
+
+def copies_of(conn: Connection, it: Told) -> dict[str, dict[str, Any]]:
+    """What events tell of a recording's copies; of one that has the same content as another, also that one's."""
+    copies, seen = dict(it.copies), set[str]()
+    while it.twin is not None and it.twin not in seen:
+        seen.add(it.twin)
+        it = told(chain_of(conn, it.twin))
+        copies = it.copies | copies
+    return copies
+
+
+def behind(conn: Connection, ids: Sequence[str], sealed_at: datetime) -> set[str]:
+    """Those of these recordings whose row is older than a segment of this time: of a backup, and not described since."""
+    return set(conn.execute(_BEHIND, {"ids": list(ids), "at": sealed_at}).scalars())
+
+
+def replace(conn: Connection, row: Mapping[str, Any], copies: Iterable[Mapping[str, Any]]) -> None:
+    """Write a row of a backup anew, with its copies."""
+    known = {name: value for name, value in row.items() if name in recording.c and name not in ("id", "token")}
+    conn.execute(update(recording).where(recording.c.id == row["id"]).values(**(known | _AT_REST)))
+    conn.execute(delete(copy).where(copy.c.recording_id == row["id"]))
+    for each in copies:
+        value = {name: value for name, value in each.items() if name in copy.c} | {"recording_id": row["id"]}
+        conn.execute(insert(copy).values(**value))
+
+
+def settle(conn: Connection) -> int:
+    """Everything that describes rows was read: those still marked as behind are as they can be had. Returns how many."""
+    return conn.execute(update(recording).where(recording.c.last_error == BEHIND).values(last_error=None)).rowcount
+
+
+def known_segment_keys(conn: Connection) -> set[str]:
+    """Where the segments lie that are noted."""
+    return {layout.catalogue_key(each) for each in conn.execute(select(catalogue_segment.c.sealed_sha256)).scalars()}
 
 
 def keep_segment(
@@ -94,9 +189,25 @@ _SEGMENT = {
     "sqlite": sqlite.insert(catalogue_segment).on_conflict_do_nothing(),
     "postgresql": postgresql.insert(catalogue_segment).on_conflict_do_nothing(),
 }
+_PAGE = 400
+_AT_REST: dict[str, Any] = dict.fromkeys(("reason", "next_attempt_at", "owner", "spool_id", "spool_name"))
+_COPIES = select(copy).where(copy.c.recording_id == bindparam("of"))
 # A row that only events gave has no provider's id, and makes way for whatever describes it.
 _BARE = recording.c.provider_recording_id == ""
+_NAMED = select(recording).where(recording.c.id.in_(bindparam("ids", expanding=True)), ~_BARE).order_by(recording.c.id)
+_OLDER = select(catalogue_segment.c.sealed_sha256).where(
+    catalogue_segment.c.sealed_sha256 == recording.c.segment,
+    catalogue_segment.c.sealed_at < bindparam("at", type_=catalogue_segment.c.sealed_at.type),
+)
+_BEHIND = select(recording.c.id).where(
+    recording.c.id.in_(bindparam("ids", expanding=True)), ~_BARE, (recording.c.last_error == BEHIND) | _OLDER.exists()
+)
 _THERE = select(recording.c.id).where(recording.c.id.in_(bindparam("ids", expanding=True)), ~_BARE)
+_TAKEN = select(recording.c.id).where(
+    recording.c.identity == bindparam("one"),
+    recording.c.revision == bindparam("of_it"),
+    recording.c.id != bindparam("own"),
+)
 _BARE_ID = select(recording.c.id).where(recording.c.id == bindparam("of"), _BARE)
 _DROP_COPIES = delete(copy).where(copy.c.recording_id.in_(_BARE_ID))
 _DROP_ROW = delete(recording).where(recording.c.id.in_(_BARE_ID))

@@ -14,10 +14,14 @@ from typing import Any
 
 from archiver.custody.event import Event, Type
 from archiver.ingest.catalogue_rows import Line
-from archiver.recording import Json, State
+from archiver.recording import State
 
 FINAL = frozenset({State.ARCHIVED, State.ABSENT, State.GONE, State.DISPOSED})
 UNCATALOGUED = "its call metadata was not catalogued when the database was lost; only its custody events tell of it"
+BEHIND = "brought up to the custody log; its call metadata is that of a restored backup, or of nothing newer"
+NAMELESS = (
+    "discovered before the database was lost, and not described since: it waits for its provider to list it again"
+)
 UNTOLD = "its call metadata comes from a catalogue segment that the log does not tell of"
 
 _PROVED = ("plaintext_sha256", "plaintext_bytes", "sealed_sha256", "sealed_bytes")
@@ -28,11 +32,13 @@ class Told:
     """`row` holds the journal's columns that the events tell, `copies` those of its copies by storage.
 
     `twin` is the subject whose copies stand for it; `quarantine` has (storage, key) of what was kept instead of a recording.
+    `attempts`: how often it was asked for at least; of a call that never had audio, no event tells of any.
     """
 
     state: State = State.LISTED
     row: dict[str, Any] = field(default_factory=dict)
     copies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    attempts: int = 0
     twin: str | None = None
     quarantine: set[tuple[str, str]] = field(default_factory=set)
 
@@ -45,9 +51,16 @@ def told(events: Iterable[Event], state: State = State.LISTED) -> Told:
     it = Told(state)
     for event in events:
         follow = _STORY.get(event.type)
+        if event.type in _TRIED or (event.type == Type.GAP and "reason" in event.data):
+            it.attempts = max(it.attempts + 1, _number(event.data, "attempt"))
         if follow is not None and (it.state is not State.ARCHIVED or event.type in _AFTER_ARCHIVED):
             follow(it, event)
     return it
+
+
+def bears(event: Event) -> bool:
+    """Whether the event may change what becomes of its recording."""
+    return event.type in _STORY and (event.type != Type.GAP or "reason" in event.data)
 
 
 def _discovered(it: Told, event: Event) -> None:
@@ -156,10 +169,11 @@ _STORY: Mapping[str, Callable[[Told, Event], None]] = {
     Type.SHREDDED: _disposed,
     Type.PURGED: _disposed,
 }
+_TRIED = frozenset({Type.DOWNLOADED, Type.MISSING_AT_PROVIDER, Type.AUDIO_INVALID})
 _AFTER_ARCHIVED = frozenset({Type.STORED, Type.STORE_VERIFIED, Type.SHREDDED, Type.PURGED})
 
 
-def _number(data: Mapping[str, Json], name: str) -> int:
+def _number(data: Mapping[str, Any], name: str) -> int:
     value = data.get(name)
     return value if isinstance(value, int) else 0
 
@@ -193,7 +207,7 @@ def remake(
     if line is None or it.state is State.DISPOSED:
         # What was disposed of must not come back from a segment whose lock outlived it.
         line, row = None, _bare(recording_id, it)
-        row["last_error"] = None if it.state is State.DISPOSED else UNCATALOGUED
+        row["last_error"] = _LACKS.get(it.state, NAMELESS)
         for each in copies.values() if _archived(it) else ():  # of a twin's object, only the copy tells
             row = {
                 "sealed_sha256": each["sealed_sha256"],
@@ -211,9 +225,10 @@ def remake(
         findings += [f"rec:{recording_id}: the catalogue's {name} is not the one that custody tells" for name in wrong]
         row |= proved
         current = not wrong and not any(event.priv or event.type in _STORY for event in news)
-    row |= {"id": recording_id, "ready": False, "last_seen_at": row["listed_at"], "attempts": 0, "token": 0}
+    row |= {"id": recording_id, "ready": False, "last_seen_at": row["listed_at"], "token": 0}
+    row["attempts"] = max(_number(row, "attempts"), it.attempts)
     if row["state"] not in FINAL:
-        row |= {"state": State.LISTED, "reason": None, "ready": True}
+        row |= {"state": State.LISTED, "reason": None, "ready": line is not None, "attempts": 0}
     kept = _copies(line.copies if line is not None else (), copies if _archived(it) else {}, it.quarantine)
     known = {each["storage"] for each in kept}
     for each in line.copies if line is not None else ():
@@ -244,7 +259,13 @@ def _copies(
     return list(found.values())
 
 
+_LACKS: Mapping[State, str | None] = dict.fromkeys(FINAL, UNCATALOGUED) | {State.DISPOSED: None}
 _UNSIGNED = frozenset({"stored_at", "legal_hold"})
+
+
+_LISTED = frozenset(
+    {"provider", "variant", "call_started_at", "listed_at"}
+)  # all that counts before there is an outcome
 
 
 def _bare(recording_id: str, it: Told) -> dict[str, Any]:
@@ -263,4 +284,7 @@ def _bare(recording_id: str, it: Told) -> dict[str, Any]:
         "raw": b"{}",
         "stable_digest": "",
     }
-    return row | {name: value for name, value in it.row.items() if value is not None} | {"state": it.state}
+    known = {
+        name: value for name, value in it.row.items() if value is not None and (name in _LISTED or it.state in FINAL)
+    }
+    return row | known | {"state": it.state}

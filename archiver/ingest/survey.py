@@ -214,10 +214,11 @@ def pending_soon(conn: Connection, provider: str, until: datetime) -> int:
 
 
 def unfinished(conn: Connection, providers: Sequence[str]) -> int:
-    """How many recordings with audio are not archived yet."""
+    """How many recordings with audio are not archived yet; without those that lost their name, which nobody can ask for."""
     return conn.execute(
         select(func.count()).where(
             recording.c.provider.in_(providers),
+            recording.c.provider_recording_id != "",
             text("recording.state IN ('listed', 'waiting', 'spooled')"),  # as the partial index says it
             func.coalesce(recording.c.reason, "") != Reason.NOT_READY.value,
         )

@@ -41,6 +41,10 @@ class Kind(enum.StrEnum):
     LOG_ROLLBACK = "log_rollback"
     LOG_SHELF = "log_shelf"
     LOG_NOTARY = "log_notary"
+    STATEMENTS = "statements_disagree"
+    CATALOGUE_MISSING = "catalogue_missing"
+    CATALOGUE_DIFFERS = "catalogue_differs"
+    CATALOGUE_CONTRADICTS = "catalogue_contradicts"
 
 
 class Gravity(enum.StrEnum):
@@ -113,6 +117,7 @@ class Verification:
     bytes_read: int = 0
     opened: int = 0
     locks: int = 0
+    segments: int = 0
     events: int = 0
     leaves: int = 0
     chains: int = 0
@@ -136,6 +141,7 @@ class Verification:
             "bytes_read": self.bytes_read,
             "opened": self.opened,
             "locks_checked": self.locks,
+            "segments": self.segments,
             "chains": self.chains,
             "events": self.events,
             "leaves": self.leaves,

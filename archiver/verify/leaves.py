@@ -17,6 +17,7 @@ from archiver.custody.note import VerifierKey
 from archiver.errors import VerificationError
 from archiver.recording import Json
 from archiver.verify.finding import Finding, Kind, Verification
+from archiver.verify.stated import Renamed, Said
 
 _BY_HOST = frozenset({Type.WRITER_ENROLLED, Type.WRITER_RETIRED})
 _REFUSED = frozenset({Type.BAD_WRITER_SIG, Type.CHAIN_FORK})
@@ -95,6 +96,8 @@ class Leaves:
     refused: list[tuple[Refusal, int]] = field(default_factory=list)
     stamps: dict[tuple[int, str], Stamp] = field(default_factory=dict)
     lost: list[tuple[int, int]] = field(default_factory=list)
+    statements: list[Said] = field(default_factory=list)
+    renamed: list[Renamed] = field(default_factory=list)
 
     def hear(self, index: int, entry: bytes, kind: Kind, name: str) -> Event | None:
         """Judge the event by itself, and learn from it if it is one of ours. None for what is no event."""
@@ -146,6 +149,11 @@ class Leaves:
             match data.get("had"), data.get("published"):
                 case int(had), int(published):
                     self.lost.append((had, published))
+        elif event.type == Type.PROVIDER_RENAMED:
+            self.renamed.append(Renamed(event.seq, str(data.get("from")), str(data.get("to"))))
+        elif event.type == Type.RECONCILED and data.get("kind") == "completeness":
+            names = ("provider", "day", "revision", "statement_sha256", "complete", "previous", "because", "rehomed")
+            self.statements.append(Said(event.seq, {name: data[name] for name in names if name in data}))
 
     def _learn_writer(self, index: int, event: Event) -> None:
         key = key_in(event.data)

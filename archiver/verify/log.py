@@ -23,6 +23,7 @@ from archiver.verify.anchors import anchor_problems
 from archiver.verify.finding import Kind, Verification
 from archiver.verify.leaves import Enrolment, Findings, Leaves, Refusal, Trust, refusal
 from archiver.verify.regrown import Regrown
+from archiver.verify.stated import problems
 from archiver.verify.subjects import check_subjects
 
 _TIMESTAMP = 2  # custody_anchor.kind
@@ -53,6 +54,8 @@ def check_log(conn: Connection, log_id: int | None, trust: Trust, result: Verifi
         size = _check_tree(conn, log_id, heard, found)
         check_writers(conn, log_id, heard.writers, found)
     check_queue(conn, size, heard)
+    for day, problem in problems(heard.statements, heard.renamed):
+        found(Kind.STATEMENTS, f"completeness of {day}: {problem}")
     _check_quarantine(conn, heard, found)
     if log_id is not None:
         check_anchors(conn, log_id, heard, found)

@@ -25,7 +25,8 @@ COPY: dict[str, Any] = {
 
 def line(**row: Any) -> Line:
     columns = {each.name: None for each in recording.c if each.name not in QUEUE | {"id"}}
-    filled = {"provider": "p", "raw": b'{"a": "\xc3\xbc"}', "listed_at": AT, "state": "archived", "plaintext_sha256": "aa",
+    filled = {"provider": "p", "raw": b'{"a": "\xc3\xbc"}', "listed_at": AT, "state": "archived", "attempts": 1,
+              "plaintext_sha256": "aa",
               "plaintext_bytes": 100, "sealed_sha256": "cc", "sealed_bytes": 150,
               "metadata": '{"x": "Ünicode\u2028"}'}  # fmt: skip
     private = (Private(0, "parties", b"s" * 32, b'{"from_number":"+1"}'),)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from archiver.evidence.verifier.claims import Bundle
 from archiver.evidence.verifier.command import caveats, examine, main
+from archiver.evidence.verifier.events import HISTORY
 from archiver.evidence.verifier.primitives import Wrong
 
-__all__ = ["PARTS", "Bundle", "Wrong", "caveats", "examine", "joined", "main"]
+__all__ = ["HISTORY", "PARTS", "Bundle", "Wrong", "caveats", "examine", "joined", "main"]
 
 PARTS = ("primitives", "events", "bag", "claims", "command")
 _ABOUT = '''"""Verify an evidence bundle with Python alone:

@@ -12,10 +12,12 @@ from typing import cast
 from archiver.evidence.verifier.bag import CONTENT, UNSAFE, Bag
 from archiver.evidence.verifier.events import (
     HEX32,
+    HISTORY,
     Event,
     canonical,
     check_order,
     check_stamp,
+    check_succession,
     in_profile,
     loads,
     parse_event,
@@ -50,6 +52,7 @@ class Bundle(Bag):
         self.checkpoint = cast("Checkpoint", None)
         self.admitted: dict[str, dict[str, int]] = {"writer.enrolled": {}, "writer.retired": {}}  # key -> leaf
         self.chains: dict[str, list[Event]] = {}
+        self.renamed: set[str] = set()  # providers that went by another name before
         self.stated: list[Event] = []  # what the archive's own events state of a provider's day
         self.dated: list[tuple[datetime, int, str]] = []  # what time stamps say: when, how many leaves, which stamp
 
@@ -119,6 +122,8 @@ class Bundle(Bag):
             need(name == f"{event.leaf:012d}.json", f"{path}.json is leaf {event.leaf}")
             if event.ev["type"] in self.admitted:
                 self.admitted[event.ev["type"]].setdefault(event.ev["data"]["writer"], event.leaf)
+            if event.ev["type"] == "provider.renamed" and event.ev["subject"] == "archive":
+                self.renamed.add(event.ev["data"]["to"])
             if event.ev["type"] == "reconcile.completed" and event.ev["data"].get("kind") == "completeness":
                 need(event.ev["subject"] == "archive", f"{path}.json states completeness, but not as the archive")
                 self.stated.append(event)
@@ -126,7 +131,7 @@ class Bundle(Bag):
         return f"{len(names)} events of the archive itself; {enrolled} writers enrolled, {retired} retired"
 
     def check_statement(self, name: str) -> str:
-        """After `check_archive`: the newest that an event states of its day, repeated there rightly, free of contradiction."""
+        """After `check_archive`: stated by an event, repeated there rightly, free of contradiction."""
         raw = self.read(f"data/statements/{name}")
         named = [each for each in self.stated if each.ev["data"].get("statement_sha256") == sha256(raw).hex()]
         need(named, "no event in this bundle states it: it was changed, or its event was left out")
@@ -144,10 +149,24 @@ class Bundle(Bag):
         need(sum(states.values()) == said["listed"], "its states do not add up to what was listed")
         unexcused = holes or [gap for gap in gaps if gap["grade"] == "open" and not gap["acknowledged"]]
         need(not (said["complete"] and unexcused), "it calls the day complete and names what is missing")
-        stated = [each.ev["data"] for each in self.stated]
-        newest = max(each["revision"] for each in stated if (each["provider"], each["day"]) == (provider, day))
-        need(said["revision"] == newest, f"it is revision {said['revision']}, but {newest} was stated of this day")
+        newest, last = (
+            max(each.ev["data"]["revision"] for each in self.statements_of(name)),
+            self.statements_of(name)[-1],
+        )
+        counts = said["revision"] == newest or last.ev["data"]["statement_sha256"] == sha256(raw).hex()
+        need(counts, f"it is revision {said['revision']}, but {newest} was stated of this day")
         return f"{told(said)}. So stated by the archive on {ev['at'][:19].replace('T', ' ')} UTC, leaf {leaf}"
+
+    def statements_of(self, name: str) -> list[Event]:
+        """After `check_archive`: what was stated of the day that a file is named after, in the order of the chain."""
+        data = ((each, each.ev["data"]) for each in self.stated)
+        return sorted(
+            (each for each, of in data if f"{of['provider']}-{of['day']}.json" == name), key=lambda e: int(e.ev["seq"])
+        )
+
+    def check_history(self, name: str) -> str:
+        stated = [each.ev for each in self.statements_of(name)]
+        return check_succession(stated, stated[0]["data"]["provider"] in self.renamed)
 
     def check_chain(self, recording: str) -> str:
         folder, events, prev = f"data/recordings/{recording}", self.chains.setdefault(recording, []), None
@@ -250,6 +269,8 @@ class Bundle(Bag):
         self.claim("archive", self.check_archive)
         for name in self.names("data/statements"):
             self.claim(f"statement {name}", self.check_statement, name)
+            if self.statements_of(name):
+                self.claim(f"{HISTORY}{name}", self.check_history, name)
         kinds = (("audio.*", self.check_audio), ("private*", self.check_private), ("provider*", self.check_provider))
         for recording in self.names("data/recordings"):
             self.claim(f"recording {recording}", self.check_chain, recording)

@@ -89,6 +89,43 @@ def told(said: dict[str, Any]) -> str:
     return f"{said['provider']} listed {said['listed']} recordings of {said['day']}; {'; '.join(counts)}; {verdict}"
 
 
+HISTORY = (
+    "history of statement "  # a claim that may fail in a bundle that is right: then the archive contradicted itself
+)
+
+
+def check_succession(stated: list[dict[str, Any]], renamed: bool = False) -> str:
+    """The events that state one day, in the order of their chain: numbered upwards, each naming the one before it.
+
+    `renamed`: the account had another name once, under which the one before the first may have been stated.
+    """
+    digests: dict[int, str] = {}
+    last: dict[str, Any] = {}
+    complete = chained = False
+    for ev in stated:
+        data = ev["data"]
+        revision, digest, seq = data["revision"], data["statement_sha256"], ev["seq"]
+        chained = chained or "previous" in data  # early statements did not name the one before them
+        wrong = ""
+        if renamed and not last:
+            last = data.get("previous") or {}
+        if revision in digests:
+            if digests[revision] != digest:
+                wrong = f"revision {revision} was stated twice, of different content, again by event {seq}"
+        elif last and revision < last["revision"]:
+            wrong = f"event {seq} states revision {revision}, after revision {last['revision']}"
+        elif data.get("previous", last or None) != (last or None):
+            wrong = f"event {seq} states revision {revision}, and does not name the statement before it"
+        if data["complete"] and last and not complete and chained and not data.get("because"):
+            wrong = wrong or f"event {seq} calls the day complete, which it was not, and states no reason"
+        if wrong and "rehomed" in data:
+            continue  # said by a database that had been turned back, and known to be astray
+        need(not wrong, wrong)
+        digests[revision] = digest
+        last, complete = {"revision": revision, "sha256": digest}, data["complete"]
+    return f"revisions stated in this log: {len(digests)}, each after the one before it"
+
+
 # --- RFC 3161 time stamps: what they cover and when; who signed them is for openssl ------------------------------------------
 def check_stamp(raw: bytes, covered: bytes) -> datetime:
     """When the time stamp response `raw` says that `covered` existed: TSTInfo has digest, serial, genTime."""
