@@ -252,7 +252,7 @@ def _log_part(
         known = model.Known(options.known, tuple(merkle.consistency_proof(earlier.size, newest.size, hashes)))
     return model.LogPart(
         note, tools.log_key, tuple(sorted(tools.hosts)), chains, archive, stamps,
-        options.policy or _policy(note, tools.log_key, options.witnesses), known,
+        options.policy or policy_of(note, tools.log_key, options.witnesses), known,
     )  # fmt: skip
 
 
@@ -316,7 +316,7 @@ def _stated(conn: Connection, wanted: Sequence[Wanted], options: Options) -> lis
     return list({(each.provider, each.day): each for each in found}.values())
 
 
-def _policy(note: bytes, log_key: str, witnesses: Sequence[VerifierKey]) -> str | None:
+def policy_of(note: bytes, log_key: str, witnesses: Sequence[VerifierKey]) -> str | None:
     """The archive's witnesses as a C2SP tlog-policy. Its quorum is one of them where one has cosigned: the archive publishes
     with or without them, so more is for the reader to demand."""
     if not witnesses:

@@ -45,6 +45,11 @@ def _all(value: dict[str, Written]) -> Iterator[_Warning]:
             "no retention is stated: recordings will be kept and locked for 7y",
             "State  retention: {default: …}",
         )
+    stamps = within(value, "custody", "timestamp")
+    if isinstance(stamps, dict) and not stamps.get("ca"):
+        said = "time stamps count of whichever authority this system's certificates lead to: whose they are is not verified"
+        hint = "Have the authority's root certificate from itself, and set  ca: FILE"
+        yield ("custody", "timestamp"), "C213", said, hint
     listen = within(value, "web", "listen")
     if isinstance(listen, str) and not listen.startswith(("127.", "localhost:", "[::1]:")):
         yield ("web", "listen"), "C210", "the web listener is open to other machines", "It asks for no password"

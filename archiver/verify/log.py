@@ -244,8 +244,14 @@ def _check_files(anchors: list[rows.AnchorRow], note: bytes, heard: Leaves, foun
 def count_untrusted(
     files: Mapping[str, bytes], note: bytes, trust: Trust, logged: Mapping[str, str], result: Verification
 ) -> None:
-    """Tokens that were logged when they were verified, by an authority whose certificates are not configured now."""
-    for authority in logged.keys() & {file.removesuffix(".tsr") for file in files} if trust.roots else ():
+    """Tokens that were logged when they were verified, by an authority whose certificates are not configured now; and all, where
+    none are configured: what such a stamp says is its own word."""
+    stamped = {file.removesuffix(".tsr") for file in files if file.endswith(".tsr")}
+    if stamped and not trust.roots:
+        result.unchecked["time stamps, whose authority was not verified: no custody.timestamp is configured"] += len(
+            stamped
+        )
+    for authority in logged.keys() & stamped if trust.roots else ():
         try:
             verify_token(files[f"{authority}.tsr"], note, trust.roots)
         except VerificationError:

@@ -498,3 +498,12 @@ def test_filters_are_those_that_the_adapters_know() -> None:
     assert {name.partition("__")[0] for name in PlivoFilters.model_fields} == {
         name.partition("__")[0] for name in CATALOG["plivo"].filters
     }
+
+
+@pytest.mark.parametrize(("ca", "warned"), [("", True), (", ca: /etc/archiver/tsa.pem", False)])
+def test_time_stamps_without_certificates_of_their_authority_are_warned_of(
+    ca: str, warned: bool, tmp_path: Path
+) -> None:
+    text = DESIGN_10.replace("every: 1h}", f"every: 1h{ca}}}")
+    problems = read_text(tmp_path, text).problems
+    assert ("C213" in {each.code for each in problems}) is warned

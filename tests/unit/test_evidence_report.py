@@ -15,7 +15,8 @@ from archiver.evidence.model import Disclosure, Logged, LogPart, Recording, Requ
 from archiver.evidence.pages import certificate, report_html
 from archiver.evidence.paper import report_pdf
 from archiver.evidence.report import Report, elapsed, report
-from archiver.exporter import neighbours
+from archiver.evidence.verifier.primitives import check_quorum, parse_checkpoint, parse_key
+from archiver.exporter import neighbours, policy_of
 from tests.evidence_log import ORIGIN, Log, cosign, key_of, vkey
 
 
@@ -193,3 +194,20 @@ def test_bag_info_has_one_line_for_each_field() -> None:
         "Source-Organization: acme Payload-Oxum: 0.0",
     ]
     assert manifest.listing(files).split(b"\n")[0].endswith(b"  bagit.txt")
+
+
+@pytest.mark.parametrize("cosigned", [True, False])
+def test_policy_of_a_bundle_names_the_witnesses_and_demands_one_where_one_is_there(cosigned: bool) -> None:
+    """There was no policy.txt, so nobody could tell whose a cosignature is."""
+    log, witness = Log("policy"), key_of("witness")
+    log.enroll(key_of("worker"))
+    line = cosign(log.body(), "witness.example/1", witness, 1_790_000_000).encode() if cosigned else b""
+    keys = [parse_vkey(vkey("witness.example/1", witness, 4)), parse_vkey(vkey("witness.example/2", key_of("two"), 4))]
+    policy = policy_of(log.checkpoint() + line, log.vkey, keys)
+    assert policy is not None
+    said = check_quorum(policy, parse_checkpoint(log.checkpoint() + line), parse_key(log.vkey, 1))
+    assert said == (
+        "quorum 'cosigners' is met; cosigned by witness.example/1" if cosigned
+        else "quorum 'none' is met; cosigned by nobody"
+    )  # fmt: skip
+    assert policy_of(log.checkpoint(), log.vkey, []) is None
