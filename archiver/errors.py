@@ -205,5 +205,16 @@ class RolledBackError(VerificationError):
     """The database is behind what was published; stop and run `archiver custody recover`."""
 
 
+class ForkedError(VerificationError):
+    """There are two histories of the custody log; keep both heads, and find out who signed the other.
+
+    `where`: who shows the other one. `ours` and `theirs`: the heads, as signed or as said. `size`: of theirs, where it is known.
+    """
+
+    def __init__(self, detail: str, *, where: str, ours: str, theirs: str, size: int | None = None) -> None:
+        super().__init__(detail)
+        self.where, self.ours, self.theirs, self.size = where, ours, theirs, size
+
+
 class NotLockedError(VerificationError):
     """The storage does not protect the object as it was asked to."""

@@ -30,6 +30,7 @@ from archiver.custody.event import ARCHIVE, Entry, Type, parse
 from archiver.custody.ledger import Appended, Draft, Ledger
 from archiver.custody.note import VerifierKey, parse_note, parse_vkey
 from archiver.custody.proof import LogProof
+from archiver.custody.rotation import log_keys
 from archiver.custody.tile import hashes_of
 from archiver.database import Writer, read
 from archiver.evidence import bundle, model
@@ -82,6 +83,7 @@ class Tools:
     stores: Mapping[str, ObjectStore]
     identities: Sequence[Identity]
     retiring: Ed25519PrivateKey | None = None
+    rotations: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ async def export(
 def _earlier(tools: Tools, known: bytes) -> Checkpoint:
     """The checkpoint that the receiver has. Raises `VerificationError` when it is not this log's, or of no leaves."""
     try:
-        earlier, _ = open_checkpoint(known, parse_vkey(tools.log_key))
+        earlier, _ = open_checkpoint(known, log_keys(parse_vkey(tools.log_key), tools.rotations))
     except errors.VerificationError as exc:
         raise errors.VerificationError(f"the receiver's checkpoint is foreign, or damaged: {exc.detail}") from exc
     if earlier.size == 0:
@@ -252,7 +254,7 @@ def _log_part(
         known = model.Known(options.known, tuple(merkle.consistency_proof(earlier.size, newest.size, hashes)))
     return model.LogPart(
         note, tools.log_key, tuple(sorted(tools.hosts)), chains, archive, stamps,
-        options.policy or policy_of(note, tools.log_key, options.witnesses), known,
+        options.policy or policy_of(note, tools.log_key, options.witnesses), known, tools.rotations,
     )  # fmt: skip
 
 

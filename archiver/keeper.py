@@ -7,9 +7,10 @@ database that has less than was published: whatever it wrote from then on would 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -23,6 +24,7 @@ from archiver.custody.keys import public_hex
 from archiver.custody.ledger import Appended, Ledger
 from archiver.custody.publish import Publisher, wait_published
 from archiver.custody.sequencer import Integrated, Sequencer
+from archiver.custody.vouching import Fork, fork
 from archiver.database import Writer
 from archiver.schedule import lease
 
@@ -47,6 +49,15 @@ class Parts:
     publisher: Publisher
     anchorer: Anchorer | None
     log_id: int
+    vouching: Vouching | None = None
+
+
+class Vouching(Protocol):
+    """Keeps on record who contradicts the log, and who no longer vouches for it."""
+
+    def tell_forks(self, conn: Connection, forks: Sequence[Fork], now: datetime) -> None: ...
+
+    def look(self, conn: Connection, now: datetime) -> None: ...
 
 
 class Keeper:
@@ -119,6 +130,7 @@ class Keeper:
                 report("custody.log_behind", problem=str(failed))
             self.problem = str(failed)
             self._through_gate = False
+            await self._tell([failed])
             await asyncio.sleep(_IDLE)
             return 0
         self.problem = None
@@ -131,8 +143,10 @@ class Keeper:
         if not self._through_gate:
             if not self._due("gate", _REST if self.problem else timedelta(0)):
                 return 0
-            for name, problem in (await p.publisher.start()).items():
+            problems = await p.publisher.start()
+            for name, problem in problems.items():
                 _log.warning("custody.shelf_away", storage=name, problem=str(problem))
+            await self._tell(problems.values())
             while await p.writer.run(p.sequencer.reconsider):  # a host key may have been added to the configuration
                 await p.writer.run(self._integrate)
             self._through_gate = True
@@ -143,7 +157,26 @@ class Keeper:
         if self._due("publish", self._every):
             await self._publish()
             await self._anchor()
+            await self._look()
         return taken
+
+    async def _look(self) -> None:
+        """Once a minute: who has fallen silent."""
+        vouching, now = self._p.vouching, self._clock.now()
+        if vouching is not None and self._due("vouching", _REST):
+            await self._p.writer.run(lambda conn: vouching.look(conn, now))
+
+    async def _tell(self, problems: Iterable[errors.ArchiverError]) -> None:
+        """Two histories are on record before anything else goes on."""
+        forks = [fork(each) for each in problems if isinstance(each, errors.ForkedError)]
+        vouching, now = self._p.vouching, self._clock.now()
+        if forks and vouching is not None:
+            for each in forks:
+                _log.critical("custody.forked", where=each.where, problem=each.detail)
+            try:
+                await self._p.writer.run(lambda conn: vouching.tell_forks(conn, forks, now))
+            except errors.ArchiverError as failed:
+                _log.error("custody.fork_not_on_record", problem=str(failed))
 
     async def _retire(self, host_key: Ed25519PrivateKey) -> int:
         """Nothing is written in this writer's name afterwards, not even about what else is found in the queue.
@@ -191,6 +224,7 @@ class Keeper:
         if issued is not None:
             for name, problem in issued.problems.items():
                 _log.warning("custody.publish_incomplete", what=name, problem=str(problem))
+            await self._tell(issued.problems.values())
             _log.debug("custody.published", leaves=issued.checkpoint.size)
             # Once a day, whoever published first: a cron job must not lock partial tiles for years at every run.
             if heartbeat.new_day(before.published_at if before is not None else None, now):

@@ -148,6 +148,8 @@ def _rank(it: Concern) -> tuple[int, int, bool, int, str]:
 
 def _integrity(concerns: tuple[Concern, ...]) -> str:
     bad = [each for each in concerns if each.level is Level.INTEGRITY]
+    if bad[0].kind is Kind.LOG_FORKED:
+        return bad[0].sentence
     found = sum(each.weight for each in bad if not each.remedy.startswith("archiver gaps"))
     return f"verification found {found} mismatch(es)" if found else bad[0].sentence
 
@@ -169,9 +171,9 @@ def _gaps(each: ProviderFacts) -> Iterator[Concern]:
             kind,
             each.provider,
             max((level_of(code) for code in codes), key=_LEVELS.index),
-            f"{each.provider}: {_MEANS[kind]}: {what}",
+            f"{each.provider or 'the archive'}: {_MEANS[kind]}: {what}",
             sum(codes.values()),
-            f"archiver gaps list --provider {each.provider}",
+            f"archiver gaps list --provider {each.provider}" if each.provider else "archiver gaps list",
         )
 
 
@@ -181,6 +183,8 @@ _MEANS = {
     Kind.SUSPICIOUS_EMPTY: "listings that cannot be believed",
     Kind.ROWS_REJECTED: "listed rows that are not understood",
     Kind.INTEGRITY_FAILED: "copies or their history are not what they should be",
+    Kind.LOG_FORKED: "THERE ARE TWO HISTORIES of the custody log; both heads are kept",
+    Kind.VOUCHER_SILENT: "witnesses or time stamps that have fallen silent",
     Kind.LOCK_SHORT: "copies that are locked too short or not at all",
 }
 _MEANS |= {kind: "recordings that are missing or doubtful" for kind in Kind if kind not in _MEANS}

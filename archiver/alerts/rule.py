@@ -27,6 +27,7 @@ class Kind(enum.StrEnum):
     DEADLINE_CRITICAL = "deadline.critical"
     DEADLINE_WARNING = "deadline.warning"
     FORECAST_LOSS = "forecast.loss"
+    LOG_FORKED = "log.forked"
     INTEGRITY_FAILED = "integrity.failed"
     COVERAGE_GAP = "coverage.gap"
     SUSPICIOUS_EMPTY = "suspicious_empty"
@@ -40,6 +41,7 @@ class Kind(enum.StrEnum):
     SPOOL_FILLING = "spool.filling"
     CLOCK_SKEW = "clock.skew"
     CHECKPOINT_OVERDUE = "checkpoint.overdue"
+    VOUCHER_SILENT = "voucher.silent"
     REPORT_MONTHLY = "report.monthly"
 
     @property
@@ -58,6 +60,7 @@ _PAGES = frozenset(
     {
         Kind.RECORDING_LOST,
         Kind.DEADLINE_CRITICAL,
+        Kind.LOG_FORKED,
         Kind.INTEGRITY_FAILED,
         Kind.PROVIDER_AUTH_FAILED,
         Kind.STORAGE_NOT_TRUSTED,
@@ -83,6 +86,9 @@ GAPS = {
     "digest_differs": Kind.INTEGRITY_FAILED,
     "chain_gap": Kind.INTEGRITY_FAILED,
     "unlocked": Kind.LOCK_SHORT,
+    "log_forked": Kind.LOG_FORKED,
+    "witness_silent": Kind.VOUCHER_SILENT,
+    "timestamp_silent": Kind.VOUCHER_SILENT,
 }
 """Which alert a gap's reason code raises; `gap.open` for every other."""
 
@@ -109,7 +115,9 @@ def level_of(code: str) -> Level:
 
 _KIND_LEVELS = {
     Kind.RECORDING_LOST: Level.LOST,
+    Kind.LOG_FORKED: Level.INTEGRITY,
     Kind.INTEGRITY_FAILED: Level.INTEGRITY,
+    Kind.VOUCHER_SILENT: Level.LATE,
     Kind.LOCK_SHORT: Level.INTEGRITY,
 }
 _GAP_LEVELS = {

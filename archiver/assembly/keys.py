@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from archiver import errors
 from archiver.config import model
 from archiver.custody.keys import derive_log_key, load_public_key, load_signing_key, public_hex
 from archiver.custody.note import Signer
+from archiver.custody.rotation import LogKeys, log_keys
 from archiver.seal.kms import KmsIdentity, kms_recipient
 from archiver.seal.recipients import Identity, Recipient, load_identity, load_recipient
 
@@ -19,12 +21,13 @@ def signing_key(config: model.Config) -> Ed25519PrivateKey:
 def hosts(config: model.Config) -> frozenset[str]:
     """The host keys that may enrol writers, in hex: this host's and those of the others that write to the archive."""
     others = (load_public_key(each.resolve().reveal().encode()) for each in config.custody.hosts)
-    return frozenset({public_hex(signing_key(config)), *map(public_hex, others)})
+    before = (host for each in verifier_keys(config).rotations for host in each.hosts)
+    return frozenset({public_hex(signing_key(config)), *map(public_hex, others), *before})
 
 
 def log_signer(config: model.Config) -> Signer:
     """Who signs the log's checkpoints: the configured key, or the one that follows from this host's custody key."""
-    name = config.custody.origin or f"{config.instance}/custody"
+    name = log_name(config)
     given = config.custody.log_key
     key = (
         derive_log_key(signing_key(config), name)
@@ -32,6 +35,30 @@ def log_signer(config: model.Config) -> Signer:
         else load_signing_key(given.resolve().reveal().encode())
     )
     return Signer(name, key)
+
+
+def log_name(config: model.Config) -> str:
+    """The log's name, in each of its checkpoints."""
+    return config.custody.origin or f"{config.instance}/custody"
+
+
+def retiring_signer(config: model.Config) -> Signer | None:
+    """The log's key before this one, as it was configured, which signs beside it as long as `custody.former_key` is there."""
+    former = config.custody.former_key
+    if former is None:
+        return None
+    name, key = log_name(config), load_signing_key(former.resolve().reveal().encode())
+    return Signer(name, key if config.custody.log_key is not None else derive_log_key(key, name))
+
+
+def verifier_keys(config: model.Config) -> LogKeys:
+    """The log's key, and those before it by the notes in `custody.rotations`. Raises `ConfigurationError`."""
+    try:
+        return log_keys(log_signer(config).key, [each.read_bytes() for each in config.custody.rotations])
+    except errors.VerificationError as wrong:
+        raise errors.ConfigurationError(f"custody.rotations: {wrong.detail}") from wrong
+    except OSError as failed:
+        raise errors.ConfigurationError(f"custody.rotations: {failed.filename}: {failed.strerror}") from failed
 
 
 def build_recipients(config: model.Config) -> list[Recipient]:

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
 from archiver import errors
-from archiver.assembly.keys import hosts, log_signer
+from archiver.assembly.keys import hosts, log_signer, retiring_signer, verifier_keys
+from archiver.assembly.vouching import Vouching
 from archiver.clock import Chance, Clock
 from archiver.config import model
 from archiver.custody.anchor import Anchorer, Authority
@@ -50,14 +51,20 @@ class LogParts:
 
 def build_notary(config: model.Config, clock: Clock) -> Notary:
     """Who signs the log's trees; what it signed last stands in its own file, beside the database."""
-    return Notary(Path(config.state_dir) / NOTARY, log_signer(config), clock)
+    keys, beside = verifier_keys(config), retiring_signer(config)
+    return Notary(Path(config.state_dir) / NOTARY, log_signer(config), clock, keys=keys, beside=beside)
 
 
 async def open_custody_log(
-    config: model.Config, engine: Engine, writer: Writer, stores: Mapping[str, ObjectStore], clock: Clock
+    config: model.Config,
+    engine: Engine,
+    writer: Writer,
+    stores: Mapping[str, ObjectStore],
+    clock: Clock,
+    notary: Notary | None = None,
 ) -> LogParts:
     """The log of this archive, begun if there is none. Raises `ConfigurationError` when the database has one of another name."""
-    notary = build_notary(config, clock)
+    notary = notary or build_notary(config, clock)
     now = clock.now()
     log_id = await writer.run(lambda conn: open_log(conn, notary.key.name, now))
     shelves = [store.shelf() for store in stores.values()]
@@ -136,8 +143,9 @@ def build_keeper(
         authority = Authority("tsa", stamps.url, load_roots(certificates(stamps.ca)), parts.client, chance)
         anchorer = Anchorer(engine, writer, parts.log_id, authority, parts.shelves, ledger, clock, stamps.every)
     keeping = Parts(
-        writer, ledger, Sequencer(ledger, hosts(config), parts.log_id), parts.publisher, anchorer, parts.log_id
-    )
+        writer, ledger, Sequencer(ledger, hosts(config), parts.log_id), parts.publisher, anchorer, parts.log_id,
+        Vouching(config, ledger, chance, parts.log_id, [witness_key(each.key) for each in config.custody.witnesses]),
+    )  # fmt: skip
     return Keeper(keeping, replica_id, clock, config.custody.checkpoint_every, lock_until(config))
 
 

@@ -23,6 +23,7 @@ from archiver.clock import Chance, Clock, SystemChance, SystemClock
 from archiver.completeness import issue
 from archiver.config import model
 from archiver.custody.ledger import Appended, Ledger
+from archiver.custody.notary import Notary
 from archiver.custody.recover import Recovered, recover
 from archiver.database import Writer
 from archiver.fetch.spool import lock_state_dir
@@ -87,6 +88,7 @@ async def writing(
     clock: Clock | None = None,
     chance: Chance | None = None,
     person: Mapping[str, Json] | None = None,
+    notary: Notary | None = None,
 ) -> AsyncIterator[Session]:
     """A session behind the gate: notary, storages and database agree, or nothing is written.
 
@@ -100,7 +102,7 @@ async def writing(
         writer, ours = Writer(engine), chance.uuid()
         undo.callback(writer.close)
         ledger, host_key = Ledger.open(clock, chance, person), signing_key(config)
-        log = await open_custody_log(config, engine, writer, stores, clock)
+        log = await open_custody_log(config, engine, writer, stores, clock, notary)
         undo.push_async_callback(log.client.aclose)
         doubt = await pass_gate(log, engine, writer, clock, without_storage=without_storage)
         keeper = build_keeper(config, log, engine, writer, ledger, ours, clock, chance)

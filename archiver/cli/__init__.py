@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "export": ("archiver.cli.export:export", "Hand over recordings with everything that proves them."),
     "witness": ("archiver.cli.witness:witness", "Cosign another archive's checkpoints, as its witness."),
     "custody": ("archiver.cli.custody:custody", "Read the log of custody events, prove from it, check it, recover it."),
+    "keys": ("archiver.cli.keys:keys", "Show the keys that sign the custody log, replace one."),
     "rebuild": ("archiver.cli.rebuild:rebuild", "Make journal and ledger anew from the storages and the keys."),
     "providers": ("archiver.cli.providers:providers", "List providers, test one, rename one."),
     "alerts": ("archiver.cli.alerts:alerts", "Show what is being told to whom, try the channels."),

@@ -114,7 +114,7 @@ async def _export(
     withheld: frozenset[str],
     known: bytes | None,
 ) -> tuple[Bundle, list[Wanted]]:
-    from archiver.assembly.keys import build_identities, hosts, log_signer
+    from archiver.assembly.keys import build_identities, hosts, verifier_keys
     from archiver.assembly.log import witness_key
     from archiver.assembly.reports import open_database
     from archiver.assembly.session import writing
@@ -144,8 +144,10 @@ async def _export(
         person = acting(options)
         async with writing(config, engine, stores, person=person_of(options)) as session:
             await session.enrol()
+            keys = verifier_keys(config)
             tools = Tools(engine, session.writer, session.ledger, session.keeper, session.log.log_id,
-                          log_signer(config).key.vkey, hosts(config), stores, identities, session.host_key)  # fmt: skip
+                          keys.current.vkey, hosts(config), stores, identities, session.host_key,
+                          tuple(each.note for each in keys.rotations))  # fmt: skip
             request = Request(
                 chance.uuid(), config.instance, clock.now(), person.known_as, options.reason or "", selection,
                 legal_basis, tuple(sorted(withheld)), person.group(),

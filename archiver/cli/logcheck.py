@@ -31,7 +31,7 @@ async def check_custody_log(
     since: datetime | None = None,
 ) -> None:
     """`level`: quick (heads), window (what happened since `since`), full."""
-    from archiver.assembly.keys import hosts, log_signer
+    from archiver.assembly.keys import hosts, verifier_keys
     from archiver.assembly.log import NOTARY, build_notary, certificates, lock_until
     from archiver.clock import SystemClock
     from archiver.custody.timestamp import load_roots
@@ -40,7 +40,7 @@ async def check_custody_log(
 
     stamps = config.custody.timestamp
     roots = tuple(load_roots(certificates(stamps.ca))) if stamps else ()
-    trust = Trust(log_signer(config).key, hosts(config), roots)
+    trust = Trust(verifier_keys(config), hosts(config), roots)
     notary = build_notary(config, SystemClock()) if (config.state_dir / NOTARY).exists() else None
     locks = {name: Locked(store.lock_mode, lock_until(config)) for name, store in stores.items()}
     await check_everywhere(engine, stores, trust, result, notary=notary, locks=locks, level=level, since=since)
@@ -85,6 +85,7 @@ async def check_everywhere(
 
     log_id = await read(engine, lambda conn: find_log(conn, trust))
     lost = await read(engine, lambda conn: _database(conn, log_id, trust, result, level, since))
+    result.findings += await read(engine, _on_record)
     kept = None if log_id is None else await _kept(engine, log_id, lost)
     for name, store in stores.items():
         await check_shelf(store.shelf(), trust, kept, result, whole=level == "full", locked=locks.get(name))
@@ -92,6 +93,23 @@ async def check_everywhere(
         result.unchecked["the notary: its state is not on this host"] += 1
     elif kept is not None:
         await _check_notary(notary, kept, result)
+
+
+def _on_record(conn: Connection) -> list[Finding]:
+    """Other histories that were seen, and who has fallen silent, as far as nobody has accounted for it with a reason."""
+    from archiver.completeness import register
+    from archiver.completeness.gap import Code, Grade
+
+    kinds = {
+        Code.LOG_FORKED: Kind.LOG_FORKED,
+        Code.WITNESS_SILENT: Kind.LOG_VOUCHER,
+        Code.TIMESTAMP_SILENT: Kind.LOG_VOUCHER,
+    }
+    return [
+        Finding(kinds[Code(str(each["code"]))], str(each["subject"]), str(each["detail"]))
+        for each in register.open_gaps(conn, "")
+        if each["code"] in kinds and each["acked_at"] is None and each["grade"] == Grade.OPEN
+    ]
 
 
 def _database(

@@ -25,9 +25,15 @@ if TYPE_CHECKING:
               help="Where we remember what we saw. Losing it means starting anew, with another key.")  # fmt: skip
 @click.option("--log-key", "log_keys", multiple=True, required=True, metavar="VKEY",
               help="Verifier key of a log that we witness; several times.")  # fmt: skip
+@click.option(
+    "--begin", is_flag=True, help="The key is there, and has cosigned nothing yet: begin with an empty memory."
+)
 @click.option("--listen", default="127.0.0.1:8485", show_default=True, help="Host and port.")
-def witness(name: str, key_file: Path, state: Path, log_keys: tuple[str, ...], listen: str) -> int:
-    """Cosign every checkpoint that continues what we saw before, and refuse any that does not (C2SP tlog-witness)."""
+def witness(name: str, key_file: Path, state: Path, log_keys: tuple[str, ...], begin: bool, listen: str) -> int:
+    """Cosign every checkpoint that continues what we saw before, and refuse any that does not (C2SP tlog-witness).
+
+    Exit 65 when the key is there and what we saw is not: a witness that has forgotten would cosign a second history.
+    """
     from archiver.clock import SystemChance, SystemClock
     from archiver.custody.keys import generate_signing_key, load_signing_key, to_pem
     from archiver.custody.notary import Notary
@@ -45,12 +51,22 @@ def witness(name: str, key_file: Path, state: Path, log_keys: tuple[str, ...], l
         Cosigner(name, generate_signing_key(chance)).key  # noqa: B018  before a key file is made for a name that none may have
     except ValueError as problem:
         raise click.UsageError(f"--name: {problem}") from problem
-    if not key_file.exists():
+    fresh = not key_file.exists()
+    if fresh:
+        # What we saw first: died here, the next start makes the key for it.
+        Notary(state, Cosigner(name, generate_signing_key(chance)), SystemClock()).begin()
         descriptor = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(to_pem(generate_signing_key(chance)))
     signer = Cosigner(name, load_signing_key(key_file.read_bytes()))
-    notary = Notary(state, signer, SystemClock())
+    notary = Notary(state, signer, SystemClock(), remembers=True)
+    if begin and not fresh:
+        notary.begin()
+    if not notary.begun:
+        raise VerificationError(
+            f"{state} is gone, or empty: it held what this key has cosigned. Bring it back, or begin anew with another key"
+            " (--begin, if this one has never cosigned anything)"
+        )
     click.echo(f"our verifier key  {signer.key.vkey}")
     asyncio.run(_serve(notary, logs, host.strip("[]"), int(port)))
     return Exit.OK

@@ -58,6 +58,10 @@ class Code(enum.StrEnum):
     ORPHAN = "orphan"
     DIGEST_DIFFERS = "digest_differs"
     CHAIN_GAP = "chain_gap"
+    # the custody log and who vouches for it
+    LOG_FORKED = "log_forked"
+    WITNESS_SILENT = "witness_silent"
+    TIMESTAMP_SILENT = "timestamp_silent"
 
 
 class Grade(enum.StrEnum):
@@ -73,7 +77,7 @@ class Gap:
     """One thing that should be here and is not. `subject` names it among all gaps of its provider, whatever the reason:
 
     `rec:<id>`, `span:<scope>@<since>`, `listing:<scope>`, `reject:<name>`, `volume:<day>`, `provider:<id>`, `copies:<storage>`,
-    `object:<storage>/<key>`.
+    `object:<storage>/<key>`, `log:<who shows another history>`, `witness:<name>`, `timestamp:<name>`.
     `detail` is for a person and holds nothing personal; `evidence` is what the verdict rests on.
     """
 

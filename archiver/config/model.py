@@ -247,6 +247,10 @@ class Custody(Section):
         matching(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,200}", "the name of a log", "letters, digits, . _ - /, no space or +"),
     ] = None
     """Name of the log in its checkpoints; `<instance>/custody` unless stated. Never rename it."""
+    rotations: tuple[FilePath, ...] = ()
+    """Notes by which the log's keys introduced one another, as `archiver keys rotate custody` wrote them; they are public."""
+    former_key: KeyRef | None = None
+    """What `signing_key` (or `log_key`, if there is one) was: signs checkpoints beside the new key until you take it away."""
     log_key: KeyRef | None = None
     """Ed25519 private key, PEM, that signs checkpoints, the same on every host; derived from `signing_key` unless stated."""
     checkpoint_every: Interval = timedelta(seconds=10)

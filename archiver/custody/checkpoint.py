@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from archiver.custody.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE
-from archiver.custody.note import COSIGNATURE, ED25519, VerifierKey, from_base64, from_decimal, open_note
+from archiver.custody.note import COSIGNATURE, ED25519, VerifierKey, from_base64, from_decimal, open_note, parse_note
+from archiver.custody.rotation import LogKeys
 from archiver.errors import VerificationError
 
 
@@ -51,19 +52,27 @@ def parse_checkpoint(text: str) -> Checkpoint:
 
 
 def open_checkpoint(
-    raw: bytes, log_key: VerifierKey, witnesses: Sequence[VerifierKey] = ()
+    raw: bytes, log_key: VerifierKey | LogKeys, witnesses: Sequence[VerifierKey] = ()
 ) -> tuple[Checkpoint, tuple[tuple[VerifierKey, int], ...]]:
-    """The checkpoint that the log itself signed, and who of `witnesses` cosigned it, with the time in seconds since the epoch.
+    """The checkpoint that the log itself signed, with the key that it had at this size, and who of `witnesses` cosigned it.
 
+    Each witness comes with the time in seconds since the epoch.
     Raises `VerificationError` unless the log's signature is there and good, its origin is the key's name, and no signature
     by a known key is bad. How many witnesses are enough is the caller's to say.
     """
     if log_key.kind != ED25519 or any(witness.kind != COSIGNATURE for witness in witnesses):
         raise VerificationError("a log's key is of type 1, a witness's of type 4")
-    opened = open_note(raw, [log_key, *witnesses])
+    size = _stated_size(raw)  # says which key to ask; nothing of it is believed before that key's signature is found
+    own = log_key.of(size)
+    opened = open_note(raw, [own, *witnesses])
     checkpoint = parse_checkpoint(opened.text)
     if checkpoint.origin != log_key.name:
         raise VerificationError("the checkpoint is another log's")
-    if all(key != log_key for key, _ in opened.verified):
+    if all(key != own for key, _ in opened.verified):
         raise VerificationError("the log did not sign its checkpoint")
     return checkpoint, tuple((key, time) for key, time in opened.verified if time is not None)
+
+
+def _stated_size(raw: bytes) -> int:
+    lines = parse_note(raw).text.split("\n")
+    return from_decimal(lines[1]) if len(lines) > 1 else 0

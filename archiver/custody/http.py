@@ -6,6 +6,7 @@ They see a checkpoint (a name, a size, a hash) and nothing else. What they answe
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +44,13 @@ class Client:
 
     async def post(self, who: str, url: str, body: bytes, content_type: str) -> Answer:
         """The answer, whatever its status. Raises `UnavailableError`, which names `who`, when none comes or it is too long."""
+        return await self._ask(who, "POST", url, body, {"Content-Type": content_type})
+
+    async def get(self, who: str, url: str) -> Answer:
+        """As `post`, with nothing to say."""
+        return await self._ask(who, "GET", url, None, {})
+
+    async def _ask(self, who: str, method: str, url: str, body: bytes | None, more: Mapping[str, str]) -> Answer:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=self._timeout,
@@ -51,9 +59,9 @@ class Client:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 connector=aiohttp.TCPConnector(ssl=self._tls, limit_per_host=4),
             )
-        headers = {"Content-Type": content_type, "Accept-Encoding": "identity"}
+        headers = {**more, "Accept-Encoding": "identity"}
         try:
-            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
+            async with self._session.request(method, url, data=body, headers=headers, allow_redirects=False) as answer:
                 content = await answer.content.read(MAX_ANSWER + 1)
                 while len(content) <= MAX_ANSWER and (piece := await answer.content.read(MAX_ANSWER)):
                     content += piece

@@ -94,6 +94,9 @@ _OF_LOG = select(custody_checkpoint).where(custody_checkpoint.c.log_id == bindpa
 _CHECKPOINTS = (
     _OF_LOG.where(custody_checkpoint.c.size > bindparam("after")).order_by(custody_checkpoint.c.size).limit(_PAGE)
 )
+_NEWEST_FIRST = (
+    _OF_LOG.where(custody_checkpoint.c.size < bindparam("below")).order_by(custody_checkpoint.c.size.desc()).limit(50)
+)
 _NEWEST = _OF_LOG.order_by(custody_checkpoint.c.size.desc()).limit(1)
 _PUBLISHED = _NEWEST.where(custody_checkpoint.c.published_at.is_not(None))
 _home = custody_quarantine.alias()
@@ -182,6 +185,14 @@ def checkpoints(conn: Connection, log_id: int, *, after: int = -1) -> Iterator[S
     while page := conn.execute(_CHECKPOINTS, {"log": log_id, "after": after}).all():
         yield from map(_signed, page)
         after = page[-1].size
+
+
+def newest_first(conn: Connection, log_id: int) -> Iterator[Signed]:
+    """The checkpoints, the largest size first, a page in memory at a time."""
+    below = 2**63 - 1
+    while page := conn.execute(_NEWEST_FIRST, {"log": log_id, "below": below}).all():
+        yield from map(_signed, page)
+        below = page[-1].size
 
 
 def newest_checkpoint(conn: Connection, log_id: int, *, published: bool = False) -> Signed | None:

@@ -17,6 +17,7 @@ from archiver.clock import Clock
 from archiver.custody.checkpoint import Checkpoint
 from archiver.custody.merkle import EMPTY_ROOT, verify_consistency
 from archiver.custody.note import Cosigner, Signer
+from archiver.custody.rotation import LogKeys
 
 _BUSY_SECONDS = 30
 
@@ -54,13 +55,45 @@ class Notary:
     Its file is one SQLite database, made at first use; any number of threads and processes may share it. What is about to be
     signed is on disk before the signature exists, so that a crash can lose a signature but never the memory of one. Raises
     `UnavailableError` when the file cannot be used.
+
+    `keys`: a log's key with those before it. `beside` signs, too, while a key is replaced: verifiers that only know the old one
+    go on.
+
+    With `remembers`, it signs nothing when its file is gone or empty: a notary that nobody can teach what it signed, a witness,
+    must not begin anew with the same key. `begin` makes its file.
     """
 
-    def __init__(self, path: Path, signer: Signer | Cosigner, clock: Clock) -> None:
+    def __init__(
+        self,
+        path: Path,
+        signer: Signer | Cosigner,
+        clock: Clock,
+        *,
+        remembers: bool = False,
+        keys: LogKeys | None = None,
+        beside: Signer | None = None,
+    ) -> None:
+        self._remembers = remembers
         self._path = path
         self._signer = signer
         self._clock = clock
+        self._beside = beside
         self.key = signer.key
+        self.keys = keys or LogKeys(signer.key)
+
+    def begin(self) -> None:
+        """Make the file, with nothing signed yet; what is there stays."""
+        with self._state(make=True):
+            pass
+
+    @property
+    def begun(self) -> bool:
+        """Whether the file is there, and is one of a notary."""
+        try:
+            with self._state(make=False):
+                return True
+        except errors.UnavailableError:
+            return False
 
     def last(self, origin: str) -> Signed:
         """The last tree signed of this log; the empty one when there is none."""
@@ -81,7 +114,8 @@ class Notary:
             _remember(db, checkpoint)
         # Committed. What if we die here? The next call is asked to continue this tree, or to sign it again.
         if isinstance(self._signer, Signer):
-            return self._signer.sign(checkpoint.body)
+            also = "" if self._beside is None else self._beside.sign(checkpoint.body)
+            return self._signer.sign(checkpoint.body) + also
         return self._signer.sign(checkpoint.body, int(self._clock.now().timestamp()))
 
     def catch_up(self, checkpoint: Checkpoint, proof: Sequence[bytes] = ()) -> None:
@@ -113,17 +147,21 @@ class Notary:
             return [origin for (origin,) in db.execute("SELECT origin FROM signed ORDER BY origin")]
 
     @contextlib.contextmanager
-    def _state(self) -> Iterator[sqlite3.Connection]:
+    def _state(self, make: bool | None = None) -> Iterator[sqlite3.Connection]:
         """One transaction that nobody else shares, on disk when the block ends well; nothing happened when it does not.
 
         With a rollback journal, EXTRA is what makes a commit survive a power cut: it syncs the folder, too.
         """
+        making = not self._remembers if make is None else make
+        place = f"{self._path.absolute().as_uri()}?mode={'rwc' if making else 'rw'}"
         try:
-            with contextlib.closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)) as db:
+            with contextlib.closing(
+                sqlite3.connect(place, timeout=_BUSY_SECONDS, isolation_level=None, uri=True)
+            ) as db:
                 db.execute("PRAGMA synchronous = EXTRA")
                 db.execute("PRAGMA trusted_schema = OFF")
                 db.execute("BEGIN IMMEDIATE")
-                db.execute(_TABLE)
+                db.execute(_TABLE if making else "SELECT count(*) FROM signed")
                 yield db
                 db.execute("COMMIT")
         except sqlite3.Error as failed:

@@ -38,6 +38,15 @@ class VerifierKey:
         check_key(self.public)
 
     @property
+    def first(self) -> VerifierKey:
+        """This key: it had none before it (`archiver.custody.rotation`)."""
+        return self
+
+    def of(self, size: int) -> VerifierKey:  # noqa: ARG002
+        """This key, for a checkpoint of any size."""
+        return self
+
+    @property
     def key_id(self) -> bytes:
         """The four bytes that say which key made a signature."""
         return hashlib.sha256(self.name.encode() + b"\n" + self._typed).digest()[:4]

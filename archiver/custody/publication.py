@@ -10,11 +10,12 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, insert, select, update
 
-from archiver.custody import heartbeat, log
+from archiver.custody import heartbeat, history, log
 from archiver.custody.checkpoint import Checkpoint
-from archiver.custody.event import ARCHIVE, Type, parse
+from archiver.custody.event import ARCHIVE, Type, leaf_hash, parse, verify
 from archiver.custody.ledger import Appended, Ledger
 from archiver.custody.log_tables import TYPE_NUMBERS, custody_anchor, custody_checkpoint, custody_subject_event
+from archiver.custody.rotation import Rotation, parse_rotation
 from archiver.custody.tables import custody_pending, custody_subject
 from archiver.errors import VerificationError
 
@@ -109,6 +110,23 @@ def newest_anchor(conn: Connection, log_id: int, kind: Kind, name: str | None = 
         .limit(1)
     ).one_or_none()
     return None if row is None else Anchor(row.size, row.name, row.blob, row.at)
+
+
+def newest_rotation(conn: Connection) -> tuple[Rotation, Appended] | None:
+    """The newest event, in the queue or in the log, by which a log's key introduces another, and its note, which both signed."""
+    archive = select(custody_subject.c.subject_no).where(custody_subject.c.subject == ARCHIVE).scalar_subquery()
+    waiting = select(custody_pending.c.entry).where(custody_pending.c.subject_no == archive)
+    queued = conn.execute(waiting.order_by(custody_pending.c.seq.desc())).scalars().all()
+    logged = history.of_type(conn, ARCHIVE, Type.LOG_KEY_ROTATED, 2**31 - 1, 10)
+    for entry in (*queued, *(each.raw for each in logged)):
+        try:
+            event = verify(entry)
+            if event.type == Type.LOG_KEY_ROTATED:
+                rotation = parse_rotation(str(event.data.get("note")).encode())
+                return rotation, Appended(ARCHIVE, event.seq, leaf_hash(entry))
+        except VerificationError:  # the sequencer's to judge, or of another form
+            continue
+    return None
 
 
 def beat(

@@ -7,6 +7,7 @@ was lost is made again; a checkpoint that was kept and not published is publishe
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import math
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
@@ -17,17 +18,27 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine
 
 from archiver.clock import Clock
-from archiver.custody import log, merkle, publication
+from archiver.custody import log, merkle, publication, vouching
 from archiver.custody.checkpoint import Checkpoint, open_checkpoint
 from archiver.custody.event import leaf_hash
 from archiver.custody.log import Signed
 from archiver.custody.merkle import HASH_BYTES
 from archiver.custody.notary import Conflict, Notary
-from archiver.custody.shelved import CHECKPOINT, checkpoint_name, edge_of, newest_checkpoint
+from archiver.custody.rotation import Rotation
+from archiver.custody.shelved import CHECKPOINT, Published, checkpoint_name, edge_of, newest_checkpoint
 from archiver.custody.tile import HEIGHT, WIDTH, Bundle, Tile, bundles_of, hashes_of, pack_entries, tiles_of
 from archiver.custody.witness import Witness
 from archiver.database import Writer, read
-from archiver.errors import ArchiverError, NotFoundError, RolledBackError, UnavailableError, VerificationError
+from archiver.errors import (
+    ArchiverError,
+    ConfigurationError,
+    ConflictError,
+    ForkedError,
+    NotFoundError,
+    RolledBackError,
+    UnavailableError,
+    VerificationError,
+)
 from archiver.store.port import Shelf
 
 T = TypeVar("T")
@@ -81,6 +92,7 @@ class Publisher:
         self._rest_until: dict[str, float] = {}
         self._sizes: dict[str, int] = {}  # the newest checkpoint of each shelf that was looked at
         self._through_gate = False
+        self._introduced: set[str] = set()  # the shelves that have the notes of the log's keys
         self.origin = notary.key.name
 
     @property
@@ -111,16 +123,24 @@ class Publisher:
         problems: dict[str, ArchiverError] = {}
         known = []
         for shelf in self._shelves:
-            found = await self._unless_optional(shelf, problems, newest_checkpoint(shelf, self._notary.key))
+            found = await self._unless_optional(shelf, problems, self._newest_of(shelf))
             if found is not None:  # whatever shelf it is on, the notary signed it
-                await self._agrees(shelf.id, found.checkpoint)
+                await self._agrees(shelf.id, found.checkpoint, found.note)
                 known.append(found.checkpoint)
             if shelf.id not in problems:
                 self._sizes[shelf.id] = found.checkpoint.size if found else 0
         state = await read(self._engine, self._state)
+        replaced = await read(self._engine, publication.newest_rotation)
+        if replaced is not None and replaced[0].old == self._notary.key:
+            raise ConfigurationError(
+                "the custody key was replaced, and this is the old one: see docs/howto/rotate-custody-key.md"
+            )
+        for witness in self._witnesses:
+            key = witness.key
+            witness.remember(await read(self._engine, lambda conn: vouching.last_cosigned(conn, self._log_id, key)))  # noqa: B023
         if state.newest is not None:
             known.append(self._opened(state.newest))
-            await self._agrees("custody_checkpoint", known[-1])
+            await self._agrees("custody_checkpoint", known[-1], state.newest.note.encode())
         signed = await asyncio.to_thread(self._notary.last, self.origin)
         await self._agrees("the notary", Checkpoint(self.origin, signed.size, signed.root))
         newest = max(known, key=lambda each: each.size, default=None)
@@ -130,17 +150,30 @@ class Publisher:
         self._through_gate = True
         return problems
 
-    async def _agrees(self, where: str, checkpoint: Checkpoint) -> None:
-        """Raise unless the database's tree continues this one."""
+    async def _newest_of(self, shelf: Shelf) -> Published | None:
+        try:
+            return await newest_checkpoint(shelf, self._notary.keys)
+        except VerificationError as wrong:
+            raise VerificationError(
+                f"{wrong.detail}. If the custody key was replaced: `archiver keys rotate custody` lets the old key introduce"
+                " the new one (docs/howto/rotate-custody-key.md)"
+            ) from wrong
+
+    async def _agrees(self, where: str, checkpoint: Checkpoint, note: bytes | None = None) -> None:
+        """Raise `RolledBackError` or `ForkedError` unless the database's tree continues this one."""
 
         def compare(conn: Connection) -> None:
             size, _ = log.tree(conn, self._log_id)
             if size < checkpoint.size:
                 raise RolledBackError(f"{where} has {checkpoint.size} leaves, the database has {size}")
-            if merkle.root(checkpoint.size, hashes_of(log.read_tile(conn, self._log_id))) != checkpoint.root:
-                raise VerificationError(
-                    f"{where} has another history of the first {checkpoint.size} leaves than the database"
-                )
+            root = merkle.root(checkpoint.size, hashes_of(log.read_tile(conn, self._log_id)))
+            if root != checkpoint.root:
+                newest = log.newest_checkpoint(conn, self._log_id)
+                ours = Checkpoint(self.origin, checkpoint.size, root).body + (f"\n{newest.note}" if newest else "")
+                raise ForkedError(
+                    f"{where} has another history of the first {checkpoint.size} leaves than the database",
+                    where=where, ours=ours, theirs=(note or checkpoint.body.encode()).decode(), size=checkpoint.size,
+                )  # fmt: skip
 
         await read(self._engine, compare)
 
@@ -202,18 +235,22 @@ class Publisher:
     async def _bring(self, shelf: Shelf, size: int, until: datetime | None) -> None:
         """Put the pieces of the tree of this size that the shelf lacks."""
         if shelf.id not in self._sizes:  # it was away at the start
-            found = await newest_checkpoint(shelf, self._notary.key)
+            found = await newest_checkpoint(shelf, self._notary.keys)
             if found is not None:
-                await self._agrees(shelf.id, found.checkpoint)
+                await self._agrees(shelf.id, found.checkpoint, found.note)
             self._sizes[shelf.id] = found.checkpoint.size if found else 0
         base = self._sizes[shelf.id]
         if base == 0:
-            await shelf.put_new(f"keys/{self.origin}.vkey", f"{self._notary.key.vkey}\n".encode(), until)
+            await self._put_new(shelf, f"keys/{self.origin}.vkey", f"{self._notary.keys.first.vkey}\n".encode(), until)
+        if shelf.id not in self._introduced:
+            for each in self._notary.keys.rotations:
+                await self._put_new(shelf, rotation_name(self.origin, each), each.note, until)
+            self._introduced.add(shelf.id)
         for pieces in _batches(itertools.chain[Tile | Bundle](bundles_of(base, size), tiles_of(base, size))):
             contents = await read(self._engine, lambda conn: [self._content(conn, each) for each in pieces])  # noqa: B023
             await asyncio.gather(
                 *(
-                    shelf.put_new(each.path, content, until)
+                    self._put_new(shelf, each.path, content, until)
                     if each.width == WIDTH
                     else shelf.put_current(each.path, content)
                     for each, content in zip(pieces, contents, strict=True)
@@ -251,8 +288,13 @@ class Publisher:
             return await witness.cosign(checkpoint, note.encode(), lambda old: self._prove(old, checkpoint.size))
         except ArchiverError as failed:
             problems[name] = failed
+            if isinstance(failed, ForkedError) and failed.size is not None and await self._grown(failed.size):
+                problems[name] = UnavailableError(f"witness {name} was shown a larger tree by another publisher")
             self._rest(name)
             return ""
+
+    async def _grown(self, size: int) -> bool:
+        return (await read(self._engine, lambda conn: log.tree(conn, self._log_id)))[0] >= size
 
     async def _unless_optional(self, shelf: Shelf, problems: dict[str, ArchiverError], doing: Awaitable[T]) -> T | None:
         """A storage that is not required holds nobody up either. One that fails has a minute's rest."""
@@ -271,8 +313,19 @@ class Publisher:
     def _rests(self, name: str) -> bool:
         return self._clock.monotonic() < self._rest_until.get(name, 0.0)
 
+    async def _put_new(self, shelf: Shelf, name: str, content: bytes, until: datetime | None) -> None:
+        """Where something else stands under the name, somebody published another history there."""
+        try:
+            await shelf.put_new(name, content, until)
+        except ConflictError as conflict:
+            theirs = await shelf.read(name) or b""
+            ours, other = (_shown(name, each) for each in (content, theirs))
+            raise ForkedError(
+                f"{name} is there with other bytes", where=shelf.id, ours=ours, theirs=other
+            ) from conflict
+
     async def _issue(self, shelf: Shelf, size: int, note: bytes, until: datetime | None) -> None:
-        await shelf.put_new(checkpoint_name(size), note, until)
+        await self._put_new(shelf, checkpoint_name(size), note, until)
         if size >= self._sizes[shelf.id]:  # an older one may have been kept and not published
             await shelf.put_current(CHECKPOINT, note)
             self._sizes[shelf.id] = size
@@ -287,7 +340,7 @@ class Publisher:
 
     def _opened(self, kept: Signed) -> Checkpoint:
         """The checkpoint of a row, which our own notary signed."""
-        checkpoint, _ = open_checkpoint(kept.note.encode(), self._notary.key)
+        checkpoint, _ = open_checkpoint(kept.note.encode(), self._notary.keys)
         if (checkpoint.size, checkpoint.root) != (kept.size, kept.root):
             raise VerificationError(f"custody_checkpoint: the row of {kept.size} leaves is not what its note says")
         return checkpoint
@@ -317,6 +370,18 @@ class Publisher:
             )
             raise VerificationError(f"custody_event: leaf {start + wrong} is not the one of its tile")
         return pack_entries(entries)
+
+
+def rotation_name(origin: str, rotation: Rotation) -> str:
+    """Where the note that introduces a key lies."""
+    return f"keys/{origin}.rotations/{rotation.new.key_id.hex()}"
+
+
+def _shown(name: str, content: bytes) -> str:
+    """A head as it is; of other pieces what tells them apart."""
+    if name.startswith("checkpoints/"):
+        return content.decode("utf-8", "replace")
+    return f"{name}: {len(content)} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}"
 
 
 async def wait_published(

@@ -137,7 +137,7 @@ async def _target(notary: Notary, shelves: Sequence[Shelf]) -> _Target:
     away: DestinationError | None = None
     for shelf in shelves:
         try:
-            published.append((shelf, await newest_checkpoint(shelf, notary.key)))
+            published.append((shelf, await newest_checkpoint(shelf, notary.keys)))
         except DestinationError as failed:
             away = failed
     if away is not None and not published:
@@ -252,7 +252,7 @@ async def _put_back(
 
     async def fetch() -> None:
         nonlocal count
-        found = await asyncio.gather(*(read_checkpoint(shelved.shelf, notary.key, name) for name in lacking))
+        found = await asyncio.gather(*(read_checkpoint(shelved.shelf, notary.keys, name) for name in lacking))
         good = [each for each in found if each is not None and await _in_tree(each, shelved)]
         now = clock.now()
 

@@ -14,6 +14,7 @@ from archiver.custody.checkpoint import Checkpoint, open_checkpoint
 from archiver.custody.event import leaf_hash
 from archiver.custody.merkle import HASH_BYTES
 from archiver.custody.note import VerifierKey
+from archiver.custody.rotation import LogKeys
 from archiver.custody.tile import HEIGHT, WIDTH, Bundle, Tile, hashes_of, unpack_entries
 from archiver.errors import VerificationError
 from archiver.store.port import Shelf
@@ -51,7 +52,7 @@ class Published:
     note: bytes
 
 
-async def newest_checkpoint(shelf: Shelf, log_key: VerifierKey) -> Published | None:
+async def newest_checkpoint(shelf: Shelf, log_key: VerifierKey | LogKeys) -> Published | None:
     """The checkpoint of the largest size on this shelf; None on an empty one.
 
     The pointer only says where to begin to look: whoever can turn it back must not be able to hide what came after. Raises
@@ -70,7 +71,7 @@ async def newest_checkpoint(shelf: Shelf, log_key: VerifierKey) -> Published | N
     return pointed if newest is None else await read_checkpoint(shelf, log_key, newest)
 
 
-async def read_checkpoint(shelf: Shelf, log_key: VerifierKey, name: str) -> Published | None:
+async def read_checkpoint(shelf: Shelf, log_key: VerifierKey | LogKeys, name: str) -> Published | None:
     """The checkpoint of this name. Raises `VerificationError` when there is something else than this log's tree of that size."""
     note = await shelf.read(name)
     if note is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from archiver.custody.http import Answer, Client
 from archiver.custody.merkle import HASH_BYTES
 from archiver.custody.notary import Conflict, Notary, Refused
 from archiver.custody.note import MAX_NOTE, Note, VerifierKey, from_base64, from_decimal, open_note, parse_note
-from archiver.errors import UnavailableError, VerificationError
+from archiver.errors import ForkedError, UnavailableError, VerificationError
 
 MAX_PROOF = 63
 _SIZE = "text/x.tlog.size"
@@ -138,37 +139,59 @@ class Witness:
 
     def __init__(self, key: VerifierKey, url: str, client: Client) -> None:
         self.key = key
-        self._url = f"{url.rstrip('/')}/add-checkpoint"
+        self._base = url.rstrip("/")
         self._client = client
-        self._last = 0
+        self._last = self._cosigned = 0
+
+    def remember(self, size: int) -> None:
+        """It cosigned a tree of this size before this process began: whoever knows less by now has lost its memory."""
+        self._last = self._cosigned = max(self._cosigned, size)
 
     async def cosign(self, checkpoint: Checkpoint, note: bytes, prove: Prove) -> str:
         """The witness's signature line under `note`, which carries the log's signature over `checkpoint`; verified.
 
-        Raises `UnavailableError` when it gives none, and `VerificationError` when it saw a history that ours does not continue,
-        or what it gives is no signature of its own.
+        Raises `UnavailableError` when it gives none; `ForkedError` when it saw a history that ours does not continue; another
+        `VerificationError` when what it gives is no signature of its own, or it has forgotten what it cosigned.
         """
         name = self.key.name
         answer = await self._ask(checkpoint, note, prove)
         if answer.status == 409:
             self._last = _size(name, answer.body)
+            if self._last < self._cosigned:
+                raise VerificationError(
+                    f"witness {name} has forgotten: it cosigned {self._cosigned} leaves, and knows {self._last}"
+                )
             answer = await self._ask(checkpoint, note, prove)
         if answer.status == 422:
-            raise VerificationError(f"witness {name} has seen another history of this log")
+            raise await self._forked(checkpoint, note, "it refuses ours", None)
         if answer.status != 200:
             raise UnavailableError(f"witness {name} answered {answer.status}")
         line = self._own_line(note, answer.body)
-        self._last = checkpoint.size
+        self._last = self._cosigned = checkpoint.size
         return line
+
+    async def _forked(self, checkpoint: Checkpoint, note: bytes, detail: str, size: int | None) -> ForkedError:
+        """Both heads: what we signed, and what the witness says that it saw last, if it says so."""
+        name, theirs = self.key.name, "it does not show what it saw"
+        path = hashlib.sha256(checkpoint.origin.encode()).hexdigest()
+        with contextlib.suppress(UnavailableError):
+            answer = await self._client.get(f"witness {name}", f"{self._base}/{path}/checkpoint")
+            if answer.status == 200:
+                theirs = answer.body.decode("utf-8", "replace")
+        if size is not None:
+            theirs = f"size {size}\n{theirs}"
+        return ForkedError(detail, where=f"witness {name}", ours=note.decode(), theirs=theirs, size=size)
 
     async def _ask(self, checkpoint: Checkpoint, note: bytes, prove: Prove) -> Answer:
         name = self.key.name
         if self._last > checkpoint.size:
-            seen, self._last = self._last, 0
-            raise VerificationError(f"witness {name} has seen {seen} leaves, and here are {checkpoint.size}")
+            seen, self._last = self._last, self._cosigned
+            raise await self._forked(
+                checkpoint, note, f"it has seen {seen} leaves, and here are {checkpoint.size}", seen
+            )
         proof = await prove(self._last) if self._last else ()
         request = Request(self._last, tuple(proof), note)
-        return await self._client.post(f"witness {name}", self._url, request.body, "text/plain")
+        return await self._client.post(f"witness {name}", f"{self._base}/add-checkpoint", request.body, "text/plain")
 
     def _own_line(self, note: bytes, body: bytes) -> str:
         """Lines by keys that we do not know are passed over, as the protocol says."""

@@ -182,6 +182,8 @@ class Draft:
         )
         self._put("data/trust/log.pem", pem)
         self._put("data/trust/hosts.txt", "".join(f"{key}\n" for key in log.hosts).encode())
+        for number, note_of_key in enumerate(log.rotations):
+            self._put(f"data/trust/rotations/{number:02d}.note", note_of_key)
         if log.policy is not None:
             self._put("data/trust/policy.txt", log.policy.encode())
         if log.known is not None:

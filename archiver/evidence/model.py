@@ -109,7 +109,8 @@ class LogPart:
 
     `events` maps each recording's id to its whole chain, from 0 to this export's `export.prepared`. `archive` holds the events of
     other subjects that bear on them: at least the enrolment of every writer, and the event of every completeness statement.
-    `log_key` is a C2SP verifier key, `hosts` the host keys in hex, `policy` a C2SP tlog-policy.
+    `log_key` is a C2SP verifier key, `hosts` the host keys in hex, `policy` a C2SP tlog-policy,
+    `rotations` the notes by which the log's keys introduced one another.
     """
 
     checkpoint: bytes
@@ -120,6 +121,7 @@ class LogPart:
     stamps: tuple[Stamp, ...] = ()
     policy: str | None = None
     known: Known | None = None
+    rotations: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

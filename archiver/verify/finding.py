@@ -45,6 +45,8 @@ class Kind(enum.StrEnum):
     CATALOGUE_MISSING = "catalogue_missing"
     CATALOGUE_DIFFERS = "catalogue_differs"
     CATALOGUE_CONTRADICTS = "catalogue_contradicts"
+    LOG_FORKED = "log_forked"
+    LOG_VOUCHER = "log_voucher"
 
 
 class Gravity(enum.StrEnum):
@@ -54,9 +56,9 @@ class Gravity(enum.StrEnum):
     NOTICE = "notice"
 
 
-_NOTICES: frozenset[Kind] = frozenset()
+_NOTICES: frozenset[Kind] = frozenset({Kind.LOG_VOUCHER})
 
-LIVE = frozenset({Kind.COPY_MISSING})
+LIVE = frozenset({Kind.COPY_MISSING, Kind.LOG_FORKED, Kind.LOG_VOUCHER})
 """What the register of gaps tells for as long as it is so: not kept among what stands until all is verified anew."""
 
 

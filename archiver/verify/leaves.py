@@ -14,6 +14,7 @@ from cryptography import x509
 
 from archiver.custody.event import ARCHIVE, Event, Type, is_subject, verify
 from archiver.custody.note import VerifierKey
+from archiver.custody.rotation import LogKeys
 from archiver.errors import VerificationError
 from archiver.recording import Json
 from archiver.verify.finding import Finding, Kind, Verification
@@ -30,7 +31,7 @@ class Trust:
     """What the checker believes: the log's public key, the host keys that may enrol writers (in hex), and, if there are any, the
     certificates that time stamps must lead to."""
 
-    log_key: VerifierKey
+    log_key: VerifierKey | LogKeys
     hosts: frozenset[str]
     roots: tuple[x509.Certificate, ...] = ()
 

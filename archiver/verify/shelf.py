@@ -188,7 +188,7 @@ class _Check:
         """Each object by its name; each piece and checkpoint that is to be there."""
         key = f"keys/{newest.checkpoint.origin}.vkey"
         await self._protected(key)
-        if await self._shelf.read(key) != f"{self._trust.log_key.vkey}\n".encode():
+        if await self._shelf.read(key) != f"{self._trust.log_key.first.vkey}\n".encode():
             self.found(Kind.LOG_SHELF, key, "is not the log's key")
         tree = await self._opened(newest)
         first = await self._checkpoints(newest, tree)
@@ -298,10 +298,19 @@ class _Check:
                 known = anchor_place(name) is not None
                 if not known:
                     self.found(Kind.LOG_SHELF, name, "is no piece of this log")
+            elif name.startswith(f"keys/{newest.checkpoint.origin}.rotations/"):
+                await self._rotation(name)
             elif name not in {CHECKPOINT, key} and not (
                 name.startswith("checkpoints/") and checkpoint_size(name) is not None
             ):
                 self.found(Kind.LOG_SHELF, name, "is no piece of this log")
+
+    async def _rotation(self, name: str) -> None:
+        """A note that introduces one of the log's keys, as it was signed."""
+        notes = {each.note for each in getattr(self._trust.log_key, "rotations", ())}
+        await self._protected(name)
+        if await self._shelf.read(name) not in notes:
+            self.found(Kind.LOG_SHELF, name, "introduces a key that is not the log's")
 
     async def _other_piece(self, name: str, newest: Published, tree: ShelvedLog | None) -> None:
         try:

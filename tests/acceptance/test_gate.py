@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from archiver.cli import run
 from archiver.clock import SystemChance, SystemClock
@@ -86,8 +89,11 @@ class Archive:
 
 
 @pytest.fixture
-def archive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Archive:
-    return Archive(swept(tmp_path, DIRECTORY, count=1), capsys)
+def archive(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
+    monkeypatch.setattr("archiver.logs.configure", lambda *_: None)  # this process is not a command's alone
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+    yield Archive(swept(tmp_path, DIRECTORY, count=1), capsys)
+    structlog.reset_defaults()
 
 
 def get(archive: Archive, wanted: str, name: str) -> None:
@@ -124,7 +130,8 @@ def test_restored_at_any_point_no_command_writes_and_after_recovery_all_is_whole
 
 def test_a_listening_is_published_before_the_file_is_there(archive: Archive) -> None:
     one = archive.json("recordings", "list")[0]["id"]
-    get(archive, one, "heard.wav")
+    told = archive.made.json("recordings", "get", one, "-O", str(archive.folder / "heard.wav"), "--reason", "drill")
+    assert told["id"] == one  # nothing but data on standard output
     head = archive.json("custody", "checkpoint")
     (access,) = archive.heard(one)
     assert access["leaf"] < head["size"]

@@ -85,6 +85,8 @@ CASES: list[tuple[str, str, Facts, Facts]] = [
     ("spool.filling", "h1", host(spool_used=79), host(spool_used=80)),
     ("spool.filling", "h1", host(), host(no_room="4194304 bytes wanted")),
     ("clock.skew", "h1", host(clock_offset=timedelta(seconds=2)), host(clock_offset=timedelta(seconds=-3))),
+    ("log.forked", "", provider(gaps={}), provider(provider="", gaps={"log_forked": 1})),
+    ("voucher.silent", "", provider(gaps={}), provider(provider="", gaps={"witness_silent": 1, "timestamp_silent": 1})),
     ("checkpoint.overdue", "", archive(checkpoint_at=NOW - 3 * HOUR), archive(checkpoint_at=NOW - 4 * HOUR)),
 ]  # fmt: skip
 

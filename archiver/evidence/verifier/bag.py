@@ -18,7 +18,7 @@ CONTENT = rf"data/(request\.json|statements/[\w.-]+\.json|{RECORDING}(audio\.[a-
 OTHER = (  # with the content, all that may lie below data/: what no rule is about could say anything
     rf"data/(content-manifest\.txt|report\.(html|pdf)|certificate-902\.txt|{RECORDING}(events/\d+\.json|proofs/\d+\.tlog-proof)"
     r"|log/(checkpoint(\.body|\.sig)?|known\.checkpoint|consistency\.txt|archive-events/\d+\.(json|tlog-proof))"
-    r"|tsa/[\w-]+\.(tsr|tsq|pem|crl|checkpoint|consistency)|trust/(log\.vkey|log\.pem|hosts\.txt|policy\.txt))"
+    r"|tsa/[\w-]+\.(tsr|tsq|pem|crl|checkpoint|consistency)|trust/(log\.vkey|log\.pem|hosts\.txt|policy\.txt|rotations/\d{2}\.note))"
 )
 TAGS = {"bagit.txt", "bag-info.txt", "manifest-sha256.txt", "README-VERIFY.txt", "verify_custody.py"}
 UNSAFE = r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"  # what a terminal or a page obeys

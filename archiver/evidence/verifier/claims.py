@@ -34,6 +34,7 @@ from archiver.evidence.verifier.primitives import (
     need,
     number,
     parse_checkpoint,
+    parse_rotation,
     sha256,
     signed,
     unbase64,
@@ -47,6 +48,7 @@ class Bundle(Bag):
     def __init__(self, root: Path, key: Key, hosts: Iterable[str]) -> None:
         super().__init__(root)
         self.key, self.hosts = key, set(hosts)
+        self.periods: list[tuple[int, Key]] = []  # up to which size earlier keys of the log signed
         self.lines: list[tuple[str, str]] = []
         self.unproved: list[str] = []
         self.checkpoint = cast("Checkpoint", None)
@@ -65,9 +67,29 @@ class Bundle(Bag):
             mark, said = "FAIL", f"damaged or not in the format ({type(exc).__name__}): {self.last}"
         self.lines.append((mark, re.sub(UNSAFE, "?", f"{what}: {said}")))
 
+    def follow_keys(self) -> None:
+        """From the key that was given to those before and behind it, by the notes with which each introduced the next."""
+        notes = [
+            parse_rotation(self.read(f"data/trust/rotations/{name}")) for name in self.names("data/trust/rotations")
+        ]
+        first = self.key
+        for old, new, size in sorted(notes, key=lambda each: each[2]):
+            if old == self.key:
+                self.periods.append((size, old))
+                self.key = new
+        for old, new, size in sorted(notes, key=lambda each: -each[2]):
+            if new == first:
+                self.periods.insert(0, (size, old))
+                first = old
+        need(len(self.periods) == len(notes), "data/trust/rotations tells of keys that are not this log's")
+
+    def key_of(self, size: int) -> Key:
+        return next((key for until, key in self.periods if size <= until), self.key)
+
     def check_checkpoint(self) -> str:
+        self.follow_keys()
         checkpoint = parse_checkpoint(self.read("data/log/checkpoint"))
-        checkpoint.check_log_signature(self.key, "the checkpoint")
+        checkpoint.check_log_signature(self.key_of(checkpoint.size), "the checkpoint")
         self.checkpoint = checkpoint
         body, pem = self.read("data/log/checkpoint.body"), self.read("data/trust/log.pem").split(b"\n")
         need(body == self.checkpoint.body.encode(), "data/log/checkpoint.body is no true copy: do not check by it")
@@ -80,7 +102,7 @@ class Bundle(Bag):
     def related(self, name: str, proof: str) -> Checkpoint:
         """Another checkpoint of the log, proved to tell the same history."""
         other = parse_checkpoint(self.read(name))
-        other.check_log_signature(self.key, name)
+        other.check_log_signature(self.key_of(other.size), name)
         path = [unbase64(line, 32) for line in self.read(proof).decode("utf-8").splitlines()]
         old, new = sorted((other, self.checkpoint), key=lambda each: each.size)
         check_consistency(old, new, path)

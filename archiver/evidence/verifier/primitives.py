@@ -90,6 +90,9 @@ def signed(key: bytes, message: bytes, signature: bytes) -> bool:
 
 
 # --- keys, checkpoints, witnesses (c2sp.org: signed-note, tlog-checkpoint, tlog-cosignature, tlog-policy) --------------------
+ROTATION = "compliance-archiver/log-key-rotation/v1"
+
+
 class Key(NamedTuple):
     name: str
     id: bytes
@@ -159,6 +162,24 @@ def parse_checkpoint(raw: bytes) -> Checkpoint:
     blobs = [(line[1], unbase64(line[2])) for line in lines if line]
     origin, size, root = body.split("\n")
     return Checkpoint(raw, body + "\n", origin, number(size), unbase64(root, 32), [(n, b[:4], b[4:]) for n, b in blobs])
+
+
+def parse_rotation(raw: bytes) -> tuple[Key, Key, int]:
+    """By which note the log's key became another: the old key, the new one, and up to which size the old one signs."""
+    text, blank, rest = raw.decode("utf-8").rpartition("\n\n")
+    lines, body = text.split("\n"), f"{text}\n".encode()
+    need(blank and len(lines) == 7 and lines[0] == ROTATION, "a note of the log's keys is damaged")
+    old, new = (parse_key(line[4:], 1) for line in lines[4:6])
+    need(old.name == new.name == lines[1] and old != new, "a note of the log's keys is of another log")
+    found = [re.fullmatch("\u2014 ([^\\s+]+) ([A-Za-z0-9+/]{7,}=*)", line) for line in rest[:-1].split("\n")]
+    blobs = [(line[1], unbase64(line[2])) for line in found if line]
+    for key in (old, new):
+        own = [blob[4:] for name, blob in blobs if (name, blob[:4]) == (key.name, key.id)]
+        need(
+            own and all(signed(key.public, body, each) for each in own),
+            "a new log key was not introduced by the old one",
+        )
+    return old, new, number(lines[2])
 
 
 def check_quorum(policy: str, checkpoint: Checkpoint, log: Key) -> str:

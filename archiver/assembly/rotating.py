@@ -1,0 +1,110 @@
+"""A new custody key in place of the old one: the old log key introduces the new one, in the log and in a note for everybody.
+
+Order of effects: the event with the note, which is the decision; the note's file; a checkpoint over the event that both keys
+signed, and the note beside it in the storages. Died anywhere behind the event? Running it again finds it and goes on. The daemon
+with the old key signs nothing more from the event on, and goes on saving recordings.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Connection, Engine
+
+from archiver import errors
+from archiver.assembly.keys import log_name, log_signer, signing_key, verifier_keys
+from archiver.assembly.log import NOTARY
+from archiver.assembly.session import Session, writing
+from archiver.clock import SystemClock
+from archiver.config import model
+from archiver.custody import log, publication
+from archiver.custody.event import ARCHIVE, Type
+from archiver.custody.keys import derive_log_key, public_hex
+from archiver.custody.ledger import Appended, Ledger
+from archiver.custody.notary import Notary
+from archiver.custody.note import Signer
+from archiver.custody.rotation import Rotation, introduce, log_keys
+from archiver.database import read
+from archiver.fetch.spool import lock_state_dir
+from archiver.recording import Json
+from archiver.store.port import ObjectStore
+
+_PATIENCE = timedelta(minutes=2)
+
+
+async def rotate(
+    config: model.Config, engine: Engine, stores: Mapping[str, ObjectStore], new_key: Ed25519PrivateKey, note: Path
+) -> Rotation:
+    """Let the configured key introduce `new_key`; the note is in the file `note` then. Stop every daemon first.
+
+    Where the log has a key of its own, `custody.log_key`, that one is replaced, and the host's stays. May be run again after an
+    interruption. Raises as `writing` does; `NotAllowedError` for the key that is configured already.
+    """
+    name, own = log_name(config), config.custody.log_key is not None
+    old, new = log_signer(config), Signer(name, new_key if own else derive_log_key(new_key, name))
+    host = public_hex(signing_key(config) if own else new_key)
+    if old.key == new.key:
+        raise errors.NotAllowedError("this is the key that is configured already")
+    with lock_state_dir(Path(config.state_dir)):
+        found = await read(engine, lambda conn: _found(conn, new))
+        if found is None:
+            async with writing(config, engine, stores) as session:
+                found = await session.once(lambda conn, ledger: _decide(conn, ledger, session, old, new, host))
+        rotation, said = found
+        _write(note, rotation.note)
+        await _publish(config, engine, stores, rotation, said, old, new)
+    return rotation
+
+
+def _found(conn: Connection, new: Signer) -> tuple[Rotation, Appended] | None:
+    """The rotation to this key that was decided before."""
+    last = publication.newest_rotation(conn)
+    return last if last is not None and last[0].new == new.key else None
+
+
+def _decide(
+    conn: Connection, ledger: Ledger, session: Session, old: Signer, new: Signer, new_host: str
+) -> tuple[Rotation, Appended]:
+    size, root = log.tree(conn, session.log.log_id)
+    rotation = introduce(old, new, (public_hex(session.host_key), new_host), size, root)
+    data: dict[str, Json] = {"old": old.key.vkey, "new": new.key.vkey, "size": size, "note": rotation.note.decode()}
+    return rotation, ledger.append(conn, ARCHIVE, Type.LOG_KEY_ROTATED, data, actor_kind="operator")
+
+
+async def _publish(
+    config: model.Config,
+    engine: Engine,
+    stores: Mapping[str, ObjectStore],
+    rotation: Rotation,
+    said: Appended,
+    old: Signer,
+    new: Signer,
+) -> None:
+    notes = [*(each.note for each in verifier_keys(config).rotations), rotation.note]
+    keys = log_keys(new.key, notes)
+    notary = Notary(Path(config.state_dir) / NOTARY, new, SystemClock(), keys=keys, beside=old)
+    async with writing(config, engine, stores, notary=notary) as session:
+        await session.enrol()
+        await session.publish([said], _PATIENCE)
+        await session.retire()
+
+
+def new_signing_key(path: Path, pem: bytes) -> None:
+    """A new private key in a file of its own, whole or not at all; what is there stays."""
+    if not path.exists():
+        _write(path, pem, 0o600)
+
+
+def _write(path: Path, content: bytes, mode: int = 0o644) -> None:
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

@@ -1,0 +1,58 @@
+"""Forks and silences of the log into the register of gaps, where every face sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from archiver.assembly.facts import limits
+from archiver.clock import Chance
+from archiver.completeness import register
+from archiver.completeness.gap import Code, Gap, Grade
+from archiver.config import model
+from archiver.custody.ledger import Ledger
+from archiver.custody.note import VerifierKey
+from archiver.custody.vouching import Fork, Silence, silences
+
+FORKS, VOUCHERS = "log", "vouchers"
+
+
+class Vouching:
+    """Keeps on record who contradicts the log and who no longer vouches for it. Part of the keeper."""
+
+    def __init__(
+        self, config: model.Config, ledger: Ledger, chance: Chance, log_id: int, witnesses: Sequence[VerifierKey]
+    ) -> None:
+        stamps = config.custody.timestamp
+        self._stamping = None if stamps is None else ("tsa", stamps.every)
+        self._patience = limits(config).checkpoint
+        self._ledger, self._chance, self._log_id, self._witnesses = ledger, chance, log_id, witnesses
+        self._clean = False
+
+    def tell_forks(self, conn: Connection, forks: Iterable[Fork], now: datetime) -> None:
+        """Open a gap for each, which only a person's acknowledgement settles: a fork does not mend."""
+        found = [
+            Gap("", f"log:{each.where}", Code.LOG_FORKED, Grade.OPEN, f"{each.where} shows another history: {each.detail}",
+                {"ours": each.ours, "theirs": each.theirs}, now)
+            for each in forks
+        ]  # fmt: skip
+        register.refresh(conn, self._ledger, self._chance, "", found, now, source=FORKS, whole=False)
+
+    def look(self, conn: Connection, now: datetime) -> None:
+        """Bring the register up to date on who has fallen silent."""
+        found = silences(conn, self._log_id, self._witnesses, self._stamping, now, self._patience)
+        if not found and self._clean:
+            return
+        gaps = [_gap(each) for each in found]
+        changes = register.refresh(conn, self._ledger, self._chance, "", gaps, now, source=VOUCHERS)
+        self._clean = not found and not changes.closed  # what closed here may be undone: looked at once more
+
+
+def _gap(it: Silence) -> Gap:
+    what = "cosigned a checkpoint" if it.witness else "given a time stamp"
+    kind, code = ("witness", Code.WITNESS_SILENT) if it.witness else ("timestamp", Code.TIMESTAMP_SILENT)
+    grade = Grade.OPEN if it.lasting else Grade.WATCHED
+    since = "yet" if it.never else "any more"
+    return Gap("", f"{kind}:{it.name}", code, grade, f"{kind} {it.name} has not {what} {since}", {}, it.since)
