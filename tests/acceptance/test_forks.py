@@ -108,6 +108,7 @@ def test_another_history_is_the_loudest_alarm_with_both_heads_as_proof(archive: 
     told = archive.made.run("status", "--check", code=Exit.INTEGRITY)
     assert "TWO HISTORIES" in told.upper()
     assert any(each["kind"] == "log_forked" for each in archive.ask("custody", "fsck", code=Exit.INTEGRITY)["findings"])
+    archive.publish()  # takes what was said into the log
     events = archive.ask("custody", "log", "--limit", "0", "--subject", "archive")
     assert [each["data"]["evidence"] for each in events if each["data"].get("code") == "log_forked"] == [
         gap["evidence"]

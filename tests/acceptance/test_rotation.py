@@ -21,10 +21,9 @@ from tests.acceptance.test_custody import DIRECTORY, Swept, swept
 from tests.config_files import ROOT
 
 PAGE = (ROOT / "docs" / "howto" / "rotate-custody-key.md").read_text()
-COMMANDS = [
-    line for block in re.findall(r"^```\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL) for line in block.splitlines()
-]
-CONFIG = re.search(r"^```yaml\ncustody:\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+COMMANDS = [line for language, block in BLOCKS if not language for line in block.splitlines()]
+CONFIG = "".join(block for language, block in BLOCKS if language == "yaml").removeprefix("custody:\n")
 
 
 class Archive:
@@ -87,8 +86,7 @@ def test_the_custody_key_is_replaced_as_the_page_says_and_old_and_new_verifiers_
     assert archive.json(*rotating) == done
     events = archive.json("custody", "log", "--limit", "0", "--subject", "archive")
     assert [each["type"] for each in events].count("log.key_rotated") == 1
-    assert CONFIG is not None
-    archive.configure("signing_key: file:custody.pem", ", ".join(archive.here(CONFIG[1]).split("\n  ")).strip())
+    archive.configure("signing_key: file:custody.pem", ", ".join(archive.here(CONFIG).split("\n  ")).strip())
     for command in looking:
         archive.run(*command)
     old, new = parse_vkey(before["vkey"]), parse_vkey(archive.json("custody", "checkpoint")["vkey"])
