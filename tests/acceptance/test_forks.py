@@ -55,7 +55,7 @@ class Archive:
         outcome = run(["-c", str(self.made.archive.path), "-o", "json", *arguments])
         out, err = self._capsys.readouterr()
         assert outcome == code, (outcome, out, err)
-        return json.loads(out)["data"]
+        return json.loads(out)["data"] if out else err
 
     def publish(self) -> None:
         """A listening, which is published before it is done: the cheapest way to a new checkpoint."""
@@ -117,7 +117,8 @@ def test_another_history_is_the_loudest_alarm_with_both_heads_as_proof(archive: 
     shutil.copytree(archive.folder / "one" / "copies" / "custody", archive.folder / "copies" / "custody")
     archive.sweep()
     assert {each["subject"] for each in archive.gaps("log_forked")} == {"log:witness auditor.example", "log:primary"}
-    archive.ask("gaps", "ack", "log:primary", "--reason", "drill", code=Exit.INTEGRITY)  # nothing is written on a fork
+    told = archive.ask("gaps", "ack", "log:primary", "--reason", "drill", code=Exit.INTEGRITY)
+    assert "two histories" in told  # nothing is written on a fork
 
 
 def test_a_dead_witness_is_told_of_until_it_cosigns_again(archive: Archive) -> None:
