@@ -205,7 +205,7 @@ class RolledBackError(VerificationError):
     """The database is behind what was published; stop and run `archiver custody recover`."""
 
 
-class ForkedError(VerificationError):
+class ForkedError(ConflictError):
     """There are two histories of the custody log; keep both heads, and find out who signed the other.
 
     `where`: who shows the other one. `ours` and `theirs`: the heads, as signed or as said. `size`: of theirs, where it is known.

@@ -34,7 +34,7 @@ class Vouching:
     def tell_forks(self, conn: Connection, forks: Iterable[Fork], now: datetime) -> None:
         """Open a gap for each, which only a person's acknowledgement settles: a fork does not mend."""
         found = [
-            Gap("", f"log:{each.where}", Code.LOG_FORKED, Grade.OPEN, f"{each.where} shows another history: {each.detail}",
+            Gap("", f"log:{each.where}", Code.LOG_FORKED, Grade.OPEN, f"two histories: {each.detail}",
                 {"ours": each.ours, "theirs": each.theirs}, now)
             for each in forks
         ]  # fmt: skip

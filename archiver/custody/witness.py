@@ -163,7 +163,7 @@ class Witness:
                 )
             answer = await self._ask(checkpoint, note, prove)
         if answer.status == 422:
-            raise await self._forked(checkpoint, note, "it refuses ours", None)
+            raise await self._forked(checkpoint, note, f"witness {name} has seen another history of this log", None)
         if answer.status != 200:
             raise UnavailableError(f"witness {name} answered {answer.status}")
         line = self._own_line(note, answer.body)
@@ -187,7 +187,7 @@ class Witness:
         if self._last > checkpoint.size:
             seen, self._last = self._last, self._cosigned
             raise await self._forked(
-                checkpoint, note, f"it has seen {seen} leaves, and here are {checkpoint.size}", seen
+                checkpoint, note, f"witness {name} has seen {seen} leaves, and here are {checkpoint.size}", seen
             )
         proof = await prove(self._last) if self._last else ()
         request = Request(self._last, tuple(proof), note)
