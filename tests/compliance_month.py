@@ -177,7 +177,14 @@ class Life:
     def report(self, *, now: datetime | None = None, only: str | None = None, month: Month = OCTOBER) -> Report:
         watched = [self.watched(JUSTCALL), self.watched(VOBIZ)]
         asked = Asked(
-            "acme-prod", "1.0", month, now or self.clock.now(), watched, {"primary": True}, only, (WITNESS.key,)
+            "acme-prod",
+            "1.0",
+            month,
+            now or self.clock.now(),
+            watched,
+            {"primary": True},
+            only,
+            witnesses=(WITNESS.key,),
         )
         with self.engine.begin() as conn:
             return gather(conn, asked)
