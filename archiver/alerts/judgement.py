@@ -29,6 +29,7 @@ _LOOKS = timedelta(minutes=1)  # facts are looked at every 20 s: a lead time is 
 _PROOFS_MISSED = 3
 _AHEAD = timedelta(minutes=5)  # what is dated later than this by a clock that ran ahead proves nothing
 _PROVED_SINCE = timedelta(minutes=2)  # a failure is told again and again while it stands
+_WORSE = 1  # than one that fills: told again at once
 _LEVELS, _SEVERITIES, _KINDS = list(Level), list(Severity), list(Kind)
 
 
@@ -291,7 +292,7 @@ def _storage(it: StorageFacts, now: datetime) -> Iterator[Concern]:
 def _host(it: HostFacts, limits: Thresholds) -> Iterator[Concern]:
     if it.no_room is not None:
         said = f"{it.host}: there is no room on the disk for another recording, so nothing is fetched: {it.no_room}"
-        yield Concern(Kind.SPOOL_FILLING, it.host, Level.AT_RISK, said, 101, "archiver doctor", it.no_room)
+        yield Concern(Kind.SPOOL_FILLING, it.host, Level.AT_RISK, said, _WORSE, "archiver doctor", it.no_room)
     elif it.spool_used >= limits.spool:
         said = f"{it.host}: the spool is {it.spool_used} % full; when it is full, fetching waits for the storage"
         yield Concern(Kind.SPOOL_FILLING, it.host, Level.AT_RISK, said, remedy="archiver doctor")

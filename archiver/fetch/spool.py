@@ -93,11 +93,16 @@ class Usage:
         """Why `wanted` more bytes (None: a recording of unknown size) find no room now; None when they do."""
         wanted = min(_UNKNOWN_SIZE, self.quota) if wanted is None else wanted
         if self.used + self.reserved + wanted > self.quota:
-            return f"{wanted} bytes wanted; {self.used} used and {self.reserved} reserved of {self.quota}"
+            return f"{_mib(wanted)} wanted; {_mib(self.used)} used and {_mib(self.reserved)} reserved of {_mib(self.quota)}"
         left = self.free - self.unwritten - wanted
         if left < self.floor:
-            return f"{wanted} bytes wanted; the disk has {self.free} free, and {self.floor} must stay so"
+            return f"{_mib(wanted)} wanted; the disk has {_mib(self.free)} free, and {_mib(self.floor)} must stay so"
         return None
+
+
+def _mib(size: int) -> str:
+    """Coarse, so that what is said of a full disk stays the same for a while."""
+    return f"{size / 2**20:.0f} MiB"
 
 
 def measure(directory: Path, quota: int) -> Usage:
