@@ -213,9 +213,10 @@ class Spool:
             return self._usage()
 
     def trouble(self) -> str | None:
-        """Why nothing more can be fetched into it: no room for a recording, or it refused one within the last minutes."""
+        """Why nothing can be fetched into it: no room for a recording though none is in work; or one was just refused."""
         try:
-            self.admit()
+            if not self._parts:
+                self.admit()
         except ArchiverError as refused:
             return refused.detail or str(refused)
         if self._refusal is not None and self._clock.now() - self._refusal[0] < _REMEMBERED:
@@ -255,19 +256,20 @@ class Spool:
         with self._lock:
             if extent > part.reserved:
                 more = extent - part.reserved
-                with self._remembering():
+                with self._remembering(part):
                     self._check_room(more, extent)
                 spare = self._quota - self._used() - self._reserved()
                 part.reserved += min(max(more, _STEP), spare)
             part.extent = max(part.extent, extent)
 
     @contextmanager
-    def _remembering(self) -> Iterator[None]:
-        """What is refused here is what keeps recordings from being fetched: whoever asks for trouble is told."""
+    def _remembering(self, part: Part | None = None) -> Iterator[None]:
+        """What is refused here keeps recordings from being fetched, unless others in work only stand in its way."""
         try:
             yield
         except (SpoolFullError, UnavailableError) as refused:
-            self._refusal = (self._clock.now(), refused.detail or str(refused))
+            if isinstance(refused, UnavailableError) or not self._parts - {part}:
+                self._refusal = (self._clock.now(), refused.detail or str(refused))
             raise
 
     def _disk(self) -> os.statvfs_result:
@@ -297,7 +299,7 @@ class Spool:
         """
         sealed = part.path.with_suffix(".sealed")
         try:
-            with self._remembering(), _translated():
+            with self._remembering(part), _translated():
                 part.file.flush()
                 os.fsync(part.file.fileno())  # a failed fsync may have dropped the bytes: never try it twice
                 size = os.fstat(part.file.fileno()).st_size

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 
 from archiver import errors
 from archiver.clock import Clock
-from archiver.database import Writer
+from archiver.database import Writer, db_now
 from archiver.ingest import journal, owed
 from archiver.ingest.destination import Destination, Outage
 from archiver.ingest.tables import host_state, storage_fault, storage_state
 from archiver.recording import Reason
+from archiver.schedule.tables import replica
 from archiver.store.port import Check, ProbeReport
 
 log = structlog.get_logger("archiver.health")
@@ -80,7 +81,11 @@ def record(
     }  # fmt: skip
     if conn.execute(update(host_state).where(host_state.c.spool_id == here.spool_id).values(**values)).rowcount == 0:
         conn.execute(insert(host_state).values(spool_id=here.spool_id, **values))
-    conn.execute(delete(host_state).where(host_state.c.seen_at < here.seen_at - _FORGOTTEN))
+    alive = select(replica.c.spool_id).where(replica.c.alive_until > db_now())
+    replaced = and_(
+        host_state.c.host == here.host, host_state.c.spool_id != here.spool_id, host_state.c.spool_id.not_in(alive)
+    )
+    conn.execute(delete(host_state).where(or_(replaced, host_state.c.seen_at < here.seen_at - _FORGOTTEN)))
 
 
 def outages(conn: Connection) -> dict[str, Outage]:

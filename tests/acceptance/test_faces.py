@@ -338,48 +338,60 @@ def _may_mount() -> bool:
     )
 
 
+_COMMANDS = """
+import contextlib, io, json, sys
+from archiver.cli import run
+found = {}
+for line in ("run --once -q", "status --check -o json", "status --nagios", "doctor", "alerts list"):
+    words = line.split()
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        code = run(["-c", sys.argv[1], *words])
+    found[words[-1] if words[0] == "status" else words[0]] = [int(code), said.getvalue()]
+print(json.dumps(found))
+"""
+
+
 @pytest.mark.skipif(not _may_mount(), reason="the kernel does not let this user mount a small disk")
 async def test_full_disk_is_said_by_every_face_and_a_small_one_works(tmp_path: Path, sqlite_url: str) -> None:
     """A disk of 100 MiB under a spool that may take 20 GiB: 12 MiB free are enough; with 3, every face says so."""
-    program = f"{sys.executable} -m archiver -c {tmp_path}/archiver.yaml"
+    state = tmp_path / "state"
     script = f"""
-        mount -t tmpfs -o size=100m none {tmp_path}/state || exit 99
-        dd if=/dev/zero of={tmp_path}/state/others bs=1M count=$1 status=none
-        {program} run --once -q > {tmp_path}/swept; echo $? > {tmp_path}/run
-        {program} status --check -o json > {tmp_path}/status; echo $? > {tmp_path}/check
-        {program} status --nagios > {tmp_path}/nagios
-        {program} doctor > {tmp_path}/doctor; echo $? > {tmp_path}/doctored
-        {program} alerts list > {tmp_path}/alerts
+        mount -t tmpfs -o size=100m none {state} || exit 99
+        dd if=/dev/zero of={state}/others bs=1M count=$1 status=none
+        exec {sys.executable} -c '{_COMMANDS}' {tmp_path}/archiver.yaml
     """
     async with watched(tmp_path, sqlite_url) as it:
 
-        async def on_a_disk_with(mib: int) -> dict[str, str]:
+        async def on_a_disk_with(mib: int) -> tuple[dict[str, Any], str]:
             words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(100 - mib)]
-            done = await asyncio.to_thread(
-                subprocess.run, words, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2]
-            )
+            root = Path(__file__).parents[2]
+            done = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, check=False, cwd=root)
             assert done.returncode == 0, done.stderr
-            names = ("run", "swept", "status", "check", "nagios", "doctor", "doctored", "alerts")
-            return {**{name: (tmp_path / name).read_text() for name in names}, "log": done.stderr}
+            return json.loads(done.stdout), done.stderr
 
-        full = await on_a_disk_with(3)
-        assert full["run"].strip() == "75", full
-        assert full["log"].count("spool.no_room") == 1, full["log"]
-        assert "AT RISK: " in full["swept"].splitlines()[1]
-        assert "there is no room on the disk" in full["swept"].splitlines()[1]
-        data = json.loads(full["status"])["data"]
-        assert [(each["kind"], each["level"]) for each in data["concerns"]] == [("spool.filling", "at risk")]
-        assert (full["check"].strip(), full["doctored"].strip()) == ("3", "69")
-        assert full["nagios"].startswith("ARCHIVER CRITICAL - AT RISK: ")
-        assert "✗ disk" in full["doctor"]
-        assert "spool.filling" in full["alerts"]
+        full, log = await on_a_disk_with(3)
+        code, said = full["run"]
+        assert code == Exit.UNFINISHED, said
+        assert log.count("spool.no_room") == 1, log
+        assert said.splitlines()[1].startswith("AT RISK: ")
+        assert "there is no room on the disk" in said.splitlines()[1]
+        code, said = full["json"]
+        concerns = [(each["kind"], each["level"]) for each in json.loads(said)["data"]["concerns"]]
+        assert (code, concerns) == (Exit.AT_RISK, [("spool.filling", "at risk")])
+        code, said = full["--nagios"]
+        assert (code, said[:29]) == (2, "ARCHIVER CRITICAL - AT RISK: ")
+        code, said = full["doctor"]
+        assert code == Exit.UNAVAILABLE
+        assert "✗ disk" in said
+        assert "spool.filling" in full["alerts"][1]
         rows = await it.archive.rows()
         assert [(row["state"], row["reason"]) for row in rows] == [("listed", "room")] * 2
         assert all("no room on the disk" in str(row["last_error"]) for row in rows)
         assert it.pings == 0
 
-        small = await on_a_disk_with(12)
-        assert (small["run"].strip(), small["check"].strip(), small["doctored"].strip()) == ("0", "0", "0"), small
+        small, log = await on_a_disk_with(12)
+        assert [small[name][0] for name in ("run", "json", "--nagios", "doctor")] == [0, 0, 0, 0], (small, log)
         assert [row["state"] for row in await it.archive.rows()] == ["archived"] * 2
         assert it.pings == 1
 

@@ -176,7 +176,8 @@ def test_hosts_are_remembered_for_a_while(database: Engine) -> None:
         old = replace(HERE, spool_id="old", host="h0", seen_at=NOW - 2 * DAY, no_room="full")
         health.record(conn, old, [])
         health.record(conn, replace(HERE, spool_percent=80, no_room="full"), [])
+        health.record(conn, replace(HERE, spool_id="before", no_room="full"), [])
         health.record(conn, HERE, [])
-        assert health.hosts(conn) == [old, HERE]
+        assert health.hosts(conn) == [old, HERE], "a disk that was replaced is not this host's any more"
         health.record(conn, replace(HERE, seen_at=NOW + SECOND), [])
         assert [each.host for each in health.hosts(conn)] == ["h1"]

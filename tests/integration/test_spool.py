@@ -257,6 +257,11 @@ def test_refusal_is_remembered_for_as_long_as_it_may_be_tried_again(directory: P
     assert spool.trouble() is None
     with spool.part(5 * MIB), spool.part(3 * MIB) as second, pytest.raises(SpoolFullError):
         second.file.write(bytes(5 * MIB))
+    assert spool.trouble() is None, "another in work stood in its way"
+    name = put(spool, bytes(5 * MIB)).name
+    with spool.part(3 * MIB) as alone, pytest.raises(SpoolFullError):
+        alone.file.write(bytes(5 * MIB))
+    spool.remove(name)
     assert "MiB wanted" in str(spool.trouble())
     clock.ahead = timedelta(minutes=6)
     assert spool.trouble() is None
