@@ -88,8 +88,8 @@ class Judgement:
 
     @property
     def proven(self) -> bool:
-        """True when nothing contradicts that the work is done: what a heartbeat says."""
-        return not self.level.red
+        """True when nothing contradicts that the work is done, and each storage proved itself: what a heartbeat says."""
+        return not self.level.red and all(each.kind is not Kind.STORAGE_NOT_TRUSTED for each in self.concerns)
 
     @property
     def alerts(self) -> tuple[Alert, ...]:

@@ -265,7 +265,8 @@ def test_each_fact_has_one_level_and_all_faces_show_it(row: Row) -> None:
         "alerts": not it.alerts,
     }
     assert set(faces.values()) == {green}, faces
-    assert it.proven is (row.level in {L.ON_TIME, L.LATE}), "a heartbeat is a claim"
+    claimed = row.level in {L.ON_TIME, L.LATE} and K.STORAGE_NOT_TRUSTED not in row.kinds
+    assert it.proven is claimed, "a heartbeat is a claim"
     for storage in row.facts.storages:
         refused = any(each.subject == storage.storage and each.kind is K.STORAGE_NOT_TRUSTED for each in it.concerns)
         assert figures[f'archiver_storage_trusted{{target="{storage.storage}"}}'] == (0 if refused else 1)
