@@ -123,7 +123,8 @@ async def test_rename_carries_everything_over_and_the_next_poll_stores_nothing_t
         )  # fmt: skip
         (event,) = it.renames()
         assert event.data == {"from": OLD, "to": NEW, "kind": "plivo", "recordings": 2}
-        assert (event.subject, event.actor_kind, set(event.priv)) == (ARCHIVE, "operator", {"rename"})
+        assert (event.subject, event.actor_kind) == (ARCHIVE, "operator")
+        assert "rename" in event.priv
         assert it.do(select(coverage.c.since, coverage.c.until).where(coverage.c.provider == NEW)) == spans
         assert len(it.do(select(statement.c.day).where(statement.c.provider == NEW))) == stated
         sweep = await it.archive.sweep()
