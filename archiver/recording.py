@@ -77,6 +77,14 @@ class LockMode(enum.StrEnum):
     GOVERNANCE = "governance"
     OFF = "off"
 
+    @classmethod
+    def read(cls, text: str | None, otherwise: LockMode) -> LockMode:
+        """The mode of this name in any case; `otherwise` for a name that is none of ours."""
+        try:
+            return cls((text or "off").lower())
+        except ValueError:
+            return otherwise
+
 
 class Secret:
     """A string that never shows itself: printing, formatting and `repr` give a mask; `reveal()` gives the value."""

@@ -42,7 +42,7 @@ QUARANTINED, REFUSED_SEQ = SUBJECTS[39], 900
 async def retire(archive: CustodyLog, ledger: Ledger) -> None:
     """Say, signed by the host, that a session writes no more."""
     draft = Draft(ARCHIVE, Type.WRITER_RETIRED, {"writer": ledger.writer}, actor_kind="host")
-    await archive.writer.run(lambda conn: ledger._append(conn, [draft], HOST_KEY))
+    await archive.writer.run(lambda conn: ledger._append(conn, [(draft, HOST_KEY)]))
 
 
 async def another_writer(archive: CustodyLog) -> Ledger:

@@ -151,7 +151,7 @@ async def _kept(engine: Engine, log_id: int, lost: list[tuple[int, int]]) -> Kep
 
     def stamps(conn: Connection) -> list[tuple[int, str]]:
         found = (each for _, anchors in rows.anchors(conn, log_id) for each in anchors)
-        return [(each.size, each.name) for each in found if each.name.endswith(".tsr")]
+        return [(each.size, each.name) for each in found]
 
     newest = await read(engine, lambda conn: rows.newest_checkpoint(conn, log_id, published=True))
     return Kept(

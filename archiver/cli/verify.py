@@ -61,9 +61,10 @@ async def _verify(options: Options, config: Config, share: float | None, ids: tu
     from archiver.assembly.stores import build_stores
     from archiver.cli.logcheck import check_catalogue, check_custody_log
     from archiver.clock import SystemChance, SystemClock
+    from archiver.completeness import records
     from archiver.database import check_schema, read
     from archiver.verify.finding import Verification
-    from archiver.verify.fsck import Instruments, check_chains, check_objects
+    from archiver.verify.fsck import Instruments, check_chains, check_kept, check_objects
 
     engine = open_database(config)
     check_schema(engine)
@@ -90,6 +91,19 @@ async def _verify(options: Options, config: Config, share: float | None, ids: tu
         by_id = {each.id: each for each in claims}
         whole = not ids and share is None
         await read(engine, lambda conn: check_chains(conn, by_id, tools, result, whole=whole))
+        if whole:
+            await read(
+                engine,
+                lambda conn: check_kept(
+                    conn,
+                    records.kept_statements(conn),
+                    records.kept_windows(conn),
+                    records.kept_segments(conn),
+                    result,
+                ),
+            )
+        else:
+            result.unchecked["statements, listings and segments of the catalogue in the journal"] += 1
         await check_custody_log(config, engine, stores, result, level="full" if whole else "quick")
         if whole:
             await check_catalogue(engine, stores, tools.identities, result)
@@ -135,7 +149,8 @@ def _claims(conn: Any, ids: tuple[str, ...]) -> list[Claimed]:
     from archiver.ingest import survey
 
     if not ids:
-        return [_claimed(row) for row in survey.recordings(conn, survey.Search(state="archived"))]
+        claims = [_claimed(row) for row in survey.recordings(conn, survey.Search(state="archived"))]
+        return claims + [_page(row) for row in survey.in_quarantine(conn)]
     found = []
     for wanted in ids:
         rows = [survey.one(conn, each) for each in survey.find(conn, wanted)]
@@ -146,6 +161,12 @@ def _claims(conn: Any, ids: tuple[str, ...]) -> list[Claimed]:
     return found
 
 
+def _page(row: dict[str, Any]) -> Claimed:
+    """What lies in quarantine in a recording's place: it has no sealed digest but its copies'."""
+    sealed = next((each for each in row["copies"]), {"sealed_sha256": "", "size": 0})
+    return _claimed({**row, "sealed_sha256": sealed["sealed_sha256"], "sealed_bytes": sealed["size"]})
+
+
 def _claimed(row: dict[str, Any]) -> Claimed:
     from archiver.recording import LockMode, Stored
     from archiver.verify.finding import Claimed
@@ -153,6 +174,23 @@ def _claimed(row: dict[str, Any]) -> Claimed:
     def instant(text: str | None) -> datetime | None:
         return None if text is None else datetime.fromisoformat(text)
 
+    copies = tuple(
+        Stored(
+            storage=each["storage"],
+            bucket=each["bucket"],
+            key=each["key"],
+            version_id=each["version_id"],
+            size=each["size"],
+            sealed_sha256=each["sealed_sha256"],
+            lock_mode=LockMode.read(each["lock_mode"], LockMode.COMPLIANCE),
+            retain_until=instant(each["retain_until"]),
+            legal_hold=each["legal_hold"],
+            checked_by=each["checked_by"],
+        )
+        for each in row["copies"]
+    )
+    modes = [each["lock_mode"] for each in row["copies"]]
+    odd = [(copy, mode) for copy, mode in zip(copies, modes, strict=True) if mode not in set(LockMode)]
     return Claimed(
         id=row["id"],
         provider=row["provider"],
@@ -162,20 +200,8 @@ def _claimed(row: dict[str, Any]) -> Claimed:
         sealed_sha256=row["sealed_sha256"],
         sealed_bytes=row["sealed_bytes"],
         retain_until=instant(row["retain_until"]),
-        copies=tuple(
-            Stored(
-                storage=each["storage"],
-                bucket=each["bucket"],
-                key=each["key"],
-                version_id=each["version_id"],
-                size=each["size"],
-                sealed_sha256=row["sealed_sha256"],
-                lock_mode=LockMode(each["lock_mode"]),
-                retain_until=instant(each["retain_until"]),
-                legal_hold=each["legal_hold"],
-            )
-            for each in row["copies"]
-        ),
+        copies=copies,
+        odd=tuple((copy, f"the journal has a lock mode that is none: {mode[:40]!r}") for copy, mode in odd),
     )
 
 
@@ -189,7 +215,7 @@ def render(result: Verification) -> str:
     ]
     if result.findings:
         rows = [
-            ["FAIL" if each in result.failures else "note", each.subject.removeprefix("rec:")[:13], each.provider, each.storage,
+            ["FAIL" if each in result.failures else "note", each.subject.removeprefix("rec:"), each.provider, each.storage,
              each.kind, each.detail]
             for each in result.findings
         ]  # fmt: skip

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, TextClause, func, literal, select, text, union_all
 
 from archiver.completeness.compare import Copy
 from archiver.completeness.gap import Code, Gap, Grade
+from archiver.completeness.tables import statement
 from archiver.custody.log_tables import custody_subject_event
 from archiver.custody.tables import custody_pending, custody_subject
 from archiver.database import read
-from archiver.ingest.tables import copy, recording
+from archiver.ingest.tables import catalogue_segment, copy, listing_window, recording
 from archiver.recording import LockMode, State
+from archiver.verify.kept import SegmentRow, StatementRow, WindowRow
 
 T = TypeVar("T")
 PAGE = 5_000
@@ -41,11 +45,44 @@ def _page_of_copies(storage: str, key: str, recording_id: str) -> Callable[[Conn
         )
         return [
             Copy(row.storage, row.key, row.version_id, row.recording_id, row.provider, row.size, row.sealed_sha256,
-                 LockMode(row.lock_mode), row.retain_until, row.stored_at)
+                 LockMode.read(row.lock_mode, LockMode.COMPLIANCE), row.retain_until, row.stored_at)
             for row in rows
         ]  # fmt: skip
 
     return ask
+
+
+def kept_statements(conn: Connection) -> list[StatementRow]:
+    """Every statement, as verification takes it."""
+    return [
+        StatementRow(
+            row.provider, row.day.isoformat(), row.document, row.sha256, row.issued_at, row.revision, row.event_seq
+        )
+        for row in conn.execute(select(statement).order_by(statement.c.provider, statement.c.day))
+    ]
+
+
+def kept_windows(conn: Connection) -> list[WindowRow]:
+    """Every listing that was walked to its end, as verification takes it."""
+
+    def iso(instant: datetime) -> str:
+        return instant.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    return [
+        WindowRow(
+            row.provider, unicodedata.normalize("NFC", row.scope), iso(row.since), iso(row.until), row.rows, row.total,
+            row.digest, iso(row.completed_at),
+        )
+        for row in conn.execute(select(listing_window).order_by(listing_window.c.completed_at))
+    ]  # fmt: skip
+
+
+def kept_segments(conn: Connection) -> list[SegmentRow]:
+    """Every segment of the catalogue that the journal knows, as verification takes it."""
+    return [
+        SegmentRow(row.sealed_sha256, row.size, row.lines, row.retain_until, row.sealed_at)
+        for row in conn.execute(select(catalogue_segment).order_by(catalogue_segment.c.sealed_at))
+    ]
 
 
 def _by_bytes(

@@ -98,9 +98,10 @@ class PlaceRow:
 
 @dataclass(frozen=True, slots=True)
 class QueueRow:
-    """A row of `custody_pending`; `number` is its subject's."""
+    """A row of `custody_pending`; `number` is its subject's. `log_id` is written by nobody: its default stands in every row."""
 
     pid: int
+    log_id: int
     number: int
     seq: int
     entry: bytes
@@ -268,13 +269,13 @@ def unplaced(conn: Connection, log_id: int) -> Iterator[int]:
 def queue(conn: Connection) -> Iterator[QueueRow]:
     """Every event that waits, in the order of arrival."""
     for row in paged(conn, _QUEUE, {"pid": LOWEST}):
-        yield QueueRow(row.pid, row.subject_no, row.seq, row.entry)
+        yield QueueRow(row.pid, row.log_id, row.subject_no, row.seq, row.entry)
 
 
 def waiting(conn: Connection, first: int = LOWEST, last: int = HIGHEST) -> Iterator[QueueRow]:
     """The events of the subjects `first` to `last` that wait, by subject and number of the event."""
     for row in paged(conn, _WAITING, {"subject_no": first, "seq": LOWEST, "pid": LOWEST}, last=last):
-        yield QueueRow(row.pid, row.subject_no, row.seq, row.entry)
+        yield QueueRow(row.pid, row.log_id, row.subject_no, row.seq, row.entry)
 
 
 def private(conn: Connection, first: int = LOWEST, last: int = HIGHEST) -> Iterator[PrivateRow]:
@@ -310,7 +311,14 @@ _LOGS = select(custody_log.c.log_id, kept(custody_log.c.origin), kept(custody_lo
 _TREE = select(custody_tree.c.size, custody_tree.c.root).where(custody_tree.c.log_id == _OF_LOG)
 _FOREIGN = [
     (table.name, select(table.c.log_id).where(beside).limit(1))  # two ranges: a key can be searched for them
-    for table in (custody_event, custody_tile, custody_tree, custody_checkpoint, custody_anchor)
+    for table in (
+        custody_event,
+        custody_tile,
+        custody_tree,
+        custody_checkpoint,
+        custody_anchor,
+        custody_quarantine,
+    )
     for beside in (table.c.log_id < _OF_LOG, table.c.log_id > _OF_LOG)
 ]
 _LAST_LEAF = select(func.max(_leaf.leaf_index)).where(_leaf.log_id == _OF_LOG)
@@ -386,7 +394,7 @@ _UNPLACED = (
     .where(_leaf.log_id == _OF_LOG, _place.leaf_index.is_(None))
     .order_by(_leaf.leaf_index)
 )
-_ROWS_WAITING = select(_pending.pid, _pending.subject_no, _pending.seq, _pending.entry).limit(PAGE)
+_ROWS_WAITING = select(_pending.pid, _pending.log_id, _pending.subject_no, _pending.seq, _pending.entry).limit(PAGE)
 _QUEUE = _ROWS_WAITING.where(behind(_pending.pid)).order_by(_pending.pid)
 _WAITING_KEY = (_pending.subject_no, _pending.seq, _pending.pid)
 _WAITING = _ROWS_WAITING.where(behind(*_WAITING_KEY), _pending.subject_no <= number("last")).order_by(*_WAITING_KEY)

@@ -79,6 +79,14 @@ def recordings(conn: Connection, search: Search) -> Iterator[dict[str, Json]]:
             yield _public(row, copies.get(row.id, []))
 
 
+def in_quarantine(conn: Connection) -> Iterator[dict[str, Json]]:
+    """The rows that are not archived and have copies all the same: of what came in the recording's place."""
+    has = select(copy.c.recording_id).where(copy.c.recording_id == recording.c.id).exists()
+    flagged = recording.c.flags.contains(f'"{Flag.QUARANTINED}"')
+    for row in conn.execute(select(recording).where(recording.c.state != State.ARCHIVED, flagged, has)).all():
+        yield _public(row, _copies(conn, [row.id]).get(row.id, []))
+
+
 def find(conn: Connection, wanted: str) -> list[str]:
     """Our ids that begin with `wanted`, or whose provider id or digest is `wanted`."""
     rows = conn.execute(
@@ -330,6 +338,8 @@ def _copies(conn: Connection, ids: Sequence[str]) -> dict[str, list[dict[str, Js
                 "key": row.key,
                 "version_id": row.version_id,
                 "size": row.size,
+                "sealed_sha256": row.sealed_sha256,
+                "checked_by": row.checked_by,
                 "lock_mode": row.lock_mode,
                 "retain_until": _iso(row.retain_until),
                 "legal_hold": row.legal_hold,

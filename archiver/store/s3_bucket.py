@@ -321,7 +321,7 @@ def _head(answer: Mapping[str, Any]) -> Head:
         checksum = None
     mode = answer.get("ObjectLockMode")
     lock = Lock(
-        LockMode(mode.lower()) if mode else LockMode.OFF,
+        LockMode.read(mode, LockMode.OFF),  # a mode that we do not know protects nothing that we know of
         answer.get("ObjectLockRetainUntilDate") if mode else None,
         answer.get("ObjectLockLegalHoldStatus") == "ON",
     )

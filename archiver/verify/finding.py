@@ -28,6 +28,7 @@ class Kind(enum.StrEnum):
     CHAIN = "custody_chain"
     CLAIM_UNJUSTIFIED = "claim_without_event"
     COMMITMENT = "private_data_differs"
+    KEPT_DIFFERS = "kept_differs"
     NO_COPY = "no_copy"
     COPY_MISSING = "copy_missing"
     LOG_LEAF = "log_leaf"
@@ -93,7 +94,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """One recording that the journal calls archived, with what it claims of it."""
+    """One recording that the journal calls archived, with what it claims of it; or what is in quarantine in its place.
+
+    `odd`: what a column holds that it never should, each at its copy.
+    """
 
     id: str
     provider: str
@@ -104,10 +108,15 @@ class Claimed:
     sealed_bytes: int
     retain_until: datetime | None
     copies: tuple[Stored, ...]
+    odd: tuple[tuple[Stored, str], ...] = ()
 
     @property
     def subject(self) -> str:
         return f"rec:{self.id}"
+
+    @property
+    def archived(self) -> bool:
+        return self.state == "archived"
 
 
 @dataclass(slots=True)
@@ -163,6 +172,8 @@ def lock_findings(claimed: Claimed, recorded: Stored, seen: Stored) -> Iterable[
 
     if LOCK_STRENGTH[seen.lock_mode] < LOCK_STRENGTH[recorded.lock_mode]:
         yield found(Kind.LOCK_WEAKER, f"{recorded.lock_mode} was recorded, the storage shows {seen.lock_mode}")
+    if recorded.legal_hold and not seen.legal_hold:
+        yield found(Kind.LOCK_WEAKER, "a legal hold was recorded, the storage shows none")
     if recorded.lock_mode is LockMode.OFF or recorded.retain_until is None:
         return
     if seen.retain_until is None:
@@ -190,9 +201,7 @@ def at_copy(claimed: Claimed, copy: Stored, kind: Kind, detail: str) -> Finding:
     return Finding(kind, claimed.subject, detail, claimed.provider, copy.storage, copy.key, copy.version_id)
 
 
-def justification_findings(  # noqa: C901  one pass over the events, one question each
-    claimed: Claimed, events: Iterable[tuple[str, Mapping[str, Json]]]
-) -> Iterable[Finding]:
+def justification_findings(claimed: Claimed, events: Iterable[tuple[str, Mapping[str, Json]]]) -> Iterable[Finding]:
     """Whether signed events back every claim that the journal makes: digests, and each copy stored and read back.
 
     `events` are (type, data) in order. A later sealing supersedes an earlier one (a spool may be lost and filled again); an
@@ -200,28 +209,67 @@ def justification_findings(  # noqa: C901  one pass over the events, one questio
     """
     sealed: Mapping[str, Json] | None = None
     adopted = False
-    stored: set[tuple[Json, Json, Json]] = set()
-    verified: set[tuple[Json, Json]] = set()
+    stored: dict[tuple[Json, Json, Json], Mapping[str, Json]] = {}
+    verified: dict[tuple[Json, Json], Json] = {}
     for kind, data in events:
         if kind == "recording.sealed":
             sealed = data
         elif kind == "recording.downloaded" and "same_content_as" in data:
             adopted = data.get("pt_sha256") == claimed.plaintext_sha256
         elif kind == "recording.stored":
-            stored.add((data.get("storage"), data.get("key"), data.get("version_id")))
+            stored[data.get("storage"), data.get("key"), data.get("version_id")] = data
         elif kind == "recording.store_verified" and data.get("result") == "ok":
-            verified.add((data.get("storage"), data.get("ct_sha256")))
+            verified[data.get("storage"), data.get("ct_sha256")] = data.get("method")
     if adopted:
         return
     if sealed is None:
         yield Finding(Kind.CLAIM_UNJUSTIFIED, claimed.subject, "no event says that it was sealed", claimed.provider)
         return
-    for name, wanted in (("pt_sha256", claimed.plaintext_sha256), ("ct_sha256", claimed.sealed_sha256)):
+    for name, wanted in (
+        ("pt_sha256", claimed.plaintext_sha256),
+        ("ct_sha256", claimed.sealed_sha256),
+        ("pt_bytes", claimed.plaintext_bytes),
+        ("ct_bytes", claimed.sealed_bytes),
+    ):
         if sealed.get(name) != wanted:
-            detail = f"the journal says {name} {wanted[:16]}…, the signed event {str(sealed.get(name))[:16]}…"
+            detail = f"the journal says {name} {str(wanted)[:16]}…, the signed event {str(sealed.get(name))[:16]}…"
             yield Finding(Kind.CLAIM_UNJUSTIFIED, claimed.subject, detail, claimed.provider)
+    yield from _copies_findings(claimed, stored, verified)
+
+
+def _copies_findings(
+    claimed: Claimed,
+    stored: Mapping[tuple[Json, Json, Json], Mapping[str, Json]],
+    verified: Mapping[tuple[Json, Json], Json],
+) -> Iterable[Finding]:
     for copy in claimed.copies:
-        if (copy.storage, copy.key, copy.version_id) not in stored:
+        said = stored.get((copy.storage, copy.key, copy.version_id))
+        if said is None:
             yield at_copy(claimed, copy, Kind.CLAIM_UNJUSTIFIED, "no event says that this version was stored")
         elif (copy.storage, claimed.sealed_sha256) not in verified:
             yield at_copy(claimed, copy, Kind.CLAIM_UNJUSTIFIED, "no event says that this copy was read back")
+        else:
+            method = verified[copy.storage, claimed.sealed_sha256]
+            yield from _copy_findings(claimed, copy, {**said, "method": method})
+
+
+def _copy_findings(claimed: Claimed, copy: Stored, said: Mapping[str, Json]) -> Iterable[Finding]:
+    """Whether the journal says of a copy what its signed events say."""
+    for name, ours in (
+        ("bucket", copy.bucket),
+        ("ct_bytes", copy.size),
+        ("ct_sha256", copy.sealed_sha256),
+        ("lock_mode", copy.lock_mode),
+        ("method", copy.checked_by),
+    ):
+        if said.get(name) != ours:
+            detail = f"the journal says {name} {ours}, the signed event {said.get(name)}"
+            yield at_copy(claimed, copy, Kind.CLAIM_UNJUSTIFIED, detail)
+    told = said.get("retain_until")
+    until = None if told is None else datetime.fromisoformat(str(told)).replace(microsecond=0)
+    # It may have been made longer since, which the storage has to show.
+    if (until is None) is not (copy.retain_until is None) or (
+        until and copy.retain_until and copy.retain_until < until
+    ):
+        detail = f"the signed event locks it until {told}, the journal until {copy.retain_until}"
+        yield at_copy(claimed, copy, Kind.CLAIM_UNJUSTIFIED, detail)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from archiver import errors
 from archiver.custody import history, rows
 from archiver.custody.chain import check_chain, enrolled_writers
-from archiver.custody.event import ARCHIVE, Entry, Event, parse
+from archiver.custody.event import ARCHIVE, Entry, Event, Type, parse
 from archiver.recording import Stored
 from archiver.seal.cipher import verify_sealed
 from archiver.seal.recipients import Identity
@@ -28,6 +28,16 @@ from archiver.verify.finding import (
     justification_findings,
     lacking_findings,
     lock_findings,
+)
+from archiver.verify.kept import (
+    Said,
+    SegmentRow,
+    StatementRow,
+    WindowRow,
+    page_findings,
+    segment_findings,
+    statement_findings,
+    window_findings,
 )
 
 
@@ -73,8 +83,13 @@ async def _check_recording(claimed: Claimed, tools: Instruments, result: Verific
         result.findings.append(
             Finding(Kind.NO_COPY, claimed.subject, "called archived, but no copy is on record", claimed.provider)
         )
-    result.findings += lacking_findings(claimed, tools.stores, tools.at)
+    if claimed.archived:
+        result.findings += lacking_findings(claimed, tools.stores, tools.at)
+    result.findings += [at_copy(claimed, copy, Kind.CLAIM_UNJUSTIFIED, said) for copy, said in claimed.odd]
     for copy in claimed.copies:
+        if copy.sealed_sha256 != claimed.sealed_sha256:
+            said = "the journal has another digest of this copy than of what was sealed"
+            result.findings.append(at_copy(claimed, copy, Kind.CLAIM_UNJUSTIFIED, said))
         store = tools.stores.get(copy.storage)
         if store is None:
             result.unchecked[f"copies in {copy.storage}, which is not in the configuration"] += 1
@@ -188,11 +203,29 @@ def check_chains(
             ]
         events = _parsed(entries)
         if claimed is not None:
-            result.findings += justification_findings(claimed, [(each.type, each.data) for each in events.values()])
+            justified = justification_findings if claimed.archived else page_findings
+            result.findings += justified(claimed, [(each.type, each.data) for each in events.values()])
             result.findings += _check_private(conn, claimed, events, result, whole=whole)
     if not whole:
         result.unchecked["event chains of other recordings"] += 1
         result.unchecked["how the statements of completeness follow one another"] += 1
+
+
+def check_kept(
+    conn: Connection,
+    statements: Sequence[StatementRow],
+    windows: Sequence[WindowRow],
+    segments: Sequence[SegmentRow],
+    result: Verification,
+) -> None:
+    """Hold what the journal keeps beside the log against the events of the archive's own chain."""
+    events = _parsed(history.entries(conn, ARCHIVE))
+    said = {seq: Said(seq, each.at, each.data) for seq, each in events.items() if each.type == Type.RECONCILED}
+    told = [Said(seq, each.at, each.data) for seq, each in events.items() if each.type == Type.CATALOGUED]
+    renames = [Said(seq, each.at, each.data) for seq, each in events.items() if each.type == Type.PROVIDER_RENAMED]
+    result.findings += statement_findings(statements, said, renames)
+    result.findings += window_findings(statements, windows)
+    result.findings += segment_findings(segments, told)
 
 
 def _parsed(entries: Iterable[Entry]) -> dict[int, Event]:

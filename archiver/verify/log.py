@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -27,6 +28,8 @@ from archiver.verify.stated import problems
 from archiver.verify.subjects import check_subjects
 
 _TIMESTAMP = 2  # custody_anchor.kind
+_QUEUE_LOG = 1  # custody_pending.log_id
+_CLOCKS = timedelta(hours=1)  # what writers' and signers' clocks may differ by, and how long an event may wait
 
 __all__ = ["Trust", "check_log", "find_log"]
 
@@ -105,7 +108,8 @@ def _check_tree(conn: Connection, log_id: int, heard: Leaves, found: Findings) -
             lacking = f"leaf {size}" if row.index == size + 1 else f"leaves {size} to {row.index - 1}"
             found(Kind.LOG_LEAF, f"custody_event has no {lacking}")
             size, broken = row.index, True
-        heard.hear(row.index, row.entry, Kind.LOG_LEAF, f"leaf {row.index}")
+        event = heard.hear(row.index, row.entry, Kind.LOG_LEAF, f"leaf {row.index}")
+        signed.heard(None if event is None else event.at)
         size += 1
         if not broken:
             tree.add(leaf_hash(row.entry))
@@ -130,6 +134,23 @@ class _Signed:
         self._next = next(self._rows, None)
         self._trust = trust
         self._found = found
+        self._oldest: datetime | None = None  # of the events since the checkpoint before
+        self._before: rows.CheckpointRow | None = None
+
+    def heard(self, at: datetime | None) -> None:
+        """An event of this time is among those that the next checkpoint is over."""
+        if at is not None:
+            self._oldest = at if self._oldest is None else min(self._oldest, at)
+
+    def _signed_at(self, row: rows.CheckpointRow) -> None:
+        """No signature says when a checkpoint was signed: not before all that is new in it, and not after the next one."""
+        name = f"checkpoint {row.size}"
+        if row.signed_at is None or (self._oldest is not None and row.signed_at < self._oldest - _CLOCKS):
+            self._found(Kind.LOG_CHECKPOINT, f"{name} says that it was signed before the events that are new in it")
+        last = None if self._before is None else self._before.signed_at
+        if self._before and last and row.signed_at and last > row.signed_at + _CLOCKS:
+            self._found(Kind.LOG_CHECKPOINT, f"checkpoint {self._before.size} says that it was signed after {name}")
+        self._before, self._oldest = row, None
 
     def reached(self, size: int, root: Callable[[], bytes] | None) -> None:
         while self._next is not None and self._next.size <= size:
@@ -137,6 +158,7 @@ class _Signed:
             if checkpoint is not None and root is not None and checkpoint.root != root():
                 name = f"checkpoint {self._next.size}"
                 self._found(Kind.LOG_CHECKPOINT, f"{name} was signed over another tree than the leaves give")
+            self._signed_at(self._next)
             self._next = next(self._rows, None)
 
     def close(self, size: int) -> None:
@@ -181,6 +203,8 @@ def check_queue(conn: Connection, size: int, heard: Leaves) -> None:
     """What waits is signed by writers that are enrolled, by a leaf or by an event that waits before it."""
     for number, row in enumerate(rows.queue(conn)):
         heard.hear(size + number, row.entry, Kind.LOG_QUEUE, f"custody_pending {row.pid}")
+        if row.log_id != _QUEUE_LOG:
+            heard.found(Kind.LOG_QUEUE, f"custody_pending {row.pid} is of log {row.log_id}, which no writer says")
 
 
 def _check_quarantine(conn: Connection, heard: Leaves, found: Findings) -> None:

@@ -10,7 +10,7 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from archiver import errors
 from archiver.custody.checkpoint import open_checkpoint
@@ -33,6 +33,7 @@ from archiver.verify.anchors import anchor_problems
 from archiver.verify.finding import LOCK_STRENGTH, Finding, Kind, Verification
 from archiver.verify.leaves import Trust
 
+_EXPIRY = timedelta(days=1)
 _BACK = 100  # names behind the newest checkpoint that may be rubbish before we stop looking for it
 
 
@@ -285,9 +286,18 @@ class _Check:
             await self._protected(piece.path)
             return
         # Partial ones may be put again, or go once a wider one is there; but what is there never differs.
+        await self._uncovered(piece.path)
         current = await self._shelf.read_current(piece.path)
         if current is not None and current != await self._shelf.read(piece.path):
             self.found(Kind.LOG_SHELF, piece.path, "is covered by other bytes; the oldest version counts")
+
+    async def _uncovered(self, name: str) -> None:
+        """What the newest tree ends with stands open; a rule that lets old partial ones go takes a day at least."""
+        versions = await self._shelf.versions(name)
+        markers = [each.modified_at for each in versions if each.is_delete_marker]
+        puts = [each.modified_at for each in versions if not each.is_delete_marker]
+        if markers and puts and min(markers) - max(puts) < _EXPIRY:
+            self.found(Kind.LOG_SHELF, name, "is covered by a delete marker; the version is still there")
 
     async def _others(self, newest: Published, tree: ShelvedLog | None, key: str) -> None:
         """Nothing lies there that is no piece of this log; the partial pieces of smaller trees are what they were."""
@@ -365,8 +375,9 @@ class _Check:
             has = await self._kept.anchors(size) if self._kept is not None else {}
             wrong = dict(anchor_problems(files, published.note, self._trust.roots, {}))
             for file, content in files.items():
-                if file.endswith(".tsr") and has.get(file, content) != content:
-                    wrong.setdefault(file, "is not the time stamp that the database has")
+                if has.get(file, content) != content:
+                    what = "time stamp" if file.endswith(".tsr") else "file"
+                    wrong.setdefault(file, f"is not the {what} that the database has")
             for file, problem in wrong.items():
                 self.found(Kind.LOG_ANCHOR, prefix + file, problem)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, LargeBinary, text
+from sqlalchemy import Column, Connection, Engine, LargeBinary, select, text, update
 
 from archiver.clock import SystemChance, SystemClock
 from archiver.custody.event import leaf_hash
@@ -274,6 +274,53 @@ def test_tampering_is_named(stage: Stage, mutation: Mutation) -> None:
                     [(each.kind, each.subject, each.detail) for each in result.findings],
                 )
         transaction.rollback()
+
+
+# --- every column, whatever it is -------------------------------------------------------------------------------------
+
+UNSEEN = {
+    "custody_pending.pid": "the order of arrival; a chain's order is in its events",
+    "custody_quarantine.id": "a number",
+    "custody_quarantine.at": "the signed event that tells of the refusal says when",
+    "custody_tree.epoch": "counts batches; nothing rests on it",
+    "custody_log.opened_at": "the leaf log.opened says when",
+    "custody_log.closed_at": "a log that is closed is verified like an open one",
+    "custody_checkpoint.published_at": "what was published, the storages tell",
+}
+COLUMNS = [column for name in tampering.TABLES for column in metadata.tables[name].columns]
+
+
+def flipped(column: Column[Any], value: Any) -> Any:
+    """Another value of the same type."""
+    if isinstance(column.type, UtcDateTime):
+        return datetime(2020, 1, 1, tzinfo=UTC)
+    if isinstance(column.type, LargeBinary):
+        return bytes([value[0] ^ 1]) + value[1:] if value else bytes(32)
+    if isinstance(value, str):
+        return f"{value}x"
+    return (value or 0) + 7_001
+
+
+@pytest.mark.parametrize("column", COLUMNS, ids=str)
+def test_every_column_of_the_log_is_seen_or_says_why_not(stage: Stage, column: Column[Any]) -> None:
+    table = column.table
+    keys = list(table.primary_key.columns)
+    with stage.engine.connect() as conn:
+        there = conn.execute(select(table).order_by(*keys)).mappings().all()
+    assert there
+    for row in {0: there[0], 1: there[len(there) // 2], 2: there[-1]}.values():
+        with stage.engine.connect() as conn, conn.begin() as transaction:
+            with superuser(conn):
+                same = [key == row[key.name] for key in keys]
+                changed = conn.execute(update(table).where(*same).values({column: flipped(column, row[column.name])}))
+                assert changed.rowcount == 1
+            result = checked(conn, stage.scene.trust, "full")
+            transaction.rollback()
+        assert bool(result.failures) is (str(column) not in UNSEEN), row
+
+
+def test_no_column_is_unseen_that_is_not_there() -> None:
+    assert UNSEEN.keys() <= {str(each) for each in COLUMNS}
 
 
 # --- another tree, whole in itself --------------------------------------------------------------------------------
