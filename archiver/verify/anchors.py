@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from archiver.custody.timestamp import Token, load_roots, open_token, read_token
 from archiver.errors import ConfigurationError, VerificationError
@@ -52,4 +53,6 @@ def _problem(kind: str, content: bytes, token: Token, expected: str | None) -> s
         kept, used = load_roots(content), load_roots(token.chain)
     except ConfigurationError:
         return "is not certificates in PEM"
+    if b"".join(sorted({each.public_bytes(Encoding.PEM) for each in kept})) != content:
+        return "is not certificates as the archive writes them"
     return "" if set(used) <= set(kept) else "lacks certificates of its time stamp"

@@ -375,9 +375,8 @@ class _Check:
             has = await self._kept.anchors(size) if self._kept is not None else {}
             wrong = dict(anchor_problems(files, published.note, self._trust.roots, {}))
             for file, content in files.items():
-                if has.get(file, content) != content:
-                    what = "time stamp" if file.endswith(".tsr") else "file"
-                    wrong.setdefault(file, f"is not the {what} that the database has")
+                if file.endswith(".tsr") and has.get(file, content) != content:
+                    wrong.setdefault(file, "is not the time stamp that the database has")
             for file, problem in wrong.items():
                 self.found(Kind.LOG_ANCHOR, prefix + file, problem)
 
