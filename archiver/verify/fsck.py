@@ -224,6 +224,8 @@ def check_kept(
     told = [Said(seq, each.at, each.data) for seq, each in events.items() if each.type == Type.CATALOGUED]
     renames = [Said(seq, each.at, each.data) for seq, each in events.items() if each.type == Type.PROVIDER_RENAMED]
     result.findings += statement_findings(statements, said, renames)
+    if lost := sum(not each.document for each in statements):
+        result.unchecked["statements of which only the log tells, their documents are lost"] += lost
     result.findings += window_findings(statements, windows)
     result.findings += segment_findings(segments, told)
 
