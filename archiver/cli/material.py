@@ -42,6 +42,7 @@ def doubts(loaded: Loaded) -> list[Problem]:
 
 
 def _custody(config: Config, at: _At) -> None:
+    from archiver.assembly.keys import verifier_keys
     from archiver.assembly.log import certificates, witness_key
     from archiver.custody.keys import load_public_key, load_signing_key
     from archiver.custody.timestamp import load_roots
@@ -52,6 +53,12 @@ def _custody(config: Config, at: _At) -> None:
     if custody.log_key is not None:
         with at("custody", "log_key", hint=_KEY):
             load_signing_key(_bytes(custody.log_key))
+    if custody.former_key is not None:
+        with at("custody", "former_key", hint="what signing_key was before `archiver keys rotate custody`"):
+            load_signing_key(_bytes(custody.former_key))
+    if custody.rotations:
+        with at("custody", "rotations", hint="the notes that `archiver keys rotate custody` wrote, all of them"):
+            verifier_keys(config)
     for index, host in enumerate(custody.hosts):
         with at("custody", "hosts", index, hint="the public half of that host's custody key"):
             load_public_key(_bytes(host))

@@ -123,3 +123,14 @@ def test_a_new_key_that_nobody_introduced_signs_nothing(archive: Archive) -> Non
         "recordings", "get", one, "-O", str(archive.folder / "x.wav"), "--reason", "x", code=Exit.INTEGRITY
     )
     assert "keys rotate custody" in told
+
+
+def test_check_names_a_note_that_is_none_and_a_former_key_that_is_none(archive: Archive) -> None:
+    (archive.folder / "a.note").write_text("not a note\n")
+    (archive.folder / "former.pem").write_text("no key\n")
+    (archive.folder / "former.pem").chmod(0o600)
+    archive.configure("signing_key: file:custody.pem",
+                      "signing_key: file:custody.pem, former_key: file:former.pem, rotations: [a.note]")  # fmt: skip
+    told = archive.run("check", code=Exit.CONFIGURATION)
+    assert "custody.rotations" in told
+    assert "PEM" in told
