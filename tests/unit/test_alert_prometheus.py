@@ -87,8 +87,8 @@ def test_every_gauge_that_a_rule_reads_is_shown_when_there_is_something_to_show(
             {"primary": {"trusted": True}},
             (),
             "6",
-            log,
-            Integrity(done, done, done.failures),
+            custody=log,
+            integrity=Integrity(done, done, done.failures),
         )
     )
     metrics.spool(1, 2)

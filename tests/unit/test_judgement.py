@@ -236,7 +236,7 @@ def report(facts: Facts) -> Report:
     counts = ProviderCounts("acme", {"archived": 3}, None, None, 0, 0, NOW, NOW, None, None, None, 0)
     shown = provider_status(counts, it.of("acme"), covered_until=NOW, holes=())
     trusted: dict[str, Any] = {each.storage: {"trusted": unproven(each, NOW) is None} for each in facts.storages}
-    return Report("t", NOW, (shown,), (0,) * 5, trusted, (), "6", None, Integrity(), it)
+    return Report("t", NOW, (shown,), (0,) * 5, trusted, (), "6", integrity=Integrity(), judgement=it)
 
 
 def gauges(shown: Report) -> dict[str, float]:
