@@ -28,6 +28,8 @@ USAGE = """usage: python3 dev.py WORD [arguments]
 
   demo      archive simulated calls of four providers end to end, verify, and show a tamper being caught
   test      every test, on a real PostgreSQL and a real S3 server (arguments go to pytest)
+  dates     the tests as if today were a Sunday, 29 February … (arguments: a date's name, and what pytest takes)
+  mutants   changes the pure modules line by line and tells which changes no test notices (arguments: modules)
   lint      formatter, linter, types, architecture
   bench     the benchmarks (benchmarks/README.md)
   lock      resolve the dependencies anew into requirements.lock
@@ -41,6 +43,8 @@ def main(arguments: list[str]) -> int:
     words: dict[str, Callable[[list[str]], int]] = {
         "demo": demo,
         "test": test,
+        "dates": dates,
+        "mutants": mutants,
         "lint": lint,
         "bench": bench,
         "lock": lock,
@@ -70,6 +74,16 @@ def test(rest: list[str]) -> int:
     set_up()
     workers = [] if any(each.startswith("-n") for each in rest) else ["-n", str(min(4, os.cpu_count() or 1))]
     return run(BIN / "python", "-m", "pytest", *workers, *rest)
+
+
+def dates(rest: list[str]) -> int:
+    set_up()
+    return run(BIN / "python", "-m", "tests.faked_dates", *rest)
+
+
+def mutants(rest: list[str]) -> int:
+    set_up()
+    return run(BIN / "python", "-m", "tests.mutants", *rest)
 
 
 def lint(_rest: list[str]) -> int:

@@ -117,7 +117,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(rows=ROWS, cuts=st.lists(st.integers(1, 7), max_size=2))
 def test_same_recording_id_different_content_in_any_order_is_one_row_per_content(
     rows: list[dict[str, Any]], cuts: list[int], journal: Engine

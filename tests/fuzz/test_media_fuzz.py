@@ -69,7 +69,7 @@ def test_mutated_recordings_never_break_the_sniffer() -> None:
 
 
 @given(st.sampled_from(SEEDS), st.lists(st.integers(0, 3000), max_size=6), st.randoms(use_true_random=False))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_pieces_of_any_size_give_the_same_findings(seed: bytes, cuts: list[int], chance: random.Random) -> None:
     body = mutated(seed, chance)
     edges = sorted({0, len(body), *(min(cut, len(body)) for cut in cuts)})

@@ -80,7 +80,7 @@ _HOURS = st.integers(0, 400)
 _WALKS = st.lists(st.tuples(_HOURS, st.integers(1, 100), st.integers(0, 500)), max_size=8)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(walks=_WALKS, now=_HOURS)
 def test_after_recounting_nothing_is_covered_that_no_believable_listing_shows(
     database: Engine, walks: Sequence[tuple[int, int, int]], now: int

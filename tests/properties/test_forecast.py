@@ -43,7 +43,7 @@ def all_saved(chosen: Sequence[Pending], outages: Sequence[Window]) -> bool:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(PENDING, max_size=7), OUTAGES)
 def test_as_many_are_lost_as_the_best_order_loses(backlog: list[Pending], outages: list[Window]) -> None:
     found = forecast(backlog, NOW, ONE, outages)
@@ -52,7 +52,7 @@ def test_as_many_are_lost_as_the_best_order_loses(backlog: list[Pending], outage
     assert found.safe is (found.lost == 0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(PENDING, min_size=1, max_size=12), OUTAGES)
 def test_what_is_said_to_save_it_saves_it(backlog: list[Pending], outages: list[Window]) -> None:
     found = forecast(backlog, NOW, ONE, outages)
@@ -69,7 +69,7 @@ def test_what_is_said_to_save_it_saves_it(backlog: list[Pending], outages: list[
         assert not forecast(backlog, NOW, slower, outages).safe
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(PENDING, min_size=1, max_size=8), OUTAGES)
 def test_batches_are_no_different_from_their_recordings(backlog: list[Pending], outages: list[Window]) -> None:
     batched = [Pending(each.deadline, each.size, 3) for each in backlog]
@@ -78,7 +78,7 @@ def test_batches_are_no_different_from_their_recordings(backlog: list[Pending], 
     assert (left.first_loss, left.lost, left.recordings) == (right.first_loss, right.lost, right.recordings)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(PENDING, min_size=1, max_size=12), st.integers(1, 30))
 def test_slack_is_how_long_a_standstill_may_last(backlog: list[Pending], lasts: int) -> None:
     slack = forecast(backlog, NOW, ONE).slack
@@ -90,7 +90,7 @@ def test_slack_is_how_long_a_standstill_may_last(backlog: list[Pending], lasts: 
 HOURS = 240
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     usual=st.lists(st.integers(0, 2), min_size=HOURS, max_size=HOURS),
     burst_at=st.integers(0, HOURS - 1),

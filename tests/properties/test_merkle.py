@@ -113,14 +113,14 @@ def test_every_consistency_proof_of_small_trees() -> None:
 sizes = st.integers(1, 2000) | st.sampled_from([1, 2, 255, 256, 257, 511, 512, 513, 1023, 1024, 1025, 2000])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(sizes, st.integers(0, 1999), st.integers(0, 1999), st.randoms(use_true_random=False))
 def test_chosen_proofs_of_larger_trees(size: int, at: int, old: int, chance: random.Random) -> None:
     assert judge_inclusion(at % size, size, chance)
     assert judge_consistency(old % size + 1, size, chance)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.integers(0, 600), max_size=8))
 @example([256, 256, 256])
 @example([255, 1, 0, 1])

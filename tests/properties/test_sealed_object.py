@@ -81,7 +81,7 @@ class SeededChance(SystemChance):
         return self._random.randbytes(size)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     size=st.one_of(st.integers(0, 3000), st.sampled_from([65_400, 65_535, 65_536, 70_000, 1 << 20, 2_500_000])),
     seed=st.integers(0, 2**32),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.recording import Window
@@ -45,7 +45,6 @@ def test_pieces_are_short_enough_and_touch(span: Window, longest_minutes: int) -
     assert all(left.until == right.since for left, right in pairwise(pieces))
 
 
-@settings(deadline=None)  # 200,000 windows of a minute take their time on a busy machine
 @given(
     st.lists(spans, max_size=8), minutes, st.integers(0, 10_000), st.integers(1, 50_000), st.integers(0, 60), minutes
 )
@@ -84,7 +83,6 @@ def test_a_first_poll_looks_at_today_before_the_back_fill() -> None:
     assert windows[1].since == ORIGIN
 
 
-@settings(deadline=None)
 @given(minutes, st.integers(0, 200_000), st.integers(60, 50_000), minutes)
 def test_deep_walk_leaves_no_instant_out_ends_in_the_past_and_goes_newest_first(
     before: datetime, back: int, longest: int, earliest: datetime

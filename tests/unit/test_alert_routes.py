@@ -209,7 +209,7 @@ def test_alerts_that_no_route_names_are_known() -> None:
 ALERTS = [LOST, replace(LOST, weight=2), STALLED, replace(LOST, subject="other")]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.tuples(st.sets(st.sampled_from(range(4))), st.booleans(), st.integers(1, 20)), min_size=1, max_size=30)
 )

@@ -225,7 +225,7 @@ FORKS = [honest(40), forked(3, 40), forked(17, 40), forked(0, 40)]
 requests = st.tuples(st.integers(0, 3), st.integers(0, 40), st.integers(0, 40), st.booleans())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(requests, max_size=12))
 def test_whatever_is_signed_is_one_history(tmp_path_factory: pytest.TempPathFactory, asked: Any) -> None:
     notary = Notary(tmp_path_factory.mktemp("notary") / "notary.db", LOG, SteadyClock())
