@@ -62,7 +62,7 @@ class Gate:
 async def _together(writer: Writer, *fns: Any) -> list[Any]:
     gate = Gate(writer)
     tasks = [asyncio.ensure_future(writer.run(fn)) for fn in fns]
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0)  # each has asked when it has begun
     await asyncio.to_thread(gate.open)
     return await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -108,7 +108,7 @@ async def test_refused_change_alone_leaves_nothing(database: Engine, writer: Wri
 async def test_cancelled_caller_does_not_interrupt_its_change(database: Engine, writer: Writer) -> None:
     gate = Gate(writer)
     task = asyncio.ensure_future(writer.run(lambda conn: note(conn, "wanted")))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -120,7 +120,7 @@ async def test_cancelled_caller_does_not_interrupt_its_change(database: Engine, 
 async def test_close_finishes_what_was_asked_for_and_takes_no_more(database: Engine, writer: Writer) -> None:
     gate = Gate(writer)
     tasks = [asyncio.ensure_future(writer.run(lambda conn, n=n: note(conn, f"{n:03}"))) for n in range(250)]
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0)
     closing = asyncio.ensure_future(asyncio.to_thread(writer.close))
     await asyncio.sleep(0.05)
     await asyncio.to_thread(gate.open)
