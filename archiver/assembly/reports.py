@@ -13,12 +13,12 @@ from archiver.alerts.facts import Facts
 from archiver.alerts.judgement import judge, poll_due, unproven
 from archiver.assembly.facts import gather, limits
 from archiver.assembly.providers import listing_span, sharing
-from archiver.completeness import forecast, holdings, register, verified
+from archiver.completeness import copies, forecast, holdings, register, verified
 from archiver.config import model
 from archiver.config.provider import AnyProvider
 from archiver.custody import log as custody_log
 from archiver.database import create_engine, revision
-from archiver.ingest import owed, survey
+from archiver.ingest import survey
 from archiver.ingest.health import Host
 from archiver.providers.port import Provider
 from archiver.recording import Json
@@ -83,7 +83,7 @@ def judged(
         replicas=survey.replicas(conn),
         schema=revision(conn) or "none",
         custody=log_status(conn),
-        copies_missing=owed.by_storage(conn),
+        copies_missing=copies.counted(conn),
         integrity=integrity,
         judgement=judgement,
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from archiver.completeness.gap import Code, Gap, Grade
+from archiver.completeness.tables import gap
 from archiver.ingest import owed
 from archiver.ingest.owed import Lack
 
@@ -16,6 +18,17 @@ SOURCE = "copies"
 def observe(conn: Connection) -> list[Gap]:
     """Every gap of this kind."""
     return gaps(owed.lacks(conn))
+
+
+def counted(conn: Connection) -> dict[str, int]:
+    """How many copies each storage lacks by the register, which is brought up to date after each pass: no row is counted."""
+    found: dict[str, int] = {}
+    for evidence in conn.execute(
+        select(gap.c.evidence).where(gap.c.source == SOURCE, gap.c.closed_at.is_(None))
+    ).scalars():
+        said = json.loads(evidence)
+        found[said["storage"]] = found.get(said["storage"], 0) + int(said["recordings"])
+    return found
 
 
 def gaps(lacks: Iterable[Lack]) -> list[Gap]:

@@ -133,14 +133,6 @@ def lacks(conn: Connection) -> list[Lack]:
     return found
 
 
-def by_storage(conn: Connection) -> dict[str, int]:
-    """How many copies each storage owes."""
-    return {row.storage: row.n for row in conn.execute(_BY_STORAGE)}
-
-
-_BY_STORAGE = select(owed_copy.c.storage, func.count().label("n")).group_by(owed_copy.c.storage)
-
-
 def of_recording(conn: Connection, recording_id: str) -> dict[str, str | None]:
     """The storages that owe a copy of this recording, and what each last ran into."""
     columns = owed_copy.c

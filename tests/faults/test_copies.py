@@ -141,6 +141,14 @@ async def test_an_error_page_that_no_storage_takes_stays_in_the_spool_and_the_pr
     kept = {copy["key"] for row in await archive.rows() for copy in row["copies"]}  # type: ignore[attr-defined]
     assert len(kept) == len(rows)
     assert all((tmp_path / "mount" / "copies" / str(key)).exists() for key in kept)
+    assert (await run(archive, "verify", "--all"))[0] == errors.Exit.OK, "pages in quarantine are verified too"
+    page = tmp_path / "mount" / "copies" / str(min(map(str, kept)))
+    whole = page.read_bytes()
+    page.chmod(0o600)
+    page.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    code, said = await run(archive, "verify", "--all")
+    assert (code, page.name in said) == (errors.Exit.INTEGRITY, True)
+    page.write_bytes(whole)
     kazoo["kazoo"].heal()
     retry_all(archive, [str(row["id"]) for row in rows])
     await archive.sweep()
