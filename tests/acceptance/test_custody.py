@@ -190,6 +190,7 @@ def test_an_export_whose_audio_is_gone_leaves_no_bundle(archive: Swept) -> None:
     assert list(archive.folder.glob(".case*")) == []
 
 
+@pytest.mark.effect("custody.witnesses[].url", "custody.witnesses[].key")
 def test_a_witness_cosigns_what_continues_and_its_signature_is_in_the_checkpoint(tmp_path: Path) -> None:
     """An auditor's `archiver witness`, configured as `custody.witnesses`."""
     archive = swept(tmp_path, DIRECTORY)

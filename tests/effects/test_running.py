@@ -1,0 +1,226 @@
+"""What other keys do to a running archiver: where it lies, how it logs, how often it works, what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import sqlite3
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from archiver.clock import SystemClock
+from archiver.database import create_engine, upgrade
+from archiver.demo.simulators import fleet
+from archiver.demo.simulators.answer import Ask, Route
+from archiver.demo.simulators.faults import ServerError
+from archiver.demo.simulators.scenario import Account, month_of_calls, samples
+from archiver.demo.simulators.server import Simulator
+from tests.acceptance.test_daemon import free_port, get
+from tests.effects.workspace import LOOPBACK, Workspace, swept, workspace
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+SINCE = f"backfill_from: {(NOW - timedelta(days=3)).date()}"
+VOBIZ = f"kind: vobiz, {LOOPBACK}, auth_id: MA_DEMO0001, auth_token: file:token, retention: none, {SINCE}"
+PLIVO = f"kind: plivo, {LOOPBACK}, auth_id: MADEMODEMODEMODEMO00, auth_token: file:token, retention: none"
+
+
+def sim_of(kind: str, count: int = 0, days: int = 2) -> Simulator:
+    clock = SystemClock()
+    sim = fleet.fleet(clock, samples(), count=0)[kind]
+    sim.account = Account(month_of_calls(kind, seed=8, count=count, audio=samples(), until=clock.now(), days=days))  # type: ignore[arg-type]
+    return sim
+
+
+def made(folder: Path, token: str = "demo-vobiz-token") -> Workspace:
+    found = workspace(folder)
+    found.secret("token", token)
+    return found
+
+
+@pytest.mark.effect("database", "state_dir", "version")
+def test_database_and_state_lie_where_they_are_said_to(tmp_path: Path) -> None:
+    it = made(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    engine = create_engine("sqlite:///other.db", elsewhere)
+    upgrade(engine)
+    engine.dispose()
+    head = ["database: sqlite:///other.db", "state_dir: elsewhere"]
+    swept(it, {"v": sim_of("vobiz", 2)}, {"v": VOBIZ}, head=head)
+    with closing(sqlite3.connect(elsewhere / "other.db")) as conn:
+        assert conn.execute("SELECT count(*) FROM recording WHERE state = 'archived'").fetchone() == (2,)
+    assert (elsewhere / "spool").is_dir()
+    assert not (tmp_path / "state" / "spool").exists()
+    it.file.write_text(it.file.read_text().replace("version: 1", "version: 2"))
+    assert it.run("status", code=78).stdout == ""
+
+
+@pytest.mark.effect("logging.format", "logging.level")
+def test_the_log_has_the_form_and_the_level_that_are_said(tmp_path: Path) -> None:
+    it = made(tmp_path)
+    sim = sim_of("vobiz", 1)
+
+    async def sweeps() -> list[str]:
+        told = []
+        async with sim:
+            for logging in (
+                "{format: json, level: info}",
+                "{format: text, level: info}",
+                "{format: json, level: error}",
+            ):
+                it.write([f'id: v, base_url: "{sim.base_url}", {VOBIZ}'], more=[f"logging: {logging}"])
+                told.append((await it.arun("run", "--once")).stderr)
+        return told
+
+    as_json, as_text, quiet = asyncio.run(sweeps())
+    lines = [json.loads(line) for line in as_json.splitlines()]
+    assert lines
+    assert as_text.strip()
+    with pytest.raises(ValueError):
+        json.loads(as_text.splitlines()[0])
+    assert quiet == ""
+
+
+@pytest.mark.effect("spool.quota", "defaults.max_size")
+def test_what_is_larger_than_the_spool_or_than_allowed_is_not_fetched(tmp_path: Path) -> None:
+    it = made(tmp_path)
+    sims = {"v": sim_of("vobiz", 1)}
+    swept(it, sims, {"v": VOBIZ}, more=["spool: {quota: 10KB}"])
+    assert [row["state"] for row in it.rows()] != ["archived"]
+    assert not any(path.suffix == ".bin" for path in (tmp_path / "copies").rglob("recordings/*"))
+    swept(it, sims, {"v": VOBIZ}, more=["defaults: {max_size: 10KB}"])
+    it.run("recordings", "retry", str(it.rows()[0]["id"]))
+    swept(it, sims, {"v": VOBIZ}, more=["defaults: {max_size: 10KB}"])
+    assert "too_large" in it.rows()[0]["flags"]
+
+
+@pytest.mark.effect("providers[].overlap", "defaults.overlap")
+def test_each_poll_lists_the_overlap_again(tmp_path: Path) -> None:
+    it = made(tmp_path, "demo-plivo-token")
+    sims = {"own": sim_of("plivo"), "common": sim_of("plivo")}
+    providers = {"own": f"{PLIVO}, {SINCE}, overlap: 3h", "common": f"{PLIVO}, {SINCE}"}
+    for _ in range(2):
+        for sim in sims.values():
+            sim.requests.clear()
+        swept(it, sims, providers, more=["defaults: {overlap: 30h}"])
+    for name, hours in (("own", 3), ("common", 30)):
+        since = min(each.query["add_time__gte"] for each in sims[name].seen(Route.LIST))
+        back = datetime.now(UTC) - datetime.fromisoformat(since).replace(tzinfo=UTC)
+        assert timedelta(hours=hours) <= back < timedelta(hours=hours, minutes=20), (name, back)
+
+
+@pytest.mark.effect("providers[].rate")
+def test_no_more_requests_are_sent_than_the_rate_allows(tmp_path: Path) -> None:
+    """Four a second, of which two at once: ten requests take two seconds or more, however fast the machine is."""
+    it = made(tmp_path, "demo-plivo-token")
+    sims = {"slow": sim_of("plivo", 12)}
+    swept(it, sims, {"slow": f"{PLIVO}, backfill_from: {(NOW - timedelta(days=95)).date()}".replace("500/s", "4/s")})
+    seen = sims["slow"].seen(Route.LIST)
+    assert len(seen) >= 8
+    assert seen[-1].at - seen[0].at >= timedelta(seconds=(len(seen) - 2 - 1) / 4)
+
+
+@pytest.mark.effect("providers[].backfill_share")
+def test_pages_of_the_past_come_no_faster_than_their_share_of_the_rate(tmp_path: Path) -> None:
+    """A hundredth of 200 a second: half a second from one page of the past to the next."""
+    it = made(tmp_path, "demo-plivo-token")
+    sims = {"past": sim_of("plivo", 12, days=90)}
+    own = f"{PLIVO}, backfill_from: {(NOW - timedelta(days=92)).date()}, backfill_share: 1".replace("500/s", "200/s")
+    swept(it, sims, {"past": own})
+    assert len(it.rows()) == 12
+    old = [
+        each.at for each in sims["past"].seen(Route.LIST)
+        if datetime.fromisoformat(each.query["add_time__lt"]).replace(tzinfo=UTC) < NOW - timedelta(days=3)
+    ]  # fmt: skip
+    assert len(old) >= 4
+    assert all(later - earlier >= timedelta(seconds=0.3) for earlier, later in pairwise(old))
+
+
+@pytest.mark.effect("providers[].concurrency", "defaults.concurrency")
+def test_as_many_recordings_are_in_work_as_is_said(tmp_path: Path) -> None:
+    """Counted in the journal at each download: how many of the provider are somebody's."""
+    it = made(tmp_path)
+    most: Counter[str] = Counter()
+
+    def counting(provider: str) -> Callable[[Ask], bool]:
+        def look(_: Ask) -> bool:
+            with (
+                contextlib.suppress(sqlite3.Error),
+                closing(sqlite3.connect(tmp_path / "state" / "archiver.db")) as conn,
+            ):
+                query = "SELECT count(*) FROM recording WHERE provider = ? AND owner IS NOT NULL"
+                most[provider] = max(most[provider], conn.execute(query, (provider,)).fetchone()[0])
+            return False
+
+        return look
+
+    sims = {"one": sim_of("vobiz", 6), "three": sim_of("vobiz", 6)}
+    for name, sim in sims.items():
+        sim.fail(Route.MEDIA, ServerError(503), times=None, when=counting(name))
+    swept(it, sims, {"one": f"{VOBIZ}, concurrency: 1", "three": VOBIZ}, more=["defaults: {concurrency: 3}"])
+    assert most == {"one": 1, "three": 3}
+
+
+@asynccontextmanager
+async def daemon(it: Workspace) -> AsyncIterator[None]:
+    """`archiver run` until the block ends, then stopped in good order."""
+    with (it.folder / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "archiver", "-c", str(it.file), "run", stdout=log, stderr=log
+        )
+        try:
+            yield
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0, (it.folder / "log").read_text()[-2000:]
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+@pytest.mark.effect(
+    "providers[].poll_every", "providers[].poll_cron", "defaults.poll_every", "web.listen", "custody.checkpoint_every"
+)
+def test_a_daemon_polls_each_provider_as_often_as_is_said_and_listens_where_it_is_told(tmp_path: Path) -> None:
+    it, port = made(tmp_path), free_port()
+    sims = {name: sim_of("vobiz", 1) for name in ("often", "seldom", "yearly")}
+
+    async def watch() -> None:
+        async with sims["often"], sims["seldom"], sims["yearly"]:
+            own = {"often": "", "seldom": ", poll_every: 1h", "yearly": ", poll_cron: 0 0 29 2 *"}
+            it.write(
+                [f'id: {name}, base_url: "{sims[name].base_url}", {VOBIZ}{more}' for name, more in own.items()],
+                custody="{signing_key: file:custody.pem, checkpoint_every: 1h}",
+                more=["defaults: {poll_every: 1s}", f"web: {{listen: '127.0.0.1:{port}'}}"],
+            )
+            async with daemon(it):
+                await until(
+                    lambda: polls("seldom") > 0 and polls("yearly") > 0 and polls("often") > 3 * polls("seldom")
+                )
+                assert (await asyncio.to_thread(get, port, "/-/healthy"))[0] == 200
+                rests, often = (polls("seldom"), polls("yearly")), polls("often")
+                await until(lambda: polls("often") >= often + 2)
+                assert (polls("seldom"), polls("yearly")) == rests, "after the first poll they rest"
+                assert it.rows("SELECT count(*) AS n FROM custody_checkpoint")[0]["n"] <= 1, "one checkpoint an hour"
+
+    def polls(name: str) -> int:
+        return len(sims[name].seen(Route.LIST))
+
+    asyncio.run(watch())
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if holds():
+            return
+        await asyncio.sleep(0.2)
+    raise AssertionError("not within two minutes")
