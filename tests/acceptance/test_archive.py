@@ -89,6 +89,10 @@ async def opened(archive: Archive, row: dict[str, object]) -> str:
     return digest.hexdigest()
 
 
+@pytest.mark.effect(
+    "storage[](s3).kind", "storage[](s3).endpoint", "storage[](s3).bucket", "storage[](s3).access_key",
+    "storage[](s3).secret_key", "storage[](s3).object_lock.mode",
+)  # fmt: skip
 async def test_every_recording_of_every_provider_is_sealed_locked_and_opens_to_what_was_sent(
     sims: dict[str, Simulator], database_url: str, new_bucket: NewBucket, tmp_path: Path
 ) -> None:
@@ -242,6 +246,9 @@ def test_a_flipped_byte_is_named_and_the_exit_code_is_65(tmp_path: Path, sqlite_
     assert archiver(command) == errors.Exit.OK
 
 
+@pytest.mark.effect(
+    "storage[](directory).kind", "storage[](directory).id", "storage[](directory).path", "storage[](directory).required"
+)
 async def test_a_second_copy_that_was_missed_is_made_when_its_storage_is_back(
     sims: dict[str, Simulator], tmp_path: Path, sqlite_url: str
 ) -> None:

@@ -216,6 +216,7 @@ def test_a_witness_cosigns_what_continues_and_its_signature_is_in_the_checkpoint
     assert [each.name for each, _ in cosigned] == ["auditor.example"]
 
 
+@pytest.mark.effect("storage[](s3).prefix")
 def test_the_log_is_published_under_object_lock(tmp_path: Path, new_bucket: NewBucket) -> None:
     from tests.acceptance.test_archive import s3
 

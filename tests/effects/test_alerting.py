@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import sqlalchemy
 
 from archiver.clock import SystemClock
 from archiver.demo.simulators import fleet
-from archiver.demo.simulators.answer import Route
 from archiver.demo.simulators.scenario import Account, SimRecording, samples
 from archiver.demo.simulators.server import Simulator
-from tests.effects.test_running import daemon, until
 from tests.effects.workspace import LOOPBACK, Workspace, workspace
-from tests.fixtures_db import Server
 from tests.http_servers import answer, authority, says, serve
 from tests.smtp_server import mail_server
 
@@ -164,28 +158,6 @@ def test_a_finished_sweep_pings_with_the_end_of_the_log(tmp_path: Path) -> None:
     asyncio.run(sweep())
 
 
-@pytest.mark.effect("alerting.heartbeat.every")
-def test_a_daemon_pings_no_more_often_than_is_said(tmp_path: Path) -> None:
-    it, sim = made(tmp_path), vobiz()
-
-    async def watch() -> None:
-        async with sim, serve(says(answer(200))) as ping:
-            it.secret("ping", ping.origin)
-            provider = [f'id: v, base_url: "{sim.base_url}", {VOBIZ}, retention: none, poll_every: 1s']
-            heartbeat = "alerting: {heartbeat: {url: file:ping, allow_http: true, every: EVERY}}"
-            it.write(provider, more=[heartbeat.replace("EVERY", "1h")])
-            async with daemon(it):
-                await until(lambda: len(ping.asked) == 1)
-                polls = len(sim.seen(Route.LIST))
-                await until(lambda: len(sim.seen(Route.LIST)) >= polls + 4)
-                assert len(ping.asked) == 1
-            it.write(provider, more=[heartbeat.replace("EVERY", "1s")])
-            async with daemon(it):
-                await until(lambda: len(ping.asked) >= 4)
-
-    asyncio.run(watch())
-
-
 @pytest.mark.effect("alerting.thresholds.warning", "alerting.thresholds.critical")
 def test_a_deadline_becomes_an_alert_when_the_thresholds_say(tmp_path: Path) -> None:
     """Three recordings without audio yet, which are deleted in some 60, 20 and 5 hours."""
@@ -222,102 +194,3 @@ def test_a_deadline_becomes_an_alert_when_the_thresholds_say(tmp_path: Path) -> 
 
 def alerts(it: Workspace) -> set[tuple[str, str]]:
     return {(each["alert"], each["subject"]) for each in it.json("alerts", "list")}
-
-
-@pytest.mark.effect("alerting.thresholds.spool", "alerting.thresholds.quota", "alerting.thresholds.checkpoint")
-def test_a_percentage_and_an_age_become_alerts_when_the_thresholds_say(tmp_path: Path) -> None:
-    """A storage that takes nothing: the spool keeps what was fetched, and no checkpoint is published."""
-    it = made(tmp_path)
-    (tmp_path / "broken").write_text("no folder")
-    (sound, *_) = [each for each in samples() if each.format == "mp3"]
-    sim = fleet.fleet(SystemClock(), samples(), count=0)["justcall"]
-    sim.account = Account([SimRecording("call_1", NOW - timedelta(hours=2), sound.duration, sound)])
-
-    async def sweep(thresholds: str) -> None:
-        async with sim, serve(says(answer(200))) as hook:
-            it.secret("hook", hook.origin)
-            it.secret("key", "demo-key")
-            it.secret("word", "demo-secret")
-            justcall = (
-                f"kind: justcall, {LOOPBACK}, api_key: file:key, api_secret: file:word, {SINCE}, plan: team, quota: 5MB"
-            )
-            it.write(
-                [f'id: jc, base_url: "{sim.base_url}", {justcall}'],
-                storage="{kind: directory, path: broken}",
-                more=[
-                    "spool: {quota: 2MB}",
-                    "defaults: {max_size: 1MB}",
-                    f"alerting: {{channels: [{HOOK}]{thresholds}}}",
-                ],
-            )
-            await it.arun("run", "--once", code=None)
-
-    wanted = {"spool.filling", "quota.filling", "checkpoint.overdue"}
-    for _ in range(2):
-        asyncio.run(sweep(""))
-    assert not wanted & {name for name, _ in alerts(it)}
-    asyncio.run(sweep(", thresholds: {spool: 1, quota: 1, checkpoint: 1s}"))
-    assert wanted - {name for name, _ in alerts(it)} == set()
-
-
-@pytest.mark.effect("alerting.thresholds.stalled")
-def test_a_provider_is_stalled_after_as_long_as_is_said(tmp_path: Path) -> None:
-    it, sim = made(tmp_path), vobiz()
-
-    async def sweep(thresholds: str) -> None:
-        async with serve(says(answer(200))) as hook:
-            it.secret("hook", hook.origin)
-            base = sim.base_url
-            it.write(
-                [f'id: v, base_url: "{base}", {VOBIZ}, retention: none'],
-                more=[f"alerting: {{channels: [{HOOK}]{thresholds}}}"],
-            )
-            await it.arun("run", "--once", code=None)
-
-    async def all_sweeps() -> None:
-        async with sim:
-            await sweep("")
-        ago = (datetime.now(UTC) - timedelta(hours=2)).replace(tzinfo=None)
-        with closing(sqlite3.connect(it.folder / "state" / "archiver.db")) as conn:
-            conn.execute("UPDATE provider_state SET poll_succeeded_at = ?", (ago.isoformat(sep=" "),))
-            conn.commit()
-        await sweep(", thresholds: {stalled: 3h}")  # the provider does not answer any more
-        assert ("poll.stalled", "v") not in alerts(it)
-        await sweep("")
-        assert ("poll.stalled", "v") in alerts(it)
-
-    asyncio.run(all_sweeps())
-
-
-@pytest.mark.effect("alerting.thresholds.clock")
-def test_clocks_may_differ_by_as_much_as_is_said(tmp_path: Path, postgresql: Server) -> None:
-    """A database server whose clock is ten seconds ahead."""
-    it, sim, url = made(tmp_path), vobiz(), postgresql.create(migrated=True)
-    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as conn:
-        ahead = "SELECT pg_catalog.clock_timestamp() + interval '10 seconds'"
-        conn.exec_driver_sql(
-            f"CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $${ahead}$$"
-        )
-        name = conn.engine.url.database
-        conn.exec_driver_sql(f'ALTER DATABASE "{name}" SET search_path = public, pg_catalog')
-    engine.dispose()
-    it.secret("db", url)
-
-    async def sweep(thresholds: str) -> None:
-        async with sim, serve(says(answer(200))) as hook:
-            it.secret("hook", hook.origin)
-            it.write(
-                [f'id: v, base_url: "{sim.base_url}", {VOBIZ}, retention: none'],
-                head=["instance: test", "state_dir: state", "database: file:db"],
-                more=[f"alerting: {{channels: [{HOOK}]{thresholds}}}"],
-            )
-            await it.arun("run", "--once", code=None)
-
-    try:
-        asyncio.run(sweep(", thresholds: {clock: 30s}"))
-        assert "clock.skew" not in {name for name, _ in alerts(it)}
-        asyncio.run(sweep(""))
-        assert "clock.skew" in {name for name, _ in alerts(it)}
-    finally:
-        postgresql.drop(url)

@@ -152,7 +152,7 @@ def test_the_log_has_the_name_and_the_key_that_are_stated_and_else_those_that_fo
     assert parse_vkey(shown["vkey"]).public.hex() == public_hex(key)
     open_checkpoint(shown["note"].encode(), parse_vkey(shown["vkey"]), [])
     host = public_hex(load_signing_key((sealed.it.folder / "custody.pem").read_bytes()))
-    assert any(host in str(row) for row in sealed.it.json("custody", "log"))
+    assert {bytes.fromhex(host)} <= set(sealed.it.rows("SELECT * FROM custody_writer")[0].values())
     # Nothing stated: the instance's name, which a log keeps for ever.
     sealed.rewrite(custody="{signing_key: file:custody.pem}", instance="other")
     assert "other/custody" in sealed.it.run("run", "--once", code=None).stderr
@@ -162,7 +162,7 @@ def test_the_log_has_the_name_and_the_key_that_are_stated_and_else_those_that_fo
 @pytest.mark.effect("custody.timestamp.url", "custody.timestamp.every", "custody.timestamp.ca")
 def test_checkpoints_are_stamped_by_the_authority_that_is_named_as_often_as_is_said(sealed: Sealed) -> None:
     assert sealed.stamped == 1
-    assert sealed.it.rows("SELECT count(*) AS n FROM custody_anchor")[0]["n"] == 1
+    assert sealed.it.rows("SELECT count(DISTINCT size) AS n FROM custody_anchor")[0]["n"] == 1
     sealed.rewrite(custody=sealed.custody.replace("ca: tsa.pem", "ca: ops.pub.pem"))
     assert "holds no certificates" in sealed.it.run("check", code=78).stdout
     sealed.rewrite()

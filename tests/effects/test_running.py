@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import signal
 import sqlite3
 import sys
@@ -12,7 +11,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -64,32 +62,6 @@ def test_database_and_state_lie_where_they_are_said_to(tmp_path: Path) -> None:
     assert it.run("status", code=78).stdout == ""
 
 
-@pytest.mark.effect("logging.format", "logging.level")
-def test_the_log_has_the_form_and_the_level_that_are_said(tmp_path: Path) -> None:
-    it = made(tmp_path)
-    sim = sim_of("vobiz", 1)
-
-    async def sweeps() -> list[str]:
-        told = []
-        async with sim:
-            for logging in (
-                "{format: json, level: info}",
-                "{format: text, level: info}",
-                "{format: json, level: error}",
-            ):
-                it.write([f'id: v, base_url: "{sim.base_url}", {VOBIZ}'], more=[f"logging: {logging}"])
-                told.append((await it.arun("run", "--once")).stderr)
-        return told
-
-    as_json, as_text, quiet = asyncio.run(sweeps())
-    lines = [json.loads(line) for line in as_json.splitlines()]
-    assert lines
-    assert as_text.strip()
-    with pytest.raises(ValueError):
-        json.loads(as_text.splitlines()[0])
-    assert quiet == ""
-
-
 @pytest.mark.effect("spool.quota", "defaults.max_size")
 def test_what_is_larger_than_the_spool_or_than_allowed_is_not_fetched(tmp_path: Path) -> None:
     it = made(tmp_path)
@@ -116,33 +88,6 @@ def test_each_poll_lists_the_overlap_again(tmp_path: Path) -> None:
         since = min(each.query["add_time__gte"] for each in sims[name].seen(Route.LIST))
         back = datetime.now(UTC) - datetime.fromisoformat(since).replace(tzinfo=UTC)
         assert timedelta(hours=hours) <= back < timedelta(hours=hours, minutes=20), (name, back)
-
-
-@pytest.mark.effect("providers[].rate")
-def test_no_more_requests_are_sent_than_the_rate_allows(tmp_path: Path) -> None:
-    """Four a second, of which two at once: ten requests take two seconds or more, however fast the machine is."""
-    it = made(tmp_path, "demo-plivo-token")
-    sims = {"slow": sim_of("plivo", 12)}
-    swept(it, sims, {"slow": f"{PLIVO}, backfill_from: {(NOW - timedelta(days=95)).date()}".replace("500/s", "4/s")})
-    seen = sims["slow"].seen(Route.LIST)
-    assert len(seen) >= 8
-    assert seen[-1].at - seen[0].at >= timedelta(seconds=(len(seen) - 2 - 1) / 4)
-
-
-@pytest.mark.effect("providers[].backfill_share")
-def test_pages_of_the_past_come_no_faster_than_their_share_of_the_rate(tmp_path: Path) -> None:
-    """A hundredth of 200 a second: half a second from one page of the past to the next."""
-    it = made(tmp_path, "demo-plivo-token")
-    sims = {"past": sim_of("plivo", 12, days=90)}
-    own = f"{PLIVO}, backfill_from: {(NOW - timedelta(days=92)).date()}, backfill_share: 1".replace("500/s", "200/s")
-    swept(it, sims, {"past": own})
-    assert len(it.rows()) == 12
-    old = [
-        each.at for each in sims["past"].seen(Route.LIST)
-        if datetime.fromisoformat(each.query["add_time__lt"]).replace(tzinfo=UTC) < NOW - timedelta(days=3)
-    ]  # fmt: skip
-    assert len(old) >= 4
-    assert all(later - earlier >= timedelta(seconds=0.3) for earlier, later in pairwise(old))
 
 
 @pytest.mark.effect("providers[].concurrency", "defaults.concurrency")

@@ -16,7 +16,6 @@ from tests.acceptance.archive import Archive, make_archive
 from tests.acceptance.cli import archiver
 from tests.acceptance.test_archive import s3
 from tests.fixtures_s3 import NewBucket
-from tests.http_servers import Authority, answer, authority, says, serve
 from tests.lying_s3 import Answer, Call, LyingS3, Onward
 
 
@@ -130,83 +129,3 @@ async def test_every_upload_asks_for_the_encryption_that_is_said(
     storage = behind(lying_s3, new_bucket, tmp_path, "sse: {mode: 'aws:kms', key_id: alias/acme}")
     await once(make_archive(tmp_path, plivo, sqlite_url, storage))
     assert asked == {("aws:kms", "alias/acme")}
-
-
-@pytest.mark.effect(
-    "storage[](s3).kind", "storage[](s3).id", "storage[](s3).endpoint", "storage[](s3).bucket", "storage[](s3).prefix",
-    "storage[](s3).access_key", "storage[](s3).secret_key", "storage[](s3).object_lock.mode",
-    "storage[](s3).required", "storage[](directory).kind", "storage[](directory).id", "storage[](directory).path",
-    "storage[](directory).required",
-)  # fmt: skip
-async def test_copies_lie_where_and_are_locked_as_is_said_and_only_a_required_one_holds_things_up(
-    plivo: dict[str, Simulator], new_bucket: NewBucket, sqlite_url: str, tmp_path: Path
-) -> None:
-    options = new_bucket()
-    bucket = s3(options, tmp_path, mode="governance").replace("prefix: calls/", "prefix: of-acme/")
-    bucket = bucket.replace("id: primary", "id: frankfurt").removesuffix("]")
-    (tmp_path / "broken").write_text("no folder")
-    broken = "{id: broken, kind: directory, path: broken, required: REQUIRED}"
-    storage = f"{bucket}, {{id: worm, kind: directory, path: folder, required: false}}, {broken}]"
-    archive = make_archive(tmp_path, plivo, sqlite_url, storage.replace("REQUIRED", "true"))
-    told = await asyncio.to_thread(archiver, "-c", archive.path, "run", "--once")
-    assert told.returncode != 0
-    assert {row["state"] for row in await archive.rows()} == {"spooled"}, "a required copy is lacking"
-    archive.path.write_text(archive.path.read_text().replace("required: true", "required: false"))
-    await asyncio.to_thread(archiver, "-c", archive.path, "run", "--once")
-    for row in await archive.rows():
-        copies = row["copies"]
-        assert isinstance(copies, list)
-        assert row["state"] == "archived"
-        assert sorted((each["storage"], each["lock_mode"]) for each in copies) == [
-            ("frankfurt", "governance"), ("worm", "off"),
-        ]  # fmt: skip
-        (remote,) = (each for each in copies if each["storage"] == "frankfurt")
-        assert (remote["bucket"], remote["key"].startswith("of-acme/recordings/")) == (options.bucket, True)
-        assert list((tmp_path / "folder").rglob(remote["key"].rpartition("/")[2] + "*"))
-    wrong = archive.path.read_text()
-    assert options.access_key is not None
-    archive.path.write_text(wrong.replace(options.access_key.reveal(), "somebody-else"))
-    told = await asyncio.to_thread(archiver, "-c", archive.path, "check", "--online")
-    assert (told.returncode, "wrong keys" in told.stdout) == (69, True)
-
-
-class _Listener:
-    """An HTTPS server that writes down what an S3 client says to it, and refuses it."""
-
-    def __init__(self, ca: Authority) -> None:
-        self.ca = ca
-
-    async def heard(self, archive: Archive, more: str) -> str:
-        no = answer(403, b"<Error><Code>AccessDenied</Code></Error>", "Content-Type: application/xml")
-        async with serve(says(no), tls=self.ca.context(names=("127.0.0.1", "localhost", "acme.localhost"))) as server:
-            keys = (
-                f"endpoint: 'https://localhost:{server.port}', bucket: acme, access_key: AKEXAMPLE, secret_key: file:s3"
-            )
-            text = archive.path.read_text()
-            start = text.index("storage: ")
-            end = text.index("\n", start)
-            archive.path.write_text(f"{text[:start]}storage: {{kind: s3, {keys}, {more}}}{text[end:]}")
-            await asyncio.to_thread(archiver, "-c", archive.path, "check", "--online")
-            return "".join(asked.raw.decode("latin-1") for asked in server.asked)
-
-
-@pytest.mark.effect(
-    "storage[](s3).region", "storage[](s3).session_token", "storage[](s3).ca_bundle", "storage[](s3).addressing"
-)
-async def test_requests_are_signed_for_the_region_with_the_session_and_go_to_a_server_of_the_trusted_authority(
-    plivo: dict[str, Simulator], sqlite_url: str, tmp_path: Path
-) -> None:
-    archive = make_archive(tmp_path, plivo, sqlite_url, "{kind: directory, path: copies}")
-    for name in ("s3", "session"):
-        (tmp_path / name).write_text(f"secret-{name}")
-        (tmp_path / name).chmod(0o400)
-    listener = _Listener(authority(tmp_path))
-    more = "region: eu-west-7, session_token: file:session, ca_bundle: ca.pem, addressing: path"
-    said = await listener.heard(archive, more)
-    assert "/eu-west-7/s3/aws4_request" in said
-    assert "x-amz-security-token: secret-session" in said.lower()
-    assert " /acme" in said
-    assert "host: localhost:" in said.lower()
-    assert await listener.heard(archive, "addressing: path") == "", "no authority that this machine trusts"
-    virtual = await listener.heard(archive, "ca_bundle: ca.pem, addressing: virtual")
-    assert " /acme" not in virtual, "the bucket stands in the name of the host, which only some machines resolve"
