@@ -58,7 +58,7 @@ async def _once(options: Options, config: Config, only: list[str] | None) -> int
         report = await assembly.report()
     finally:
         await assembly.aclose()
-    from archiver.cli.status import checked, render
+    from archiver.cli.status import render
 
     emit(options, "archiver.status/v1", reports.as_json(report), lambda: render(report))
     if sweep.interrupted:
@@ -66,7 +66,7 @@ async def _once(options: Options, config: Config, only: list[str] | None) -> int
         return Exit.INTERRUPTED if signals.interrupted else sweep.exit_code
     # A sweep that did all it could says 0 only of an archive in which nothing is at risk; what is merely late has its own faces.
     done = sweep.exit_code is Exit.OK and report.level is not Level.LATE
-    return checked(report) if done else sweep.exit_code
+    return reports.exit_code(report.level) if done else sweep.exit_code
 
 
 async def _forever(options: Options, config: Config, only: list[str] | None) -> int:
