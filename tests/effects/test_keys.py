@@ -164,7 +164,7 @@ def test_checkpoints_are_stamped_by_the_authority_that_is_named_as_often_as_is_s
     assert sealed.stamped == 1
     assert sealed.it.rows("SELECT count(DISTINCT size) AS n FROM custody_anchor")[0]["n"] == 1
     sealed.rewrite(custody=sealed.custody.replace("ca: tsa.pem", "ca: ops.pub.pem"))
-    assert "holds no certificates" in sealed.it.run("check", code=78).stdout
+    assert "certificates are not PEM" in sealed.it.run("check", code=78).stdout
     sealed.rewrite()
 
 
