@@ -153,17 +153,20 @@ class Keeper:
         if self._due("heartbeat", heartbeat.EVERY / 60):
             now = self._clock.now()
             await p.writer.run(lambda conn: publication.beat(conn, p.ledger, p.log_id, now))
-        taken = (await p.writer.run(self._integrate)).taken
+        batch = await p.writer.run(self._integrate)
+        if batch.quarantined:
+            await self._look()
         if self._due("publish", self._every):
             await self._publish()
             await self._anchor()
-            await self._look()
-        return taken
+            if self._due("vouching", _REST):
+                await self._look()
+        return batch.taken
 
     async def _look(self) -> None:
-        """Once a minute: who has fallen silent."""
+        """Put on record who has fallen silent, and what was refused."""
         vouching, now = self._p.vouching, self._clock.now()
-        if vouching is not None and self._due("vouching", _REST):
+        if vouching is not None:
             await self._p.writer.run(lambda conn: vouching.look(conn, now))
 
     async def _tell(self, problems: Iterable[errors.ArchiverError]) -> None:

@@ -85,6 +85,7 @@ GAPS = {
     "delete_marker": Kind.INTEGRITY_FAILED,
     "digest_differs": Kind.INTEGRITY_FAILED,
     "chain_gap": Kind.INTEGRITY_FAILED,
+    "events_refused": Kind.INTEGRITY_FAILED,
     "unlocked": Kind.LOCK_SHORT,
     "log_forked": Kind.LOG_FORKED,
     "witness_silent": Kind.VOUCHER_SILENT,

@@ -1,8 +1,9 @@
-"""Forks and silences of the log into the register of gaps, where every face sees them."""
+"""Forks of the log, silences and refused events go into the register of gaps, where every face sees them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -12,9 +13,12 @@ from archiver.clock import Chance
 from archiver.completeness import register
 from archiver.completeness.gap import Code, Gap, Grade
 from archiver.config import model
+from archiver.custody import log
 from archiver.custody.ledger import Ledger
+from archiver.custody.log import Quarantined
 from archiver.custody.note import VerifierKey
 from archiver.custody.vouching import Fork, Silence, silences
+from archiver.recording import Json
 
 FORKS, VOUCHERS = "log", "vouchers"
 
@@ -41,13 +45,23 @@ class Vouching:
         register.refresh(conn, self._ledger, self._chance, "", found, now, source=FORKS, whole=False)
 
     def look(self, conn: Connection, now: datetime) -> None:
-        """Bring the register up to date on who has fallen silent."""
+        """Bring the register up to date on who has fallen silent, and on what the log refused to take."""
         found = silences(conn, self._log_id, self._witnesses, self._stamping, now, self._patience)
-        if not found and self._clean:
+        gaps = [*map(_gap, found), *_refused(log.quarantined(conn))]
+        if not gaps and self._clean:
             return
-        gaps = [_gap(each) for each in found]
         changes = register.refresh(conn, self._ledger, self._chance, "", gaps, now, source=VOUCHERS)
-        self._clean = not found and not changes.closed  # what closed here may be undone: looked at once more
+        self._clean = not gaps and not changes.closed  # what closed here may be undone: looked at once more
+
+
+def _refused(rows: Iterable[Quarantined]) -> Iterator[Gap]:
+    """One gap for all events that no writer of ours signed: somebody else wrote into the database. None where there are none."""
+    kept = list(rows)
+    if kept:
+        detail = f"{len(kept)} event(s) were refused by the custody log: no enrolled writer of ours signed them"
+        reasons: dict[str, Json] = dict(sorted(Counter(each.reason for each in kept).items()))
+        evidence: dict[str, Json] = {"events": len(kept), "reasons": reasons}
+        yield Gap("", "log:refused", Code.EVENTS_REFUSED, Grade.OPEN, detail, evidence, kept[0].at)
 
 
 def _gap(it: Silence) -> Gap:

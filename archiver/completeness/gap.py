@@ -62,6 +62,7 @@ class Code(enum.StrEnum):
     LOG_FORKED = "log_forked"
     WITNESS_SILENT = "witness_silent"
     TIMESTAMP_SILENT = "timestamp_silent"
+    EVENTS_REFUSED = "events_refused"
 
 
 class Grade(enum.StrEnum):
@@ -77,7 +78,7 @@ class Gap:
     """One thing that should be here and is not. `subject` names it among all gaps of its provider, whatever the reason:
 
     `rec:<id>`, `span:<scope>@<since>`, `listing:<scope>`, `reject:<name>`, `volume:<day>`, `provider:<id>`, `copies:<storage>`,
-    `object:<storage>/<key>`, `log:<who shows another history>`, `witness:<name>`, `timestamp:<name>`.
+    `object:<storage>/<key>`, `log:<who shows another history>`, `log:refused`, `witness:<name>`, `timestamp:<name>`.
     `detail` is for a person and holds nothing personal; `evidence` is what the verdict rests on.
     """
 

@@ -93,9 +93,9 @@ def _renew(conn: Connection, row: Row[Any], it: Gap, now: datetime) -> list[Draf
 
 
 def _grew(before: Mapping[str, Json], now: Mapping[str, Json]) -> bool:
-    """Whether a gap that counts recordings counts more of them: nobody has acknowledged those."""
-    was, count = before.get("recordings"), now.get("recordings")
-    return isinstance(was, int) and isinstance(count, int) and count > was
+    """Whether a gap that counts counts more than it did: nobody has acknowledged those."""
+    pairs = ((before.get(name), now.get(name)) for name in ("recordings", "events"))
+    return any(isinstance(was, int) and isinstance(count, int) and count > was for was, count in pairs)
 
 
 def acknowledge(conn: Connection, ledger: Ledger, wanted: str, by: str, reason: str, now: datetime) -> list[str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, insert, text, update
 
 from archiver.alerts.rule import Level, level_of
 from archiver.assembly.compliance import Monthly, monthly
@@ -59,6 +59,12 @@ class Watched:
     async def sweep(self) -> int:
         """`run --once`; its exit code."""
         return (await self.archive.sweep()).exit_code
+
+    async def run_once(self) -> int:
+        """The shipped command in a process of its own; its exit code, which is a face, too."""
+        words = (sys.executable, "-m", "archiver", "-c", str(self.archive.path), "run", "--once")
+        process = await asyncio.create_subprocess_exec(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return await process.wait()
 
     async def command(self, *words: str) -> tuple[int, str]:
         """A shipped command in this process; its exit code and what it said."""
@@ -291,6 +297,27 @@ async def test_every_fault_that_the_database_can_say_has_its_level_and_no_face_i
                 assert any(each["level"] == level for each in data["concerns"]), name
             _copy(kept, database)
         assert it.measured(), "and the archive itself is well"
+
+
+async def test_event_that_no_writer_of_ours_signed_is_red_everywhere_until_a_person_accounts_for_it(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    forged = text(
+        "INSERT INTO custody_pending (subject_no, seq, entry) "
+        "SELECT subject_no, :seq, :entry FROM custody_subject WHERE subject = 'archive'"
+    )
+    async with watched(tmp_path, sqlite_url) as it:
+        assert await it.sweep() == Exit.OK
+        it.change(lambda conn: conn.execute(forged, {"seq": 0, "entry": b"not ours"}))
+        assert await it.run_once() == Exit.INTEGRITY
+        assert not agreed(await it.faces())
+        assert (await it.command("status", "--check"))[0] == Exit.INTEGRITY
+        code, said = await it.command("--reason", "a test of ours", "gaps", "ack", "log:refused")
+        assert code == Exit.OK, said
+        assert (await it.command("status", "--check"))[0] == Exit.OK
+        assert await it.run_once() == Exit.OK, "it is not opened again"
+        it.change(lambda conn: conn.execute(forged, {"seq": 1, "entry": b"another one"}))
+        assert await it.run_once() == Exit.INTEGRITY
 
 
 async def test_acknowledged_gaps_are_settled_on_every_face(tmp_path: Path, sqlite_url: str) -> None:
