@@ -41,6 +41,7 @@ def test_gaps_have_reasons_before_and_an_id_after_they_are_registered(archive: A
     assert {(each["code"], each["id"]) for each in gaps(archive)} == {
         ("row_not_understood", None),
         ("never_listed", None),
+        ("length_unverified", None),
     }
     code, found = reconciled(archive)
     assert code == Exit.LOST

@@ -9,7 +9,9 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.alerts.rule import Facts, Kind, ProviderFacts, Thresholds, firing
+from archiver.alerts.facts import Facts, ProviderFacts
+from archiver.alerts.judgement import judge
+from archiver.alerts.rule import Kind, Thresholds
 from archiver.completeness.forecast import Capacity, Pending, forecast, remedies
 from archiver.recording import Window
 
@@ -117,7 +119,7 @@ def test_burst_and_outages_lose_only_what_nobody_could_save_and_never_without_wa
         now = after(3600 * n)
         ahead = forecast([Pending(after(3600 * due), 1) for due in queue], now, capacity)
         facts = ProviderFacts("p", poll_succeeded_at=now, slack=ahead.slack, first_loss_at=ahead.first_loss)
-        told = firing(Facts(now, now, providers=[facts]), Thresholds(warning=lead, critical=hour))
+        told = judge(Facts(now, now, providers=[facts]), Thresholds(warning=lead, critical=hour)).alerts
         if Kind.FORECAST_LOSS in {each.kind for each in told}:
             warned.append(n)
         if n not in down:
