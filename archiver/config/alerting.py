@@ -112,7 +112,7 @@ class HeartbeatSection(Section):
     url: TokenRef
     """The URL to ping, by reference. Whoever is behind it raises the alarm when it stays away."""
     every: Interval = timedelta(minutes=5)
-    """Ping at most this often; it is never more often than the slowest provider is polled."""
+    """A daemon pings at most this often, never more often than the slowest provider is polled; `run --once` for each sweep."""
     send_log_tail: Size | None = None
     """POST this much of the redacted log's end; without it, a GET without content."""
     allow_http: Flag = False

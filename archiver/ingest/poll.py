@@ -254,10 +254,16 @@ class Poller:
                 await self._pushback.wait()
             await self._note(it.scope, page, began, held, rate)
             if it.kind is _Kind.PAST:
-                share = min(self._plan.backfill_every, _LONGEST_REST).total_seconds()
-                await asyncio.sleep(max(0.0, share - (self._clock.monotonic() - asked)))
-                asked = self._clock.monotonic()
+                asked = await self._rest(asked)
+        if it.kind is _Kind.PAST and not walk.pages:
+            await self._rest(asked)  # a window in which there was nothing was asked for all the same
         return walk
+
+    async def _rest(self, asked: float) -> float:
+        """Wait until the next page of the past is due after the one `asked` for. Returns when that was."""
+        share = min(self._plan.backfill_every, _LONGEST_REST).total_seconds()
+        await asyncio.sleep(max(0.0, share - (self._clock.monotonic() - asked)))
+        return self._clock.monotonic()
 
     async def _note(self, scope: str, page: Page, began: datetime, held: lease.Held, rate: float) -> None:
         now = self._clock.now()

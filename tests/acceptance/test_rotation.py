@@ -69,6 +69,7 @@ def archive(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     structlog.reset_defaults()
 
 
+@pytest.mark.effect("custody.former_key", "custody.rotations")
 def test_the_custody_key_is_replaced_as_the_page_says_and_old_and_new_verifiers_agree(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,10 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from archiver.alerts.alarm import Alarm
+from archiver.alerts.facts import Facts, ProviderFacts
+from archiver.assembly.alerts import build_heartbeat
+from archiver.assembly.facts import limits
 from archiver.clock import SystemClock
+from archiver.config.load import load
 from archiver.demo.simulators import fleet
 from archiver.demo.simulators.scenario import Account, SimRecording, samples
 from archiver.demo.simulators.server import Simulator
+from archiver.status.metrics import Metrics
 from tests.effects.workspace import LOOPBACK, Workspace, workspace
 from tests.http_servers import answer, authority, says, serve
 from tests.smtp_server import mail_server
@@ -158,6 +164,49 @@ def test_a_finished_sweep_pings_with_the_end_of_the_log(tmp_path: Path) -> None:
     asyncio.run(sweep())
 
 
+@pytest.mark.effect("alerting.heartbeat.every")
+def test_a_daemon_pings_no_more_often_than_is_said_and_a_single_sweep_whenever_it_is_finished(tmp_path: Path) -> None:
+    """The daemon's alarm on a clock that the test moves: half an hour, in which the provider is polled each minute."""
+    it = made(tmp_path)
+
+    async def pings(every: str, *, once: bool = False) -> int:
+        async with serve(says(answer(200))) as ping:
+            it.secret("ping", ping.origin)
+            heartbeat = f"alerting: {{heartbeat: {{url: file:ping, allow_http: true, every: {every}}}}}"
+            it.write([f"id: v, base_url: 'http://127.0.0.1:1', {VOBIZ}, retention: none"], more=[heartbeat])
+            config, wall = load(it.file, resolve_secrets=True), Wall()
+
+            async def facts() -> Facts:
+                return Facts(now=wall.at, providers=(ProviderFacts("v", poll_succeeded_at=wall.at),))
+
+            alarm = Alarm(
+                facts,
+                None,
+                build_heartbeat(config.alerting, wall, Metrics("test")),
+                wall,
+                limits(config),
+                first=timedelta(0),
+            )
+            for _ in range(30):
+                wall.at += timedelta(minutes=1)
+                await (alarm.swept(complete=True) if once else alarm.tick())
+            await alarm.aclose()
+            return len(ping.asked)
+
+    assert asyncio.run(pings("1m")) == 30
+    assert asyncio.run(pings("10m")) == 3
+    assert asyncio.run(pings("10m", once=True)) == 30
+
+
+class Wall(SystemClock):
+    """A wall clock that the test moves."""
+
+    at = NOW
+
+    def now(self) -> datetime:
+        return self.at
+
+
 @pytest.mark.effect("alerting.thresholds.warning", "alerting.thresholds.critical")
 def test_a_deadline_becomes_an_alert_when_the_thresholds_say(tmp_path: Path) -> None:
     """Three recordings without audio yet, which are deleted in some 60, 20 and 5 hours."""
@@ -190,7 +239,3 @@ def test_a_deadline_becomes_an_alert_when_the_thresholds_say(tmp_path: Path) -> 
     assert ("deadline.warning", "h20") in told
     assert ("deadline.critical", "h5") in told
     assert not told & {("deadline.critical", "h20"), ("deadline.warning", "h60"), ("deadline.critical", "h60")}
-
-
-def alerts(it: Workspace) -> set[tuple[str, str]]:
-    return {(each["alert"], each["subject"]) for each in it.json("alerts", "list")}

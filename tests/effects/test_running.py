@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 import sqlite3
 import sys
@@ -11,7 +12,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -21,13 +24,17 @@ from archiver.demo.simulators import fleet
 from archiver.demo.simulators.answer import Ask, Route
 from archiver.demo.simulators.faults import ServerError
 from archiver.demo.simulators.scenario import Account, month_of_calls, samples
-from archiver.demo.simulators.server import Simulator
+from archiver.demo.simulators.server import Seen, Simulator
 from tests.acceptance.test_daemon import free_port, get
 from tests.effects.workspace import LOOPBACK, Workspace, swept, workspace
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 SINCE = f"backfill_from: {(NOW - timedelta(days=3)).date()}"
 VOBIZ = f"kind: vobiz, {LOOPBACK}, auth_id: MA_DEMO0001, auth_token: file:token, retention: none, {SINCE}"
+KAZOO = (
+    f"kind: kazoo, {LOOPBACK}, account_id: 0123456789abcdef0123456789abcdef, auth_token: file:token, retention: none"
+)
+GREGORIAN = 62_167_219_200  # seconds from the year 0 to 1970
 PLIVO = f"kind: plivo, {LOOPBACK}, auth_id: MADEMODEMODEMODEMO00, auth_token: file:token, retention: none"
 
 
@@ -62,6 +69,26 @@ def test_database_and_state_lie_where_they_are_said_to(tmp_path: Path) -> None:
     assert it.run("status", code=78).stdout == ""
 
 
+@pytest.mark.effect("logging.format", "logging.level")
+def test_the_log_has_the_form_and_the_level_that_are_said(tmp_path: Path) -> None:
+    """Two archives that live through the same, news at every level among it: a provider refuses the credentials."""
+
+    def told(name: str, logging: str) -> str:
+        (tmp_path / name).mkdir()
+        it = made(tmp_path / name, "wrong")
+        return swept(it, {"v": sim_of("vobiz")}, {"v": VOBIZ}, more=[f"logging: {logging}"])
+
+    as_json = told("json", "{format: json, level: info}")
+    as_text = told("text", "{format: text, level: warning}")
+    lines = [json.loads(line) for line in as_json.splitlines() if line.startswith("{")]
+    of = {level: {each["event"] for each in lines if each["level"] == level} for level in ("info", "error")}
+    assert of["info"]
+    assert of["error"]
+    assert not any(line.startswith("{") for line in as_text.splitlines())
+    assert all(event in as_text for event in of["error"])
+    assert not any(event in as_text for event in of["info"])
+
+
 @pytest.mark.effect("spool.quota", "defaults.max_size")
 def test_what_is_larger_than_the_spool_or_than_allowed_is_not_fetched(tmp_path: Path) -> None:
     it = made(tmp_path)
@@ -69,7 +96,6 @@ def test_what_is_larger_than_the_spool_or_than_allowed_is_not_fetched(tmp_path: 
     swept(it, sims, {"v": VOBIZ}, more=["spool: {quota: 10KB}"])
     assert [row["state"] for row in it.rows()] != ["archived"]
     assert not any(path.suffix == ".bin" for path in (tmp_path / "copies").rglob("recordings/*"))
-    swept(it, sims, {"v": VOBIZ}, more=["defaults: {max_size: 10KB}"])
     it.run("recordings", "retry", str(it.rows()[0]["id"]))
     swept(it, sims, {"v": VOBIZ}, more=["defaults: {max_size: 10KB}"])
     assert "too_large" in it.rows()[0]["flags"]
@@ -88,6 +114,39 @@ def test_each_poll_lists_the_overlap_again(tmp_path: Path) -> None:
         since = min(each.query["add_time__gte"] for each in sims[name].seen(Route.LIST))
         back = datetime.now(UTC) - datetime.fromisoformat(since).replace(tzinfo=UTC)
         assert timedelta(hours=hours) <= back < timedelta(hours=hours, minutes=20), (name, back)
+
+
+@pytest.mark.effect("providers[].rate", "providers[].backfill_share")
+def test_no_more_is_asked_than_the_rate_allows_and_of_the_past_no_more_than_its_share(tmp_path: Path) -> None:
+    """Eight days of the past in windows of a day, at three paces in one sweep. However fast the machine is, none comes early."""
+    it = made(tmp_path, "demo-kazoo-token")
+    sims = {name: sim_of("kazoo", 3) for name in ("quick", "slow", "share")}
+    past = f"{KAZOO}, max_window: 1d, backfill_from: {(NOW - timedelta(days=8)).date()}"
+    paces = {
+        "quick": "500/s, backfill_share: 100",
+        "slow": "5/s, backfill_share: 100",
+        "share": "500/s, backfill_share: 1",
+    }
+    swept(it, sims, {name: past.replace("500/s", pace) for name, pace in paces.items()})
+    assert [row["state"] for row in it.rows()] == ["archived"] * 9
+
+    def apart(asked: list[Seen]) -> list[float]:
+        return [(later.at - earlier.at).total_seconds() for earlier, later in pairwise(asked)]
+
+    def old(name: str) -> list[Seen]:
+        pages, ends = sims[name].seen(Route.LIST), timedelta(days=3)
+        return [
+            each
+            for each in pages
+            if datetime.fromtimestamp(int(each.query["created_to"]) - GREGORIAN, UTC) < NOW - ends
+        ]
+
+    every = sims["slow"].seen(Route.LIST)
+    assert every[-1].at - every[0].at >= timedelta(seconds=0.2) * (len(every) - 3)  # two come at once
+    assert len(old("share")) == len(old("quick")) >= 4
+    assert min(apart(old("quick"))) < 0.15
+    for name in ("share", "slow"):  # the median: one page may be late on its way
+        assert median(apart(old(name))) >= 0.19, name
 
 
 @pytest.mark.effect("providers[].concurrency", "defaults.concurrency")

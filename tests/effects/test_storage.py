@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from tests.acceptance.archive import Archive, make_archive
 from tests.acceptance.cli import archiver
 from tests.acceptance.test_archive import s3
 from tests.fixtures_s3 import NewBucket
+from tests.http_servers import answer, authority, says, serve
 from tests.lying_s3 import Answer, Call, LyingS3, Onward
 
 
@@ -129,3 +132,67 @@ async def test_every_upload_asks_for_the_encryption_that_is_said(
     storage = behind(lying_s3, new_bucket, tmp_path, "sse: {mode: 'aws:kms', key_id: alias/acme}")
     await once(make_archive(tmp_path, plivo, sqlite_url, storage))
     assert asked == {("aws:kms", "alias/acme")}
+
+
+@pytest.mark.effect("storage[](s3).id", "storage[](s3).required")
+async def test_a_bucket_that_refuses_holds_things_up_only_when_it_is_required_and_is_spoken_of_by_its_id(
+    plivo: dict[str, Simulator], sqlite_url: str, tmp_path: Path
+) -> None:
+    no = answer(403, b"<Error><Code>AccessDenied</Code></Error>", "Content-Type: application/xml")
+    (tmp_path / "s3").write_text("secret")
+    (tmp_path / "s3").chmod(0o400)
+    async with serve(says(no)) as server:
+        bucket = f"kind: s3, endpoint: '{server.origin}', bucket: acme, access_key: AKEXAMPLE, secret_key: file:s3"
+        storage = f"[{{kind: directory, path: copies}}, {{id: frankfurt, required: true, {bucket}}}]"
+        archive = make_archive(tmp_path, plivo, sqlite_url, storage)
+
+        async def swept() -> set[str]:
+            told = await asyncio.to_thread(archiver, "-c", archive.path, "-o", "json", "run", "--once")
+            concerns = json.loads(told.stdout)["data"]["concerns"]
+            return {each["subject"] for each in concerns if each["kind"] == "storage.not_trusted"}
+
+        assert await swept() == {"frankfurt"}
+        assert "archived" not in {row["state"] for row in await archive.rows()}
+        text = archive.path.read_text()
+        archive.path.write_text(text.replace("frankfurt, required: true", "nuremberg, required: false"))
+        assert await swept() == {"nuremberg"}
+        assert {row["state"] for row in await archive.rows()} == {"archived"}
+
+
+@pytest.mark.effect(
+    "storage[](s3).region", "storage[](s3).session_token", "storage[](s3).ca_bundle", "storage[](s3).addressing"
+)
+async def test_requests_are_signed_for_the_region_with_the_session_and_go_to_a_server_of_the_trusted_authority(
+    plivo: dict[str, Simulator], sqlite_url: str, tmp_path: Path
+) -> None:
+    """Four storages, which differ in these keys only, each on a server of its own that writes down what it is asked."""
+    ca = authority(tmp_path)
+    for name in ("s3", "session"):
+        (tmp_path / name).write_text(f"secret-{name}")
+        (tmp_path / name).chmod(0o400)
+    own = {
+        "full": "region: eu-west-7, session_token: file:session, ca_bundle: ca.pem, addressing: path",
+        "plain": "ca_bundle: ca.pem, addressing: path",
+        "stranger": "addressing: path",
+        "virtual": "ca_bundle: ca.pem, addressing: virtual",
+    }
+    hosts = {"virtual": "0.0.1"}  # the bucket before it is the one name of this machine that needs no resolver
+    no = says(answer(403, b"<Error><Code>AccessDenied</Code></Error>", "Content-Type: application/xml"))
+    async with AsyncExitStack() as stack:
+        context = ca.context(names=("127.0.0.1", "localhost"))
+        servers = {name: await stack.enter_async_context(serve(no, tls=context)) for name in own}
+        storages = [
+            f"{{id: {name}, kind: s3, endpoint: 'https://{hosts.get(name, 'localhost')}:{servers[name].port}', "
+            f"bucket: '127', access_key: AKEXAMPLE, secret_key: file:s3, {more}}}"
+            for name, more in own.items()
+        ]
+        archive = make_archive(tmp_path, plivo, sqlite_url, f"[{', '.join(storages)}]")
+        told = await asyncio.to_thread(archiver, "-c", archive.path, "check", "--online")
+    heard = {name: "".join(asked.raw.decode("latin-1") for asked in each.asked) for name, each in servers.items()}
+    assert "/eu-west-7/s3/aws4_request" in heard["full"]
+    assert "x-amz-security-token: secret-session" in heard["full"].lower()
+    assert "HEAD /127 " in heard["full"]
+    assert "/us-east-1/s3/aws4_request" in heard["plain"]
+    assert "x-amz-security-token" not in heard["plain"].lower()
+    assert heard["stranger"] == "", "no authority that this machine trusts"
+    assert f"HEAD / HTTP/1.1\r\nHost: 127.0.0.1:{servers['virtual'].port}\r\n" in heard["virtual"], told.stdout
