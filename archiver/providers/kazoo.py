@@ -153,6 +153,7 @@ class Kazoo:
             credential_origins=[self._origin],
             offset=offset,
             etag=etag,
+            counts_against_budget=True,  # crossbar serves it, from the account's own bucket of tokens
         )
         return await stack.enter_async_context(download)
 
