@@ -19,9 +19,9 @@ from sqlalchemy import Connection
 
 from archiver import errors, systemd
 from archiver.alerts import alarm
-from archiver.assembly import Assembly
 from archiver.assembly.facts import look_here
 from archiver.assembly.keys import signing_key
+from archiver.assembly.process import Assembly
 from archiver.ingest import catalogue, copier, health, journal, owed, survey, unproved
 from archiver.ingest.destination import Destination
 from archiver.ingest.upkeep import sweep_spool, sweep_uploads

@@ -23,7 +23,7 @@ from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from sqlalchemy import func, select
 
-from archiver.assembly import Assembly, assemble
+from archiver.assembly.process import Assembly, assemble
 from archiver.assembly.stores import s3_options
 from archiver.config.model import Config, S3Storage
 from archiver.daemon import Daemon

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from archiver.assembly import assemble
+from archiver.assembly.process import assemble
 from archiver.config.model import Config
 from archiver.daemon import Daemon
 from archiver.database import create_engine, upgrade

@@ -9,7 +9,6 @@ from archiver.config import model
 from archiver.custody.keys import derive_log_key, load_public_key, load_signing_key, public_hex
 from archiver.custody.note import Signer
 from archiver.custody.rotation import LogKeys, log_keys
-from archiver.seal.kms import KmsIdentity, kms_recipient
 from archiver.seal.recipients import Identity, Recipient, load_identity, load_recipient
 
 
@@ -68,6 +67,8 @@ def build_recipients(config: model.Config) -> list[Recipient]:
         if isinstance(each, model.KeyWrapRecipient):
             found.append(load_recipient(each.id, each.kind, each.key.resolve().reveal().encode()))
         elif each.kms is not None:
+            from archiver.seal.kms import kms_recipient  # boto3 takes a while to load
+
             found.append(kms_recipient(each.id, each.kms.key_id, region=each.kms.region, endpoint=each.kms.endpoint))
         else:
             assert each.public_key is not None
@@ -80,6 +81,8 @@ def build_identities(config: model.Config) -> list[Identity]:
     found: list[Identity] = []
     for each in config.encryption.identities:
         if each.kms is not None:
+            from archiver.seal.kms import KmsIdentity
+
             found.append(KmsIdentity(each.id, each.kms.key_id, region=each.kms.region, endpoint=each.kms.endpoint))
         else:
             secret = each.private_key or each.key

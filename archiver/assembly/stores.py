@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from archiver.clock import Chance, Clock
 from archiver.config import model
 from archiver.recording import LockMode
 from archiver.store.directory import DirectoryStore
 from archiver.store.port import ObjectStore
-from archiver.store.s3 import S3Options, S3Store
+
+if TYPE_CHECKING:
+    from archiver.store.s3 import S3Options
 
 
 def build_stores(config: model.Config, clock: Clock, chance: Chance) -> dict[str, ObjectStore]:
@@ -21,12 +24,16 @@ def build_stores(config: model.Config, clock: Clock, chance: Chance) -> dict[str
                 each.id, Path(each.path), required=each.required, clock=clock, chance=chance
             )
         else:
+            from archiver.store.s3 import S3Store  # boto3 takes a while to load
+
             stores[each.id] = S3Store(s3_options(each), clock, chance)
     return stores
 
 
 def s3_options(settings: model.S3Storage) -> S3Options:
     """The store's own options, with secrets resolved."""
+    from archiver.store.s3 import S3Options
+
     return S3Options(
         id=settings.id,
         endpoint=settings.endpoint,

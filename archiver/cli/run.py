@@ -12,7 +12,7 @@ from archiver.cli.options import Options
 from archiver.errors import ArchiverError, ConfigurationError, Exit
 
 if TYPE_CHECKING:
-    from archiver.assembly import Assembly
+    from archiver.assembly.process import Assembly
     from archiver.config.model import Config
     from archiver.daemon import Daemon
 
@@ -43,7 +43,7 @@ def run(options: Options, once: bool, providers: tuple[str, ...]) -> int:
 
 async def _once(options: Options, config: Config, only: list[str] | None) -> int:
     from archiver.alerts.rule import Level
-    from archiver.assembly import assemble
+    from archiver.assembly.process import assemble
     from archiver.cli.output import emit, note
     from archiver.daemon import Daemon
     from archiver.signals import Signals
@@ -110,7 +110,7 @@ async def _forever(options: Options, config: Config, only: list[str] | None) -> 
 
 async def _prepared(config: Config, only: list[str] | None) -> tuple[Assembly, Daemon]:
     """All that a configuration can be refused for, done before anything else begins."""
-    from archiver.assembly import assemble
+    from archiver.assembly.process import assemble
     from archiver.daemon import Daemon
 
     assembly = await assemble(config, only=only)

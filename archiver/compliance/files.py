@@ -10,7 +10,14 @@ from archiver.compliance.document import days_csv, gaps_csv, report_json
 from archiver.compliance.facts import Report
 from archiver.compliance.month import Month
 from archiver.compliance.page import report_html
-from archiver.compliance.paper import report_pdf
+
+
+def report_pdf(it: Report) -> bytes:
+    """The report on paper; what makes it takes a while to load, and most who list the formats do not want it."""
+    from archiver.compliance import paper
+
+    return paper.report_pdf(it)
+
 
 FORMATS: Mapping[str, Mapping[str, Callable[[Report], bytes]]] = {
     "html": {".html": report_html},

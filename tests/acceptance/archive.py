@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from archiver.assembly import Assembly, assemble
+from archiver.assembly.process import Assembly, assemble
 from archiver.clock import SystemChance, SystemClock
 from archiver.config.load import load
 from archiver.config.model import Config

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, select
 
 from archiver import errors
-from archiver.assembly import Assembly
+from archiver.assembly.process import Assembly
 from archiver.cli.custody import _fsck, _recover
 from archiver.cli.options import Options
 from archiver.cli.rebuild import _rebuild

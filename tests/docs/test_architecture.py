@@ -108,4 +108,4 @@ def test_only_the_composition_root_opens_a_ledger() -> None:
         for path in (ROOT / "archiver").rglob("*.py")
         if "Ledger.open(" in path.read_text()
     }
-    assert opening == {"archiver/assembly/__init__.py", "archiver/assembly/session.py"}
+    assert opening == {"archiver/assembly/process.py", "archiver/assembly/session.py"}

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import delete, insert, select, update
 
 from archiver import errors
-from archiver.assembly import assemble
+from archiver.assembly.process import assemble
 from archiver.cli import run as shipped  # the module of the same name takes its place in the package when it is loaded
 from archiver.clock import SystemChance, SystemClock
 from archiver.config.load import load

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from archiver.assembly import Assembly, assemble
 from archiver.assembly.keys import build_identities
+from archiver.assembly.process import Assembly, assemble
 from archiver.clock import SystemChance, SystemClock
 from archiver.custody import history
 from archiver.custody.event import ARCHIVE, Type, parse

@@ -1,0 +1,225 @@
+"""Builds everything that one daemon or sweep runs with, and ends it in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+from sqlalchemy import Connection, Engine
+
+from archiver import __version__, errors
+from archiver.alerts.alarm import Alarm
+from archiver.assembly.alerts import build_alarm
+from archiver.assembly.completeness import Rounds
+from archiver.assembly.compliance import Monthly
+from archiver.assembly.facts import look_here, pace_of
+from archiver.assembly.keys import build_recipients, signing_key
+from archiver.assembly.log import build_keeper, enrol, open_custody_log, pass_gate
+from archiver.assembly.providers import build_provider, poll_plan
+from archiver.assembly.reports import make_report, open_database
+from archiver.assembly.stores import build_stores
+from archiver.clock import Chance, Clock, SystemChance, SystemClock
+from archiver.completeness.watch import Watch
+from archiver.config import model
+from archiver.custody import log as custody_log
+from archiver.custody.http import Client
+from archiver.custody.ledger import Ledger
+from archiver.database import Writer, check_schema, read
+from archiver.fetch.receive import ReceiveLimits
+from archiver.fetch.spool import Spool, lock_state_dir
+from archiver.ingest.bench import Bench, Policy
+from archiver.ingest.destination import Destination
+from archiver.ingest.links import Links
+from archiver.ingest.poll import Poller
+from archiver.ingest.pushback import Pushback
+from archiver.ingest.run import Worker
+from archiver.keeper import Keeper
+from archiver.providers.port import Provider
+from archiver.status import report as reports
+from archiver.status.metrics import Metrics
+
+log = structlog.get_logger("archiver.assembly")
+
+T = TypeVar("T")
+
+_THREADS = 8
+
+
+@dataclass(slots=True)
+class Assembly:
+    """Everything that one process runs with. Made by `assemble`, ended by `aclose`."""
+
+    config: model.Config
+    engine: Engine
+    writer: Writer
+    ledger: Ledger
+    spool: Spool
+    bench: Bench
+    destinations: Sequence[Destination]
+    providers: Mapping[str, Provider]
+    pollers: Mapping[str, Poller]
+    workers: Mapping[str, Worker]
+    metrics: Metrics
+    clock: Clock
+    chance: Chance
+    executor: Executor
+    replica_id: str
+    keeper: Keeper
+    vouchers: Client
+    alarm: Alarm
+    rounds: Rounds
+    monthly: Monthly
+    stirred: asyncio.Event
+    held: ExitStack
+    host: str = ""
+    version: str = __version__
+
+    @property
+    def poll_every(self) -> dict[str, timedelta]:
+        return {each.id: self.config.pace(each).every for each in self.config.providers}
+
+    @property
+    def cron(self) -> dict[str, str]:
+        found = {each.id: self.config.pace(each).cron for each in self.config.providers}
+        return {name: expression for name, expression in found.items() if expression is not None}
+
+    @property
+    def pace(self) -> dict[str, timedelta]:
+        """How often each provider is to be polled, by its interval or by its schedule at the moment."""
+        now = self.clock.now()
+        return {**self.poll_every, **{name: pace_of(expression, now) for name, expression in self.cron.items()}}
+
+    @property
+    def listen(self) -> tuple[str, int] | None:
+        return None if self.config.web is None else (self.config.web.listen.host, self.config.web.listen.port)
+
+    async def read(self, fn: Callable[[Connection], T]) -> T:
+        """`fn` over one instant of the database."""
+        return await read(self.engine, fn)
+
+    async def report(self) -> reports.Report:
+        """The status report as of now."""
+        now = self.clock.now()
+
+        def make(conn: Connection) -> reports.Report:
+            here = look_here(conn, self.spool, self.host, self.clock)
+            return make_report(conn, self.config, self.providers, now, here)
+
+        return await self.read(make)
+
+    async def status_json(self) -> str:
+        now = self.clock.now().isoformat().replace("+00:00", "Z")
+        data = reports.as_json(await self.report())
+        return json.dumps({"schema": "archiver.status/v1", "generated_at": now, "data": data}, sort_keys=True)
+
+    async def metrics_text(self) -> bytes:
+        self.metrics.show(await self.report())
+        self.metrics.spool(self.spool.usage().used, self.config.spool.quota)
+        return self.metrics.text()
+
+    async def unready(self) -> dict[str, str]:
+        """What keeps this process from working, by name; empty when ready. Providers and storages do not count."""
+        failed: dict[str, str] = {}
+        try:
+            await asyncio.to_thread(check_schema, self.engine)
+        except errors.SchemaError as old:
+            failed["schema"] = str(old)
+        except errors.UnavailableError as down:
+            failed["database"] = str(down)
+        return failed
+
+    async def aclose(self) -> None:
+        """Release everything; safe to call once work has been drained."""
+        await self.alarm.aclose()
+        for provider in self.providers.values():
+            await provider.aclose()
+        for destination in self.destinations:
+            await destination.store.aclose()
+        await self.vouchers.aclose()
+        self.writer.close()
+        self.executor.shutdown(wait=False, cancel_futures=True)
+        self.engine.dispose()
+        self.held.close()
+
+
+async def assemble(
+    config: model.Config, *, clock: Clock | None = None, chance: Chance | None = None, only: Sequence[str] | None = None
+) -> Assembly:
+    """Build and check every part. Raises `ConfigurationError`, `SchemaError`, `KeyUnavailableError` or `UnavailableError`.
+
+    Enrols this process's session key in the custody log, and takes the state directory for itself. `only` names providers.
+    """
+    clock, chance = clock or SystemClock(), chance or SystemChance()
+    async with AsyncExitStack() as undo:  # what was taken by then goes back when a later part cannot be built
+        engine = open_database(config)
+        undo.callback(engine.dispose)
+        check_schema(engine)
+        host_key = signing_key(config)
+        state_dir = Path(config.state_dir)
+        held = undo.enter_context(ExitStack())
+        held.enter_context(lock_state_dir(state_dir))
+        writer = Writer(engine)
+        undo.callback(writer.close)
+        stores = build_stores(config, clock, chance)
+        for store in stores.values():
+            undo.push_async_callback(store.aclose)
+        log_parts = await open_custody_log(config, engine, writer, stores, clock)
+        undo.push_async_callback(log_parts.client.aclose)
+        recipients = build_recipients(config)
+        if (doubt := await pass_gate(log_parts, engine, writer, clock)) is not None:
+            log.error("custody.gate", problem=doubt)
+        ledger = Ledger.open(clock, chance)
+        await enrol(ledger, host_key, engine, writer, clock)
+        undo.pop_all()
+    spool = Spool(state_dir / "spool", config.spool.quota, clock=clock, chance=chance)
+    metrics = Metrics(__version__)
+    replica_id = chance.uuid()
+    executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="seal")
+    destinations = [Destination(store) for store in stores.values()]
+    links, pushback = Links(), Pushback(lambda: read(engine, custody_log.backlog), clock)
+    bench = Bench(
+        writer=writer, ledger=ledger, spool=spool, recipients=recipients, destinations=destinations, links=links,
+        telemetry=metrics, clock=clock, chance=chance, executor=executor, replica_id=replica_id,
+    )  # fmt: skip
+    chosen = [each for each in config.providers if only is None or each.id in only]
+    providers = {each.id: build_provider(each, config, writer, clock, metrics) for each in chosen}
+    pollers = {
+        each.id: Poller(
+            providers[each.id], poll_plan(each, config), writer=writer, ledger=ledger, links=links,
+            telemetry=metrics, clock=clock, chance=chance, replica_id=replica_id, pushback=pushback,
+        )
+        for each in chosen
+    }  # fmt: skip
+    rules, default = config.retention.policy()
+    workers = {
+        each.id: Worker(
+            providers[each.id],
+            Policy(ReceiveLimits(max_size=config.pace(each).max_size), rules, default),
+            bench,
+            config.pace(each).concurrency,
+        )
+        for each in chosen
+    }
+    host = socket.gethostname()
+    alarm = build_alarm(
+        config, config.alerting, engine=engine, writer=writer, providers=providers, spool=spool, host=host, clock=clock,
+        chance=chance, telemetry=metrics,
+    )  # fmt: skip
+    return Assembly(
+        config=config, engine=engine, writer=writer, ledger=ledger, spool=spool, bench=bench, destinations=destinations,
+        providers=providers, pollers=pollers, workers=workers, metrics=metrics, clock=clock, chance=chance, executor=executor,
+        replica_id=replica_id, keeper=build_keeper(config, log_parts, engine, writer, ledger, replica_id, clock, chance),
+        vouchers=log_parts.client, stirred=asyncio.Event(), held=held, host=host, alarm=alarm,
+        rounds=Rounds(config, engine, writer, ledger, providers, list(stores.values()),
+                      Watch(engine, writer, ledger, clock, chance), clock, chance, replica_id),
+        monthly=Monthly(config, engine, writer, providers, clock, replica_id, alarm.announce),
+    )  # fmt: skip
