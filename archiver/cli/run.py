@@ -28,15 +28,11 @@ def run(options: Options, once: bool, providers: tuple[str, ...]) -> int:
 
     Exit code of --once: 0 all done, 75 something waits for another try, 69 a storage or provider cannot be used.
     """
-    from archiver import logs
-
     config = options.load()
     unknown = set(providers) - {each.id for each in config.providers}
     if unknown:
         raise ConfigurationError(f"no provider has the id {sorted(unknown)[0]!r}")
-    level = "debug" if options.verbose else "error" if options.quiet else config.logging.level
-    # The daemon's output is its log; a sweep's output is its report, and the log goes beside it.
-    logs.configure(config.logging.format, level, sys.stderr if once else sys.stdout)
+    _log_as_said(options, config, once=once)
     only = list(providers) or None
     return asyncio.run(_once(options, config, only) if once else _forever(options, config, only))
 
@@ -88,6 +84,7 @@ async def _forever(options: Options, config: Config, only: list[str] | None) -> 
                 raise
             log.error("config.reload_failed", problem=_brief(refused))
             config, previous, reloaded = previous, None, False
+            _log_as_said(options, config)
             continue
         if reloaded is not None:
             assembly.metrics.reloaded(assembly.clock.now(), ok=reloaded)
@@ -102,10 +99,19 @@ async def _forever(options: Options, config: Config, only: list[str] | None) -> 
         systemd.reloading()
         try:
             previous, config, reloaded = config, options.load(), True
+            _log_as_said(options, config)
             log.info("config.loaded")
         except ArchiverError as refused:
             previous, reloaded = None, False
             log.error("config.reload_failed", problem=_brief(refused))
+
+
+def _log_as_said(options: Options, config: Config, *, once: bool = False) -> None:
+    """The daemon's output is its log; a sweep's output is its report, and the log goes beside it."""
+    from archiver import logs
+
+    level = "debug" if options.verbose else "error" if options.quiet else config.logging.level
+    logs.configure(config.logging.format, level, sys.stderr if once else sys.stdout)
 
 
 async def _prepared(config: Config, only: list[str] | None) -> tuple[Assembly, Daemon]:
