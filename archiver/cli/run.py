@@ -38,7 +38,6 @@ def run(options: Options, once: bool, providers: tuple[str, ...]) -> int:
 
 
 async def _once(options: Options, config: Config, only: list[str] | None) -> int:
-    from archiver.alerts.rule import Level
     from archiver.assembly.process import assemble
     from archiver.cli.output import emit, note
     from archiver.daemon import Daemon
@@ -59,10 +58,7 @@ async def _once(options: Options, config: Config, only: list[str] | None) -> int
     emit(options, "archiver.status/v1", reports.as_json(report), lambda: render(report))
     if sweep.interrupted:
         note(options, "archiver: interrupted; what was done is kept, and the next run goes on from there")
-        return Exit.INTERRUPTED if signals.interrupted else sweep.exit_code
-    # A sweep that did all it could says 0 only of an archive in which nothing is at risk; what is merely late has its own faces.
-    done = sweep.exit_code is Exit.OK and report.level is not Level.LATE
-    return reports.exit_code(report.level) if done else sweep.exit_code
+    return Exit.INTERRUPTED if sweep.interrupted and signals.interrupted else sweep.exit_code
 
 
 async def _forever(options: Options, config: Config, only: list[str] | None) -> int:

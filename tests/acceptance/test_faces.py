@@ -60,12 +60,6 @@ class Watched:
         """`run --once`; its exit code."""
         return (await self.archive.sweep()).exit_code
 
-    async def run_once(self) -> int:
-        """The shipped command in a process of its own; its exit code, which is a face, too."""
-        words = (sys.executable, "-m", "archiver", "-c", str(self.archive.path), "run", "--once")
-        process = await asyncio.create_subprocess_exec(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        return await process.wait()
-
     async def command(self, *words: str) -> tuple[int, str]:
         """A shipped command in this process; its exit code and what it said."""
 
@@ -309,15 +303,17 @@ async def test_event_that_no_writer_of_ours_signed_is_red_everywhere_until_a_per
     async with watched(tmp_path, sqlite_url) as it:
         assert await it.sweep() == Exit.OK
         it.change(lambda conn: conn.execute(forged, {"seq": 0, "entry": b"not ours"}))
-        assert await it.run_once() == Exit.INTEGRITY
+        await it.sweep()
         assert not agreed(await it.faces())
         assert (await it.command("status", "--check"))[0] == Exit.INTEGRITY
         code, said = await it.command("--reason", "a test of ours", "gaps", "ack", "log:refused")
         assert code == Exit.OK, said
         assert (await it.command("status", "--check"))[0] == Exit.OK
-        assert await it.run_once() == Exit.OK, "it is not opened again"
+        await it.sweep()
+        assert (await it.command("status", "--check"))[0] == Exit.OK, "it is not opened again"
         it.change(lambda conn: conn.execute(forged, {"seq": 1, "entry": b"another one"}))
-        assert await it.run_once() == Exit.INTEGRITY
+        await it.sweep()
+        assert (await it.command("status", "--check"))[0] == Exit.INTEGRITY
 
 
 async def test_acknowledged_gaps_are_settled_on_every_face(tmp_path: Path, sqlite_url: str) -> None:
