@@ -14,10 +14,11 @@ import pytest
 from sqlalchemy import Connection, Engine, insert, select, update
 from structlog.testing import capture_logs
 
-from archiver.alerts import rule, state
+from archiver.alerts import state
 from archiver.alerts.channel.webhook import Webhook
 from archiver.alerts.dispatch import CLAIM, Dispatch
 from archiver.alerts.facts import Facts, ProviderFacts, StorageFacts
+from archiver.alerts.judgement import judge
 from archiver.alerts.post import Post
 from archiver.alerts.route import SETTLE, Route
 from archiver.alerts.rule import Alert, Kind, Thresholds
@@ -209,7 +210,7 @@ async def test_whoever_dies_between_claim_and_sending_is_succeeded(archive: Arch
         await archive.replica(ops=ops).tick(CALM)
 
         def die(conn: Connection) -> None:
-            firing = rule.firing(DOWN, Thresholds())
+            firing = judge(DOWN, Thresholds()).alerts
             state.bring_up(conn, firing, [Route(frozenset(Kind), ("ops",), MINUTE)], ["ops"], START)
             assert state.claim(conn, "of-the-dead", ["ops"], START, CLAIM)
 
