@@ -323,9 +323,7 @@ def test_writer_that_was_retired_writes_no_more(archive: Archive) -> None:
     with archive.engine.begin() as conn:
         other.enroll(conn, HOST_KEY)
         other.append(conn, SUBJECT, Type.DISCOVERED, {})
-        other._append(
-            conn, [Draft(ARCHIVE, Type.WRITER_RETIRED, {"writer": other.writer}, actor_kind="host")], HOST_KEY
-        )
+        other.retire_others(conn, HOST_KEY, [other.writer])
         other.append(conn, SUBJECT, Type.STORED, {})
     archive.drain()
     with archive.engine.begin() as conn:
