@@ -25,7 +25,6 @@ from archiver.ingest.health import Host
 from archiver.ingest.survey import ProviderCounts
 from archiver.recording import Json
 from archiver.schedule import lease
-from archiver.schedule.timer import next_due
 from archiver.status.report import Outlook
 
 _JUST_SAID = timedelta(minutes=1)
@@ -163,6 +162,14 @@ def pace_of(cron: str, now: datetime) -> timedelta:
     first = next_due(cron, now)
     second = None if first is None else next_due(cron, first)
     return timedelta(0) if first is None or second is None else second - first
+
+
+def next_due(cron: str, after: datetime) -> datetime | None:
+    """When a schedule comes next; None when it never does."""
+    # The scheduler takes longer to import than a report takes to make, and few configurations have such a schedule.
+    from archiver.schedule import timer
+
+    return timer.next_due(cron, after)
 
 
 def _checkpoint_at(conn: Connection) -> datetime | None:

@@ -5,8 +5,13 @@
 
 from __future__ import annotations
 
+import ast
 import enum
+import functools
+import inspect
+import itertools
 import sys
+import textwrap
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,8 +55,9 @@ class Part:
 
 def parts(section: type[Section] = Config, pattern: Pattern = ()) -> Iterator[Part]:
     """The section and all below it, in the order of the model."""
+    meanings = _meanings(section)
     keys = tuple(
-        Key(name, _form(field), _default(field), " ".join((field.description or "").split()), field)
+        Key(name, _form(field), _default(field), meanings.get(name, ""), field)
         for name, field in section.model_fields.items()
     )
     yield Part(pattern, section, keys)
@@ -63,6 +69,10 @@ def parts(section: type[Section] = Config, pattern: Pattern = ()) -> Iterator[Pa
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of the file, for editors."""
     schema = Config.model_json_schema(schema_generator=_JsonSchema)
+    sections = {each.section.__name__: each.section for each in parts()}
+    for name, below in {"Config": schema, **schema["$defs"]}.items():
+        for key, meaning in _meanings(sections[name]).items() if name in sections else ():
+            below["properties"][key]["description"] = meaning
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -145,6 +155,20 @@ def _prose(section: type[Section]) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
+
+
+@functools.cache
+def _meanings(section: type[Section]) -> dict[str, str]:
+    """The text below each key in the source, in one line. Pydantic would read it too, at each start of each command."""
+    found: dict[str, str] = {}
+    for each in reversed([base for base in section.__mro__ if issubclass(base, Section)]):
+        (body,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
+        assert isinstance(body, ast.ClassDef)
+        for key, text in itertools.pairwise(body.body):
+            match key, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
+                    found[name] = " ".join(meaning.split())
+    return found
 
 
 def _sections(annotation: Any) -> Iterator[tuple[Pattern, type[Section]]]:

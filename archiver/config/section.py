@@ -33,9 +33,12 @@ class Conflict:
 
 
 class Section(BaseModel):
-    """One mapping of the configuration. Unknown keys are errors; values never change."""
+    """One mapping of the configuration. Unknown keys are errors; values never change.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
+    The text below a key says what the key means; `reference` reads it when somebody asks.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     @classmethod
     def shorthand(cls, given: Any) -> Any:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeGuard
 
-import psycopg
 from sqlalchemy.exc import (
     DBAPIError,
     DisconnectionError,
@@ -19,6 +20,9 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from archiver.errors import ArchiverError, UnavailableError
+
+if TYPE_CHECKING:
+    import psycopg
 
 
 @contextmanager
@@ -43,7 +47,7 @@ def describe(exc: SQLAlchemyError) -> str:
     cause = exc.orig if isinstance(exc, DBAPIError) else None
     if isinstance(cause, sqlite3.Error):
         return f"{type(cause).__name__} {getattr(cause, 'sqlite_errorname', '')}: {cause}"
-    if isinstance(cause, psycopg.Error):
+    if _of_postgresql(cause):
         state = cause.sqlstate or ""
         # Class 22 (data exception) quotes the value in its primary message; the others quote it in DETAIL only.
         message = (cause.diag.message_primary if state else str(cause).partition("\n")[0]) or ""
@@ -59,7 +63,7 @@ def undoes_all(exc: SQLAlchemyError) -> bool:
     if isinstance(exc, DBAPIError) and exc.connection_invalidated:
         return True
     cause = getattr(exc, "orig", None)
-    if isinstance(cause, psycopg.Error):
+    if _of_postgresql(cause):
         return (cause.sqlstate or "40").startswith("40") or cause.sqlstate == "23505"
     return isinstance(exc, OperationalError)
 
@@ -67,9 +71,15 @@ def undoes_all(exc: SQLAlchemyError) -> bool:
 def surely_not_committed(exc: SQLAlchemyError) -> bool:
     """True when the answer to COMMIT says that nothing was kept. Everything else leaves it open: never guess from a message."""
     cause = getattr(exc, "orig", None)
-    if isinstance(cause, psycopg.Error):
+    if _of_postgresql(cause):
         state = cause.sqlstate or ""
         return state.startswith(("40", "23")) and state != "40003"
     # SQLite answers BUSY before it has written anything of the commit, and a deferred foreign key before that.
     busy = getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
     return busy or isinstance(exc, IntegrityError)
+
+
+def _of_postgresql(cause: object) -> TypeGuard[psycopg.Error]:
+    """True for an error of the PostgreSQL driver, which is loaded only where there is such a database."""
+    driver = sys.modules.get("psycopg")
+    return driver is not None and isinstance(cause, driver.Error)

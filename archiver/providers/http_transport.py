@@ -69,7 +69,7 @@ class Transport:
         self._clock = clock
         self._observe = observe
         self._through = proxy.options() if proxy is not None else {}
-        self._tls = _tls(policy.provider, ca_bundle)
+        self._own_tls = None if ca_bundle is None else _tls(policy.provider, ca_bundle)
         self._api: aiohttp.ClientSession | None = None
         self._media: aiohttp.ClientSession | None = None
         self._closed = False
@@ -127,7 +127,7 @@ class Transport:
         """Made on first use, because it belongs to the running event loop."""
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                ssl=self._tls, limit=0, force_close=force_close, socket_factory=self._guarded_socket
+                ssl=self._tls(), limit=0, force_close=force_close, socket_factory=self._guarded_socket
             ),
             timeout=aiohttp.ClientTimeout(
                 total=None,
@@ -139,6 +139,11 @@ class Transport:
             trust_env=False,
             read_bufsize=PIECE,
         )
+
+    def _tls(self) -> ssl.SSLContext:
+        """Made on first use: reading the system's certificates takes longer than most commands that connect to nobody."""
+        self._own_tls = self._own_tls or _tls(self._policy.provider, None)
+        return self._own_tls
 
     async def _judge(self, target: Target) -> None:
         """Behind a proxy no socket shows the target's address: it is judged by what its name means here, if it means anything.

@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, text
 
 import archiver.alerts.tables
@@ -117,6 +118,10 @@ def test_migrations_import_nothing_of_the_code_that_will_change() -> None:
 
 def test_numbers_follow_one_another() -> None:
     assert [int(path.name[:4]) for path in VERSIONS] == list(range(1, len(VERSIONS) + 1))
+
+
+def test_newest_schema_by_the_files_names_is_the_one_that_alembic_upgrades_to() -> None:
+    assert ScriptDirectory.from_config(_config()).get_current_head() == head_revision()
 
 
 def test_second_upgrade_finds_nothing_to_do(empty_database_url: str) -> None:
