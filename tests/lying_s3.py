@@ -275,6 +275,30 @@ def shorter_retention(by: timedelta) -> Fault:
     return _limited(shorten, UPLOADS, None)
 
 
+def refuse_large(limit: int) -> Fault:
+    """413 to bodies beyond a limit, as a proxy before the storage does."""
+
+    def refuse_it(call: Call, onward: Onward) -> Answer | None:
+        return Answer(413, {}, b"<html>too large</html>") if len(call.body) > limit else onward(call)
+
+    return refuse_it
+
+
+def finish_late(operation: str, may: threading.Event, done: threading.Event) -> Fault:
+    """Answer nothing, and do it only when it `may`; `done` tells when it was."""
+
+    def late(call: Call, onward: Onward) -> Answer | None:
+        def finish() -> None:
+            may.wait(60)
+            onward(call)
+            done.set()
+
+        threading.Thread(target=finish, daemon=True).start()
+        return None
+
+    return _limited(late, {operation}, 1)
+
+
 def no_version_id(*operations: str) -> Fault:
     """Leave the version id out of the answer."""
 

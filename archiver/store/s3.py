@@ -45,7 +45,7 @@ class S3Store:
         self._clock = clock
         self._chance = chance
         self._bucket = Bucket(options)
-        self._vault = Vault(self._bucket, options)
+        self._vault = Vault(self._bucket, options, clock.monotonic)
         self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix=f"store-{options.id}")
 
     @property

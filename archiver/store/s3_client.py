@@ -33,7 +33,8 @@ class S3Options:
     Without keys, boto3's own chain applies (environment, profile, pod or machine role). `endpoint` None means AWS.
     `bucket_owner` is the AWS account that every call expects to own the bucket. `storage_class` is that of recordings: what
     must be read at any time (log, catalogue, canaries) has the standard one. `sign_payload` None leaves it to the probe.
-    Sizes in bytes; parts of S3 are 5 MiB or more, at most 10,000 an object.
+    Sizes in bytes; parts of S3 are 5 MiB or more, at most 10,000 an object. What is larger than `multipart_threshold` goes in
+    parts, but where a single PUT's SHA-256 is proved and kept: there only what is larger than `single_limit`.
     """
 
     id: str
@@ -53,6 +54,7 @@ class S3Options:
     sse_key_id: str | None = None
     required: bool = True
     multipart_threshold: int = 16 * MIB
+    single_limit: int = 1024 * MIB
     part_size: int = 8 * MIB
     threads: int = 8
     sign_payload: bool | None = None
@@ -85,6 +87,16 @@ class Refused(errors.DestinationError):
     def passing(self) -> bool:
         """True when the refusal is of the moment or of the credentials, and says nothing of the request itself."""
         return self.status >= 500 or self.code in _PASSING
+
+    @property
+    def undecided(self) -> bool:
+        """True when something on the way gave up waiting: what was asked may still be done, later."""
+        return self.status in {500, 502, 504}
+
+    @property
+    def too_large(self) -> bool:
+        """The body is larger than the storage, or something before it, takes in one request."""
+        return self.status == 413 or self.code == "EntityTooLarge"
 
     @property
     def damaged(self) -> bool:

@@ -12,7 +12,7 @@ import hashlib
 import io
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,13 +50,19 @@ class Item:
     storage_class: str = STANDARD
 
 
-def in_parts(item: Item, profile: Profile, options: S3Options) -> bool:
-    """True when this object goes up in parts."""
-    return profile.multipart and item.size > options.multipart_threshold
+def in_parts(item: Item, profile: Profile, options: S3Options, single_limit: int | None = None) -> bool:
+    """True when this object goes up in parts.
+
+    A proved SHA-256 over the whole is worth a large PUT: no checksum over parts proves the whole, which is read back then.
+    """
+    limit = options.multipart_threshold
+    if profile.checksum_proves:
+        limit = max(limit, options.single_limit if single_limit is None else single_limit)
+    return profile.multipart and item.size > limit
 
 
 def upload_single(bucket: Bucket, item: Item, profile: Profile) -> str | None:
-    """One PUT, streamed from the file. Returns the version id when the answer has one."""
+    """One PUT, streamed from the file in small pieces. Returns the version id when the answer has one."""
     with _opened(item) as file:
         md5 = base64_of(hashlib.file_digest(file, _md5).digest()) if profile.md5 else None
         file.seek(0)
@@ -67,8 +73,10 @@ def upload_single(bucket: Bucket, item: Item, profile: Profile) -> str | None:
         )  # fmt: skip
 
 
-def upload_parts(bucket: Bucket, item: Item, profile: Profile, part_size: int) -> str | None:
-    """One part in memory at a time. Returns the version id when the answer has one.
+def upload_parts(
+    bucket: Bucket, item: Item, profile: Profile, part_size: int, creating: Callable[[], None] = lambda: None
+) -> str | None:
+    """One part in memory at a time; `creating` is called before the object may come into being. Returns the version id, if told.
 
     A failed upload is dropped, unless its completion may have taken effect: then it stays for the caller to look, and
     what remains of it for the sweep.
@@ -79,6 +87,7 @@ def upload_parts(bucket: Bucket, item: Item, profile: Profile, part_size: int) -
     except errors.ArchiverError:
         _drop(bucket, item.key, upload_id)
         raise
+    creating()
     try:
         return bucket.complete_upload(item.key, upload_id, parts, if_absent=profile.conditional_multipart)
     except Refused as refused:

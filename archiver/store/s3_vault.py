@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from archiver import errors
@@ -19,6 +20,8 @@ from archiver.store.s3_upload import Item, Profile, in_parts, upload_parts, uplo
 
 _HEAD_CHECKSUM = "head-checksum"
 _FULL_READ = "full-read"
+_LATE = timedelta(minutes=2)
+"""So long after a PUT without an answer a storage may still finish it; what it has not by then, it dropped."""
 
 
 def satisfies(shown: Lock, asked: Lock) -> bool:
@@ -50,12 +53,24 @@ def whole_second(instant: datetime) -> datetime:
 
 
 class Vault:
-    """One bucket under the profile that the probe proved. Safe for use by several threads."""
+    """One bucket under the profile that the probe proved. Safe for use by several threads. `monotonic` tells seconds."""
 
-    def __init__(self, bucket: Bucket, options: S3Options) -> None:
-        self.profile = Profile()
+    def __init__(self, bucket: Bucket, options: S3Options, monotonic: Callable[[], float]) -> None:
         self._bucket = bucket
         self._options = options
+        self._monotonic = monotonic
+        self._unanswered: dict[str, float] = {}  # by key: until when a PUT may still be finished
+        self.profile = Profile()
+
+    @property
+    def profile(self) -> Profile:
+        """The ways that objects go."""
+        return self._profile
+
+    @profile.setter
+    def profile(self, proved: Profile) -> None:
+        self._profile = proved
+        self._single_limit = self._options.single_limit  # what was too large for one request may pass again
 
     # --- put --------------------------------------------------------------------------------------------------
 
@@ -65,33 +80,80 @@ class Vault:
             lock = dataclasses.replace(item.lock, retain_until=whole_second(item.lock.retain_until))
             item = dataclasses.replace(item, lock=lock)
         for last in (False, True):
-            if self._must_look_first(item) and self._bucket.head(item.key, None) is not None:
+            if self._must_look_first(item, again=last) and self._is_there(item.key):
                 return self._adopt(item)
+            self._not_twice(item)
             try:
                 version_id = self._send(item)
             except Refused as refused:
+                if not refused.undecided:
+                    self._unanswered.pop(item.key, None)
                 if refused.already_there:
                     return self._adopt(item)
                 if refused.damaged:
                     raise errors.VerificationError(f"other bytes arrived than were sealed: {refused.code}") from refused
-                if last or not refused.lost_race:
+                # A proxy before the storage has a limit of its own, which no small canary meets.
+                other_way = refused.too_large and self._limit_single(item)
+                if last or not (refused.lost_race or other_way):
                     raise
             except errors.DestinationError:
                 # No answer, so it may have been done. Asking again is safe: the condition, or the look before, tells.
+                self._limit_single(item)
                 if last:
                     raise
             else:
+                self._unanswered.pop(item.key, None)
                 return self._confirm(item, version_id or self._newest(item.key))
         raise AssertionError("the last try returns or raises")
 
-    def _must_look_first(self, item: Item) -> bool:
-        """Where the storage does not refuse a second version, or refuses it only after every part was sent."""
-        return not self.profile.conditional_single or in_parts(item, self.profile, self._options)
+    def _must_look_first(self, item: Item, *, again: bool) -> bool:
+        """Where the storage does not refuse a second version, or refuses it only after many bytes were sent."""
+        if not self._conditional(item) or self._in_parts(item):
+            return True
+        return again and item.size > self._options.multipart_threshold
+
+    def _is_there(self, key: str) -> bool:
+        """Whether any version stands under the key. After a PUT without an answer, one below a delete marker counts too."""
+        if self._bucket.head(key, None) is not None:
+            return True
+        return key in self._unanswered and any(not each.is_delete_marker for each in oldest_first(self._bucket, key))
+
+    def _not_twice(self, item: Item) -> None:
+        """Where a second version is not refused, nothing is sent while an earlier PUT may still be done: both would be locked.
+
+        Raises `DestinationError`. Died meanwhile? Nobody remembers then, and a storage that is later than our next start doubles.
+        """
+        if not self._conditional(item) and self._unanswered.get(item.key, 0.0) > self._monotonic():
+            raise errors.DestinationError(
+                "a PUT had no answer, and this storage may still finish it: looks again later"
+            )
 
     def _send(self, item: Item) -> str | None:
-        if in_parts(item, self.profile, self._options):
-            return upload_parts(self._bucket, item, self.profile, self._options.part_size)
+        if self._in_parts(item):
+            size = self._options.part_size
+            return upload_parts(self._bucket, item, self.profile, size, lambda: self._note(item.key))
+        self._note(item.key)
         return upload_single(self._bucket, item, self.profile)
+
+    def _note(self, key: str) -> None:
+        """From here on the object may come into being, whether or not we hear of it."""
+        now = self._monotonic()
+        for old in [each for each, until in list(self._unanswered.items()) if until <= now]:
+            self._unanswered.pop(old, None)
+        self._unanswered[key] = now + _LATE.total_seconds()
+
+    def _limit_single(self, item: Item) -> bool:
+        """From now on this size goes in parts, which fail, and are sent again, by themselves. False where it cannot."""
+        if item.size <= self._options.multipart_threshold or self._in_parts(item):
+            return False
+        self._single_limit = min(self._single_limit, item.size - 1)
+        return self._in_parts(item)
+
+    def _in_parts(self, item: Item) -> bool:
+        return in_parts(item, self.profile, self._options, self._single_limit)
+
+    def _conditional(self, item: Item) -> bool:
+        return self.profile.conditional_multipart if self._in_parts(item) else self.profile.conditional_single
 
     def _adopt(self, item: Item) -> Stored:
         """The oldest version with these very bytes counts; a newer one may be someone's attempt to cover it.

@@ -232,7 +232,11 @@ def _hurry(run: Run) -> None:
     for module, name, value in settings:
         swap(module, name, lambda _, value=value: value)  # type: ignore[misc]
 
-    parts = {"multipart_threshold": 1 << 20, "part_size": 5 << 20} if run.storage == "multipart" else {}
+    parts = (
+        {"multipart_threshold": 1 << 20, "single_limit": 1 << 20, "part_size": 5 << 20}
+        if run.storage == "multipart"
+        else {}
+    )
     swap(
         s3.S3Store,
         "__init__",

@@ -35,7 +35,9 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         mode = {"moto": LockMode.GOVERNANCE, "seaweedfs-off": LockMode.OFF}.get(name, LockMode.COMPLIANCE)
         endpoint = request.getfixturevalue(server)
         made = S3Store(
-            bucket_at(endpoint, lock_mode=mode, multipart_threshold=5 * MIB, part_size=5 * MIB), clock, chance
+            bucket_at(endpoint, lock_mode=mode, multipart_threshold=5 * MIB, single_limit=5 * MIB, part_size=5 * MIB),
+            clock,
+            chance,
         )
     if not name.endswith("unprobed"):
         report = await made.probe()

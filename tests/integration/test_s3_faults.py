@@ -27,7 +27,9 @@ SINGLE, MULTIPART = 1000, 11 * MIB
 @pytest.fixture
 async def store(lying_s3: LyingS3, s3_options: S3Options) -> AsyncIterator[S3Store]:
     """A store that proved itself before the faults begin."""
-    options = replace(s3_options, endpoint=lying_s3.endpoint, multipart_threshold=5 * MIB, part_size=5 * MIB)
+    options = replace(
+        s3_options, endpoint=lying_s3.endpoint, multipart_threshold=5 * MIB, single_limit=5 * MIB, part_size=5 * MIB
+    )
     made = S3Store(options, SystemClock(), SystemChance())
     assert (await made.probe()).trusted
     lying_s3.calls.clear()
@@ -106,7 +108,9 @@ async def test_answer_lost_where_conditions_are_ignored_does_not_duplicate(
     s3_options: S3Options, lying_s3: LyingS3, file: SealedFile, lock: Lock
 ) -> None:
     lying_s3.lie(lies.ignore_conditions())
-    options = replace(s3_options, endpoint=lying_s3.endpoint, multipart_threshold=5 * MIB, part_size=5 * MIB)
+    options = replace(
+        s3_options, endpoint=lying_s3.endpoint, multipart_threshold=5 * MIB, single_limit=5 * MIB, part_size=5 * MIB
+    )
     store = S3Store(options, SystemClock(), SystemChance())
     assert (await store.probe()).trusted
     assert not store.profile.conditional_single

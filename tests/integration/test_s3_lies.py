@@ -25,7 +25,9 @@ SINGLE, MULTIPART = 1000, 11 * MIB
 
 @pytest.fixture
 def options(lying_s3: LyingS3, s3_options: S3Options) -> S3Options:
-    return replace(s3_options, endpoint=lying_s3.endpoint, multipart_threshold=5 * MIB, part_size=5 * MIB)
+    return replace(
+        s3_options, endpoint=lying_s3.endpoint, multipart_threshold=5 * MIB, single_limit=5 * MIB, part_size=5 * MIB
+    )
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ def options_for(server: S3Server, ca: Path | None = None) -> S3Options:
         secret_key=KEYS[1],
         ca_bundle=ca,
         multipart_threshold=5 * 2**20,
+        single_limit=5 * 2**20,
         part_size=5 * 2**20,
     )
 
