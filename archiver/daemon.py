@@ -29,6 +29,7 @@ from archiver.schedule import lease
 from archiver.schedule.timer import Ticker
 from archiver.signals import End
 from archiver.status.web import StatusServer
+from archiver.wall import Kind, Party
 
 log = structlog.get_logger("archiver.daemon")
 T = TypeVar("T")
@@ -137,6 +138,7 @@ class Daemon:
             behind = await a.keeper.catch_up(self._host_key())
         await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
         await self._show_health(stands=timedelta(0))
+        await a.rounds.parties(ending=True)
         pending = await a.read(lambda conn: survey.unfinished(conn, chosen))
         lacking = await a.read(owed.count)
         refused = [each for each in a.destinations if each.store.required and not each.proven]
@@ -212,6 +214,7 @@ class Daemon:
             self._every(timedelta(seconds=1), self._watch(ticker)),
             self._keep_probing(),
             a.keeper.forever(),
+            self._every(HEARTBEAT, a.rounds.parties),
             self._every(alarm.EVERY, a.alarm.tick),
             self._on(ticker.every("sweep", timedelta(hours=1)), self._sweep),
             self._on(ticker.every("copies", timedelta(minutes=1)), self._copies),
@@ -293,14 +296,29 @@ class Daemon:
             await asyncio.sleep(interval.total_seconds())
 
     async def _guarded(self, what: str, act: Callable[[], Awaitable[T]]) -> T | None:
-        """A dependency that fails leaves the loop standing; a bug does not: it ends the process, loudly."""
+        """A dependency that fails leaves the loop standing; a bug does not: it ends the process, loudly.
+
+        What a party said that no retry mends, as a storage that shows other bytes, is told as a gap for as long as it lasts.
+        """
+        task = Party(Kind.TASK, what.rpartition(".")[2].strip("_"))
         try:
-            return await act()
+            result = await act()
         except errors.TransientError as failed:
             log.warning("daemon.try_again", task=what, problem=str(failed))
+            return None
         except errors.LeaseLostError as lost:
             log.warning("daemon.lease_lost", task=what, problem=str(lost))
-        return None
+            return None
+        except (errors.RolledBackError, errors.ConfigurationError):
+            raise
+        except errors.ArchiverError as refused:
+            if type(refused) is errors.ArchiverError:  # the database refused a statement, the ticker stands: ours
+                raise
+            log.error("daemon.refused", task=what, problem=str(refused))
+            self._a.walls.note(task, "run", f"{task}: {refused}")
+            return None
+        self._a.walls.went_well(task, "run")
+        return result
 
     # --- parts of both ----------------------------------------------------------------------------------------
 

@@ -96,6 +96,10 @@ class UnavailableError(TransientError):
     exit_code = Exit.UNAVAILABLE
 
 
+class OddAnswerError(UnavailableError):
+    """A system that this depends on answered something that nothing can be made of."""
+
+
 class ThrottledError(TransientError):
     """The provider asked for a pause; every request of this credential waits."""
 

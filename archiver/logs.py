@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.types import EventDict, Processor
 
-from archiver.redaction import redact
+from archiver.redaction import place_of, redact, traceback_of
 
 
 def redact_event(_logger: object, _method: str, event: EventDict) -> Mapping[str, Any]:
@@ -53,6 +53,16 @@ def configure(format_: str, level: str, stream: TextIO | None = None) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("archiver").setLevel(level.upper())
+
+
+def last_words(bug: Exception) -> str:
+    """Log a bug that ends the process: one redacted line, in JSON unless logging was set up otherwise. Returns what and where."""
+    if not structlog.is_configured():
+        configure("json", "info")
+    where = place_of(bug)
+    log = structlog.get_logger("archiver.process")
+    log.critical("process.bug", error_type=type(bug).__name__, error_at=where, traceback=traceback_of(bug))
+    return f"{type(bug).__name__} at {where}"
 
 
 def _name_exception(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -7,6 +7,7 @@ Pure, standard library only.
 from __future__ import annotations
 
 import re
+import traceback
 
 MASK = "**redacted**"
 LONGEST = 16_384
@@ -30,6 +31,25 @@ def redact(text: str) -> str:
     text = _JWT.sub(MASK, text)
     text = _DIGITS.sub(_without_phone, text)
     return _CONTROL.sub(_escaped, text)
+
+
+_FRAMES = 30
+_OURS = __file__.rpartition("/")[0]
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback of `error`, its innermost lines, fit to be shown."""
+    lines = traceback.format_exception(type(error), error, error.__traceback__, limit=-_FRAMES, chain=False)
+    return redact("".join(lines))
+
+
+def place_of(error: BaseException) -> str:
+    """The file and line where `error` was raised: the innermost of the archiver's own, or of all where none is."""
+    frames = traceback.extract_tb(error.__traceback__, limit=-_FRAMES)
+    own = [each for each in frames if each.filename.startswith(_OURS) and not each.filename.endswith("/wall.py")]
+    for last in (own or list(frames))[-1:]:
+        return f"{last.filename.rsplit('/', 1)[-1]}:{last.lineno}"
+    return "an unknown place"
 
 
 _KEY_BLOCK = re.compile(

@@ -186,6 +186,7 @@ _MEANS = {
     Kind.INTEGRITY_FAILED: "copies or their history are not what they should be",
     Kind.LOG_FORKED: "THERE ARE TWO HISTORIES of the custody log; both heads are kept",
     Kind.VOUCHER_SILENT: "witnesses or time stamps that have fallen silent",
+    Kind.ANSWERS_ODD: "answers that nothing could be made of",
     Kind.LOCK_SHORT: "copies that are locked too short or not at all",
 }
 _MEANS |= {kind: "recordings that are missing or doubtful" for kind in Kind if kind not in _MEANS}

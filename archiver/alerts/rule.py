@@ -42,6 +42,7 @@ class Kind(enum.StrEnum):
     CLOCK_SKEW = "clock.skew"
     CHECKPOINT_OVERDUE = "checkpoint.overdue"
     VOUCHER_SILENT = "voucher.silent"
+    ANSWERS_ODD = "answers.odd"
     REPORT_MONTHLY = "report.monthly"
 
     @property
@@ -90,6 +91,7 @@ GAPS = {
     "log_forked": Kind.LOG_FORKED,
     "witness_silent": Kind.VOUCHER_SILENT,
     "timestamp_silent": Kind.VOUCHER_SILENT,
+    "answer_not_understood": Kind.ANSWERS_ODD,
 }
 """Which alert a gap's reason code raises; `gap.open` for every other."""
 

@@ -25,17 +25,24 @@ from archiver.config.alerting import Alerting, AnyChannel, AppriseChannel, Webho
 from archiver.database import Writer, read
 from archiver.fetch.spool import Spool
 from archiver.providers.port import Provider
+from archiver.wall import Kind, Walls
 
 
 def build_dispatch(
-    alerting: Alerting | None, instance: str, writer: Writer, clock: Clock, chance: Chance, telemetry: Telemetry
+    alerting: Alerting | None,
+    instance: str,
+    writer: Writer,
+    clock: Clock,
+    chance: Chance,
+    telemetry: Telemetry,
+    walls: Walls | None = None,
 ) -> Dispatch | None:
     """Who tells; None when no channel is configured. Raises `ConfigurationError`."""
     if alerting is None or not alerting.channels:
         return None
     return Dispatch(
         instance,
-        [build_channel(each, clock) for each in alerting.channels],
+        [build_channel(each, clock, walls) for each in alerting.channels],
         [Route(frozenset(each.when), each.to, each.repeat) for each in alerting.routes],
         Thresholds(**dict(alerting.thresholds)),
         writer=writer,
@@ -44,7 +51,9 @@ def build_dispatch(
     )
 
 
-def build_heartbeat(alerting: Alerting | None, clock: Clock, telemetry: Telemetry) -> Heartbeat | None:
+def build_heartbeat(
+    alerting: Alerting | None, clock: Clock, telemetry: Telemetry, walls: Walls | None = None
+) -> Heartbeat | None:
     """The dead man's switch; None when none is configured. Call it when logging is set up. Raises `ConfigurationError`."""
     settings = alerting.heartbeat if alerting is not None else None
     if settings is None:
@@ -52,7 +61,8 @@ def build_heartbeat(alerting: Alerting | None, clock: Clock, telemetry: Telemetr
     url, bundle = settings.url.resolve(), settings.ca_bundle
     post = Post(NAME, url, clock, allow_http=settings.allow_http, ca_bundle=bundle)
     tail = None if settings.send_log_tail is None else follow_log(settings.send_log_tail)
-    return Heartbeat(post, settings.every, clock, telemetry, tail)
+    walled = (walls or Walls(clock)).around(Kind.CHANNEL, NAME, post)
+    return Heartbeat(walled, settings.every, clock, telemetry, tail)
 
 
 def build_alarm(
@@ -67,6 +77,7 @@ def build_alarm(
     clock: Clock,
     chance: Chance,
     telemetry: Telemetry,
+    walls: Walls | None = None,
 ) -> Alarm:
     """Who looks at the archive and tells. Raises `ConfigurationError`."""
 
@@ -76,12 +87,16 @@ def build_alarm(
     async def facts() -> Facts:
         return await read(engine, look)
 
-    dispatch = build_dispatch(alerting, config.instance, writer, clock, chance, telemetry)
-    return Alarm(facts, dispatch, build_heartbeat(alerting, clock, telemetry), clock, limits(config))
+    dispatch = build_dispatch(alerting, config.instance, writer, clock, chance, telemetry, walls)
+    return Alarm(facts, dispatch, build_heartbeat(alerting, clock, telemetry, walls), clock, limits(config))
 
 
-def build_channel(settings: AnyChannel, clock: Clock) -> Channel:
-    """One way to reach people; connects to nothing yet. Raises `ConfigurationError`."""
+def build_channel(settings: AnyChannel, clock: Clock, walls: Walls | None = None) -> Channel:
+    """One way to reach people, behind its wall; connects to nothing yet. Raises `ConfigurationError`."""
+    return (walls or Walls(clock)).around(Kind.CHANNEL, settings.id, _adapter(settings, clock))
+
+
+def _adapter(settings: AnyChannel, clock: Clock) -> Channel:
     if isinstance(settings, WebhookChannel):
         url, bundle = settings.url.resolve(), settings.ca_bundle
         return Webhook(settings.id, Post(settings.id, url, clock, allow_http=settings.allow_http, ca_bundle=bundle))

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from archiver.assembly.providers import listing_span
 from archiver.clock import Chance, Clock
+from archiver.completeness import parties
 from archiver.completeness.gap import profile
 from archiver.completeness.observe import Watched
 from archiver.completeness.reconcile import keep, reconcile_custody, reconcile_store
@@ -21,6 +22,7 @@ from archiver.ingest import survey
 from archiver.providers.port import Provider
 from archiver.schedule import lease
 from archiver.store.port import ObjectStore
+from archiver.wall import Kind, Walls
 
 _DAILY = timedelta(hours=20)
 
@@ -55,6 +57,7 @@ class Rounds:
     clock: Clock
     chance: Chance
     replica_id: str
+    walls: Walls
 
     async def look(self, provider: str) -> None:
         """Bring the register of gaps of one provider up to date, and state the days that are over."""
@@ -67,6 +70,17 @@ class Rounds:
     async def copies(self) -> None:
         """Bring the register up to date with the copies that storages lack."""
         await self.watch.look_for_copies()
+
+    async def parties(self, *, ending: bool = False) -> None:
+        """Bring the register up to date with whose answers nothing could be made of."""
+        now = self.clock.now()
+        configured = {
+            Kind.PROVIDER: frozenset(each.id for each in self.config.providers),
+            Kind.STORAGE: frozenset(each.id for each in self.config.storage),
+        }
+        await self.writer.run(
+            lambda conn: parties.keep(conn, self.ledger, self.chance, self.walls, now, configured, ending=ending)
+        )
 
     async def daily(self) -> None:
         """Compare storages and custody with the journal; one replica does."""

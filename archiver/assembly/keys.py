@@ -5,11 +5,13 @@ from __future__ import annotations
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archiver import errors
+from archiver.clock import SystemClock
 from archiver.config import model
 from archiver.custody.keys import derive_log_key, load_public_key, load_signing_key, public_hex
 from archiver.custody.note import Signer
 from archiver.custody.rotation import LogKeys, log_keys
 from archiver.seal.recipients import Identity, Recipient, load_identity, load_recipient
+from archiver.wall import Kind, Walls
 
 
 def signing_key(config: model.Config) -> Ed25519PrivateKey:
@@ -60,16 +62,20 @@ def verifier_keys(config: model.Config) -> LogKeys:
         raise errors.ConfigurationError(f"custody.rotations: {failed.filename}: {failed.strerror}") from failed
 
 
-def build_recipients(config: model.Config) -> list[Recipient]:
+def build_recipients(config: model.Config, walls: Walls | None = None) -> list[Recipient]:
     """Everyone who can open what is sealed from now on. Raises `ConfigurationError` or `KeyUnavailableError`."""
     found: list[Recipient] = []
+    walls = walls or Walls(SystemClock())
     for each in config.encryption.recipients:
         if isinstance(each, model.KeyWrapRecipient):
             found.append(load_recipient(each.id, each.kind, each.key.resolve().reveal().encode()))
         elif each.kms is not None:
             from archiver.seal.kms import kms_recipient  # boto3 takes a while to load
 
-            found.append(kms_recipient(each.id, each.kms.key_id, region=each.kms.region, endpoint=each.kms.endpoint))
+            with walls.held(Kind.KEYS, each.id, "get_public_key"):
+                found.append(
+                    kms_recipient(each.id, each.kms.key_id, region=each.kms.region, endpoint=each.kms.endpoint)
+                )
         else:
             assert each.public_key is not None
             found.append(load_recipient(each.id, each.kind, each.public_key.resolve().reveal().encode()))
@@ -79,11 +85,13 @@ def build_recipients(config: model.Config) -> list[Recipient]:
 def build_identities(config: model.Config) -> list[Identity]:
     """The keys that this host opens recordings with; empty on a host that only writes."""
     found: list[Identity] = []
+    walls = Walls(SystemClock())
     for each in config.encryption.identities:
         if each.kms is not None:
             from archiver.seal.kms import KmsIdentity
 
-            found.append(KmsIdentity(each.id, each.kms.key_id, region=each.kms.region, endpoint=each.kms.endpoint))
+            key = KmsIdentity(each.id, each.kms.key_id, region=each.kms.region, endpoint=each.kms.endpoint)
+            found.append(walls.around(Kind.KEYS, each.id, key))
         else:
             secret = each.private_key or each.key
             assert secret is not None

@@ -30,6 +30,7 @@ from archiver.database import Writer, idle_session, read
 from archiver.keeper import Keeper, Parts
 from archiver.retention.span import Span
 from archiver.store.port import ObjectStore, Shelf
+from archiver.wall import Kind, Walls
 
 log = structlog.get_logger("archiver.assembly")
 
@@ -47,6 +48,7 @@ class LogParts:
     shelves: Sequence[Shelf]
     publisher: Publisher
     client: Client
+    walls: Walls
 
 
 def build_notary(config: model.Config, clock: Clock) -> Notary:
@@ -62,16 +64,18 @@ async def open_custody_log(
     stores: Mapping[str, ObjectStore],
     clock: Clock,
     notary: Notary | None = None,
+    walls: Walls | None = None,
 ) -> LogParts:
     """The log of this archive, begun if there is none. Raises `ConfigurationError` when the database has one of another name."""
-    notary = notary or build_notary(config, clock)
+    notary, walls = notary or build_notary(config, clock), walls or Walls(clock)
     now = clock.now()
     log_id = await writer.run(lambda conn: open_log(conn, notary.key.name, now))
     shelves = [store.shelf() for store in stores.values()]
     client = Client()
-    witnesses = [Witness(witness_key(each.key), each.url, client) for each in config.custody.witnesses]
+    keys = [(witness_key(each.key), each.url) for each in config.custody.witnesses]
+    witnesses = [walls.around(Kind.WITNESS, key.name, Witness(key, url, client)) for key, url in keys]
     publisher = Publisher(engine, writer, log_id, notary, shelves, clock, witnesses)
-    return LogParts(log_id, notary, shelves, publisher, client)
+    return LogParts(log_id, notary, shelves, publisher, client, walls)
 
 
 def witness_key(vkey: str) -> VerifierKey:
@@ -137,16 +141,24 @@ def build_keeper(
     chance: Chance,
 ) -> Keeper:  # fmt: skip
     """Who takes events into the log and publishes it, once it holds the lease."""
-    stamps = config.custody.timestamp
+    stamps, authority = config.custody.timestamp, build_authority(config, parts.client, chance, parts.walls)
     anchorer = None
-    if stamps is not None:
-        authority = Authority("tsa", stamps.url, load_roots(certificates(stamps.ca)), parts.client, chance)
+    if stamps is not None and authority is not None:
         anchorer = Anchorer(engine, writer, parts.log_id, authority, parts.shelves, ledger, clock, stamps.every)
     keeping = Parts(
         writer, ledger, Sequencer(ledger, hosts(config), parts.log_id), parts.publisher, anchorer, parts.log_id,
         Vouching(config, ledger, chance, parts.log_id, [witness_key(each.key) for each in config.custody.witnesses]),
     )  # fmt: skip
     return Keeper(keeping, replica_id, clock, config.custody.checkpoint_every, lock_until(config))
+
+
+def build_authority(config: model.Config, client: Client, chance: Chance, walls: Walls) -> Authority | None:
+    """Who gives time stamps, behind its wall; None where nobody does. Raises `ConfigurationError`."""
+    stamps = config.custody.timestamp
+    if stamps is None:
+        return None
+    authority = Authority("tsa", stamps.url, load_roots(certificates(stamps.ca)), client, chance)
+    return walls.around(Kind.AUTHORITY, authority.name, authority)
 
 
 def lock_until(config: model.Config) -> Callable[[datetime], datetime]:

@@ -46,6 +46,7 @@ from archiver.keeper import Keeper
 from archiver.providers.port import Provider
 from archiver.status import report as reports
 from archiver.status.metrics import Metrics
+from archiver.wall import Walls
 
 log = structlog.get_logger("archiver.assembly")
 
@@ -80,6 +81,7 @@ class Assembly:
     monthly: Monthly
     stirred: asyncio.Event
     held: ExitStack
+    walls: Walls
     host: str = ""
     version: str = __version__
 
@@ -159,6 +161,7 @@ async def assemble(
     Enrols this process's session key in the custody log, and takes the state directory for itself. `only` names providers.
     """
     clock, chance = clock or SystemClock(), chance or SystemChance()
+    walls = Walls(clock)
     async with AsyncExitStack() as undo:  # what was taken by then goes back when a later part cannot be built
         engine = open_database(config)
         undo.callback(engine.dispose)
@@ -169,12 +172,12 @@ async def assemble(
         held.enter_context(lock_state_dir(state_dir))
         writer = Writer(engine)
         undo.callback(writer.close)
-        stores = build_stores(config, clock, chance)
+        stores = build_stores(config, clock, chance, walls)
         for store in stores.values():
             undo.push_async_callback(store.aclose)
-        log_parts = await open_custody_log(config, engine, writer, stores, clock)
+        log_parts = await open_custody_log(config, engine, writer, stores, clock, walls=walls)
         undo.push_async_callback(log_parts.client.aclose)
-        recipients = build_recipients(config)
+        recipients = build_recipients(config, walls)
         if (doubt := await pass_gate(log_parts, engine, writer, clock)) is not None:
             log.error("custody.gate", problem=doubt)
         ledger = Ledger.open(clock, chance)
@@ -191,7 +194,7 @@ async def assemble(
         telemetry=metrics, clock=clock, chance=chance, executor=executor, replica_id=replica_id,
     )  # fmt: skip
     chosen = [each for each in config.providers if only is None or each.id in only]
-    providers = {each.id: build_provider(each, config, writer, clock, metrics) for each in chosen}
+    providers = {each.id: build_provider(each, config, writer, clock, metrics, walls) for each in chosen}
     pollers = {
         each.id: Poller(
             providers[each.id], poll_plan(each, config), writer=writer, ledger=ledger, links=links,
@@ -212,14 +215,14 @@ async def assemble(
     host = socket.gethostname()
     alarm = build_alarm(
         config, config.alerting, engine=engine, writer=writer, providers=providers, spool=spool, host=host, clock=clock,
-        chance=chance, telemetry=metrics,
+        chance=chance, telemetry=metrics, walls=walls,
     )  # fmt: skip
     return Assembly(
         config=config, engine=engine, writer=writer, ledger=ledger, spool=spool, bench=bench, destinations=destinations,
         providers=providers, pollers=pollers, workers=workers, metrics=metrics, clock=clock, chance=chance, executor=executor,
         replica_id=replica_id, keeper=build_keeper(config, log_parts, engine, writer, ledger, replica_id, clock, chance),
-        vouchers=log_parts.client, stirred=asyncio.Event(), held=held, host=host, alarm=alarm,
+        vouchers=log_parts.client, stirred=asyncio.Event(), held=held, walls=walls, host=host, alarm=alarm,
         rounds=Rounds(config, engine, writer, ledger, providers, list(stores.values()),
-                      Watch(engine, writer, ledger, clock, chance), clock, chance, replica_id),
+                      Watch(engine, writer, ledger, clock, chance), clock, chance, replica_id, walls),
         monthly=Monthly(config, engine, writer, providers, clock, replica_id, alarm.announce),
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import cast
 
 from archiver.clock import Clock
 from archiver.config import model
@@ -20,14 +21,18 @@ from archiver.recording import Window
 from archiver.schedule.budget import Rate, SharedBudget
 from archiver.schedule.window import beginning
 from archiver.status.metrics import Metrics
+from archiver.wall import Kind, Ours, Walls
 
 
 def build_provider(
-    settings: AnyProvider, config: model.Config, writer: Writer, clock: Clock, metrics: Metrics | None
+    settings: AnyProvider, config: model.Config, writer: Writer, clock: Clock, metrics: Metrics | None, walls: Walls
 ) -> Provider:
-    """The adapter of one configured provider, with its HTTP client and its shared rate budget."""
+    """The adapter of one configured provider behind its wall, with its HTTP client and its shared rate budget."""
     rate = Rate(settings.rate.count, settings.rate.per, burst=max(1, settings.rate.count // 2))
-    return _adapter(settings, config, SharedBudget(writer, settings.id, rate), clock, metrics)
+    budget = cast(
+        "Budget", Ours(SharedBudget(writer, settings.id, rate))
+    )  # the database's faults are not the provider's
+    return walls.around(Kind.PROVIDER, settings.id, _adapter(settings, config, budget, clock, metrics))
 
 
 def _adapter(
@@ -60,7 +65,11 @@ def _proxy(settings: ProxySection | None) -> Proxy | None:
 
 def reading_providers(config: model.Config, clock: Clock) -> dict[str, Provider]:
     """The providers' adapters for their facts and scopes, with a budget of their own: for commands, not for the daemon."""
-    return {each.id: _adapter(each, config, UnlimitedBudget(), clock, None) for each in config.providers}
+    walls = Walls(clock)
+    return {
+        each.id: walls.around(Kind.PROVIDER, each.id, _adapter(each, config, UnlimitedBudget(), clock, None))
+        for each in config.providers
+    }
 
 
 def adapter_settings(settings: AnyProvider) -> object:

@@ -10,24 +10,29 @@ from archiver.config import model
 from archiver.recording import LockMode
 from archiver.store.directory import DirectoryStore
 from archiver.store.port import ObjectStore
+from archiver.wall import Kind, Walls
 
 if TYPE_CHECKING:
     from archiver.store.s3 import S3Options
 
 
-def build_stores(config: model.Config, clock: Clock, chance: Chance) -> dict[str, ObjectStore]:
-    """Every configured storage by id. Raises `ConfigurationError` for unreadable credentials."""
-    stores: dict[str, ObjectStore] = {}
-    for each in config.storage:
-        if isinstance(each, model.DirectoryStorage):
-            stores[each.id] = DirectoryStore(
-                each.id, Path(each.path), required=each.required, clock=clock, chance=chance
-            )
-        else:
-            from archiver.store.s3 import S3Store  # boto3 takes a while to load
+def build_stores(
+    config: model.Config, clock: Clock, chance: Chance, walls: Walls | None = None
+) -> dict[str, ObjectStore]:
+    """Every configured storage by id, each behind its wall. Raises `ConfigurationError` for unreadable credentials."""
+    walls = walls or Walls(clock)
+    return {
+        each.id: walls.around(Kind.STORAGE, each.id, _adapter(each, clock, chance), hands_out=["shelf"])
+        for each in config.storage
+    }
 
-            stores[each.id] = S3Store(s3_options(each), clock, chance)
-    return stores
+
+def _adapter(settings: model.S3Storage | model.DirectoryStorage, clock: Clock, chance: Chance) -> ObjectStore:
+    if isinstance(settings, model.DirectoryStorage):
+        return DirectoryStore(settings.id, Path(settings.path), required=settings.required, clock=clock, chance=chance)
+    from archiver.store.s3 import S3Store  # boto3 takes a while to load
+
+    return S3Store(s3_options(settings), clock, chance)
 
 
 def s3_options(settings: model.S3Storage) -> S3Options:

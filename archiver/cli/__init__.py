@@ -112,6 +112,11 @@ def run(arguments: list[str] | None = None) -> int:
         click.echo(f"archiver: {problem.filename or 'input or output'}: {problem.strerror or problem}", err=True)
         _discard_output()
         return errors.Exit.UNEXPECTED
+    except Exception as bug:  # noqa: BLE001  the last handler: a bug of ours ends the process, and shows nothing that it may not
+        from archiver.logs import last_words
+
+        click.echo(f"archiver: this is a bug, please report it: {last_words(bug)}", err=True)
+        return errors.Exit.UNEXPECTED
     return outcome if isinstance(outcome, int) else errors.Exit.OK
 
 

@@ -100,17 +100,17 @@ async def _storages(config: Config) -> AsyncIterator[Answer]:
 
 async def _vouching(config: Config) -> AsyncIterator[Answer]:
     """Who vouches for the log: a real time stamp over nothing of ours, and whether each witness can be reached."""
-    from archiver.assembly.log import certificates, witness_key
-    from archiver.clock import SystemChance
-    from archiver.custody.anchor import Authority
+    from archiver.assembly.log import build_authority, witness_key
+    from archiver.clock import SystemChance, SystemClock
     from archiver.custody.http import Client
-    from archiver.custody.timestamp import load_roots
+    from archiver.wall import Walls
 
-    stamps, client = config.custody.timestamp, Client()
+    client = Client()
     try:
-        if stamps is not None:
+        if config.custody.timestamp is not None:
             try:
-                authority = Authority("tsa", stamps.url, load_roots(certificates(stamps.ca)), client, SystemChance())
+                authority = build_authority(config, client, SystemChance(), Walls(SystemClock()))
+                assert authority is not None
                 token = await authority.stamp(b"archiver check --online\n")
                 yield Answer("timestamp", True, f"gives time stamps that hold, {token.at:%Y-%m-%d %H:%M:%S} UTC")
             except errors.ArchiverError as problem:

@@ -63,6 +63,8 @@ class Code(enum.StrEnum):
     WITNESS_SILENT = "witness_silent"
     TIMESTAMP_SILENT = "timestamp_silent"
     EVENTS_REFUSED = "events_refused"
+    # whoever we talk to
+    ANSWER_NOT_UNDERSTOOD = "answer_not_understood"
 
 
 class Grade(enum.StrEnum):
@@ -78,7 +80,8 @@ class Gap:
     """One thing that should be here and is not. `subject` names it among all gaps of its provider, whatever the reason:
 
     `rec:<id>`, `span:<scope>@<since>`, `listing:<scope>`, `reject:<name>`, `volume:<day>`, `provider:<id>`, `copies:<storage>`,
-    `object:<storage>/<key>`, `log:<who shows another history>`, `log:refused`, `witness:<name>`, `timestamp:<name>`.
+    `object:<storage>/<key>`, `log:<who shows another history>`, `log:refused`, `witness:<name>`, `timestamp:<name>`,
+    `<kind of party>:<its name>/<call>`.
     `detail` is for a person and holds nothing personal; `evidence` is what the verdict rests on.
     """
 

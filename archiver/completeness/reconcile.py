@@ -92,7 +92,7 @@ async def reconcile_store(engine: Engine, store: ObjectStore, clock: Clock, *, l
                 await _ask(store, asked, result)
                 asked.clear()
         await _ask(store, asked, result)
-    except errors.DestinationError as failed:
+    except (errors.DestinationError, errors.VerificationError) as failed:
         result.unreachable = str(failed)
     result.finished_at = clock.now()
     return result

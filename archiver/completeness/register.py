@@ -6,7 +6,7 @@ Inside the caller's transaction. Running it again with the same gaps changes not
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -46,11 +46,13 @@ def refresh(
     *,
     source: str = JOURNAL,
     whole: bool = True,
+    spared: Collection[tuple[str, str]] = (),
 ) -> Changes:
     """Bring the register up to date with every gap that `source` sees now; what it no longer sees is closed.
 
-    `provider` None: `source` looked at all of them. Not `whole`: it saw more than it tells, so nothing is closed. Explained gaps
-    are not registered. A new reason for the same subject, or more of what it counts, ends its acknowledgement.
+    `provider` None: `source` looked at all of them. Not `whole`: it saw more than it tells, so nothing is closed. `spared`:
+    provider and subject of what it did not look at, which stays as it is. Explained gaps are not registered. A new reason for the
+    same subject, or more of what it counts, ends its acknowledgement.
     """
     alone(conn)
     seen = {(each.provider, each.subject): each for each in found if each.grade is not Grade.EXPLAINED}
@@ -68,7 +70,7 @@ def refresh(
     for name in sorted(seen.keys() & rows.keys()):
         drafts += _renew(conn, rows[name], seen[name], now)
         changed += rows[name].code != seen[name].code
-    gone = [rows[name] for name in sorted(rows.keys() - seen.keys())] if whole else []
+    gone = [rows[name] for name in sorted(rows.keys() - seen.keys() - set(spared))] if whole else []
     for row in gone:
         conn.execute(update(gap).where(gap.c.id == row.id).values(closed_at=now, seen_at=now))
         if row.grade == Grade.OPEN:
@@ -149,6 +151,11 @@ def settled_losses(conn: Connection) -> dict[str, int]:
     said = (gap.c.closed_at.is_(None), gap.c.acked_at.is_not(None), gap.c.code.in_([Code.GONE, Code.MONTH_BOUNDARY]))
     rows = conn.execute(select(gap.c.provider, func.count()).where(*said).group_by(gap.c.provider))
     return {row[0]: row[1] for row in rows}
+
+
+def of_source(conn: Connection, source: str) -> list[dict[str, Json]]:
+    """What `source` sees now, by the register."""
+    return [_public(row) for row in conn.execute(select(gap).where(*_ours(None, source)))]
 
 
 def of_subject(conn: Connection, subject: str) -> list[dict[str, Json]]:

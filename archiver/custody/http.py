@@ -24,7 +24,6 @@ class Answer(NamedTuple):
     """What came back, whole."""
 
     status: int
-    content_type: str
     body: bytes
 
 
@@ -67,7 +66,7 @@ class Client:
                     content += piece
                 if len(content) > MAX_ANSWER:
                     raise UnavailableError(f"{who} answered with more than {MAX_ANSWER} bytes")
-                return Answer(answer.status, answer.content_type, content)
+                return Answer(answer.status, content)
         except (aiohttp.ClientError, HttpProcessingError, OSError, EOFError) as failed:
             # The library's text would repeat the URL, which may hold a password.
             raise UnavailableError(f"{who}: {type(failed).__name__}") from None

@@ -40,6 +40,7 @@ from archiver.errors import (
     VerificationError,
 )
 from archiver.store.port import Shelf
+from archiver.wall import ours
 
 T = TypeVar("T")
 
@@ -285,7 +286,8 @@ class Publisher:
         if self._rests(name):
             return ""
         try:
-            return await witness.cosign(checkpoint, note.encode(), lambda old: self._prove(old, checkpoint.size))
+            prove = ours(lambda old: self._prove(old, checkpoint.size))  # the database's faults are not the witness's
+            return await witness.cosign(checkpoint, note.encode(), prove)
         except ArchiverError as failed:
             problems[name] = failed
             if isinstance(failed, ForkedError) and failed.size is not None and await self._grown(failed.size):

@@ -9,17 +9,26 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
 from rfc3161_client import TimeStampResponse, VerifierBuilder, decode_timestamp_response
 from rfc3161_client import VerificationError as TokenError
 
 from archiver.errors import ConfigurationError, VerificationError
+
+_UNREADABLE = (
+    TokenError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError,
+    x509.InvalidVersion, x509.DuplicateExtension, x509.ExtensionNotFound, x509.AttributeNotFound, x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+)  # fmt: skip
+"""What the libraries raise over bytes that they did not expect: a certificate of unknown version, an answer without a nonce, …"""
 
 _PLACE = re.compile(r"anchors/(0|[1-9][0-9]{0,18})/([A-Za-z0-9_][A-Za-z0-9._-]*)")
 _SHA256 = bytes.fromhex("300d06096086480165030402010500")  # AlgorithmIdentifier
@@ -43,7 +52,7 @@ def load_roots(pem: bytes) -> list[x509.Certificate]:
         with warnings.catch_warnings():  # a system's roots are older than the rules that a few of them break
             warnings.simplefilter("ignore", CryptographyDeprecationWarning)
             return x509.load_pem_x509_certificates(pem)
-    except ValueError as exc:
+    except _UNREADABLE as exc:
         raise ConfigurationError("the time stamping authority's certificates are not PEM") from exc
 
 
@@ -60,10 +69,8 @@ def verify_token(response: bytes, data: bytes, roots: Sequence[x509.Certificate]
     That it has expired since does not matter. Raises `VerificationError`.
     """
     decoded = _decoded(response)
-    try:
+    with _refusing("the time stamp does not hold", why=True):
         VerifierBuilder(roots=list(roots), nonce=nonce).build().verify_message(decoded, data)
-    except (TokenError, ValueError) as exc:
-        raise VerificationError(f"the time stamp does not hold: {exc}") from exc
     return decoded.tst_info.gen_time
 
 
@@ -95,38 +102,45 @@ def open_token(response: bytes, data: bytes, roots: Sequence[x509.Certificate], 
 def read_token(response: bytes, data: bytes) -> Token:
     """What an answer over `data` says, its signature *not* looked at. Raises `VerificationError` for one over something else."""
     decoded = _decoded(response)
-    imprint = decoded.tst_info.message_imprint
-    if imprint.hash_algorithm != _SHA256_OID or imprint.message != hashlib.sha256(data).digest():
+    with _refusing("not a time stamp"):
+        imprint = decoded.tst_info.message_imprint
+        same = imprint.hash_algorithm == _SHA256_OID and imprint.message == hashlib.sha256(data).digest()
+    if not same:
         raise VerificationError("the time stamp is over something else")
     return _token(decoded, response, data, ())
 
 
 def _token(decoded: TimeStampResponse, response: bytes, data: bytes, roots: Sequence[x509.Certificate]) -> Token:
-    try:
+    with _refusing("the time stamp is not an answer to a request of ours"):
         certificates = [x509.load_der_x509_certificate(each) for each in decoded.signed_data.certificates]
         request = make_request(data, decoded.tst_info.nonce)
-    except (ValueError, OverflowError, AttributeError) as exc:  # AttributeError: there is no nonce
-        raise VerificationError("the time stamp is not an answer to a request of ours") from exc
     chain = b"".join(sorted({each.public_bytes(Encoding.PEM) for each in [*certificates, *roots]}))
     return Token(request, response, chain, decoded.tst_info.gen_time)
 
 
 def _decoded(response: bytes) -> TimeStampResponse:
     """Raises `VerificationError` for what is not a whole answer with a token."""
-    try:
+    with _refusing("not a time stamp"):
         decoded = decode_timestamp_response(response)
         _ = decoded.tst_info.gen_time, decoded.signed_data
-    except ValueError as exc:
-        raise VerificationError("not a time stamp") from exc
-    return decoded
+        return decoded
 
 
 def refusal(response: bytes) -> int | None:
     """The PKIStatus (RFC 3161 §2.4.2) of an answer that grants nothing, and so has no token."""
     try:
         return decode_timestamp_response(response).status
-    except ValueError:
+    except _UNREADABLE:
         return None
+
+
+@contextmanager
+def _refusing(what: str, *, why: bool = False) -> Iterator[None]:
+    """Whatever the libraries raise inside over bytes of others is a `VerificationError`; with `why` in their words."""
+    try:
+        yield
+    except _UNREADABLE as exc:
+        raise VerificationError(f"{what}: {exc}" if why else what) from exc
 
 
 def _der(tag: int, content: bytes) -> bytes:

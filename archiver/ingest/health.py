@@ -53,7 +53,7 @@ async def keep_probe(
         return
     try:
         report = await destination.store.probe()
-    except errors.DestinationError as unreachable:
+    except (errors.DestinationError, errors.VerificationError) as unreachable:
         destination.failed(unreachable, clock.now(), doing="probe")
         log.warning("storage.unreachable", storage=destination.id, problem=str(unreachable))
         return

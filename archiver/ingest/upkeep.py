@@ -31,7 +31,7 @@ async def sweep_uploads(destination: Destination) -> None:
     """A death within a multipart upload leaves parts that no listing shows; a day later nobody can still be working on them."""
     try:
         dropped = await destination.store.sweep_uploads(_STALE_UPLOAD)
-    except errors.DestinationError as failed:
+    except (errors.DestinationError, errors.VerificationError) as failed:
         log.info("uploads.not_swept", storage=destination.id, problem=str(failed))
         return
     if dropped:

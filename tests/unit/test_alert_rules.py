@@ -87,6 +87,7 @@ CASES: list[tuple[str, str, Facts, Facts]] = [
     ("clock.skew", "h1", host(clock_offset=timedelta(seconds=2)), host(clock_offset=timedelta(seconds=-3))),
     ("log.forked", "", provider(gaps={}), provider(provider="", gaps={"log_forked": 1})),
     ("voucher.silent", "", provider(gaps={}), provider(provider="", gaps={"witness_silent": 1, "timestamp_silent": 1})),
+    ("answers.odd", "primary", provider(gaps={}), provider(provider="primary", gaps={"answer_not_understood": 1})),
     ("checkpoint.overdue", "", archive(checkpoint_at=NOW - 3 * HOUR), archive(checkpoint_at=NOW - 4 * HOUR)),
 ]  # fmt: skip
 
