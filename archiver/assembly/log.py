@@ -27,8 +27,10 @@ from archiver.custody.sequencer import Sequencer, open_log
 from archiver.custody.timestamp import load_roots
 from archiver.custody.witness import Witness
 from archiver.database import Writer, idle_session, read
+from archiver.ingest import health
 from archiver.keeper import Keeper, Parts
 from archiver.retention.span import Span
+from archiver.store.guarded import Doubt, GuardedShelf
 from archiver.store.port import ObjectStore, Shelf
 from archiver.wall import Kind, Walls
 
@@ -65,12 +67,17 @@ async def open_custody_log(
     clock: Clock,
     notary: Notary | None = None,
     walls: Walls | None = None,
+    doubt: Doubt | None = None,
 ) -> LogParts:
-    """The log of this archive, begun if there is none. Raises `ConfigurationError` when the database has one of another name."""
+    """The log of this archive, begun if there is none. Raises `ConfigurationError` when the database has one of another name.
+
+    `doubt` tells which storages it is not written to; who does not probe goes by the last probe that is on record.
+    """
     notary, walls = notary or build_notary(config, clock), walls or Walls(clock)
     now = clock.now()
     log_id = await writer.run(lambda conn: open_log(conn, notary.key.name, now))
-    shelves = [store.shelf() for store in stores.values()]
+    doubt = doubt or (lambda storage: read(engine, lambda conn: health.doubt(conn, storage)))
+    shelves = [GuardedShelf(store.shelf(), doubt) for store in stores.values()]
     client = Client()
     keys = [(witness_key(each.key), each.url) for each in config.custody.witnesses]
     witnesses = [walls.around(Kind.WITNESS, key.name, Witness(key, url, client)) for key, url in keys]

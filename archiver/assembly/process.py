@@ -36,6 +36,7 @@ from archiver.custody.ledger import Ledger
 from archiver.database import Writer, check_schema, read
 from archiver.fetch.receive import ReceiveLimits
 from archiver.fetch.spool import Spool, lock_state_dir
+from archiver.ingest import health
 from archiver.ingest.bench import Bench, Policy
 from archiver.ingest.destination import Destination
 from archiver.ingest.links import Links
@@ -175,7 +176,10 @@ async def assemble(
         stores = build_stores(config, clock, chance, walls)
         for store in stores.values():
             undo.push_async_callback(store.aclose)
-        log_parts = await open_custody_log(config, engine, writer, stores, clock, walls=walls)
+        destinations = {name: Destination(store) for name, store in stores.items()}
+        log_parts = await open_custody_log(
+            config, engine, writer, stores, clock, walls=walls, doubt=health.unproved(destinations)
+        )
         undo.push_async_callback(log_parts.client.aclose)
         recipients = build_recipients(config, walls)
         if (doubt := await pass_gate(log_parts, engine, writer, clock)) is not None:
@@ -187,10 +191,9 @@ async def assemble(
     metrics = Metrics(__version__)
     replica_id = chance.uuid()
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="seal")
-    destinations = [Destination(store) for store in stores.values()]
     links, pushback = Links(), Pushback(lambda: read(engine, custody_log.backlog), clock)
     bench = Bench(
-        writer=writer, ledger=ledger, spool=spool, recipients=recipients, destinations=destinations, links=links,
+        writer=writer, ledger=ledger, spool=spool, recipients=recipients, destinations=list(destinations.values()), links=links,
         telemetry=metrics, clock=clock, chance=chance, executor=executor, replica_id=replica_id,
     )  # fmt: skip
     chosen = [each for each in config.providers if only is None or each.id in only]
@@ -218,7 +221,8 @@ async def assemble(
         chance=chance, telemetry=metrics, walls=walls,
     )  # fmt: skip
     return Assembly(
-        config=config, engine=engine, writer=writer, ledger=ledger, spool=spool, bench=bench, destinations=destinations,
+        config=config, engine=engine, writer=writer, ledger=ledger, spool=spool, bench=bench,
+        destinations=list(destinations.values()),
         providers=providers, pollers=pollers, workers=workers, metrics=metrics, clock=clock, chance=chance, executor=executor,
         replica_id=replica_id, keeper=build_keeper(config, log_parts, engine, writer, ledger, replica_id, clock, chance),
         vouchers=log_parts.client, stirred=asyncio.Event(), held=held, walls=walls, host=host, alarm=alarm,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -46,10 +46,12 @@ async def keep_probe(
     """Prove the storage and remember what it showed. One that cannot be asked keeps its last word and becomes an outage.
 
     `pace` is given by who ends after one sweep: how often sweeps are meant to come. Its proof is good for as long as that, or as
-    long as the last two proofs were apart.
+    long as the last two proofs were apart. It goes by the proof of an earlier one within the hour, which keeps its date.
     """
     was_trusted = destination.report is not None and destination.report.trusted
     if destination.report is not None and not force:
+        return
+    if pace is not None and not force and await _resumed(writer, destination, clock.now()):
         return
     try:
         report = await destination.store.probe()
@@ -62,6 +64,51 @@ async def keep_probe(
     if report.trusted and not was_trusted:
         destination.down_until = None
         await writer.run(lambda conn: journal.wake(conn, Reason.DESTINATION) + owed.wake(conn, destination.id))
+
+
+def unproved(destinations: Mapping[str, Destination]) -> Callable[[str], Awaitable[str | None]]:
+    """Why each storage is not trusted, for who probes it; None for one that is."""
+
+    async def doubt(storage: str) -> str | None:
+        destination = destinations[storage]
+        if destination.report is None:
+            return destination.problem or "it has not proved itself so far"
+        return None if destination.report.trusted else destination.problem or "it did not prove itself"
+
+    return doubt
+
+
+def doubt(conn: Connection, storage: str) -> str | None:
+    """Why a storage is not trusted, by its last probe on record. One that nobody probed so far has nothing against it."""
+    row = conn.execute(select(storage_state).where(storage_state.c.storage == storage)).one_or_none()
+    if row is None or row.trusted:
+        return None
+    failed = [
+        f"{each['name']}: {each['detail']}" for each in json.loads(row.report) if each["fatal"] and not each["ok"]
+    ]
+    return failed[0] if failed else "it did not prove itself"
+
+
+async def _resumed(writer: Writer, destination: Destination, now: datetime) -> bool:
+    """Whether an earlier proof will do: of this configuration, within the hour, and with nothing against it on record since."""
+    report = await writer.run(lambda conn: _kept(conn, destination.id, now))
+    if report is None or not destination.store.resume(report):
+        return False
+    destination.proved(report)
+    await writer.run(lambda conn: journal.wake(conn, Reason.DESTINATION) + owed.wake(conn, destination.id))
+    log.info("storage.proof_kept", storage=destination.id, probed_at=report.probed_at.isoformat())
+    return True
+
+
+def _kept(conn: Connection, storage: str, now: datetime) -> ProbeReport | None:
+    """The last proof, while it may be rested on: not of the future either, for then a clock was wrong."""
+    row = conn.execute(select(storage_state).where(storage_state.c.storage == storage)).one_or_none()
+    if row is None or not row.trusted or row.ways is None or not timedelta(0) <= now - row.probed_at < PROBE_EVERY:
+        return None
+    if conn.execute(select(storage_fault.c.at).where(storage_fault.c.storage == storage)).first() is not None:
+        return None
+    checks = tuple(Check(**each) for each in json.loads(row.report))
+    return ProbeReport(storage, checks, row.probed_at, row.ways)
 
 
 def record(
@@ -124,7 +171,8 @@ def _remember(conn: Connection, report: ProbeReport, pace: timedelta | None) -> 
         every = max(every, pace, min(apart, timedelta(days=7)))
     checks = json.dumps([_check(each) for each in report.checks])
     values = {
-        "trusted": report.trusted, "report": checks, "probed_at": report.probed_at, "every_s": round(every.total_seconds())
+        "trusted": report.trusted, "report": checks, "probed_at": report.probed_at, "every_s": round(every.total_seconds()),
+        "ways": report.ways or None,
     }  # fmt: skip
     if conn.execute(update(storage_state).where(same).values(**values)).rowcount == 0:
         conn.execute(insert(storage_state).values(storage=report.storage, **values))

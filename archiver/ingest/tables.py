@@ -213,6 +213,7 @@ storage_state = Table(
     Column("report", Text, nullable=False),
     Column("probed_at", UtcDateTime, nullable=False),
     Column("every_s", BigInteger),  # how soon whoever probed is to probe again; NULL: within the hour
+    Column("ways", Text),  # how objects go there by this proof, for a sweep that comes soon after; NULL: not kept
 )
 
 # What a storage refuses, as one host sees it: here while it does, gone when it works again.

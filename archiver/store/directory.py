@@ -59,6 +59,10 @@ class DirectoryStore:
         """See `ObjectStore.probe`. Raises `DestinationError` when nothing can be written there."""
         return await asyncio.to_thread(self._probe)
 
+    def resume(self, report: ProbeReport) -> bool:  # noqa: ARG002  the port's
+        """See `ObjectStore.resume`. A folder is probed each time: it costs nothing."""
+        return False
+
     async def put_once(self, key: str, path: Path, *, size: int, sealed_sha256: str, lock: Lock) -> Stored:
         """See `ObjectStore.put_once`. Any lock mode but off raises `NotLockedError` before a byte is written."""
         if lock.mode is not LockMode.OFF:

@@ -35,11 +35,15 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class ProbeReport:
-    """What this very bucket proved, found by doing, never by brand. `trusted` is false when a fatal check failed."""
+    """What this very bucket proved, found by doing, never by brand. `trusted` is false when a fatal check failed.
+
+    `ways`: how objects go there by what was proved, in the store's own words, for `resume`; empty where it keeps none.
+    """
 
     storage: str
     checks: tuple[Check, ...]
     probed_at: datetime
+    ways: str = ""
 
     @property
     def trusted(self) -> bool:
@@ -59,6 +63,9 @@ class ObjectStore(Protocol):
     async def probe(self) -> ProbeReport:
         """Prove on the real bucket what it promises: put-once, checksums, and a canary that must refuse deletion,
         shortening and bypass. Costs a few small objects locked for a day."""
+
+    def resume(self, report: ProbeReport) -> bool:
+        """Go the ways of an earlier proof instead of probing. False, and nothing changes, for one of another configuration."""
 
     async def put_once(self, key: str, path: Path, *, size: int, sealed_sha256: str, lock: Lock) -> Stored:
         """Store the file under `key` unless it is there already, then read back what the storage kept.

@@ -10,13 +10,14 @@ import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar, cast
 
 from archiver.clock import Chance, Clock
 from archiver.recording import Lock, Stored
-from archiver.store import layout
+from archiver.store import layout, s3_ways
 from archiver.store.port import ProbeReport, Version
 from archiver.store.probe import Probe
 from archiver.store.s3_bucket import STANDARD, Bucket
@@ -58,7 +59,17 @@ class S3Store:
         probe = Probe(self._bucket, self._options, self._clock, self._chance)
         report = await self._run(probe.run)
         self._vault.profile = probe.profile
-        return report
+        return replace(report, ways=s3_ways.written(self._options, probe.profile, signs=self._bucket.signs))
+
+    def resume(self, report: ProbeReport) -> bool:
+        """See `ObjectStore.resume`."""
+        ways = s3_ways.read(report.ways, self._options)
+        if ways is None:
+            return False
+        if ways.signs is not self._bucket.signs:
+            self._bucket.sign_payloads(ways.signs)
+        self._vault.profile = ways.profile
+        return True
 
     async def put_once(self, key: str, path: Path, *, size: int, sealed_sha256: str, lock: Lock) -> Stored:
         """See `ObjectStore.put_once`."""

@@ -77,6 +77,7 @@ class Bucket:
         Calls under way keep the client that they began with.
         """
         options = self._options
+        self.signs = on
         self._once = connect(self._session, options, sign=on, attempts=1)
         self._twice = connect(self._session, options, sign=on, attempts=2)
 

@@ -45,11 +45,19 @@ class Storage:
         self.wall = wall
         self.refuses: errors.ArchiverError | None = None
         self.holds = True
+        self.ways = "by ship"
+        self.same = True
+        self.probes = 0
 
     async def probe(self) -> ProbeReport:
         if self.refuses is not None:
             raise self.refuses
-        return ProbeReport("primary", (Check("lock", self.holds, "deleted"),), self.wall.at)
+        self.probes += 1
+        return ProbeReport("primary", (Check("lock", self.holds, "deleted"),), self.wall.at, self.ways)
+
+    def resume(self, report: ProbeReport) -> bool:
+        assert report.ways == self.ways
+        return self.same
 
     async def put_once(self, *_: Any, **__: Any) -> Stored:
         if self.refuses is not None:
@@ -169,6 +177,41 @@ async def test_proof_is_good_for_the_pace_of_who_made_it(
     await health.keep_probe(writer, destination, wall, pace=pace, force=True)
     with database.connect() as conn:
         assert conn.execute(select(storage_state.c.every_s)).scalar_one() == every.total_seconds()
+
+
+@pytest.mark.parametrize(
+    ("later", "pace", "change", "probes"),
+    [
+        (HOUR - SECOND, MINUTE, "", 1),
+        (HOUR, MINUTE, "", 2),
+        (-SECOND, MINUTE, "", 2),
+        (MINUTE, None, "", 2),
+        (MINUTE, MINUTE, "another configuration", 2),
+        (MINUTE, MINUTE, "was not trusted", 2),
+        (MINUTE, MINUTE, "refused a put since", 2),
+        (MINUTE, MINUTE, "older archiver", 2),
+    ],
+)
+async def test_sweep_goes_by_a_proof_of_the_last_hour_that_nothing_speaks_against(
+    writer: Writer, database: Engine, destination: Destination, storage: Storage, wall: Wall, later: timedelta,
+    pace: timedelta | None, change: str, probes: int,
+) -> None:  # fmt: skip
+    storage.holds = change != "was not trusted"
+    storage.ways = "" if change == "older archiver" else "by ship"
+    await health.keep_probe(writer, destination, wall, pace=MINUTE)
+    if change == "refused a put since":
+        destination.failed(DOWN, NOW)
+        await writer.run(lambda conn: health.record(conn, HERE, [destination]))
+    wall.at += later
+    storage.same = change != "another configuration"
+    following = Destination(destination.store)
+    await health.keep_probe(writer, following, wall, pace=pace)
+    assert storage.probes == probes
+    assert following.report is not None
+    assert following.report.trusted is storage.holds
+    with database.connect() as conn:
+        proved = conn.execute(select(storage_state.c.probed_at)).scalar_one()
+    assert proved == following.report.probed_at == (NOW if probes == 1 else wall.at), "a proof keeps its date"
 
 
 def test_hosts_are_remembered_for_a_while(database: Engine) -> None:

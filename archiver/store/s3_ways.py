@@ -1,0 +1,49 @@
+"""What a probe found of one bucket, written down for whoever comes within the hour and need not find it again. Pure.
+
+It is of one configuration and one version of the archiver: both go into a digest, less what is secret. Who is allowed what
+hangs on the access key, which is in it; a session's token changes by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+
+from archiver import __version__
+from archiver.store.s3_client import S3Options
+from archiver.store.s3_upload import Profile
+
+_SECRET = {"secret_key", "session_token"}
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How objects go to a bucket. `signs`: bodies are signed, too."""
+
+    profile: Profile
+    signs: bool
+
+
+def written(options: S3Options, profile: Profile, *, signs: bool) -> str:
+    """The ways as text."""
+    return json.dumps({"of": _digest(options), "signs": signs, "profile": asdict(profile)}, sort_keys=True)
+
+
+def read(text: str, options: S3Options) -> Ways | None:
+    """The ways that were written; None where they are of another configuration or version, or say what this one cannot read."""
+    try:
+        found = json.loads(text)
+        profile, signs = found["profile"], found["signs"]
+        if found["of"] != _digest(options) or not all(isinstance(each, bool) for each in (signs, *profile.values())):
+            return None
+        known = {each.name for each in fields(Profile)}
+        return Ways(Profile(**profile), signs) if profile.keys() == known else None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _digest(options: S3Options) -> str:
+    said = {each.name: repr(getattr(options, each.name)) for each in fields(options) if each.name not in _SECRET}
+    said["access_key"] = "" if options.access_key is None else options.access_key.reveal()
+    return hashlib.sha256(json.dumps([__version__, said], sort_keys=True).encode()).hexdigest()
