@@ -385,17 +385,18 @@ async def test_every_exchange_is_observed_once_with_how_it_went() -> None:
 
 
 async def test_cancelled_request_stays_cancelled_and_frees_its_connection() -> None:
+    arrived = asyncio.Event()
+
     async def silence(_asked: Asked, _writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(30)
+        arrived.set()
+        await asyncio.Event().wait()
 
     async with serve(silence) as server, client(server) as http:
         task = asyncio.create_task(ask(http))
-        await asyncio.sleep(0.1)
+        await arrived.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.sleep(0.1)
-        assert server.asked
         assert not list(http._transport._api._connector._acquired)  # type: ignore[union-attr]
 
 
