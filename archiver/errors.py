@@ -19,6 +19,7 @@ class Exit(enum.IntEnum):
     AT_RISK = 3
     LOST = 4
     INTEGRITY = 65
+    NOT_FOUND = 66
     UNAVAILABLE = 69
     UNFINISHED = 75
     NOT_ALLOWED = 77
@@ -65,7 +66,9 @@ class NotAllowedError(ArchiverError):
 
 
 class NotFoundError(ArchiverError):
-    """There is no such thing in this archive."""
+    """Nothing was found."""
+
+    exit_code = Exit.NOT_FOUND
 
 
 class KeyUnavailableError(ArchiverError):

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from archiver import errors
+from archiver import __version__, errors
 from archiver.cli.options import Options, shared_options
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -39,6 +39,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "archiver.cli.healthcheck:healthcheck",
         "Ask the running daemon whether it is alive, for containers.",
     ),
+    "completion": ("archiver.cli.completion:completion", "Print what makes a shell complete commands and options."),
     "version": ("archiver.cli.version:version", "Show the version."),
 }
 """Name → where it is, and what help says of it without loading it."""
@@ -50,9 +51,11 @@ class Lazy(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            return None
+            if ctx.resilient_parsing:
+                return None
+            raise click.exceptions.NoSuchCommand(cmd_name, possibilities=COMMANDS, ctx=ctx)
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         _share(command)
@@ -75,6 +78,7 @@ def _share(command: click.Command) -> None:
             _share(below)
 
 
+@click.version_option(__version__, "-V", "--version", message="archiver %(version)s")
 @click.command(cls=Lazy, params=shared_options(), context_settings={"help_option_names": ["-h", "--help"]})
 def archiver() -> None:
     """Saves call recordings before the telephony provider deletes them: sealed, locked, and with a chain of custody."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from archiver.cli.instants import FORMS, instant
 from archiver.cli.options import Options
 from archiver.cli.output import emit, table
-from archiver.cli.person import instant
 from archiver.cli.recordings import database, resolve
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ def access() -> None:
 
 
 @access.command("list")
-@click.option("--since", callback=instant, help="From this time on (UTC).")
-@click.option("--until", callback=instant, help="Before this time (UTC).")
+@click.option("--since", callback=instant, metavar="TIME", help=f"From this time on: {FORMS}.")
+@click.option("--until", callback=instant, metavar="TIME", help="Before this time.")
 @click.option("--recording", "wanted", metavar="ID", help="Only of this recording.")
 @click.option("--person", help="Only by this account, login, user id or claimed name.")
 @click.pass_obj

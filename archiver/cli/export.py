@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archiver import errors
+from archiver.cli.instants import FORMS, instant
 from archiver.cli.options import Options
 from archiver.cli.output import emit, note
 from archiver.cli.person import reason
@@ -41,8 +42,8 @@ export.add_command(report)
 @click.option("--provider", help="Only this provider's.")
 @click.option("--number", help="Calls from or to this number.")
 @click.option("--agent", help="Calls of this agent.")
-@click.option("--from", "since", metavar="DATE", help="Calls that began at or after it, UTC.")
-@click.option("--to", "until", metavar="DATE", help="Calls that began before it, UTC.")
+@click.option("--since", "--from", "since", callback=instant, metavar="TIME", help=f"Calls from this time on: {FORMS}.")
+@click.option("--until", "--to", "until", callback=instant, metavar="TIME", help="Calls before this time.")
 @click.option("-O", "--out", "target", type=click.Path(path_type=Path), required=True, help="Folder to make.")
 @click.option("--legal-basis", help="On what ground, as it shall stand in the bundle.")
 @click.option(
@@ -60,8 +61,8 @@ def evidence(
     provider: str | None,
     number: str | None,
     agent: str | None,
-    since: str | None,
-    until: str | None,
+    since: datetime | None,
+    until: datetime | None,
     target: Path,
     legal_basis: str | None,
     redact: tuple[str, ...],
@@ -71,11 +72,17 @@ def evidence(
 
     It holds plaintext audio. Needs --reason, which becomes part of the bundle and of the chain of custody.
     """
-    selection: dict[str, Json] = {"ids": list(ids), "provider": provider, "number": number, "agent": agent,
-                                  "from": since, "to": until}  # fmt: skip
+    selection: dict[str, Json] = {
+        "ids": list(ids),
+        "provider": provider,
+        "number": number,
+        "agent": agent,
+        "from": since.isoformat() if since else None,
+        "to": until.isoformat() if until else None,
+    }
     selection = {name: value for name, value in selection.items() if value}
     if not selection:
-        raise click.UsageError("say which recordings: ids, --number, --agent, --provider, --from, --to")
+        raise click.UsageError("say which recordings: ids, --number, --agent, --provider, --since, --until")
     reason(options, "an export")
     config = options.load()
     made, wanted = asyncio.run(
@@ -164,21 +171,19 @@ async def _export(
 
 def _period(selection: dict[str, Json], now: datetime) -> Period | None:
     """The whole days that a selection by time touches; None where it names recordings, or no beginning."""
-    from archiver.cli.person import utc
     from archiver.exporter import Period
 
     provider, since, until = (selection.get(name) for name in ("provider", "from", "to"))
     if selection.get("ids") or not since:
         return None
-    end = min(utc(str(until)), now) if until else now
+    end = min(datetime.fromisoformat(str(until)), now) if until else now
     last = (end - timedelta(microseconds=1)).astimezone(UTC).date()
-    first = utc(str(since)).astimezone(UTC).date()
+    first = datetime.fromisoformat(str(since)).astimezone(UTC).date()
     return Period(str(provider) if provider else None, first, last + timedelta(days=1))
 
 
 def _wanted(conn: Any, config: Config, selection: dict[str, Json]) -> list[Wanted]:
     """The recordings that the selection names, with what their signed events say of their audio."""
-    from archiver.cli.person import utc
     from archiver.cli.recordings import proved_digest, resolve
     from archiver.exporter import Copy, Wanted
     from archiver.ingest import survey
@@ -195,7 +200,8 @@ def _wanted(conn: Any, config: Config, selection: dict[str, Json]) -> list[Wante
         since, until = text("from"), text("to")
         listed = survey.recordings(conn, survey.Search(
             provider=text("provider"), number=text("number"), agent=text("agent"),
-            since=utc(since) if since else None, until=utc(until) if until else None))  # fmt: skip
+            since=datetime.fromisoformat(since) if since else None,
+            until=datetime.fromisoformat(until) if until else None))  # fmt: skip
         chosen = [str(row["id"]) for row in listed]
     found = []
     for recording_id in chosen:

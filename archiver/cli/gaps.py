@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from archiver.cli.lookup import known_provider
 from archiver.cli.options import Options
 from archiver.cli.output import emit, table
 from archiver.cli.person import reason
@@ -145,6 +146,7 @@ async def _gaps(config: Config, only: str | None) -> dict[str, Any]:
     providers = reading_providers(config, SystemClock())
 
     def collect(conn: Connection) -> dict[str, Any]:
+        known_provider(conn, config, only)
         return {
             "gaps": _found(conn, config, providers, only),
             "recordings": survey.gaps(conn, only),

@@ -1,11 +1,10 @@
-"""What a person gives on a command line: who they are, why they act, and instants."""
+"""Who acts on a command line, and why."""
 
 from __future__ import annotations
 
 import os
 import pwd
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,20 +44,6 @@ def reason(options: Options, what: str) -> str:
 def person_of(options: Options) -> dict[str, Json]:
     """The private group that says who gave this command and why."""
     return acting(options).group(_text(options.reason or ""))
-
-
-def utc(text: str) -> datetime:
-    """An instant from a command line: a date or an ISO time, UTC unless it says otherwise. Raises ValueError."""
-    instant = datetime.fromisoformat(text)
-    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
-
-
-def instant(_ctx: click.Context, _param: click.Parameter, text: str | None) -> datetime | None:
-    """The same for an option. Raises `BadParameter`."""
-    try:
-        return None if text is None else utc(text)
-    except ValueError as problem:
-        raise click.BadParameter(f"{text!r} is no ISO 8601 time, like 2026-05-01 or 2026-05-01T14:30Z") from problem
 
 
 def _login(file: Path) -> int | None:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archiver import errors
+from archiver.cli.instants import FORMS, instant
+from archiver.cli.lookup import known_provider
 from archiver.cli.options import Options
 from archiver.cli.output import emit, note, table
-from archiver.cli.person import acting, instant, person_of, reason
+from archiver.cli.person import acting, person_of, reason
 from archiver.recording import Flag, Json, State
 
 if TYPE_CHECKING:
@@ -46,7 +48,10 @@ def database(config: Config) -> Iterator[Engine]:
 
 
 def resolve(conn: Connection, wanted: str) -> str:
-    """Our id of the one recording that `wanted` names. Raises `NotFoundError`, with the candidates if there are several."""
+    """Our id of the one recording that `wanted` names.
+
+    Raises `NotFoundError` when there is none, `UsageError` with the candidates when there are several.
+    """
     from archiver.ingest import survey
 
     found = survey.find(conn, wanted) if wanted else []
@@ -57,7 +62,7 @@ def resolve(conn: Connection, wanted: str) -> str:
     if not found:
         raise errors.NotFoundError(f"no recording is called {wanted[:80]!r}")
     shown = ", ".join(found[:10]) + (", …" if len(found) > 10 else "")
-    raise errors.NotFoundError(f"{wanted[:80]!r} names {len(found)} recordings: {shown}")
+    raise click.UsageError(f"{wanted[:80]!r} may be any of {len(found)} recordings; give more of the id: {shown}")
 
 
 def custody_events(conn: Connection, recording_id: str) -> list[dict[str, Any]]:
@@ -99,10 +104,10 @@ def by(person: dict[str, Any]) -> str:
 @click.option("--provider", help="Provider id.")
 @click.option("--state", type=click.Choice([str(each) for each in State]), help="Where they are.")
 @click.option("--flag", type=click.Choice([str(each) for each in Flag]), help="Doubt about them.")
-@click.option("--number", help="Caller or called, as the provider writes it.")
-@click.option("--agent", help="Agent.")
-@click.option("--since", callback=instant, help="Calls from this time on (UTC).")
-@click.option("--until", callback=instant, help="Calls before this time (UTC).")
+@click.option("--number", help="Caller or called, with or without + in front.")
+@click.option("--agent", help="Agent, by id, name or e-mail address.")
+@click.option("--since", callback=instant, metavar="TIME", help=f"Calls from this time on: {FORMS}.")
+@click.option("--until", callback=instant, metavar="TIME", help="Calls before this time.")
 @click.option(
     "--meta", "metadata", multiple=True, metavar="NAME=VALUE", help="Metadata of the provider; may be repeated."
 )
@@ -118,7 +123,9 @@ def list_(options: Options, /, metadata: tuple[str, ...], **wanted: Any) -> None
     if wrong := next((name for name, equals, _ in pairs if not (name and equals)), None):
         raise click.UsageError(f"--meta {wrong!r} is not NAME=VALUE")
     search = survey.Search(metadata=tuple((name, value) for name, _, value in pairs), **wanted)
-    with database(options.load(resolve_secrets=False)) as engine, reading(engine) as conn:
+    config = options.load(resolve_secrets=False)
+    with database(config) as engine, reading(engine) as conn:
+        known_provider(conn, config, search.provider)
         found = list(survey.recordings(conn, search))
     emit(options, "archiver.recordings/v1", [*found], lambda: _table(found) if found else "no recording matches")
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from archiver import errors
+from archiver.cli.lookup import known_provider
 from archiver.cli.options import Options
 from archiver.cli.output import emit
 from archiver.cli.recordings import database
 from archiver.errors import Exit
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from archiver.compliance.facts import Report
     from archiver.compliance.month import Month
     from archiver.config.model import Config
@@ -69,12 +71,15 @@ async def _report(config: Config, month: Month, only: str | None) -> Report:
     providers = reading_providers(config, clock)
     try:
         with database(config) as engine:
-            made = await read(engine, lambda conn: monthly(conn, config, providers, month, now, only))
+
+            def make(conn: Connection) -> Report:
+                known_provider(conn, config, only)
+                return monthly(conn, config, providers, month, now, only)
+
+            made = await read(engine, make)
     finally:
         for each in providers.values():
             await each.aclose()
-    if only is not None and not made.accounts:
-        raise errors.NotFoundError(f"no provider is called {only[:80]!r}")
     return made
 
 

@@ -9,12 +9,14 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, Row, case, func, or_, select, text
 
+from archiver import vocabulary
 from archiver.ingest import discovery, owed
 from archiver.ingest.journal import READY
 from archiver.ingest.tables import copy, coverage, provider_state, recording, reject, storage_state
 from archiver.recording import Flag, Json, Reason, State, Window
 from archiver.schedule.tables import replica
 from archiver.schedule.window import holes
+from archiver.vocabulary import VOCABULARY
 
 PENDING = (State.LISTED, State.WAITING, State.SPOOLED)
 
@@ -124,6 +126,13 @@ def one(conn: Connection, recording_id: str) -> dict[str, Json] | None:
         "copies_owed": {**owed.of_recording(conn, row.id)},
     }
     return shown
+
+
+def knows(conn: Connection, provider: str) -> bool:
+    """True when the journal holds anything of a provider, configured or not."""
+    seen = select(recording.c.id).where(recording.c.provider == provider).limit(1)
+    polled = select(provider_state.c.provider).where(provider_state.c.provider == provider)
+    return any(conn.execute(each).first() is not None for each in (polled, seen))
 
 
 def counts(conn: Connection, providers: Sequence[str], now: datetime) -> list[ProviderCounts]:
@@ -271,16 +280,18 @@ def _conditions(search: Search) -> list[ColumnElement[bool]]:
     if search.flag:
         found.append(columns.flags.contains(f'"{search.flag}"', autoescape=True))
     if search.number:
-        found.append(or_(columns.from_number == search.number, columns.to_number == search.number))
+        spellings = _spellings(search.number)
+        found.append(or_(columns.from_number.in_(spellings), columns.to_number.in_(spellings)))
     if search.agent:
-        found.append(columns.agent == search.agent)
+        said = [_pair(name, search.agent) for name in VOCABULARY["agent"].keys]
+        named = [columns.metadata.contains(each, autoescape=True) for each in said]
+        found.append(or_(columns.agent == search.agent, *named))
     if search.since:
         found.append(columns.call_started_at >= search.since)
     if search.until:
         found.append(columns.call_started_at < search.until)
     for name, value in search.metadata:
-        pair = json.dumps({name: value}, ensure_ascii=False)[1:-1]
-        found.append(columns.metadata.contains(pair, autoescape=True))
+        found.append(columns.metadata.contains(_pair(name, value), autoescape=True))
     if search.text:
         found.append(
             or_(
@@ -292,6 +303,17 @@ def _conditions(search: Search) -> list[ColumnElement[bool]]:
             )
         )
     return found
+
+
+def _pair(name: str, value: str) -> str:
+    """A name and its value as they stand in the journal's metadata."""
+    return json.dumps({name: value}, ensure_ascii=False)[1:-1]
+
+
+def _spellings(number: str) -> list[str]:
+    """A telephone number as given, and as providers write it: with and without what says that it is international."""
+    digits = vocabulary.number(number)
+    return [number, digits, f"+{digits}", f"00{digits}"]
 
 
 def _provider_counts(

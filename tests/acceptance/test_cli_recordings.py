@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from archiver import __version__
 from archiver.clock import SystemChance, SystemClock
 from archiver.custody import history
 from archiver.custody.keys import generate_signing_key, to_pem
@@ -140,7 +141,8 @@ encryption:
 
 
 def _listing(name: str, started: datetime) -> Listing:
-    metadata = {"from_number": "+4930111", "to_number": "+4930222", "direction": "inbound", "queue": f"q-{name}"}
+    metadata = {"from_number": "+4930111", "to_number": "4930222", "direction": "inbound", "queue": f"q-{name}"}
+    metadata |= {"agent_id": "7", "agent_name": "Zoë Ñandú"} if name == "call-1" else {}
     return Listing(
         RecordingRef("vobiz", name), "r", Audio.PRESENT, started, None, timedelta(seconds=65), b"{}", name, metadata
     )
@@ -155,17 +157,21 @@ def test_list_narrows_by_every_option(archive: Archive) -> None:
         ("--until", "2026-05-01T12:30"),
         ("--meta", "queue=q-call-1"),
         ("--text", "call-1"),
+        ("--agent", "7"),
+        ("--agent", "Zoë Ñandú"),
         ("--limit", "1"),
     ):
         assert [row["id"] for row in archive.data("recordings", "list", *narrowed)[1]] == [archive.archived], narrowed
-    assert archive.data("recordings", "list", "--provider", "other")[1] == []
-    assert len(archive.data("recordings", "list", "--since", "2026-05-01")[1]) == 2
+    for number in ("+4930111", "4930111", "004930111", "+4930222", "+49 30 222"):
+        assert len(archive.data("recordings", "list", "--number", number)[1]) == 2, number
+    for since, found in (("2026-05-01", 2), ("2026-05", 2), ("2026-05-01T15:00+02:00", 1), ("2026-06", 0)):
+        assert len(archive.data("recordings", "list", "--since", since)[1]) == found, since
     shown = archive.run("recordings", "list").stdout
     assert archive.archived[:13] in shown
     assert "1:05" in shown
 
 
-@pytest.mark.parametrize("wrong", [["--since", "yesterday"], ["--meta", "queue"], ["--state", "lost"]])
+@pytest.mark.parametrize("wrong", [["--since", "tomorrow"], ["--meta", "queue"], ["--state", "lost"]])
 def test_list_refuses_what_it_cannot_read(archive: Archive, wrong: list[str]) -> None:
     assert archive.run("recordings", "list", *wrong).returncode == Exit.USAGE
 
@@ -184,9 +190,9 @@ def test_show_finds_by_any_name_and_tells_the_whole_history(archive: Archive) ->
 
 def test_show_of_unknown_or_ambiguous_names_lists_candidates(archive: Archive) -> None:
     unknown = archive.run("recordings", "show", "nothing")
-    assert (unknown.returncode, unknown.stderr.count("\n")) == (Exit.UNEXPECTED, 1)
+    assert (unknown.returncode, unknown.stderr.count("\n")) == (Exit.NOT_FOUND, 1)
     both = archive.run("recordings", "show", archive.archived[:2])
-    assert both.returncode == Exit.UNEXPECTED
+    assert both.returncode == Exit.USAGE
     assert archive.archived in both.stderr
     assert archive.waiting in both.stderr
 
@@ -237,7 +243,7 @@ def _missing_object(archive: Archive) -> None:
     [
         (_no_identities, Exit.UNAVAILABLE),
         (_changed_object, Exit.INTEGRITY),
-        (_missing_object, Exit.UNEXPECTED),
+        (_missing_object, Exit.NOT_FOUND),
     ],
 )
 def test_get_that_cannot_verify_releases_nothing(
@@ -270,7 +276,7 @@ def test_get_needs_a_reason_and_something_archived(archive: Archive) -> None:
     silent = archive.run("recordings", "get", "call-1", "-O", target)
     assert silent.returncode == Exit.USAGE
     assert "--reason" in silent.stderr
-    assert archive.run("recordings", "get", "call-2", "-O", target, "--reason", "x").returncode == Exit.UNEXPECTED
+    assert archive.run("recordings", "get", "call-2", "-O", target, "--reason", "x").returncode == Exit.NOT_FOUND
     assert not target.exists()
 
 
@@ -299,7 +305,38 @@ def test_providers_are_listed_and_one_that_does_not_answer_fails_the_test(archiv
     down = archive.run("providers", "test")
     assert down.returncode == Exit.UNAVAILABLE
     assert down.stdout.startswith("✗ vobiz: ")
-    assert archive.run("providers", "test", "other").returncode == Exit.UNEXPECTED
+    assert archive.run("providers", "test", "other").returncode == Exit.NOT_FOUND
+
+
+def test_provider_that_nobody_knows_is_an_error_and_no_empty_answer(archive: Archive) -> None:
+    for command in (("recordings", "list"), ("gaps", "list"), ("export", "report", "--month", "2026-05")):
+        done = archive.run(*command, "--provider", "vobis")
+        assert (done.returncode, done.stdout) == (Exit.NOT_FOUND, ""), command
+        assert "no provider is called 'vobis'; did you mean vobiz?" in done.stderr
+
+
+def test_provider_taken_out_of_the_configuration_is_still_known(archive: Archive) -> None:
+    archive.config.write_text(archive.config.read_text().replace("id: vobiz", "id: renamed"))
+    assert len(archive.data("recordings", "list", "--provider", "vobiz")[1]) == 2
+
+
+def test_mistyped_command_names_the_one_that_was_meant() -> None:
+    done = archiver("recordigns", "list")
+    assert done.returncode == Exit.USAGE
+    assert "Did you mean 'recordings'?" in done.stderr
+
+
+def test_version_is_an_option_too() -> None:
+    assert archiver("--version").stdout == f"archiver {__version__}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script_asks_this_command_what_may_follow(shell: str) -> None:
+    done = archiver("completion", shell)
+    assert "_ARCHIVER_COMPLETE" in done.stdout
+    place = "recon" if shell == "fish" else "1"  # fish gives the word itself, the others say which one it is
+    asked = {"_ARCHIVER_COMPLETE": f"{shell}_complete", "COMP_WORDS": "archiver recon", "COMP_CWORD": place}
+    assert "reconcile" in archiver(env=asked).stdout
 
 
 def test_doctor_tells_good_from_doubtful_from_broken(archive: Archive) -> None:

@@ -172,9 +172,9 @@ async def test_rename_that_would_mix_two_histories_is_refused(
             assert it.renames() == []
             return str(said)
 
-        assert (await it.command("providers", "rename", OLD, NEW))[0] == Exit.UNEXPECTED  # NEW is not configured
+        assert (await it.command("providers", "rename", OLD, NEW))[0] == Exit.NOT_FOUND  # NEW is not configured
         it.named(NEW)
-        assert (await it.command("providers", "rename", "nobody", NEW))[0] == Exit.UNEXPECTED
+        assert (await it.command("providers", "rename", "nobody", NEW))[0] == Exit.NOT_FOUND
         it.rewrite(CREDENTIALS["plivo"]["auth_id"], "MAANOTHERANOTHER0000")
         assert "another account" in await refused(OLD, NEW)
         it.rewrite("MAANOTHERANOTHER0000", CREDENTIALS["plivo"]["auth_id"])

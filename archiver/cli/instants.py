@@ -1,0 +1,54 @@
+"""Instants and spans of time as people give them on a command line. Pure, but for the callback of an option."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import click
+
+from archiver.clock import SystemClock
+
+FORMS = "2026-05-01, 2026-05-01T14:30+02:00, 2026-05, today, yesterday, 36h or 7d (ago)"
+"""What `instant_of` takes, for help pages and messages."""
+
+_MONTH = re.compile(r"\d{4}-\d{2}")
+_DAYS = {"today": 0, "yesterday": 1}
+
+
+def instant_of(text: str, now: datetime) -> datetime:
+    """The instant that a text of one of `FORMS` means: a day or a month stands for its beginning. UTC unless it says otherwise.
+
+    Raises ValueError for any other text.
+    """
+    said = text.strip().lower()
+    if said == "now":
+        return now
+    if said in _DAYS:
+        return _midnight(now.astimezone(UTC)) - timedelta(days=_DAYS[said])
+    if _MONTH.fullmatch(said):
+        return datetime.strptime(said, "%Y-%m").replace(tzinfo=UTC)
+    if re.fullmatch(r"(\d{1,6}[ywdhms])+", said):
+        return _ago(said, now)
+    found = datetime.fromisoformat(text.strip())
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def instant(_ctx: click.Context, _param: click.Parameter, text: str | None) -> datetime | None:
+    """The same for an option. Raises `BadParameter`."""
+    if text is None:
+        return None
+    try:
+        return instant_of(text, SystemClock().now())
+    except (ValueError, OverflowError) as problem:
+        raise click.BadParameter(f"{text[:80]!r} is no time; write {FORMS}") from problem
+
+
+def _ago(said: str, now: datetime) -> datetime:
+    from archiver.config.values import parse_duration
+
+    return now - parse_duration(said)
+
+
+def _midnight(moment: datetime) -> datetime:
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)

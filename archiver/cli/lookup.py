@@ -1,0 +1,24 @@
+"""Names that a person gives on a command line, looked up in the configuration and in the journal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archiver import errors
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from archiver.config.model import Config
+
+
+def known_provider(conn: Connection, config: Config, name: str | None) -> None:
+    """Raise `NotFoundError` for a provider that is neither configured nor known to the journal; None asks for nothing."""
+    from archiver.config.suggest import did_you_mean
+    from archiver.ingest import survey
+
+    configured = [each.id for each in config.providers]
+    if name is None or name in configured or survey.knows(conn, name):
+        return
+    hint = did_you_mean(name, configured) or f"there are: {', '.join(configured)}"
+    raise errors.NotFoundError(f"no provider is called {name[:80]!r}; {hint}")
