@@ -185,7 +185,7 @@ def test_an_export_whose_audio_is_gone_leaves_no_bundle(archive: Swept) -> None:
     shutil.rmtree(archive.folder / "copies" / "recordings")
     ids = [row["id"] for row in archive.json("recordings", "list")]
     bundle = archive.folder / "case"
-    archive.run("export", "evidence", ids[0], "-O", str(bundle), "--reason", "x", "--yes", code=1)
+    archive.run("export", "evidence", ids[0], "-O", str(bundle), "--reason", "x", "--yes", code=66)
     assert not bundle.exists()
     assert list(archive.folder.glob(".case*")) == []
 
