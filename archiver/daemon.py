@@ -27,7 +27,7 @@ from archiver.ingest.destination import Destination
 from archiver.ingest.upkeep import sweep_spool, sweep_uploads
 from archiver.schedule import lease
 from archiver.schedule.timer import Ticker
-from archiver.signals import End
+from archiver.signals import End, unless
 from archiver.status.web import StatusServer
 from archiver.wall import Kind, Party
 
@@ -39,7 +39,8 @@ ALIVE = timedelta(seconds=45)
 DRAIN = timedelta(seconds=18)
 PATIENCE = timedelta(seconds=60)
 _PAST = timedelta(minutes=5)  # listing what was missed, before what is new is looked for again
-FAREWELL = timedelta(seconds=3)  # for the log's last turn: drain and farewell fit into the 25 s of a stop
+FAREWELL = timedelta(seconds=3)  # for the log's last turn: drain, farewell and goodbye fit into the 25 s of a stop
+_GOODBYE = timedelta(seconds=1)  # for each last word to the database, and for what was cancelled
 _HOUSEKEEPING = timedelta(seconds=2)
 _IDLE = 5.0
 _REPROBE_REFUSED = timedelta(seconds=30)
@@ -81,11 +82,13 @@ class Daemon:
         self._end = End.STOP
         self._strays: frozenset[str] = frozenset()
         self._pace: timedelta | None = None  # of single sweeps
+        self._proving: list[asyncio.Task[None]] = []  # of single sweeps
         self._no_room_said: datetime | None = None
         self._loop_beat = assembly.clock.monotonic()
         self._server = StatusServer(
             beat_age=lambda: timedelta(seconds=assembly.clock.monotonic() - self._loop_beat),
             readiness=assembly.unready,
+            stopping=self._stop.is_set,
             status=assembly.status_json,
             metrics=assembly.metrics_text,
         )
@@ -108,7 +111,10 @@ class Daemon:
         a = self._a
         chosen = [each for each in a.providers if providers is None or each in set(providers)]
         self._pace = max(a.pace.values(), default=timedelta(0))
-        await self._begin()
+        if not await unless(self._stop, self._begin()):
+            await self._leave()
+            return Sweep(polled=False, pending=0, trusted=True, interrupted=True)
+        self._proving = [asyncio.create_task(self._probe(each)) for each in a.destinations]
         beat = asyncio.create_task(self._every(HEARTBEAT, self._beat))
         keeper = asyncio.create_task(self._every(_HOUSEKEEPING, self._housekeeping))
         relief = asyncio.create_task(self._every(timedelta(seconds=1), a.keeper.relieve))
@@ -116,10 +122,11 @@ class Daemon:
         try:
             await asyncio.gather(*(self._work_until_done(name, polling[name]) for name in chosen))
         finally:
-            for task in polling.values():
+            for task in [*polling.values(), *self._proving]:
                 if self._stop.is_set():
                     task.cancel()
             ends = await asyncio.gather(*polling.values(), return_exceptions=True)
+            proofs = await asyncio.gather(*self._proving, return_exceptions=True)
             for background in (beat, keeper, relief):
                 background.cancel()
             await asyncio.gather(
@@ -127,6 +134,10 @@ class Daemon:
             )  # the log's own end is told by catching up
             await asyncio.gather(*(a.workers[name].drain(DRAIN) for name in chosen))
             await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
+        for proof in proofs:
+            if isinstance(proof, Exception):
+                raise proof
+        await self._upkeep()
         await self._copies()
         await self._catalogue()
         for name in chosen:
@@ -134,6 +145,9 @@ class Daemon:
         behind = None
         if self._stop.is_set():
             await self._farewell()
+        elif silent := [each for each in a.destinations if each.store.required and each.report is None]:
+            await self._farewell()  # nobody waits for it a second time
+            behind = f"storage {silent[0].id}: {silent[0].problem}"
         else:
             behind = await a.keeper.catch_up(self._host_key())
         await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
@@ -170,7 +184,7 @@ class Daemon:
         a, worker, give_up = self._a, self._a.workers[name], None
         while not self._stop.is_set():
             started = await worker.fill()
-            if started == 0 and worker.busy == 0 and polling.done():
+            if started == 0 and worker.busy == 0 and polling.done() and all(each.done() for each in self._proving):
                 give_up = give_up or a.clock.now() + PATIENCE
                 until = give_up
                 if not self._can_progress() or not await a.read(lambda conn: survey.pending_soon(conn, name, until)):  # noqa: B023
@@ -206,17 +220,22 @@ class Daemon:
 
     async def _forever(self) -> End:
         a = self._a
+        if not await unless(self._stop, self._begin()):
+            await self._leave()
+            log.info("daemon.stopped", why=self._end.value)
+            return self._end
         ticker = Ticker(a.clock)
-        await self._begin()
+        upkeep = ticker.every("storages", timedelta(hours=1))
         tasks = [
             self._every(HEARTBEAT, self._beat),
             self._every(_HOUSEKEEPING, self._housekeeping),
             self._every(timedelta(seconds=1), self._watch(ticker)),
-            self._keep_probing(),
+            *(self._keep_probing(each, upkeep) for each in a.destinations),
             a.keeper.forever(),
             self._every(HEARTBEAT, a.rounds.parties),
             self._every(alarm.EVERY, a.alarm.tick),
             self._on(ticker.every("sweep", timedelta(hours=1)), self._sweep),
+            self._on(upkeep, self._upkeep),
             self._on(ticker.every("copies", timedelta(minutes=1)), self._copies),
             self._on(ticker.every("catalogue", timedelta(minutes=1)), self._catalogue),
             self._on(ticker.every("reconcile", timedelta(days=1)), self._daily),
@@ -236,8 +255,7 @@ class Daemon:
         finally:
             systemd.notify("STOPPING=1")
             ticker.stop()
-            with contextlib.suppress(errors.ArchiverError):
-                await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
+            await self._leave()
         log.info("daemon.stopped", why=self._end.value)
         return self._end
 
@@ -253,7 +271,7 @@ class Daemon:
         finally:
             for task in [*tasks, stopping]:
                 task.cancel()
-            await asyncio.gather(*tasks, stopping, return_exceptions=True)
+            await asyncio.wait([*tasks, stopping], timeout=_GOODBYE.total_seconds())
         for task in done - {stopping}:
             task.result()
             raise errors.ArchiverError("a task that should never end has ended")
@@ -275,13 +293,14 @@ class Daemon:
                 self._a.stirred.clear()
         await asyncio.Event().wait()
 
-    async def _keep_probing(self) -> None:
-        """Probe again on a schedule, and soon after a refusal: a storage may be mended while we run."""
+    async def _keep_probing(self, destination: Destination, upkeep: asyncio.Event) -> None:
+        """Probe now, on a schedule, and soon after a refusal: a storage may be mended while we run. Nobody waits for it."""
         while True:
-            proven = all(each.proven for each in self._a.destinations)
-            await asyncio.sleep((health.PROBE_EVERY if proven else _REPROBE_REFUSED).total_seconds())
-            for destination in self._a.destinations:
-                await self._probe(destination, force=True)
+            before = destination.proven
+            await self._guarded(f"probe {destination.id}", lambda: self._probe(destination, force=True))
+            if destination.proven and not before:
+                upkeep.set()
+            await asyncio.sleep((health.PROBE_EVERY if destination.proven else _REPROBE_REFUSED).total_seconds())
 
     async def _on(self, event: asyncio.Event, act: Callable[[], Awaitable[object]]) -> None:
         while True:
@@ -322,6 +341,12 @@ class Daemon:
 
     # --- parts of both ----------------------------------------------------------------------------------------
 
+    async def _leave(self) -> None:
+        """Let go of leases and heartbeat, if the database still listens; otherwise their time runs out."""
+        with contextlib.suppress(errors.ArchiverError, TimeoutError):
+            async with asyncio.timeout(_GOODBYE.total_seconds()):
+                await self._a.writer.run(lambda conn: lease.leave(conn, self._a.replica_id))
+
     async def _farewell(self) -> None:
         """This writer's retirement, after everything else that it writes. Nobody waits for it; who is killed says none."""
         key = self._host_key()
@@ -338,18 +363,17 @@ class Daemon:
             log.warning("custody.not_retired", problem=str(problem))
             return None
 
-    async def _begin(self) -> None:
-        """Show that we live, prove the storages, and throw out what an earlier death left in the spool."""
+    async def _begin(self) -> bool:
+        """Show that we live, and throw out what an earlier death left in the spool. No storage is asked: one may hang."""
         await self._beat()
         buried = await self._a.writer.run(lambda conn: lease.bury(conn, self._a.replica_id, self._a.spool.id))
         if buried:
             log.warning("daemon.predecessor_died", replicas=buried)
-        for destination in self._a.destinations:
-            await self._probe(destination)
         await self._disown()
         await copier.survey(self._a.writer, self._configured, self._a.clock)
         await self._sweep()
         await self._housekeeping()
+        return True
 
     async def _disown(self) -> None:
         """What an older version called archived with no copy goes back into the queue."""
@@ -411,6 +435,9 @@ class Daemon:
 
     async def _sweep(self) -> None:
         await sweep_spool(self._a.writer, self._a.spool, self._a.executor)
+
+    async def _upkeep(self) -> None:
+        """What storages are relieved of and brought, once they have proved themselves and now and then."""
         for destination in self._a.destinations:
             if destination.usable(self._a.clock.now()):
                 await sweep_uploads(destination)

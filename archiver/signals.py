@@ -5,11 +5,19 @@ from __future__ import annotations
 import asyncio
 import enum
 import signal
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from archiver.errors import Exit
+from archiver.leaving import STOP, LastResort
+
 log = structlog.get_logger("archiver.daemon")
+T = TypeVar("T")
+
+_MOMENT = timedelta(seconds=2)
 
 
 class End(enum.Enum):
@@ -33,13 +41,24 @@ class Running(Protocol):
 class Signals:
     """SIGTERM and SIGINT stop in good order, a second one at once; SIGHUP reloads. Both stops are as safe as SIGKILL.
 
-    What comes while no daemon is attached, as between two configurations, is for the next one. `interrupted`: the last stop was
+    What comes while no daemon is attached, as between two configurations, is for the next one. `stopping` is set by the first
+    stop, and then `last` sees to it that the process ends in time, with `code` of the signal. `interrupted`: the last stop was
     asked for at the keyboard.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, reload: bool = True) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        last: LastResort,
+        code: Callable[[signal.Signals], Exit] = lambda _: Exit.OK,
+        *,
+        reload: bool = True,
+    ) -> None:
         self._daemon: Running | None = None
         self._missed: End | None = None
+        self._last = last
+        self._code = code
+        self.stopping = asyncio.Event()
         self.interrupted = False
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, number)
@@ -60,10 +79,12 @@ class Signals:
     def _stop(self, number: signal.Signals) -> None:
         log.info("daemon.signalled", signal=number.name)
         self.interrupted = number is signal.SIGINT
+        if self.stopping.is_set():
+            signal.raise_signal(signal.SIGKILL)
+        self.stopping.set()
+        self._last.leave_within(STOP, self._code(number))
         if self._daemon is None:
             self._missed = End.STOP
-        elif self._daemon.ending is End.STOP:
-            signal.raise_signal(signal.SIGKILL)
         else:
             self._daemon.stop()
 
@@ -72,3 +93,19 @@ class Signals:
             self._daemon.stop(End.RELOAD)
         elif self._missed is None:
             self._missed = End.RELOAD
+
+
+async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """What comes of `work`; None when `stop` is set before: then it is cancelled, and waited for no longer than a moment."""
+    task, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        task.cancel()
+        await asyncio.wait({task}, timeout=_MOMENT.total_seconds())
+        ended_well = task.done() and not task.cancelled() and task.exception() is None
+        return task.result() if ended_well else None
+    finally:
+        task.cancel()
+        stopped.cancel()

@@ -256,7 +256,7 @@ def unproven(it: StorageFacts, now: datetime) -> str | None:
     problem = _failing(it)
     if it.trusted is None or it.probed_at is None:
         if problem is None and not it.waiting:
-            return "never probed"
+            return "not proved yet: no probe of it has ended so far"
         waits = f"; {it.waiting} sealed recording(s) wait on this host's disk" if it.waiting else ""
         return f"never reached so far{waits}" + (f": {problem}" if problem else "")
     if not it.trusted:

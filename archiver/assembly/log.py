@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,23 +95,28 @@ def witness_key(vkey: str) -> VerifierKey:
 
 
 async def pass_gate(
-    parts: LogParts, engine: Engine, writer: Writer, clock: Clock, *, without_storage: bool = True
-) -> str | None:
+    parts: LogParts, engine: Engine, writer: Writer, clock: Clock, *, without_storage: bool = True,
+    patience: timedelta | None = None,
+) -> str | None:  # fmt: skip
     """Before anything is written: has the database at least what was signed and published?
 
     Raises `RolledBackError` when it has less. With `without_storage`, for whoever must not lose what he has to say: while a
-    storage is away, only what the notary signed is compared, and whatever else is wrong is returned and keeps nothing from being
-    saved. Otherwise raises `UnavailableError` for the one, `VerificationError` for the other.
+    storage is away, or has not answered within `patience`, only what the notary signed is compared, and whatever else is wrong
+    is returned and keeps nothing from being saved: the log's keeper asks again. Otherwise raises
+    `UnavailableError` for the one, `VerificationError` for the other.
     """
     doubt: errors.ArchiverError | None = None
     for publisher in (parts.publisher, Publisher(engine, writer, parts.log_id, parts.notary, (), clock)):
+        limit = patience.total_seconds() if patience is not None and publisher is parts.publisher else None
         try:
-            await publisher.start()
+            async with asyncio.timeout(limit):
+                await publisher.start()
         except errors.RolledBackError:
             raise
-        except errors.DestinationError as away:
+        except (errors.DestinationError, TimeoutError) as away:
+            why = away.detail if isinstance(away, errors.DestinationError) else "they have not answered so far"
             doubt = errors.UnavailableError(
-                f"whether this database is an older one than was published, only the storages can tell: {away.detail}"
+                f"whether this database is an older one than was published, only the storages can tell: {why}"
             )
         except errors.ArchiverError as wrong:
             doubt = wrong

@@ -54,6 +54,8 @@ log = structlog.get_logger("archiver.assembly")
 T = TypeVar("T")
 
 _THREADS = 8
+_GATE = timedelta(seconds=5)
+_CLOSING = 2.0
 
 
 @dataclass(slots=True)
@@ -141,14 +143,17 @@ class Assembly:
         return failed
 
     async def aclose(self) -> None:
-        """Release everything; safe to call once work has been drained."""
-        await self.alarm.aclose()
-        for provider in self.providers.values():
-            await provider.aclose()
-        for destination in self.destinations:
-            await destination.store.aclose()
-        await self.vouchers.aclose()
-        self.writer.close()
+        """Release everything, within a few seconds whoever hangs; safe to call once work has been drained."""
+        parts = [self.alarm.aclose(), self.vouchers.aclose()]
+        parts += [each.aclose() for each in self.providers.values()]
+        parts += [each.store.aclose() for each in self.destinations]
+        closing = [asyncio.ensure_future(each) for each in parts]
+        done, late = await asyncio.wait(closing, timeout=_CLOSING)
+        for each in late:
+            each.cancel()
+        for each in done:
+            each.result()
+        self.writer.close(_CLOSING)
         self.executor.shutdown(wait=False, cancel_futures=True)
         self.engine.dispose()
         self.held.close()
@@ -166,13 +171,15 @@ async def assemble(
     async with AsyncExitStack() as undo:  # what was taken by then goes back when a later part cannot be built
         engine = open_database(config)
         undo.callback(engine.dispose)
-        check_schema(engine)
+        await asyncio.to_thread(
+            check_schema, engine
+        )  # a database that hangs is waited for, and a signal is still heard
         host_key = signing_key(config)
         state_dir = Path(config.state_dir)
         held = undo.enter_context(ExitStack())
         held.enter_context(lock_state_dir(state_dir))
         writer = Writer(engine)
-        undo.callback(writer.close)
+        undo.callback(writer.close, _CLOSING)
         stores = build_stores(config, clock, chance, walls)
         for store in stores.values():
             undo.push_async_callback(store.aclose)
@@ -181,8 +188,8 @@ async def assemble(
             config, engine, writer, stores, clock, walls=walls, doubt=health.unproved(destinations)
         )
         undo.push_async_callback(log_parts.client.aclose)
-        recipients = build_recipients(config, walls)
-        if (doubt := await pass_gate(log_parts, engine, writer, clock)) is not None:
+        recipients = await asyncio.to_thread(build_recipients, config, walls)
+        if (doubt := await pass_gate(log_parts, engine, writer, clock, patience=_GATE)) is not None:
             log.error("custody.gate", problem=doubt)
         ledger = Ledger.open(clock, chance)
         await enrol(ledger, host_key, engine, writer, clock)

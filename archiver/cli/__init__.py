@@ -11,6 +11,7 @@ import click
 
 from archiver import __version__, errors
 from archiver.cli.options import Options, shared_options
+from archiver.leaving import REST, LastResort
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "init": ("archiver.cli.init:init", "Write a commented config, create keys and database; never overwrites."),
@@ -85,8 +86,12 @@ def archiver() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command and exit with the code that `archiver.errors.Exit` gives its outcome."""
-    sys.exit(run(arguments))
+    """Run a command and exit with the code that `archiver.errors.Exit` gives its outcome, even while a storage hangs."""
+    code = run(arguments)
+    if sys.stdout is not None:
+        _discard_output()  # first, for a reader that takes its time is no hanging storage
+    LastResort().leave_within(REST, code)
+    sys.exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:

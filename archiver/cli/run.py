@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from archiver.assembly.process import Assembly
     from archiver.config.model import Config
     from archiver.daemon import Daemon
+    from archiver.leaving import LastResort
 
 
 @click.command()
@@ -28,53 +30,67 @@ def run(options: Options, once: bool, providers: tuple[str, ...]) -> int:
 
     Exit code of --once: 0 all done, 75 something waits for another try, 69 a storage or provider cannot be used.
     """
+    from archiver.leaving import LastResort
+
     config = options.load()
     unknown = set(providers) - {each.id for each in config.providers}
     if unknown:
         raise ConfigurationError(f"no provider has the id {sorted(unknown)[0]!r}")
     _log_as_said(options, config, once=once)
     only = list(providers) or None
-    return asyncio.run(_once(options, config, only) if once else _forever(options, config, only))
+    with LastResort() as last:
+        return asyncio.run(_once(options, config, only, last) if once else _forever(options, config, only, last))
 
 
-async def _once(options: Options, config: Config, only: list[str] | None) -> int:
+async def _once(options: Options, config: Config, only: list[str] | None, last: LastResort) -> int:
     from archiver.assembly.process import assemble
     from archiver.cli.output import emit, note
     from archiver.daemon import Daemon
-    from archiver.signals import Signals
+    from archiver.leaving import REST
+    from archiver.signals import Signals, unless
     from archiver.status import report as reports
 
-    assembly = await assemble(config, only=only)
-    try:
-        daemon = Daemon(assembly)
-        signals = Signals(asyncio.get_running_loop(), reload=False)
-        signals.attach(daemon)
-        sweep = await daemon.once()
-        report = await assembly.report()
-    finally:
-        await assembly.aclose()
-    from archiver.cli.status import render
+    def ended_by(number: signal.Signals) -> Exit:
+        return Exit.INTERRUPTED if number is signal.SIGINT else Exit.TERMINATED
 
-    emit(options, "archiver.status/v1", reports.as_json(report), lambda: render(report))
-    if sweep.interrupted:
+    signals = Signals(asyncio.get_running_loop(), last, ended_by, reload=False)
+    assembly = await unless(signals.stopping, assemble(config, only=only))
+    code, report = Exit.TERMINATED, None
+    if assembly is not None:
+        try:
+            daemon = Daemon(assembly)
+            signals.attach(daemon)
+            code = (await daemon.once()).exit_code
+            report = await assembly.report()
+        finally:
+            await assembly.aclose()
+    if report is not None:
+        from archiver.cli.status import render
+
+        shown = report
+        emit(options, "archiver.status/v1", reports.as_json(shown), lambda: render(shown))
+    if code is Exit.TERMINATED:
         note(options, "archiver: interrupted; what was done is kept, and the next run goes on from there")
-    return Exit.INTERRUPTED if sweep.interrupted and signals.interrupted else sweep.exit_code
+        code = Exit.INTERRUPTED if signals.interrupted else code
+    last.leave_within(REST, code)
+    return code
 
 
-async def _forever(options: Options, config: Config, only: list[str] | None) -> int:
+async def _forever(options: Options, config: Config, only: list[str] | None, last: LastResort) -> int:
     """Run; on SIGHUP begin anew with the new configuration, unless it cannot be used: then the old one stays in force."""
     import structlog
 
     from archiver import systemd
-    from archiver.signals import End, Signals
+    from archiver.leaving import REST
+    from archiver.signals import End, Signals, unless
 
     log = structlog.get_logger("archiver.daemon")
-    signals = Signals(asyncio.get_running_loop())
+    signals = Signals(asyncio.get_running_loop(), last)
     previous: Config | None = None
     reloaded: bool | None = None
     while True:
         try:
-            assembly, daemon = await _prepared(config, only)
+            prepared = await unless(signals.stopping, _prepared(config, only))
         except ArchiverError as refused:
             if previous is None:
                 raise
@@ -82,6 +98,10 @@ async def _forever(options: Options, config: Config, only: list[str] | None) -> 
             config, previous, reloaded = previous, None, False
             _log_as_said(options, config)
             continue
+        if prepared is None:  # told to stop before it had begun
+            last.leave_within(REST, Exit.OK)
+            return Exit.OK
+        assembly, daemon = prepared
         if reloaded is not None:
             assembly.metrics.reloaded(assembly.clock.now(), ok=reloaded)
         try:
@@ -91,6 +111,7 @@ async def _forever(options: Options, config: Config, only: list[str] | None) -> 
             signals.detach()
             await assembly.aclose()
         if end is End.STOP:
+            last.leave_within(REST, Exit.OK)
             return Exit.OK
         systemd.reloading()
         try:

@@ -79,13 +79,13 @@ class Writer:
         """`run` for callers without an event loop."""
         return self._submit(fn).result()
 
-    def close(self) -> None:
-        """Finish what was asked for, then stop. Blocks; may be called twice."""
+    def close(self, patience: float | None = None) -> None:
+        """Finish what was asked for, then stop. Blocks, for `patience` seconds at most; may be called twice."""
         with self._closing:
             if not self._closed:
                 self._closed = True
                 self._jobs.put(None)
-        self._thread.join()
+        self._thread.join(patience)
 
     def _submit(self, fn: Callable[[Connection], T]) -> Future[T]:
         job = _Job(fn)

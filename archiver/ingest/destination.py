@@ -6,6 +6,7 @@ its lock is never written to at all, because nothing in it could be called archi
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -35,6 +36,7 @@ class Destination:
         self.report: ProbeReport | None = None
         self.down_until: datetime | None = None
         self.problem: str | None = None
+        self.word: asyncio.Event | None = None  # set when the first probe has ended, or takes too long to be waited for
         self._failures = 0
         self._refused: dict[str, Outage] = {}  # by what was asked: "put" or "probe"; one does not make up for the other
 
@@ -56,6 +58,11 @@ class Destination:
         """True when the storage has proved itself and is not resting after a failure."""
         return self.report is not None and self.report.trusted and (self.down_until is None or now >= self.down_until)
 
+    async def first_word(self) -> None:
+        """Wait while the first probe is young: most storages answer within a moment, and then nothing need be put off."""
+        if self.report is None and self.word is not None:
+            await self.word.wait()
+
     def proved(self, report: ProbeReport) -> None:
         """Take over what the probe found."""
         self.report = report
@@ -71,6 +78,7 @@ class Destination:
 
         Raises `VerificationError` when what the storage shows is not what was sealed: no caller needs to compare.
         """
+        await self.first_word()
         if not self.usable(now):
             raise errors.DestinationError(f"{self.id} is not usable: {self.problem or 'it has not been probed'}")
         mode = self.store.lock_mode
@@ -93,13 +101,15 @@ class Destination:
         self.problem = None
         return stored
 
-    def failed(self, error: errors.ArchiverError, now: datetime, *, doing: str = "put") -> None:
-        """Rest after a failure, longer each time."""
-        self._refuses(doing, error, now)
+    def failed(
+        self, error: errors.ArchiverError, now: datetime, *, doing: str = "put", since: datetime | None = None
+    ) -> None:
+        """Rest after a failure, longer each time. `since`: when that began which has failed by now."""
+        self._refuses(doing, error, now, since)
         self._failures += 1
         self.down_until = now + min(_SHORTEST_PAUSE * 2 ** min(self._failures - 1, 10), _LONGEST_PAUSE)
         self.problem = str(error)
 
-    def _refuses(self, doing: str, error: errors.ArchiverError, now: datetime) -> None:
-        before = self._refused.get(doing, Outage(now, now, ""))
+    def _refuses(self, doing: str, error: errors.ArchiverError, now: datetime, since: datetime | None = None) -> None:
+        before = self._refused.get(doing, Outage(since or now, now, ""))
         self._refused[doing] = replace(before, at=now, problem=error.detail or str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,12 @@ log = structlog.get_logger("archiver.health")
 PROBE_EVERY = timedelta(hours=1)
 STANDS = timedelta(seconds=20)
 """A failure that is gone by the next try is none."""
+GRACE = timedelta(seconds=5)
+"""How long what is sealed waits for the first probe before it is put off."""
+SILENCE = timedelta(seconds=30)
+"""A storage that is being probed and says nothing for so long hangs. One that says something now and then is slow."""
+LONGEST = timedelta(minutes=10)
+"""How long a probe of a slow storage may take: fifty questions, or more."""
 _FORGOTTEN = timedelta(days=2)
 
 
@@ -51,12 +58,17 @@ async def keep_probe(
     was_trusted = destination.report is not None and destination.report.trusted
     if destination.report is not None and not force:
         return
+    began = clock.now()
+    if destination.report is None:
+        destination.word = asyncio.Event()
     if pace is not None and not force and await _resumed(writer, destination, clock.now()):
+        if destination.word is not None:
+            destination.word.set()
         return
     try:
-        report = await destination.store.probe()
+        report = await _answer_of(destination)
     except (errors.DestinationError, errors.VerificationError) as unreachable:
-        destination.failed(unreachable, clock.now(), doing="probe")
+        destination.failed(unreachable, clock.now(), doing="probe", since=began)
         log.warning("storage.unreachable", storage=destination.id, problem=str(unreachable))
         return
     destination.proved(report)
@@ -109,6 +121,32 @@ def _kept(conn: Connection, storage: str, now: datetime) -> ProbeReport | None:
         return None
     checks = tuple(Check(**each) for each in json.loads(row.report))
     return ProbeReport(storage, checks, row.probed_at, row.ways)
+
+
+async def _answer_of(destination: Destination) -> ProbeReport:
+    """What the probe found. Raises `DestinationError` too when nothing is heard any more, or when it takes too long in all.
+
+    A call that hangs goes on in its thread until it ends by itself, which is safe: a probe may be done twice.
+    """
+    store, word = destination.store, destination.word
+    asked = asyncio.ensure_future(store.probe())
+    left = LONGEST
+    try:
+        await asyncio.wait({asked}, timeout=GRACE.total_seconds())
+        if word is not None:
+            word.set()
+        while not asked.done():
+            heard = store.answers
+            await asyncio.wait({asked}, timeout=SILENCE.total_seconds())
+            left -= SILENCE
+            if not asked.done() and (store.answers == heard or left <= timedelta(0)):
+                said = f"it has said nothing for {SILENCE.seconds} s" if store.answers == heard else "it takes too long"
+                raise errors.DestinationError(f"the probe has no end: {said}")
+        return asked.result()
+    finally:
+        asked.cancel()
+        if word is not None:
+            word.set()
 
 
 def record(

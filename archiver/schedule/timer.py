@@ -33,7 +33,7 @@ class Ticker:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._events: dict[str, asyncio.Event] = {}
-        self._beat_at = clock.monotonic()
+        self._beat_at: float | None = None  # it is not late before it has started
         self._scheduler = AsyncIOScheduler(
             timezone=UTC, job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
         )
@@ -50,6 +50,7 @@ class Ticker:
 
     def start(self) -> None:
         """Begin ticking on the running event loop."""
+        self._beat_at = self._clock.monotonic()
         self._scheduler.start()
 
     def stop(self) -> None:
@@ -64,8 +65,8 @@ class Ticker:
 
     @property
     def age(self) -> timedelta:
-        """How long ago the last beat was."""
-        return timedelta(seconds=self._clock.monotonic() - self._beat_at)
+        """How long ago the last beat was, or the start; nothing before that."""
+        return timedelta(seconds=0 if self._beat_at is None else self._clock.monotonic() - self._beat_at)
 
     @property
     def stalled(self) -> bool:

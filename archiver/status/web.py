@@ -23,11 +23,13 @@ class StatusServer:
         self,
         *,
         beat_age: Callable[[], timedelta],
+        stopping: Callable[[], bool],
         readiness: Callable[[], Awaitable[Mapping[str, str]]],
         status: Callable[[], Awaitable[str]],
         metrics: Callable[[], Awaitable[bytes]],
     ) -> None:
         self._beat_age = beat_age
+        self._stopping = stopping
         self._readiness = readiness
         self._status = status
         self._metrics = metrics
@@ -60,6 +62,8 @@ class StatusServer:
             await self._runner.cleanup()
 
     async def _healthy(self, _request: web.Request) -> web.Response:
+        if self._stopping():
+            return web.Response(status=503, text="stopping\n")
         age = self._beat_age()
         if age > _STALE:
             return web.Response(status=503, text=f"no beat for {age.total_seconds():.0f} s\n")

@@ -12,10 +12,12 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from archiver import errors
 from archiver.clock import Chance, Clock
@@ -25,6 +27,9 @@ from archiver.store.directory_shelf import DirectoryShelf
 from archiver.store.folder import Folder, translated
 from archiver.store.port import Check, ProbeReport, Version
 
+_T = TypeVar("_T")
+
+_THREADS = 8
 _PIECE = 1024 * 1024
 _NOTE = ".lock"
 _PART_KEPT = timedelta(days=1)
@@ -54,10 +59,13 @@ class DirectoryStore:
         self._clock = clock
         self._chance = chance
         self._folder = Folder(path, chance)
+        # Its own: a disk that hangs, as network mounts do, must not take the threads that others read the database with.
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"store-{id}")
+        self.answers = 0
 
     async def probe(self) -> ProbeReport:
         """See `ObjectStore.probe`. Raises `DestinationError` when nothing can be written there."""
-        return await asyncio.to_thread(self._probe)
+        return await self._run(self._probe)
 
     def resume(self, report: ProbeReport) -> bool:  # noqa: ARG002  the port's
         """See `ObjectStore.resume`. A folder is probed each time: it costs nothing."""
@@ -67,36 +75,37 @@ class DirectoryStore:
         """See `ObjectStore.put_once`. Any lock mode but off raises `NotLockedError` before a byte is written."""
         if lock.mode is not LockMode.OFF:
             raise errors.NotLockedError(f"a directory cannot keep a {lock.mode} lock")
-        return await asyncio.to_thread(self._put_once, layout.object_key("", key), path, size, sealed_sha256, lock)
+        return await self._run(self._put_once, layout.object_key("", key), path, size, sealed_sha256, lock)
 
     async def inspect(self, key: str, version_id: str | None) -> Stored | None:
         """See `ObjectStore.inspect`. Reads and hashes the whole file."""
         if version_id is not None:
             return None
-        return await asyncio.to_thread(self._inspect, layout.object_key("", key))
+        return await self._run(self._inspect, layout.object_key("", key))
 
     async def read(self, key: str, version_id: str | None) -> AsyncIterator[bytes]:
         """See `ObjectStore.read`."""
         if version_id is not None:
             raise errors.NotFoundError("a directory keeps no versions")
         with translated("read"):
-            file = await asyncio.to_thread(self._folder.path(layout.object_key("", key)).open, "rb")
+            path = self._folder.path(layout.object_key("", key))
+            file = await self._run(lambda: path.open("rb"))
             with file:
-                while piece := await asyncio.to_thread(file.read, _PIECE):
+                while piece := await self._run(file.read, _PIECE):
                     yield piece
 
     async def versions(self, prefix: str) -> AsyncIterator[Version]:
         """See `ObjectStore.versions`. Each file is the one version of its key."""
-        for each in await asyncio.to_thread(self._listed, prefix):
+        for each in await self._run(self._listed, prefix):
             yield each
 
     async def extend(self, key: str, version_id: str | None, until: datetime) -> Stored:
         """See `ObjectStore.extend`: the date is noted, and nothing enforces it. Raises `NotFoundError`."""
-        return await asyncio.to_thread(self._amend, layout.object_key("", key), version_id, until, None)
+        return await self._run(self._amend, layout.object_key("", key), version_id, until, None)
 
     async def hold(self, key: str, version_id: str | None, on: bool) -> Stored:
         """See `ObjectStore.hold`: noted, and nothing enforces it. Raises `NotFoundError`."""
-        return await asyncio.to_thread(self._amend, layout.object_key("", key), version_id, None, on)
+        return await self._run(self._amend, layout.object_key("", key), version_id, None, on)
 
     async def sweep_uploads(self, older_than: timedelta) -> int:  # noqa: ARG002  the port's
         """A directory has no unfinished uploads; parts left by a death go with the probe."""
@@ -104,10 +113,17 @@ class DirectoryStore:
 
     def shelf(self) -> DirectoryShelf:
         """The custody log in this folder."""
-        return DirectoryShelf(self.id, self._folder, required=self.required)
+        return DirectoryShelf(self.id, self._folder, self._run, required=self.required)
 
     async def aclose(self) -> None:
-        """Nothing to release."""
+        """Release the threads; one that hangs is left to itself."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, call: Callable[..., _T], *arguments: object) -> _T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+        finally:
+            self.answers += 1
 
     # --- put --------------------------------------------------------------------------------------------------
 

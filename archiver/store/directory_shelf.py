@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from archiver import errors
 from archiver.recording import Lock, LockMode
@@ -16,22 +16,24 @@ from archiver.store.port import Version
 class DirectoryShelf:
     """The log of one folder. Implements `Shelf`; made by `DirectoryStore.shelf`. There are no versions and no locks."""
 
-    def __init__(self, id: str, folder: Folder, *, required: bool) -> None:  # noqa: A002
+    def __init__(self, id: str, folder: Folder, run: Callable[..., Awaitable[Any]], *, required: bool) -> None:  # noqa: A002
         self.id = id
         self.required = required
         self._folder = folder
+        self._run = run
 
     async def put_new(self, name: str, data: bytes, until: datetime | None) -> None:  # noqa: ARG002  nothing here locks
         """See `Shelf.put_new`."""
-        await asyncio.to_thread(self._create, layout.log_key("", name), data)
+        await self._run(self._create, layout.log_key("", name), data)
 
     async def put_current(self, name: str, data: bytes) -> None:
         """See `Shelf.put_current`."""
-        await asyncio.to_thread(self._folder.replace, layout.log_key("", name), data)
+        await self._run(self._folder.replace, layout.log_key("", name), data)
 
     async def read(self, name: str) -> bytes | None:
         """See `Shelf.read`."""
-        return await asyncio.to_thread(self._content, layout.log_key("", name))
+        content: bytes | None = await self._run(self._content, layout.log_key("", name))
+        return content
 
     async def read_current(self, name: str) -> bytes | None:
         """See `Shelf.read_current`."""
@@ -39,7 +41,8 @@ class DirectoryShelf:
 
     async def versions(self, name: str) -> list[Version]:
         """See `Shelf.versions`. Each file is the one version of its name."""
-        return await asyncio.to_thread(self._version, name)
+        found: list[Version] = await self._run(self._version, name)
+        return found
 
     async def lock(self, name: str) -> Lock | None:
         """See `Shelf.lock`: there is none."""
@@ -47,7 +50,7 @@ class DirectoryShelf:
 
     async def names(self, prefix: str, after: str = "") -> AsyncIterator[str]:
         """See `Shelf.names`."""
-        for name in await asyncio.to_thread(self._names, prefix):
+        for name in await self._run(self._names, prefix):
             if name > after:
                 yield name
 

@@ -60,6 +60,10 @@ class ObjectStore(Protocol):
     required: bool
     lock_mode: LockMode
 
+    @property
+    def answers(self) -> int:
+        """How many answers have come, of any kind: who is slow is told from who says nothing by whether it grows."""
+
     async def probe(self) -> ProbeReport:
         """Prove on the real bucket what it promises: put-once, checksums, and a canary that must refuse deletion,
         shortening and bypass. Costs a few small objects locked for a day."""

@@ -1,12 +1,14 @@
 """Objects in an S3 bucket, at AWS or at any server that speaks S3. The asynchronous face of `s3_vault`.
 
 boto3 blocks: each call runs in a pool of this storage's own, so that a slow storage holds up nobody else. A cancelled caller
-leaves its call to end by itself, which is safe, because every effect here may be done twice.
+leaves its call to end by itself, which is safe, because every effect here may be done twice. So do all at the end: a storage
+that hangs does not keep the process.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar, cast
 
+from archiver import errors
 from archiver.clock import Chance, Clock
 from archiver.recording import Lock, Stored
 from archiver.store import layout, s3_ways
@@ -29,6 +32,9 @@ from archiver.store.s3_vault import Vault
 __all__ = ["S3Options", "S3Store", "make_bucket"]
 
 _T = TypeVar("_T")
+
+_SHELF_SECONDS = 30
+_CLOSING_SECONDS = 2
 
 
 class S3Store:
@@ -48,11 +54,17 @@ class S3Store:
         self._bucket = Bucket(options)
         self._vault = Vault(self._bucket, options, clock.monotonic)
         self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix=f"store-{options.id}")
+        self._calls: set[Future[object]] = set()  # those under way
 
     @property
     def profile(self) -> Profile:
         """What the last probe proved."""
         return self._vault.profile
+
+    @property
+    def answers(self) -> int:
+        """See `ObjectStore.answers`."""
+        return self._bucket.answers
 
     async def probe(self) -> ProbeReport:
         """See `ObjectStore.probe`. From here on objects go the way that the probe found."""
@@ -109,11 +121,15 @@ class S3Store:
 
     def shelf(self) -> S3Shelf:
         """The custody log in this bucket."""
-        return S3Shelf(self._bucket, self._vault, self._options, self._run, self._each)
+        return S3Shelf(self._bucket, self._vault, self._options, self._soon, self._each)
 
     async def aclose(self) -> None:
-        """Wait for the calls under way, then release connections and threads."""
-        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
+        """Wait a moment for the calls under way, then release connections and threads. What hangs is left to itself."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        under_way = [asyncio.wrap_future(each) for each in list(self._calls)]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSING_SECONDS):
+                await asyncio.gather(*under_way, return_exceptions=True)
         self._bucket.close()
 
     def _sweep(self, before: datetime) -> int:
@@ -126,7 +142,21 @@ class S3Store:
         return layout.object_key(self._options.prefix, key)
 
     async def _run(self, call: Callable[..., _T], *arguments: object) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+        return await asyncio.wrap_future(self._begin(call, *arguments))
+
+    async def _soon(self, call: Callable[..., _T], *arguments: object) -> _T:
+        """`_run` for what is small: the log's keeper, which sees to each storage in turn, waits only so long for one."""
+        try:
+            async with asyncio.timeout(_SHELF_SECONDS):
+                return await self._run(call, *arguments)
+        except TimeoutError:
+            raise errors.DestinationError(f"it has not answered for {_SHELF_SECONDS} s") from None
+
+    def _begin(self, call: Callable[..., _T], *arguments: object) -> Future[_T]:
+        future = self._threads.submit(call, *arguments)
+        self._calls.add(cast("Future[object]", future))
+        future.add_done_callback(lambda done: self._calls.discard(cast("Future[object]", done)))
+        return future
 
     async def _each(self, blocking: Generator[_T, None, None]) -> AsyncIterator[_T]:
         """A blocking generator's items, each made in a thread.
@@ -137,7 +167,7 @@ class S3Store:
         step: Future[_T | object] | None = None
         try:
             while True:
-                step = self._threads.submit(next, blocking, end)
+                step = self._begin(next, blocking, end)
                 item = await asyncio.wrap_future(step)
                 if item is end:
                     return

@@ -65,6 +65,7 @@ class Bucket:
         self._options = options
         self._session = new_session(options)
         self._asks_checksum = True
+        self.answers = 0  # no lock: whoever reads it only asks whether it changes
         self.sign_payloads(options.sign_payload or False)
 
     @property
@@ -291,8 +292,14 @@ class Bucket:
         return fields
 
     def _call(self, operation: str, call: Callable[..., _T], **fields: Any) -> _T:
-        with translated(operation):
-            return call(Bucket=self.name, **self._owner(), **fields)
+        try:
+            with translated(operation):
+                answer = call(Bucket=self.name, **self._owner(), **fields)
+        except Refused:
+            self.answers += 1
+            raise
+        self.answers += 1
+        return answer
 
     def _owner(self) -> dict[str, str]:
         """With every call, so that a bucket of the same name in another account gets nothing of ours, and gives nothing."""

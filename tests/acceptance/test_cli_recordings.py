@@ -343,7 +343,7 @@ def test_doctor_tells_good_from_doubtful_from_broken(archive: Archive) -> None:
     good = archive.run("doctor")
     assert good.returncode == 0, good.stdout
     assert "✓ schema" in good.stdout
-    assert "! storage    primary: never probed" in good.stdout
+    assert "! storage    primary: not proved yet" in good.stdout
     (archive.folder / "local.key").chmod(0o644)
     assert "! keys" in archive.run("doctor").stdout
     (archive.folder / "state" / "archiver.db").unlink()

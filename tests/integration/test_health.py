@@ -39,7 +39,7 @@ class Wall(SystemClock):
 class Storage:
     """A storage that answers as told; what a real one answers is tested where real ones are."""
 
-    id, required, lock_mode = "primary", True, LockMode.OFF
+    id, required, lock_mode, answers = "primary", True, LockMode.OFF, 0
 
     def __init__(self, wall: Wall) -> None:
         self.wall = wall

@@ -1,0 +1,79 @@
+"""The way out of the process that nothing can block: for when a thread waits for somebody who never answers.
+
+No thread can be stopped from outside, and Python waits for each at its end. What such a thread was doing is as safe as with
+SIGKILL, which any step of ours survives. Knows nothing but the standard library, for every command loads it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+STOP = timedelta(seconds=24)
+"""From the first signal to the end, whatever hangs; the promise is 25 s."""
+REST = timedelta(seconds=4)
+"""From the end of all work to the end of the process."""
+_LAST_WORDS = 0.5
+
+
+class LastResort:
+    """Ends the process at the time that was set, unless it ended by itself. Leaving the context calls it off.
+
+    Setting it again only ever brings the end nearer.
+    """
+
+    def __init__(self) -> None:
+        self._timer: threading.Timer | None = None
+        self._changing = threading.Lock()
+        self._at = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, it: BaseException | None, at: TracebackType | None) -> None:
+        self.call_off()
+
+    def leave_within(self, span: timedelta, code: int) -> None:
+        """End with `code` when `span` has passed."""
+        end = time.monotonic() + span.total_seconds()
+        with self._changing:
+            if self._timer is not None:
+                if self._at <= end:
+                    return
+                self._timer.cancel()
+            self._at = end
+            self._timer = threading.Timer(span.total_seconds(), _leave, [int(code)])
+            self._timer.daemon = True
+            self._timer.start()
+
+    def call_off(self) -> None:
+        """Nothing more is to happen."""
+        with self._changing:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+
+def _leave(code: int) -> None:
+    """Whatever writes may be what hangs: so the last words have a thread of their own, and half a second."""
+    words = threading.Thread(target=_say, daemon=True)
+    words.start()
+    words.join(_LAST_WORDS)
+    os._exit(code)
+
+
+def _say() -> None:
+    import structlog
+
+    structlog.get_logger("archiver.daemon").error(
+        "process.cut_off", why="something never answered; what was done is kept"
+    )
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
