@@ -62,18 +62,18 @@ class LastResort:
 
 def _leave(code: int) -> None:
     """Whatever writes may be what hangs: so the last words have a thread of their own, and half a second."""
-    words = threading.Thread(target=_say, daemon=True)
-    words.start()
-    words.join(_LAST_WORDS)
+    with contextlib.suppress(RuntimeError):  # no thread begins while the interpreter is being taken down
+        words = threading.Thread(target=_say, daemon=True)
+        words.start()
+        words.join(_LAST_WORDS)
     os._exit(code)
 
 
 def _say() -> None:
-    import structlog
-
-    structlog.get_logger("archiver.daemon").error(
-        "process.cut_off", why="something never answered; what was done is kept"
-    )
+    structlog = sys.modules.get("structlog")  # whoever has not loaded it has no log
+    if structlog is not None:
+        why = "something never answered; what was done is kept"
+        structlog.get_logger("archiver.daemon").error("process.cut_off", why=why)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()

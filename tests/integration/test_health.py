@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -224,3 +225,64 @@ def test_hosts_are_remembered_for_a_while(database: Engine) -> None:
         assert health.hosts(conn) == [old, HERE], "a disk that was replaced is not this host's any more"
         health.record(conn, replace(HERE, seen_at=NOW + SECOND), [])
         assert [each.host for each in health.hosts(conn)] == ["h1"]
+
+
+class Slow(Storage):
+    """One that takes as many rounds of patience as told for its probe, and says something in each, or nothing."""
+
+    def __init__(self, wall: Wall, rounds: int, *, mute: bool) -> None:
+        super().__init__(wall)
+        self.rounds, self.mute, self.answers = rounds, mute, 0
+
+    async def probe(self) -> ProbeReport:
+        for _ in range(self.rounds):
+            await asyncio.sleep(0.05)
+            self.answers += 0 if self.mute else 1
+        return await super().probe()
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("GRACE", 0.02), ("SILENCE", 0.12), ("LONGEST", 2.4)):
+        monkeypatch.setattr(health, name, timedelta(seconds=seconds))
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize(
+    ("rounds", "mute", "problem"),
+    [(8, False, None), (40, True, "said nothing"), (90, False, "takes too long")],
+    ids=["slow", "hangs", "endless"],
+)
+async def test_storage_that_is_slow_proves_itself_and_one_that_hangs_is_an_outage_since_it_was_asked(
+    rounds: int, mute: bool, problem: str | None, writer: Writer, wall: Wall
+) -> None:
+    slow = Destination(cast("ObjectStore", Slow(wall, rounds, mute=mute)))
+    async with asyncio.timeout(30):
+        await health.keep_probe(writer, slow, wall)
+    assert slow.proven == (problem is None)
+    assert problem is None or (slow.outage is not None and problem in slow.outage.problem)
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_what_is_sealed_waits_a_moment_for_the_first_probe_and_no_longer(writer: Writer, wall: Wall) -> None:
+    quick, mute = (Destination(cast("ObjectStore", Slow(wall, n, mute=n > 1))) for n in (0, 40))
+    for each, taken in ((quick, True), (mute, False)):
+        probing = asyncio.create_task(health.keep_probe(writer, each, wall))
+        await asyncio.sleep(0)
+        if taken:
+            await put(each, NOW)
+        else:
+            with pytest.raises(errors.DestinationError, match="has not been probed"):
+                await put(each, NOW)
+            assert not probing.done()
+        await probing
+
+
+async def test_outage_that_was_waited_for_counts_at_once(
+    writer: Writer, database: Engine, destination: Destination
+) -> None:
+    """A probe that hangs fails once in a minute: how long it has hung is how long the failure stands."""
+    destination.failed(DOWN, NOW, doing="probe", since=NOW - health.SILENCE)
+    await writer.run(lambda conn: health.record(conn, HERE, [destination], stands=health.STANDS))
+    with database.connect() as conn:
+        assert health.outages(conn) == {"primary": Outage(NOW - health.SILENCE, NOW, DOWN.detail)}
