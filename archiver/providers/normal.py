@@ -118,14 +118,17 @@ def _after_epoch(seconds: Decimal) -> datetime | None:
 
 def seconds(value: object) -> timedelta | None:
     """A duration in seconds; None when it is negative or longer than a year."""
-    found = number(value)
-    return timedelta(microseconds=int(found * 1_000_000)) if found is not None and 0 <= found <= _LONGEST else None
+    return _lasting(number(value))
 
 
 def milliseconds(value: object) -> timedelta | None:
     """A duration in milliseconds, with the same bounds."""
     found = number(value)
-    return seconds(str(found / 1000)) if found is not None and abs(found) < 10**15 else None
+    return _lasting(None if found is None else found / 1000)
+
+
+def _lasting(found: Decimal | None) -> timedelta | None:
+    return timedelta(microseconds=int(found * 1_000_000)) if found is not None and 0 <= found <= _LONGEST else None
 
 
 def time_flags(now: datetime, *stated: tuple[object, datetime | None]) -> frozenset[Flag]:

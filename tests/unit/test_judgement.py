@@ -15,7 +15,7 @@ from archiver.completeness.gap import Code
 from archiver.completeness.verified import Integrity
 from archiver.ingest.survey import ProviderCounts
 from archiver.status.metrics import Metrics
-from archiver.status.report import Outlook, Report, as_json, exit_code, for_people, nagios, provider_status
+from archiver.status.report import Report, as_json, exit_code, nagios, provider_status
 
 NOW = datetime(2028, 2, 29, 23, 30, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = (timedelta(seconds=n) for n in (1, 60, 3600, 86_400))
@@ -276,14 +276,6 @@ def test_every_kind_but_news_has_a_row() -> None:
     assert {kind for row in ROWS for kind in row.kinds} == {kind for kind in K if kind.severity is not Severity.NOTE}
 
 
-@pytest.mark.parametrize(
-    ("level", "check", "code"),
-    [(L.ON_TIME, 0, 0), (L.LATE, 3, 1), (L.AT_RISK, 3, 2), (L.INTEGRITY, 65, 2), (L.LOST, 4, 2)],
-)
-def test_exit_codes_by_level(level: Level, check: int, code: int) -> None:
-    assert (exit_code(level), nagios(level)[1]) == (check, code)
-
-
 def test_what_wakes_people_is_red() -> None:
     unused = "required storage never asked"
     for row in ROWS:
@@ -322,46 +314,6 @@ def test_the_worst_is_said_first() -> None:
     assert sentence(refuses, parked).startswith("Nothing can be archived")
 
 
-def test_acknowledged_loss_is_shown_and_no_longer_judged() -> None:
-    counts = ProviderCounts("acme", {"gone": 2}, None, None, 0, 2, NOW, NOW, None, None, None, 0)
-    shown = provider_status(counts, judge(acme(lost=0), LIMITS).of("acme"), covered_until=NOW, holes=())
-    assert (shown.level, shown.why) == (
-        L.ON_TIME,
-        ("2 gone at the provider, acknowledged   → archiver gaps list --provider acme",),
-    )
-
-
-def test_why_names_what_explains_without_being_wrong() -> None:
-    counts = ProviderCounts(
-        "acme",
-        {"listed": 1, "waiting": 2, "spooled": 4, "archived": 8},
-        None,
-        None,
-        0,
-        0,
-        NOW,
-        NOW,
-        "HTTP 500",
-        None,
-        None,
-        3,
-    )
-    near = Outlook(quota_ratio=0.71, quota_full_at=NOW + 9 * DAY)
-    shown = provider_status(counts, (), covered_until=NOW, holes=(), outlook=near)
-    assert shown.waiting == 7
-    assert [each.split("   →")[0] for each in shown.why] == [
-        "last poll: HTTP 500", "3 listed row(s) not understood", "its storage is 71% full, and will be full on 2028-03-09",
-    ]  # fmt: skip
-    far = provider_status(
-        replace(counts, rejects=0, poll_error=None),
-        (),
-        covered_until=NOW,
-        holes=(),
-        outlook=replace(near, quota_ratio=0.7),
-    )
-    assert far.why == ()
-
-
 @pytest.mark.parametrize(
     ("each", "due"),
     [
@@ -379,18 +331,3 @@ def test_when_a_poll_is_due(each: ProviderFacts, due: datetime | None) -> None:
 
 def test_nothing_wrong_is_an_empty_judgement() -> None:
     assert judge(CALM, LIMITS) == Judgement()
-
-
-@pytest.mark.parametrize(
-    ("span", "text"),
-    [
-        (timedelta(0), "0s"),
-        (MINUTE + SECOND, "1m 1s"),
-        (25 * HOUR, "1d 1h"),
-        (2 * DAY + MINUTE, "2d"),
-        (-HOUR, "-1h"),
-        (59 * SECOND, "59s"),
-    ],
-)
-def test_spans_are_said_in_their_two_largest_units(span: timedelta, text: str) -> None:
-    assert for_people(span) == text

@@ -1,4 +1,4 @@
-"""Verdicts: what each failure means for a recording, as data."""
+"""Verdicts: what each failure means for a recording, as one table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver import errors
-from archiver.ingest.plan import Fate, Situation, Step, backoff, hopeless, judge, next_step
+from archiver.ingest.plan import (
+    RECHECKS,
+    Fate,
+    Situation,
+    Step,
+    Verdict,
+    backoff,
+    hopeless,
+    judge,
+    look_again,
+    next_step,
+)
 from archiver.recording import Flag, Reason, State
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -23,11 +34,16 @@ FRESH = Situation(
     archive_by=None,
     spooled=False,
 )
-THREE_DAYS = timedelta(hours=72)
+SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+THREE_DAYS = 3 * DAY
+QUARTER = (
+    675 * SECOND
+)  # the longest of our own delays: a quarter of an hour, three quarters of it at a spread of one half
 
 
-def verdict(error: errors.ArchiverError, **known: object):  # type: ignore[no-untyped-def]
-    return judge(error, dataclasses.replace(FRESH, **known), NOW, spread=0.5, not_ready_for=THREE_DAYS)
+def verdict(error: errors.ArchiverError, **known: object) -> Verdict:
+    it = dataclasses.replace(FRESH, **known)  # type: ignore[arg-type]
+    return judge(error, it, NOW, spread=0.5, not_ready_for=THREE_DAYS)
 
 
 def test_what_lies_in_our_spool_is_stored_and_the_rest_is_fetched() -> None:
@@ -36,78 +52,93 @@ def test_what_lies_in_our_spool_is_stored_and_the_rest_is_fetched() -> None:
     assert next_step(None, None, "ours") is Step.FETCH
 
 
-def test_recording_deleted_at_provider_between_list_and_fetch_is_confirmed_an_hour_apart() -> None:
-    first = verdict(errors.RecordingGoneError())
-    assert (first.fate, first.again_at) == (Fate.DENIED, NOW + timedelta(hours=1))
-    soon = verdict(errors.RecordingGoneError(), denials=1, denied_at=NOW - timedelta(minutes=10))
-    assert (soon.fate, soon.counted) == (Fate.WAIT, False)
-    assert soon.again_at == NOW + timedelta(minutes=50)
-    assert verdict(errors.RecordingGoneError(), denials=1, denied_at=NOW - timedelta(hours=1)).fate is Fate.DENIED
-
-
-def test_a_recording_that_another_disk_holds_sealed_is_never_called_gone() -> None:
-    held = verdict(errors.RecordingGoneError(), spooled=True, denials=2, denied_at=NOW - timedelta(days=1))
-    assert (held.fate, held.reason) == (Fate.WAIT, Reason.DESTINATION)
-
-
-def test_recording_url_null_is_absent_only_after_the_recheck_window() -> None:
-    young = verdict(errors.NotReadyError(), called_at=NOW - timedelta(hours=71))
-    assert (young.fate, young.reason) == (Fate.WAIT, Reason.NOT_READY)
-    assert verdict(errors.NotReadyError(), called_at=NOW - timedelta(hours=73)).fate is Fate.ABSENT
-
-
-def test_what_cannot_be_read_is_never_absent() -> None:
-    """However old the call, and however often it was asked for."""
-    for age in (timedelta(hours=1), timedelta(days=400)):
-        found = verdict(errors.NotUnderstoodError(), called_at=NOW - age, attempts=99)
-        assert (found.fate, found.reason, found.flags) == (
-            Fate.WAIT, Reason.NOT_UNDERSTOOD, frozenset({Flag.LINK_NOT_UNDERSTOOD}),
-        )  # fmt: skip
-        assert found.again_at == NOW + timedelta(minutes=15)
-        assert verdict(errors.GarbledAnswerError(), called_at=NOW - age).fate is Fate.WAIT
+WAIT, R = Fate.WAIT, Reason
+GONE = errors.RecordingGoneError
+LONG_AGO = NOW - 400 * DAY
 
 
 @pytest.mark.parametrize(
-    ("error", "reason", "counted"),
+    ("error", "known", "found"),
     [
-        (errors.DestinationError(), Reason.DESTINATION, False),
-        (errors.NotLockedError(), Reason.DESTINATION, False),
-        (errors.LinkRefusedError(), Reason.LINK, True),
-        (errors.UnavailableError(), Reason.RETRY, False),
-        (errors.ThrottledError(retry_after=timedelta(minutes=3)), Reason.RETRY, False),
-        (errors.SpoolFullError(), Reason.RETRY, False),
-        (errors.CutShortError(), Reason.RETRY, True),
-        (errors.UnacceptableMediaError(), Reason.RETRY, True),
-        (errors.CredentialsRefusedError(), Reason.RETRY, False),
+        # its own failure counts, and is tried again after ever longer pauses
+        (errors.CutShortError(), {"attempts": 0}, Verdict(WAIT, NOW + 1.5 * SECOND, R.RETRY)),
+        (errors.CutShortError(), {"attempts": 1}, Verdict(WAIT, NOW + 1.5 * SECOND, R.RETRY)),
+        (errors.CutShortError(), {"attempts": 2}, Verdict(WAIT, NOW + 3 * SECOND, R.RETRY)),
+        (errors.CutShortError(), {"attempts": 9}, Verdict(WAIT, NOW + 384 * SECOND, R.RETRY)),
+        (errors.UnacceptableMediaError(), {"attempts": 99}, Verdict(WAIT, NOW + QUARTER, R.RETRY)),
+        (errors.TooSlowError(), {"attempts": 9999}, Verdict(WAIT, NOW + QUARTER, R.RETRY)),
+        (errors.GarbledAnswerError(), {"called_at": LONG_AGO}, Verdict(WAIT, NOW + 1.5 * SECOND, R.RETRY)),
+        (errors.LinkRefusedError(), {"attempts": 9}, Verdict(WAIT, NOW + 384 * SECOND, R.LINK)),
+        (errors.OtherRecordingError(), {"attempts": 9}, Verdict(WAIT, NOW + 384 * SECOND, R.LINK)),
+        # an outage says nothing of this recording: not counted, and at most a minute
+        *(
+            (error, {"attempts": attempts}, Verdict(WAIT, NOW + after, reason, counted=False))
+            for attempts, after in ((1, 1.5 * SECOND), (9, MINUTE))
+            for error, reason in (
+                (errors.DestinationError(), R.DESTINATION),
+                (errors.VerificationError(), R.DESTINATION),
+                (errors.NotLockedError(), R.DESTINATION),
+                (errors.SpoolFullError(), R.RETRY),
+                (errors.ThrottledError(), R.RETRY),
+                (errors.KeyUnavailableError(), R.RETRY),
+                (errors.UnavailableError(), R.RETRY),
+            )
+        ),
+        (errors.CredentialsRefusedError(), {"attempts": 9}, Verdict(WAIT, NOW + MINUTE, R.RETRY, counted=False, park=MINUTE)),
+        # what the other side asks for is obeyed, for an hour at most
+        (errors.CutShortError(retry_after=3 * MINUTE), {}, Verdict(WAIT, NOW + 3 * MINUTE, R.RETRY)),
+        (errors.CutShortError(retry_after=SECOND), {}, Verdict(WAIT, NOW + 1.5 * SECOND, R.RETRY)),
+        (errors.CutShortError(retry_after=10_000 * DAY), {}, Verdict(WAIT, NOW + HOUR, R.RETRY)),
+        (errors.ThrottledError(retry_after=3 * MINUTE), {}, Verdict(WAIT, NOW + 3 * MINUTE, R.RETRY, counted=False)),
+        (errors.ThrottledError(retry_after=10_000 * DAY), {}, Verdict(WAIT, NOW + HOUR, R.RETRY, counted=False)),
+        # no audio is believed only after the time in which it may still come
+        (errors.NotReadyError(), {"called_at": NOW - THREE_DAYS}, Verdict(WAIT, NOW + 1.5 * SECOND, R.NOT_READY)),
+        (errors.NoRecordingError(), {"called_at": NOW - THREE_DAYS}, Verdict(WAIT, NOW + 1.5 * SECOND, R.NOT_READY)),
+        (errors.NotReadyError(), {"called_at": NOW - THREE_DAYS - SECOND}, Verdict(Fate.ABSENT, None, R.NOT_READY)),
+        (errors.NoRecordingError(), {"called_at": LONG_AGO}, Verdict(Fate.ABSENT, None, R.NOT_READY)),
+        # what cannot be read is never "none", however old the call, and however often it was asked for
+        *(
+            (errors.NotUnderstoodError(retry_after=asked), known, Verdict(
+                WAIT, NOW + after, R.NOT_UNDERSTOOD, flags=frozenset({Flag.LINK_NOT_UNDERSTOOD})))
+            for known in ({}, {"called_at": LONG_AGO, "attempts": 99})
+            for asked, after in ((None, 15 * MINUTE), (20 * MINUTE, 20 * MINUTE))
+        ),
+        # a denial is believed when it was confirmed, each time an hour after the last
+        (GONE(), {}, Verdict(Fate.DENIED, NOW + HOUR, R.RETRY)),
+        (GONE(), {"denied_at": NOW - 10 * MINUTE}, Verdict(WAIT, NOW + 50 * MINUTE, R.RETRY, counted=False)),
+        (GONE(), {"denied_at": NOW - HOUR + SECOND}, Verdict(WAIT, NOW + SECOND, R.RETRY, counted=False)),
+        (GONE(), {"denied_at": NOW - HOUR}, Verdict(Fate.DENIED, NOW + HOUR, R.RETRY)),
+        # what another disk holds sealed is never called gone
+        (GONE(), {"spooled": True, "denied_at": LONG_AGO}, Verdict(WAIT, NOW + HOUR, R.DESTINATION, counted=False)),
+        # parked with a flag, never dropped
+        (errors.EgressRefusedError(), {}, Verdict(WAIT, NOW + 6 * HOUR, R.LINK, flags=frozenset({Flag.EGRESS_REFUSED}))),
+        (errors.TooLargeError(), {}, Verdict(WAIT, NOW + 6 * HOUR, R.RETRY, flags=frozenset({Flag.TOO_LARGE}))),
+    ],
+)  # fmt: skip
+def test_each_failure_has_one_verdict(error: errors.ArchiverError, known: dict[str, object], found: Verdict) -> None:
+    assert verdict(error, **known) == found
+
+
+@pytest.mark.parametrize(
+    ("attempts", "left", "spread", "delay"),
+    [
+        (1, None, 0.0, 1.0),
+        (1, None, 1.0, 2.0),
+        (9, None, 0.0, 256.0),
+        (9, None, 1.0, 512.0),
+        (10, None, 1.0, 900.0),
+        (9, 400.0, 1.0, 100.0),  # a quarter of what is left
+        (9, 400.0, 0.0, 50.0),
+        (9, 3.0, 0.0, 1.0),  # never under a second
+        (9, 0.0, 1.0, 512.0),  # at the deadline and past it there is nothing to be shortened for
+        (9, -10.0, 1.0, 512.0),
     ],
 )
-def test_failures_wait_for_a_reason(error: errors.ArchiverError, reason: Reason, counted: bool) -> None:
-    found = verdict(error)
-    assert (found.fate, found.reason, found.counted) == (Fate.WAIT, reason, counted)
-    assert found.again_at is not None
-    assert found.again_at > NOW
-
-
-def test_credentials_fault_parks_the_provider_and_items_keep_attempts() -> None:
-    found = verdict(errors.CredentialsRefusedError())
-    assert found.park is not None
-    assert not found.counted
-
-
-def test_retry_after_is_obeyed_but_never_for_more_than_an_hour() -> None:
-    assert verdict(errors.ThrottledError(retry_after=timedelta(minutes=3))).again_at == NOW + timedelta(minutes=3)
-    forever = verdict(errors.ThrottledError(retry_after=timedelta(days=10_000)))
-    assert forever.again_at == NOW + timedelta(hours=1)
-
-
-def test_link_host_not_on_allowlist_is_parked_with_a_flag_not_dropped() -> None:
-    found = verdict(errors.EgressRefusedError())
-    assert (found.fate, found.flags) == (Fate.WAIT, frozenset({Flag.EGRESS_REFUSED}))
-
-
-def test_10_gb_body_is_parked_with_a_flag_not_dropped() -> None:
-    found = verdict(errors.TooLargeError())
-    assert (found.fate, found.flags) == (Fate.WAIT, frozenset({Flag.TOO_LARGE}))
+def test_a_pause_doubles_with_each_attempt_and_shrinks_as_the_deadline_nears(
+    attempts: int, left: float | None, spread: float, delay: float
+) -> None:
+    by = None if left is None else NOW + left * SECOND
+    assert backoff(attempts, by, NOW, spread) == delay * SECOND
 
 
 @given(st.integers(1, 1000), st.none() | st.integers(-10_000, 10_000_000), st.floats(0, 1, exclude_max=True))
@@ -119,8 +150,48 @@ def test_backoff_is_bounded_and_shrinks_as_the_deadline_nears(attempts: int, lef
         assert delay <= max(timedelta(seconds=1), (by - NOW) / 4)
 
 
-def test_an_error_page_is_kept_only_past_the_deadline_and_after_three_tries() -> None:
-    late = dataclasses.replace(FRESH, archive_by=NOW - timedelta(seconds=1), attempts=3)
-    assert hopeless(late, NOW)
-    assert not hopeless(dataclasses.replace(late, attempts=2), NOW)
-    assert not hopeless(dataclasses.replace(late, archive_by=NOW + timedelta(days=1)), NOW)
+@pytest.mark.parametrize(
+    ("archive_by", "attempts", "kept"),
+    [(NOW, 3, True), (NOW - DAY, 9, True), (NOW, 2, False), (NOW + SECOND, 3, False), (None, 99, False)],
+)
+def test_an_error_page_is_kept_only_past_the_deadline_and_after_three_tries(
+    archive_by: datetime | None, attempts: int, kept: bool
+) -> None:
+    assert hopeless(dataclasses.replace(FRESH, archive_by=archive_by, attempts=attempts), NOW) is kept
+    assert RECHECKS == 3
+
+
+@pytest.mark.parametrize(
+    ("kept_for", "deleted_in", "attempts", "answered", "again_in"),
+    [
+        # answered, and still doubtful: after as long again as it has been kept, an hour at least
+        (timedelta(0), None, 1, True, HOUR),
+        (HOUR, None, 1, True, HOUR),
+        (2 * HOUR, None, 99, True, 2 * HOUR),
+        (40 * DAY, None, 1, True, 40 * DAY),
+        # the last look is an hour before the provider deletes it
+        (40 * DAY, 2 * DAY, 1, True, 2 * DAY - HOUR),
+        (40 * DAY, HOUR + SECOND, 1, True, SECOND),
+        (40 * DAY, HOUR, 1, True, None),
+        (40 * DAY, SECOND, 1, True, None),
+        (400 * DAY, 400 * DAY, 1, True, 400 * DAY - HOUR),
+        # not answered: within the hour, and after a day of that within the day
+        (DAY, None, 23, False, HOUR),
+        (DAY, None, 24, False, DAY),
+        (DAY, MINUTE, 1, False, HOUR),
+        # no further look: the provider has deleted it, or keeps it for ever and a year is over
+        (DAY, timedelta(0), 1, False, None),
+        (DAY, timedelta(0), 1, True, None),
+        (365 * DAY - SECOND, None, 99, False, DAY),
+        (365 * DAY, None, 1, False, None),
+        (365 * DAY, None, 1, True, None),
+        (366 * DAY, DAY, 1, False, HOUR),
+    ],
+)
+def test_what_is_doubtful_is_looked_at_again_while_the_provider_has_it(
+    kept_for: timedelta, deleted_in: timedelta | None, attempts: int, answered: bool, again_in: timedelta | None
+) -> None:
+    again = look_again(
+        NOW - kept_for, NOW, None if deleted_in is None else NOW + deleted_in, attempts, answered=answered
+    )
+    assert again == (None if again_in is None else NOW + again_in)
