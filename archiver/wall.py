@@ -12,7 +12,7 @@ import enum
 import functools
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -220,7 +220,7 @@ class _Walled:
             with wall.held(called):
                 result = method(*args, **kwargs)
             if isinstance(result, Awaitable):
-                return _awaited(wall, called, result)
+                return _closed(wall, called, result) if name == "aclose" else _awaited(wall, called, result)
             if isinstance(result, AsyncIterator):
                 return _iterated(wall, called, result)
             if isinstance(result, AbstractAsyncContextManager):
@@ -236,6 +236,12 @@ async def _awaited(wall: Wall, call: str, result: Awaitable[T]) -> T:
         value = await result
     wall.went_well(call)
     return value
+
+
+async def _closed(wall: Wall, call: str, result: Awaitable[object]) -> None:
+    """Nothing depends on a farewell: who fails to say it is told, and everybody else is let go as well."""
+    with suppress(ArchiverError):
+        await _awaited(wall, call, result)
 
 
 async def _iterated(wall: Wall, call: str, source: AsyncIterator[T]) -> AsyncGenerator[T, None]:

@@ -12,7 +12,7 @@ import json
 import ssl
 import struct
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 from xml.etree.ElementTree import ParseError
@@ -86,7 +86,7 @@ def methods(port: type) -> list[str]:
 class Odd:
     """`port`, whose `method` raises the next of `errors` at each call, instead of answering; good again when they are spent."""
 
-    def __init__(self, port: Any, shape: type, method: str, errors: Sequence[Callable[[], BaseException]]) -> None:
+    def __init__(self, port: Any, shape: type, method: str, errors: Iterable[Callable[[], BaseException]]) -> None:
         self._port, self._shape, self._method = port, shape, method
         self._left: Iterator[Callable[[], BaseException]] = iter(errors)
         self.raised = 0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from archiver.clock import Clock
 from archiver.errors import (
     AnswerTooLargeError,
+    GarbledAnswerError,
     LinkRefusedError,
     ListingError,
     NotReadyError,
@@ -25,7 +26,7 @@ from archiver.providers import kazoo_document, walk
 from archiver.providers.kazoo_login import Login, Session
 from archiver.providers.normal import at, count, to_gregorian
 from archiver.providers.port import Facts, Media
-from archiver.providers.rows import Row, canonical, sift
+from archiver.providers.rows import Row, blemish, canonical, sift
 from archiver.recording import Link, Listing, Page, RecordingRef, Secret, Window
 
 if TYPE_CHECKING:
@@ -209,7 +210,12 @@ def allows(name: str) -> bool:
 
 
 def _key(value: object) -> str | None:
-    """A start key as it is sent back; older crossbars show the view key itself."""
+    """A start key as it is sent back; older crossbars show the view key itself.
+
+    Raises `GarbledAnswerError` for one that cannot be sent.
+    """
     if value in (None, ""):
         return None
+    if (problem := blemish(value)) is not None:
+        raise GarbledAnswerError(f"next_start_key {problem}")
     return value if isinstance(value, str) else canonical(value).decode()

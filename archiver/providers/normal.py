@@ -49,9 +49,9 @@ def number(value: object) -> Decimal | None:
 
 
 def count(value: object) -> int | None:
-    """A whole number from 0 up, such as a total."""
+    """A whole number from 0 up, such as a total. One that no database holds (`1e99`) says nothing."""
     found = number(value)
-    return int(found) if found is not None and found >= 0 and found == found.to_integral_value() else None
+    return int(found) if found is not None and 0 <= found < 2**63 and found == found.to_integral_value() else None
 
 
 def identifier(value: object) -> str:

@@ -81,6 +81,10 @@ async def test_whatever_a_method_of_a_port_raises_is_its_partys_failure(port: ty
     for name, made in EXCEPTIONS.items():
         known, _ = walls()
         walled: Any = known.around(kind, "acme", Odd(None, port, method, [made]))
+        if method == "aclose":  # nothing depends on it, and the others want to be let go, too
+            await walled.aclose()
+            assert len(known.troubles(ending=True)) == 1
+            continue
         with pytest.raises(errors.ArchiverError) as caught:
             await use(getattr(walled, method)())
         assert type(caught.value) is expected, name
