@@ -63,6 +63,7 @@ async def _verify(options: Options, config: Config, share: float | None, ids: tu
     from archiver.clock import SystemChance, SystemClock
     from archiver.completeness import records
     from archiver.database import check_schema, read
+    from archiver.verify.beside import PAGE
     from archiver.verify.finding import Verification
     from archiver.verify.fsck import Instruments, check_chains, check_kept, check_objects
 
@@ -79,7 +80,8 @@ async def _verify(options: Options, config: Config, share: float | None, ids: tu
         if total > keep:
             result.unchecked["archived recordings outside the sample"] += total - keep
     stores = build_stores(config, clock, chance)
-    tools = Instruments(stores, build_identities(config), hosts(config), began)
+    by_pages = not ids and len(claims) * PAGE >= total
+    tools = Instruments(stores, build_identities(config), hosts(config), began, by_pages)
     try:
         step = max(1, len(claims) // 10)
         await check_objects(

@@ -19,6 +19,7 @@ from archiver.recording import Stored
 from archiver.seal.cipher import verify_sealed
 from archiver.seal.recipients import Identity
 from archiver.store.port import ObjectStore
+from archiver.verify.beside import Beside, look_beside
 from archiver.verify.finding import (
     Claimed,
     Finding,
@@ -46,16 +47,18 @@ class Instruments:
     """What verification may use: storages to read, keys to open with (if any), and who may enrol writers.
 
     `at`: the instant by which policy demands a copy in every storage of what is to be kept longer; None asks for no such copy.
+    `by_pages`: listing all there is costs less than asking for each key.
     """
 
     stores: Mapping[str, ObjectStore]
     identities: Sequence[Identity]
     hosts: frozenset[str]
     at: datetime | None = None
+    by_pages: bool = False
 
 
 async def check_objects(
-    claims: Iterable[Claimed],
+    claims: Sequence[Claimed],
     tools: Instruments,
     result: Verification,
     *,
@@ -64,10 +67,11 @@ async def check_objects(
 ) -> None:
     """Read every copy of every claim, `concurrency` at a time, comparing digests, locks and what opens."""
     places = asyncio.Semaphore(concurrency)
+    beside = await look_beside(claims, tools.stores) if tools.by_pages else Beside()
 
     async def one(claimed: Claimed) -> None:
         async with places:
-            await _check_recording(claimed, tools, result)
+            await _check_recording(claimed, tools, beside, result)
             result.recordings += 1
             progress(result.recordings)
 
@@ -78,7 +82,7 @@ async def check_objects(
             group.create_task(one(claimed))
 
 
-async def _check_recording(claimed: Claimed, tools: Instruments, result: Verification) -> None:
+async def _check_recording(claimed: Claimed, tools: Instruments, beside: Beside, result: Verification) -> None:
     if not claimed.copies:
         result.findings.append(
             Finding(Kind.NO_COPY, claimed.subject, "called archived, but no copy is on record", claimed.provider)
@@ -95,13 +99,13 @@ async def _check_recording(claimed: Claimed, tools: Instruments, result: Verific
             result.unchecked[f"copies in {copy.storage}, which is not in the configuration"] += 1
             continue
         try:
-            result.findings.extend(await _check_copy(claimed, copy, store, tools, result))
+            result.findings.extend(await _check_copy(claimed, copy, store, tools, beside, result))
         except errors.DestinationError as failed:
             result.unreachable[f"{copy.storage}: {failed.detail}"] += 1
 
 
 async def _check_copy(
-    claimed: Claimed, copy: Stored, store: ObjectStore, tools: Instruments, result: Verification
+    claimed: Claimed, copy: Stored, store: ObjectStore, tools: Instruments, beside: Beside, result: Verification
 ) -> list[Finding]:
     seen = await store.inspect(copy.key, copy.version_id)
     if seen is None:
@@ -111,7 +115,7 @@ async def _check_copy(
     if seen.size != copy.size:
         found.append(at_copy(claimed, copy, Kind.SIZE, f"{copy.size} bytes were stored, {seen.size} are there"))
     found += await _check_bytes(claimed, copy, store, tools, result)
-    found += [each async for each in _check_versions(claimed, copy, store)]
+    found += await _check_beside(claimed, copy, store, beside, result)
     return found
 
 
@@ -167,21 +171,38 @@ async def _digest(pieces: AsyncIterator[bytes]) -> tuple[hashlib._Hash, int]:
     return digest, size
 
 
-async def _check_versions(claimed: Claimed, copy: Stored, store: ObjectStore) -> AsyncIterator[Finding]:
+async def _check_beside(
+    claimed: Claimed, copy: Stored, store: ObjectStore, beside: Beside, result: Verification
+) -> list[Finding]:
     """The lock protects versions, not names: something newer over the key hides the evidence from careless readers."""
     if copy.version_id is None:
-        return
-    async for version in store.versions(copy.key):
-        if version.key != copy.key or version.version_id == copy.version_id:
-            continue
-        if version.is_delete_marker:
-            yield at_copy(
-                claimed, copy, Kind.DELETE_MARKER, "a delete marker covers this key; the version is still there"
-            )
-        else:
-            yield at_copy(
-                claimed, copy, Kind.LATER_VERSION, f"another version, {version.version_id}, stands under this key"
-            )
+        return []
+    others = beside.of(copy)
+    if others is None:
+        try:
+            versions = [each async for each in store.versions(copy.key) if each.key == copy.key]
+        except errors.DestinationError as failed:
+            result.unreachable[f"{copy.storage}: what else stands under the keys: {failed.detail}"] += 1
+            return await _check_newest(claimed, copy, store)
+        others = [each for each in versions if each.version_id != copy.version_id]
+    return [_covered(claimed, copy, each.version_id, marker=each.is_delete_marker) for each in others]
+
+
+async def _check_newest(claimed: Claimed, copy: Stored, store: ObjectStore) -> list[Finding]:
+    """Where versions are not listed, the name still tells what lies on top."""
+    try:
+        newest = await store.inspect(copy.key, None)
+    except errors.DestinationError:
+        return []  # said already
+    if newest is not None and newest.version_id in {copy.version_id, None}:
+        return []
+    return [_covered(claimed, copy, newest.version_id if newest else None, marker=newest is None)]
+
+
+def _covered(claimed: Claimed, copy: Stored, version_id: str | None, *, marker: bool) -> Finding:
+    if marker:
+        return at_copy(claimed, copy, Kind.DELETE_MARKER, "a delete marker covers this key; the version is still there")
+    return at_copy(claimed, copy, Kind.LATER_VERSION, f"another version, {version_id}, stands under this key")
 
 
 def check_chains(
