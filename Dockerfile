@@ -5,7 +5,7 @@ ARG PYTHON=3.12-slim-bookworm
 FROM python:${PYTHON} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /src
-COPY pyproject.toml README.md requirements-runtime.lock ./
+COPY pyproject.toml README.md LICENSE requirements-runtime.lock ./
 RUN python -m venv /opt/archiver \
  && /opt/archiver/bin/pip install --require-hashes --only-binary :all: -r requirements-runtime.lock
 COPY archiver ./archiver

@@ -130,5 +130,6 @@ Next
   1. Take {keys}/escrow.key.pem off this host now, to where a fire here does not reach it. Nobody else has it.
      Take ops.key.pem to the host that will open and verify recordings. The daemon needs neither.
   2. Edit {file}: your providers and your bucket. Secrets by reference.
-  3. archiver -c {file} check
-  4. archiver -c {file} run --once"""
+  3. archiver -c {file} check --online
+  4. archiver -c {file} run --once
+  5. archiver -c {file} run"""
