@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -18,9 +19,11 @@ from archiver.clock import Chance, Clock
 from archiver.recording import Lock, LockMode
 from archiver.store import layout
 from archiver.store.port import Check, ProbeReport
-from archiver.store.s3_bucket import Bucket, Digests, base64_of
-from archiver.store.s3_client import Refused, S3Options
-from archiver.store.s3_upload import Profile, part_digests
+from archiver.store.s3_answer import Unreadable, shown
+from archiver.store.s3_bucket import Bucket, Digests, Head, base64_of
+from archiver.store.s3_client import S3Options
+from archiver.store.s3_refusal import Refused
+from archiver.store.s3_upload import PARTIAL, Profile, digests_of, part_digests
 from archiver.store.s3_vault import satisfies, whole_second
 
 CANARY_LOCK = timedelta(days=1)
@@ -36,6 +39,7 @@ FATAL: Mapping[str, frozenset[LockMode]] = {
     "reads-back": _ALWAYS,
     "versioning-enabled": _LOCKING,
     "object-lock-enabled": _LOCKING,
+    "lists-versions": _LOCKING,
     "locked-as-asked": _LOCKING,
     "deletion-refused": _LOCKING,
     # Governance mode can be lifted by design; a storage that shortens without the special right is a warning there.
@@ -43,6 +47,14 @@ FATAL: Mapping[str, frozenset[LockMode]] = {
     "bypass-refused": frozenset({LockMode.COMPLIANCE}),
     "old-version-kept": _LOCKING,
     "delete-marker-hides-nothing": _LOCKING,
+}
+
+
+# What guards an object on its way, the least demanding first.
+_WAYS: Mapping[str, Mapping[str, bool]] = {
+    "SHA-256": {"md5": False, "sha256": True},
+    "SHA-256 and MD5": {"md5": True, "sha256": True},
+    "MD5 alone": {"md5": True, "sha256": False},
 }
 
 
@@ -55,12 +67,49 @@ class _Canary:
     way: str
 
 
+class Patience:
+    """Whether to send a call of the probe again: one fault that passes must not keep a whole sweep from storing.
+
+    Every effect of a probe may be done twice. It waits as long as the storage asks, but `LONGEST` seconds in one probe at most.
+    """
+
+    LONGEST = 20.0
+    TRIES = 3
+
+    def __init__(self, pause: Callable[[float], None]) -> None:
+        self._pause = pause
+        self._left = self.LONGEST
+        self._silences = 1
+
+    def __call__(self, operation: str, failed: errors.DestinationError, tries: int) -> bool:
+        if isinstance(failed, Unreadable):
+            return False
+        if isinstance(failed, Refused):
+            again = failed.momentary and tries <= self.TRIES
+        else:  # a storage that is away says so by the first question
+            again = operation != "HeadBucket" and self._silences > 0
+            self._silences -= 1
+        wait = 0.25 * 2.0 ** (tries - 1) if failed.retry_after is None else failed.retry_after.total_seconds()
+        if not again or wait > self._left:
+            return False
+        self._left -= wait
+        self._pause(wait)
+        return True
+
+
 class Probe:
     """One run over one bucket. Blocking. Raises `DestinationError` when the bucket cannot be asked at all."""
 
-    def __init__(self, bucket: Bucket, options: S3Options, clock: Clock, chance: Chance) -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        options: S3Options,
+        clock: Clock,
+        chance: Chance,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.profile = Profile()
-        self._bucket = bucket
+        self._bucket = bucket.patient(Patience(pause))
         self._options = options
         self._clock = clock
         self._chance = chance
@@ -89,21 +138,48 @@ class Probe:
 
     def _look_at_bucket(self) -> None:
         skew = self._bucket.clock_skew(self._clock.now)
-        seconds = abs(skew.total_seconds())
-        side = "ahead of" if skew > timedelta(0) else "behind"
-        self._check("clock-agrees", abs(skew) <= LARGEST_SKEW, f"the storage's clock is {seconds:.0f} s {side} ours")
+        if skew is None:
+            self._unknown("clock-agrees", "the storage does not tell its time")
+        else:
+            seconds = abs(skew.total_seconds())
+            side = "ahead of" if skew > timedelta(0) else "behind"
+            self._check(
+                "clock-agrees", abs(skew) <= LARGEST_SKEW, f"the storage's clock is {seconds:.0f} s {side} ours"
+            )
         if self._options.bucket_owner is not None:
             # Few servers but AWS know the header; one that ignores it must not be believed to check it.
             other = "000000000000" if self._options.bucket_owner != "000000000000" else "999999999999"
             checked = self._bucket.refuses_owner(other)
             said = "refused" if checked else "served all the same: bucket_owner protects nothing here"
             self._check("owner-checked", checked, f"a call that expects another owner is {said}")
-        versioning = self._bucket.versioning()
-        self._check("versioning-enabled", versioning == "Enabled", f"versioning is {versioning.lower()}")
-        locks = self._bucket.object_lock()
-        self._check("object-lock-enabled", locks, f"the bucket was made {'with' if locks else 'without'} Object Lock")
+        self._ask("versioning-enabled", self._versioning)
+        self._ask("object-lock-enabled", self._object_lock)
         if self._mode is LockMode.OFF:
             self._check("protection", False, "lock mode is off: whoever may delete here can delete recordings")
+
+    def _versioning(self) -> tuple[bool, str]:
+        status = self._bucket.versioning()
+        return status == "Enabled", f"versioning is {shown(status).lower()}"
+
+    def _object_lock(self) -> tuple[bool, str]:
+        locks = self._bucket.object_lock()
+        return locks, f"the bucket was made {'with' if locks else 'without'} Object Lock"
+
+    def _ask(self, name: str, question: Callable[[], tuple[bool, str]]) -> None:
+        """What the bucket says of itself. Whether it is so is tried further on: no answer is no "no"."""
+        try:
+            ok, said = question()
+        except Unreadable as odd:
+            self._unknown(name, odd.detail)
+        except Refused as refused:
+            if refused.passing:
+                raise
+            self._unknown(name, f"{'not allowed to ask' if refused.forbidden else 'cannot be asked'}: {refused.detail}")
+        else:
+            self._check(name, ok, said)
+
+    def _unknown(self, name: str, why: str) -> None:
+        self._checks.append(Check(name, False, f"{why}; only what is tried counts", fatal=False))
 
     def _try_objects(self) -> None:
         whole = self._put_canary()
@@ -111,7 +187,7 @@ class Probe:
             return
         kept = self._reads(whole)
         self._check("reads-back", kept, "what was put is read back" if kept else "what was put is not what is read")
-        if not kept:
+        if not kept or not self._try_listing(whole):
             return
         self._try_checksums(whole)
         self._try_put_once(whole)
@@ -134,45 +210,69 @@ class Probe:
         for sign in signs:
             if sign is not signs[0]:
                 self._bucket.sign_payloads(sign)
-            for md5 in (False, True):
-                profile = replace(self.profile, md5=md5)
+            for way, changes in _WAYS.items():
+                profile = replace(self.profile, **changes)
                 try:
-                    version_id = self._bucket.put(key, self._body, self._digests(profile), lock=self._lock)
+                    version_id = self._bucket.put(key, self._body, digests_of(self._body, profile), lock=self._lock)
                 except Refused as refused:
-                    if refused.status >= 500 and refused.status != 501:
+                    if refused.passing:
                         raise
                     refusals.append(refused.detail)
                     continue
                 self.profile = profile
-                way = ("SHA-256 and MD5" if md5 else "SHA-256") + (", signed body" if sign else "")
-                self._check("takes-objects", True, f"takes objects with {way}")
+                self._check("takes-objects", True, f"takes objects with {way}{', signed body' if sign else ''}")
                 return _Canary(key, version_id or self._version_of(key), "put")
         self._check("takes-objects", False, f"refuses objects with this lock: {refusals[0]}")
         return None
 
+    def _try_listing(self, canary: _Canary) -> bool:
+        """What stands under a key is found by listing its versions; where nothing is locked, by its name at least."""
+        try:
+            listed = any(each.key == canary.key for page in self._bucket.versions(canary.key) for each in page)
+        except Refused as refused:
+            if refused.passing:
+                raise
+            why = f"{'not allowed to list' if refused.forbidden else 'cannot list'} versions: {refused.detail}"
+            self._checks.append(Check("lists-versions", False, why))
+            return False
+        return (
+            self._check("lists-versions", listed, "lists what is there" if listed else "does not list what is there")
+            or self._mode is LockMode.OFF
+        )
+
     def _try_checksums(self, canary: _Canary) -> None:
-        head = self._bucket.head(canary.key, canary.version_id)
+        head = self._head_with_checksum(canary)
         kept = head is not None and head.sha256 == hashlib.sha256(self._body).hexdigest()
         self._check(
             "sha256-kept", kept, "keeps and shows the SHA-256" if kept else "shows no SHA-256: read back instead"
         )
-        right = self._digests(self.profile)
-        refuses = self._refuses(replace(right, sha256=base64_of(bytes(32))))
-        md5 = self.profile.md5
+        right, md5 = digests_of(self._body, self.profile), self.profile.md5
+        refuses = self.profile.sha256 and self._refuses(replace(right, sha256=base64_of(bytes(32))))
         if not refuses:
-            md5 = self._refuses(replace(self._digests(replace(self.profile, md5=True)), md5=base64_of(bytes(16))))
+            right = digests_of(self._body, replace(self.profile, md5=True))
+            md5 = self._refuses(replace(right, md5=base64_of(bytes(16))))
         said = "a wrong SHA-256 is refused" if refuses else "a wrong SHA-256 is accepted"
-        self._check(
-            "wrong-checksum-refused", refuses or md5, said + (", a wrong MD5 is refused" if md5 and not refuses else "")
-        )
+        if not self.profile.sha256:
+            said = "a wrong MD5 is refused" if md5 else "a wrong MD5 is accepted"
+        elif md5 and not refuses:
+            said += ", a wrong MD5 is refused"
+        self._check("wrong-checksum-refused", refuses or md5, said)
         self.profile = replace(self.profile, checksum_proves=kept and refuses, md5=self.profile.md5 or md5)
+
+    def _head_with_checksum(self, canary: _Canary) -> Head | None:
+        """One refusal may be of the moment, since HEAD tells no reason. Two are the storage's way, until the next probe."""
+        for _ in range(2):
+            with contextlib.suppress(Refused):
+                return self._bucket.head(canary.key, canary.version_id, checksum=True)
+        self.profile = replace(self.profile, shows_checksum=False)
+        return self._bucket.head(canary.key, canary.version_id)
 
     def _refuses(self, digests: Digests) -> bool:
         return bool(self._refusal(lambda: self._bucket.put(self._key(), self._body, digests)))
 
     def _try_put_once(self, canary: _Canary) -> None:
         again = self._refusal(
-            lambda: self._bucket.put(canary.key, self._body, self._digests(self.profile), if_absent=True)
+            lambda: self._bucket.put(canary.key, self._body, digests_of(self._body, self.profile), if_absent=True)
         )
         honoured = again is not None and again.already_there
         self.profile = replace(self.profile, conditional_single=honoured)
@@ -201,7 +301,7 @@ class Probe:
         return _Canary(key, self._version_of(key), "multipart")
 
     def _upload(self, key: str, lock: Lock | None, *, if_absent: bool) -> None:
-        upload_id = self._bucket.create_upload(key, lock)
+        upload_id = self._bucket.create_upload(key, lock, checksums=self.profile.sha256)
         try:
             part = self._bucket.upload_part(key, upload_id, 1, self._body, part_digests(self._body, self.profile))
             self._bucket.complete_upload(key, upload_id, [part], if_absent=if_absent)
@@ -224,6 +324,8 @@ class Probe:
         self._check(
             "locked-as-asked", not wrong, f"not locked: {', '.join(wrong)}" if wrong else "mode and date read back"
         )
+        extends = not wrong and self._retain(canaries[0], self._until + timedelta(seconds=1))
+        self._check("extending-works", extends, f"a lock {'can' if extends else 'cannot'} be made longer")
         self._survives(
             "deletion-refused", "a delete", canaries, lambda each: self._bucket.delete(each.key, each.version_id)
         )
@@ -246,9 +348,21 @@ class Probe:
         self._check(f"lock-kept-on-{canary.way}", at_once, said)
         if at_once:
             return True
-        self._refusal(lambda: self._bucket.retain(canary.key, canary.version_id, self._mode, self._until))
-        head = self._bucket.head(canary.key, canary.version_id)
-        return head is not None and satisfies(head.lock, self._lock)
+        return self._retain(canary, self._until)
+
+    def _retain(self, canary: _Canary, until: datetime) -> bool:
+        """Lock until then, with a checksum or with Content-MD5 alone: what is seen to take effect is the way."""
+
+        def lock(md5: bool) -> Refused | None:
+            return self._refusal(lambda: self._bucket.retain(canary.key, canary.version_id, self._mode, until, md5=md5))
+
+        for md5 in (self.profile.lock_md5, not self.profile.lock_md5):
+            lock(md5)
+            head = self._bucket.head(canary.key, canary.version_id)
+            if head is not None and satisfies(head.lock, replace(self._lock, retain_until=until)):
+                self.profile = replace(self.profile, lock_md5=md5)
+                return True
+        return False
 
     def _survives(self, name: str, what: str, canaries: list[_Canary], attack: Callable[[_Canary], None]) -> None:
         lost = []
@@ -291,7 +405,7 @@ class Probe:
         """On a version without a date of its own, so that the hold is all that protects it."""
         key = self._key()
         held = None
-        if self._refusal(lambda: self._bucket.put(key, self._body, self._digests(self.profile))) is None:
+        if self._refusal(lambda: self._bucket.put(key, self._body, digests_of(self._body, self.profile))) is None:
             held = _Canary(key, self._version_of(key), "hold")
         works = held is not None and self._holds(held)
         self._check(
@@ -299,19 +413,32 @@ class Probe:
         )
 
     def _holds(self, held: _Canary) -> bool:
-        if self._refusal(lambda: self._bucket.hold(held.key, held.version_id, on=True)):
+        def hold(on: bool, md5: bool) -> Refused | None:
+            return self._refusal(lambda: self._bucket.hold(held.key, held.version_id, on, md5=md5))
+
+        ways = (self.profile.lock_md5, not self.profile.lock_md5)
+        md5 = next((each for each in ways if hold(True, each) is None), None)
+        if md5 is None:
             return False
         self._refusal(lambda: self._bucket.delete(held.key, held.version_id))
         kept = self._reads(held)
-        self._refusal(lambda: self._bucket.hold(held.key, held.version_id, on=False))
+        hold(False, md5)
+        self.profile = replace(self.profile, lock_md5=md5)
         return kept
 
     def _try_covering(self, canary: _Canary) -> None:
         """The lock protects versions, not names: what is put over a name must leave the version below readable."""
-        digests = Digests(sha256=base64_of(hashlib.sha256(b"").digest()))
-        if self.profile.md5:
-            digests = replace(digests, md5=base64_of(hashlib.md5(b"", usedforsecurity=False).digest()))
-        self._refusal(lambda: self._bucket.put(canary.key, b"", digests))
+        digests = digests_of(b"", self.profile)
+        tagged = self._refusal(lambda: self._bucket.put(canary.key, b"", digests, tags=PARTIAL))
+        if tagged is not None:
+            self._refusal(lambda: self._bucket.put(canary.key, b"", digests))
+        self.profile = replace(self.profile, tags=tagged is None)
+        said = (
+            f"refused ({tagged.code}): partial tiles of the log stay until somebody removes them"
+            if tagged
+            else "takes tags"
+        )
+        self._check("takes-tags", tagged is None, said)
         kept = self._reads(canary)
         self._check("old-version-kept", kept, "overwriting keeps the old version" if kept else "overwriting destroys")
         self._refusal(lambda: self._bucket.delete(canary.key))
@@ -331,16 +458,12 @@ class Probe:
         self._keys.append(key)
         return key
 
-    def _digests(self, profile: Profile) -> Digests:
-        md5 = base64_of(hashlib.md5(self._body, usedforsecurity=False).digest()) if profile.md5 else None
-        return Digests(sha256=base64_of(hashlib.sha256(self._body).digest()), md5=md5)
-
     def _refusal(self, attempt: Callable[[], object]) -> Refused | None:
         """The storage's refusal of an attempt, or None when it was let through. No answer at all ends the probe."""
         try:
             attempt()
         except Refused as refused:
-            if refused.status >= 500 and refused.status != 501:
+            if refused.momentary:
                 raise
             return refused
         return None
@@ -352,8 +475,10 @@ class Probe:
             return False
 
     def _version_of(self, key: str) -> str | None:
-        found = [each for page in self._bucket.versions(key) for each in page if each.key == key]
-        return found[0].version_id if found else None
+        with contextlib.suppress(Refused):  # told by `lists-versions`
+            found = [each for page in self._bucket.versions(key) for each in page if each.key == key]
+            return found[0].version_id if found else None
+        return None
 
     def _tidy(self) -> None:
         """Everything that is not locked goes again. What cannot be removed now is small and stays below `canary/`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import email.utils
+import copy
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,9 +17,13 @@ from typing import IO, Any, TypeVar
 from archiver import errors
 from archiver.recording import Lock, LockMode
 from archiver.store.port import Version
-from archiver.store.s3_client import MIB, Refused, S3Options, connect, new_session, translated
+from archiver.store.s3_answer import Marker, Page, Unreadable, Walk, date_of, instant, sha256_of, total_of, version_of
+from archiver.store.s3_client import MIB, S3Options, connect, new_session, translated
+from archiver.store.s3_refusal import Refused
 
 _T = TypeVar("_T")
+Again = Callable[[str, errors.DestinationError, int], bool]
+"""Whether to send a call again: which operation, what came of it, and how often it was sent."""
 
 STANDARD = "STANDARD"
 """The storage class that is not asked for, since not every server knows the word."""
@@ -58,19 +62,47 @@ class Part:
     crc32: str | None
 
 
+@dataclass(slots=True)
+class _Wire:
+    """The clients: one that sends a call once, and one that repeats it."""
+
+    once: Any = None
+    twice: Any = None
+    signs: bool = False
+    answers: int = 0  # no lock: whoever reads it only asks whether it changes
+
+
 class Bucket:
     """The verbs. Blocking, safe for use by several threads. Raises `Refused` for an answer, `DestinationError` for none."""
 
     def __init__(self, options: S3Options) -> None:
         self._options = options
         self._session = new_session(options)
-        self._asks_checksum = True
-        self.answers = 0  # no lock: whoever reads it only asks whether it changes
+        self._wire = _Wire()
+        self._again: Again = _never
         self.sign_payloads(options.sign_payload or False)
 
     @property
     def name(self) -> str:
         return self._options.bucket
+
+    @property
+    def signs(self) -> bool:
+        """Whether bodies are signed."""
+        return self._wire.signs
+
+    @property
+    def answers(self) -> int:
+        """How many answers have come, of any kind."""
+        return self._wire.answers
+
+    @property
+    def _once(self) -> Any:
+        return self._wire.once
+
+    @property
+    def _twice(self) -> Any:
+        return self._wire.twice
 
     def sign_payloads(self, on: bool) -> None:
         """Build the clients, with or without a signature over each body (a third hash pass, which some servers insist on).
@@ -78,9 +110,18 @@ class Bucket:
         Calls under way keep the client that they began with.
         """
         options = self._options
-        self.signs = on
-        self._once = connect(self._session, options, sign=on, attempts=1)
-        self._twice = connect(self._session, options, sign=on, attempts=2)
+        self._wire.signs = on
+        self._wire.once = connect(self._session, options, sign=on, attempts=1)
+        self._wire.twice = connect(self._session, options, sign=on, attempts=2)
+
+    def patient(self, again: Again) -> Bucket:
+        """The same bucket for whoever may repeat every effect: a call that fails is sent again while `again` says so.
+
+        `again` waits, for as long as it sees fit.
+        """
+        other = copy.copy(self)
+        other._again = again  # noqa: SLF001 - another of ourselves
+        return other
 
     def close(self) -> None:
         self._once.close()
@@ -88,13 +129,21 @@ class Bucket:
 
     # --- the bucket -------------------------------------------------------------------------------------------
 
-    def clock_skew(self, now: Callable[[], datetime]) -> timedelta:
-        """How far the storage's clock is ahead of ours, to about a second, by the Date header of an answer."""
+    def clock_skew(self, now: Callable[[], datetime]) -> timedelta | None:
+        """How far the storage's clock is ahead of ours, to about a second; None where no answer tells a time.
+
+        By the Date header of an answer to HEAD, also of one that says that this question is not allowed.
+        """
         before = now()
-        answer = self._call("HeadBucket", self._twice.head_bucket)
+        try:
+            answer: Mapping[str, Any] = self._call("HeadBucket", self._twice.head_bucket)
+        except Refused as refused:
+            answer = self._told(
+                "HeadBucket", refused, "ListObjectVersions", self._twice.list_object_versions, MaxKeys=1
+            )
         middle = before + (now() - before) / 2
-        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-        return email.utils.parsedate_to_datetime(date) - middle if date else timedelta(0)
+        date = date_of(_headers(answer))
+        return date - middle if date else None
 
     def refuses_owner(self, owner: str) -> bool:
         """True when the storage refuses a call that expects this account to own the bucket."""
@@ -112,11 +161,14 @@ class Bucket:
         return str(self._call("GetBucketVersioning", self._twice.get_bucket_versioning).get("Status", "Off"))
 
     def object_lock(self) -> bool:
-        """True when the bucket says that it was made with Object Lock."""
+        """True when the bucket says that it was made with Object Lock, false when it says that it was not.
+
+        Raises `Refused` where it may not be asked, or does not know the question.
+        """
         try:
             answer = self._call("GetObjectLockConfiguration", self._twice.get_object_lock_configuration)
         except Refused as refused:
-            if refused.passing:
+            if refused.passing or refused.forbidden or refused.unsupported:
                 raise
             return False
         return bool(answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled")
@@ -145,21 +197,34 @@ class Bucket:
         answer = self._call("PutObject", self._once.put_object, Key=key, Body=body, **fields)
         return _version(answer)
 
-    def head(self, key: str, version_id: str | None) -> Head | None:
-        """What the storage says of this version (None: the current one). None when there is no such thing."""
+    def head(self, key: str, version_id: str | None, *, checksum: bool = False) -> Head | None:
+        """What the storage says of this version (None: the current one). None when there is no such thing.
+
+        `checksum` asks for the one that the storage keeps, too; some refuse the whole call for that.
+        """
         fields = _named(version_id)
+        if checksum:
+            fields["ChecksumMode"] = "ENABLED"
         try:
-            if self._asks_checksum:
-                fields["ChecksumMode"] = "ENABLED"
             answer = self._call("HeadObject", self._twice.head_object, Key=key, **fields)
         except Refused as refused:
             if refused.status in {404, 405}:
                 return None
-            if refused.status in {400, 501} and self._asks_checksum:
-                self._asks_checksum = False
-                return self.head(key, version_id)
+            if checksum:
+                raise
+            fields = {"Key": key, "Range": "bytes=0-0", **_named(version_id)}
+            self._told("HeadObject", refused, "GetObject", self._twice.get_object, **fields)["Body"].close()
             raise
-        return _head(answer)
+        return _head(answer, self._size_of(key, version_id) if "ContentLength" not in answer else None)
+
+    def _size_of(self, key: str, version_id: str | None) -> int:
+        """For an answer to HEAD without a length, as proxies that compress give it: the size by a part of the object."""
+        answer = self._call("GetObject", self._twice.get_object, Key=key, Range="bytes=0-0", **_named(version_id))
+        answer["Body"].close()
+        size = total_of(answer.get("ContentRange"))
+        if size is None:
+            raise Unreadable("HeadObject: the storage does not say how large the object is")
+        return size
 
     def read(self, key: str, version_id: str | None) -> Generator[bytes, None, None]:
         """The bytes of this version in pieces of up to 1 MiB. Raises `NotFoundError`."""
@@ -179,17 +244,35 @@ class Bucket:
 
         With `after`, only of the keys that sort behind it.
         """
-        marker = {"KeyMarker": after} if after else {}
-        while True:
-            answer = self._call("ListObjectVersions", self._twice.list_object_versions, Prefix=prefix, **marker)
-            found = [_listed(each, marker=False) for each in answer.get("Versions", ())]
-            found += [_listed(each, marker=True) for each in answer.get("DeleteMarkers", ())]
+        try:
+            yield from self._versions("ListObjectVersions", self._twice.list_object_versions, prefix, after)
+        except Refused as refused:
+            if not refused.unsupported or self._options.lock_mode is not LockMode.OFF:
+                raise
+            # Where nothing is locked, and no versions are kept, names are all there is.
+            yield from self._versions("ListObjects", self._twice.list_objects, prefix, after)
+
+    def _versions(
+        self, operation: str, call: Callable[..., Any], prefix: str, after: str
+    ) -> Generator[list[Version], None, None]:
+        for page in self._pages(operation, call, prefix, Marker(after)):
+            if page.names_only and operation == "ListObjectVersions":
+                raise Refused(operation, "NotImplemented", 501)
+            found = [each for each in page.versions if each.key.startswith(prefix)]
             yield sorted(found, key=lambda each: (each.key, not each.is_latest, -each.modified_at.timestamp()))
-            if not answer.get("IsTruncated"):
-                return
-            marker = {"KeyMarker": answer["NextKeyMarker"]}
-            if answer.get("NextVersionIdMarker"):
-                marker["VersionIdMarker"] = answer["NextVersionIdMarker"]
+
+    def _pages(self, operation: str, call: Callable[..., Any], prefix: str, at: Marker) -> Generator[Page, None, None]:
+        """A listing, page by page, to an end that the storage states. Raises `Unreadable` for one that does not get on."""
+        walk = Walk(operation, at)
+        key_marker, part_marker = _MARKERS[operation]
+        onward: Marker | None = at
+        while onward is not None:
+            fields = {key_marker: onward.key} if onward.key else {}
+            if onward.part is not None and part_marker:
+                fields[part_marker] = onward.part
+            page: Page = self._call(operation, call, Prefix=prefix, **fields)["Page"]
+            yield page
+            onward = walk.onward(page)
 
     def delete(self, key: str, version_id: str | None = None, *, bypass: bool = False) -> None:
         """Delete one version; without a version id, put a delete marker. `bypass` asks to override governance mode."""
@@ -199,32 +282,43 @@ class Bucket:
     # --- locks ------------------------------------------------------------------------------------------------
 
     def retain(
-        self, key: str, version_id: str | None, mode: LockMode, until: datetime, *, bypass: bool = False
+        self,
+        key: str,
+        version_id: str | None,
+        mode: LockMode,
+        until: datetime,
+        *,
+        bypass: bool = False,
+        md5: bool = False,
     ) -> None:
-        """Set the retention of one version."""
-        fields: dict[str, Any] = {**_named(version_id), **({"BypassGovernanceRetention": True} if bypass else {})}
+        """Set the retention of one version. `md5`: guarded by Content-MD5, and by nothing else."""
+        fields: dict[str, Any] = {
+            **_named(version_id),
+            **({"BypassGovernanceRetention": True} if bypass else {}),
+            **_guard(md5),
+        }
         retention = {"Mode": mode.value.upper(), "RetainUntilDate": until}
         self._call("PutObjectRetention", self._once.put_object_retention, Key=key, Retention=retention, **fields)
 
-    def hold(self, key: str, version_id: str | None, on: bool) -> None:
-        """Set or lift the legal hold of one version."""
-        status = {"Status": "ON" if on else "OFF"}
-        self._call(
-            "PutObjectLegalHold", self._once.put_object_legal_hold, Key=key, LegalHold=status, **_named(version_id)
-        )
+    def hold(self, key: str, version_id: str | None, on: bool, *, md5: bool = False) -> None:
+        """Set or lift the legal hold of one version. `md5`: guarded by Content-MD5, and by nothing else."""
+        fields = {"LegalHold": {"Status": "ON" if on else "OFF"}, **_named(version_id), **_guard(md5)}
+        self._call("PutObjectLegalHold", self._once.put_object_legal_hold, Key=key, **fields)
 
     # --- multipart --------------------------------------------------------------------------------------------
 
-    def create_upload(self, key: str, lock: Lock | None, storage_class: str = STANDARD) -> str:
-        """Begin a multipart upload; returns its id."""
+    def create_upload(
+        self, key: str, lock: Lock | None, storage_class: str = STANDARD, *, checksums: bool = True
+    ) -> str:
+        """Begin a multipart upload; returns its id. `checksums`: its parts carry a CRC-32."""
         answer = self._call(
             "CreateMultipartUpload",
             self._once.create_multipart_upload,
             Key=key,
-            ChecksumAlgorithm="CRC32",
+            **({"ChecksumAlgorithm": "CRC32"} if checksums else {}),
             **self._object_fields(lock, storage_class),
         )
-        return str(answer["UploadId"])
+        return _stated(answer, "UploadId", "CreateMultipartUpload: the upload has no id")
 
     def upload_part(self, key: str, upload_id: str, number: int, body: bytes, digests: Digests) -> Part:
         """Send one part. Sending the same part again replaces it, so this one may be repeated by the client."""
@@ -237,7 +331,7 @@ class Bucket:
             Body=body,
             **digests.fields(),
         )
-        return Part(number, str(answer["ETag"]), answer.get("ChecksumCRC32"))
+        return Part(number, _stated(answer, "ETag", "UploadPart: the part has no ETag"), answer.get("ChecksumCRC32"))
 
     def complete_upload(self, key: str, upload_id: str, parts: list[Part], *, if_absent: bool) -> str | None:
         """Make the object out of its parts, once. Returns the version id when the answer has one."""
@@ -265,13 +359,10 @@ class Bucket:
 
     def uploads(self, prefix: str) -> Iterator[tuple[str, str, datetime]]:
         """Unfinished uploads under `prefix`: key, upload id, when they began."""
-        with translated("ListMultipartUploads"):
-            pages = self._twice.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self.name, Prefix=prefix, **self._owner()
-            )
-            for page in pages:
-                for each in page.get("Uploads", ()):
-                    yield each["Key"], each["UploadId"], each["Initiated"]
+        for page in self._pages("ListMultipartUploads", self._twice.list_multipart_uploads, prefix, Marker()):
+            for each in page.uploads:
+                if each.key.startswith(prefix):
+                    yield each.key, each.upload_id, each.began_at
 
     # --- within -----------------------------------------------------------------------------------------------
 
@@ -292,14 +383,33 @@ class Bucket:
         return fields
 
     def _call(self, operation: str, call: Callable[..., _T], **fields: Any) -> _T:
+        tries = 1
+        while True:
+            try:
+                with translated(operation):
+                    answer = call(Bucket=self.name, **self._owner(), **fields)
+            except errors.DestinationError as failed:
+                self._wire.answers += isinstance(failed, (Refused, Unreadable))
+                if not self._again(operation, failed, tries):
+                    raise
+                tries += 1
+            else:
+                self._wire.answers += 1
+                return answer
+
+    def _told(self, asked: str, refused: Refused, operation: str, call: Callable[..., Any], **fields: Any) -> Any:
+        """An answer to HEAD has no body, and so no reason: one GET tells it. Raises `Refused` with what the GET was told.
+
+        Returns the answer to a GET that is allowed: then only the HEAD is not.
+        """
+        if not (refused.nameless and refused.status in {301, 307, 400, 401, 403}):
+            raise refused
         try:
-            with translated(operation):
-                answer = call(Bucket=self.name, **self._owner(), **fields)
-        except Refused:
-            self.answers += 1
-            raise
-        self.answers += 1
-        return answer
+            return self._call(operation, call, **fields)
+        except Refused as told:
+            if told.nameless or told.unsupported:
+                raise refused from told
+            raise Refused(asked, told.code, told.status, cause=told.cause if told.passing else None) from told
 
     def _owner(self) -> dict[str, str]:
         """With every call, so that a bucket of the same name in another account gets nothing of ours, and gives nothing."""
@@ -317,37 +427,48 @@ def _named(version_id: str | None) -> dict[str, Any]:
 
 
 def _version(answer: Mapping[str, Any]) -> str | None:
-    """A bucket without versioning answers nothing or the word null; neither names a version."""
-    version = answer.get("VersionId")
-    return None if version in {None, "", "null"} else str(version)
+    return version_of(answer.get("VersionId"))
 
 
-def _head(answer: Mapping[str, Any]) -> Head:
-    checksum = answer.get("ChecksumSHA256")
-    # A composite checksum is a hash over the parts' hashes ("…-3"): it says nothing of the whole.
-    if checksum is not None and ("-" in checksum or answer.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT"):
-        checksum = None
+def _never(_operation: str, _failed: errors.DestinationError, _tries: int) -> bool:
+    return False
+
+
+def _guard(md5: bool) -> dict[str, str]:
+    """The client fills in the digest, over the document that it makes."""
+    return {"ContentMD5": "to be computed"} if md5 else {}
+
+
+def _stated(answer: Mapping[str, Any], name: str, otherwise: str) -> str:
+    if not answer.get(name):
+        raise Unreadable(otherwise)
+    return str(answer[name])
+
+
+def _headers(answer: Mapping[str, Any]) -> Mapping[str, str]:
+    headers: Mapping[str, str] = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return headers
+
+
+_MARKERS: Mapping[str, tuple[str, str]] = {
+    "ListObjectVersions": ("KeyMarker", "VersionIdMarker"),
+    "ListMultipartUploads": ("KeyMarker", "UploadIdMarker"),
+    "ListObjects": ("Marker", ""),
+}
+
+
+def _head(answer: Mapping[str, Any], size: int | None) -> Head:
     mode = answer.get("ObjectLockMode")
+    until = answer.get("ObjectLockRetainUntilDate") if mode else None
     lock = Lock(
         LockMode.read(mode, LockMode.OFF),  # a mode that we do not know protects nothing that we know of
-        answer.get("ObjectLockRetainUntilDate") if mode else None,
+        instant(until, "HeadObject: the date of the lock") if until is not None else None,
         answer.get("ObjectLockLegalHoldStatus") == "ON",
     )
     return Head(
         _version(answer),
-        int(answer["ContentLength"]),
-        base64.b64decode(checksum).hex() if checksum else None,
+        int(answer["ContentLength"]) if size is None else size,
+        sha256_of(answer.get("ChecksumSHA256"), answer.get("ChecksumType")),
         lock,
         answer.get("ServerSideEncryption"),
-    )
-
-
-def _listed(entry: Mapping[str, Any], *, marker: bool) -> Version:
-    return Version(
-        entry["Key"],
-        _version(entry),
-        int(entry.get("Size", 0)),
-        entry["LastModified"],
-        bool(entry.get("IsLatest")),
-        marker,
     )

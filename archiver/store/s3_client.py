@@ -1,4 +1,4 @@
-"""How this machine speaks to one bucket: options, the client, and S3's refusals in the archiver's error tree.
+"""How this machine speaks to one bucket: options, the client, and what its calls raise, in the archiver's error tree.
 
 Nothing depends on boto3's defaults, which differ between releases and collide with half of the servers that speak S3
 (docs/adr/0003-probe-not-brand.md). Checksums are passed as values: named without one they become a trailer, which the
@@ -7,19 +7,24 @@ Ceph gateway refuses over TLS. Payloads are not signed, since they carry a check
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from urllib3.exceptions import HTTPError as TransportError
 
 from archiver import __version__, errors
 from archiver.recording import LockMode, Secret
+from archiver.store.s3_answer import LISTINGS, document, no_page, page
+from archiver.store.s3_refusal import refusal, unanswered, unreadable
 
 MIB = 1024 * 1024
 CONNECT_SECONDS = 10
@@ -60,67 +65,15 @@ class S3Options:
     sign_payload: bool | None = None
 
 
-_SAID = {"404": "there is no such bucket", "403": "wrong keys, or they may not use this bucket"}
-
-
-class Refused(errors.DestinationError):
-    """The storage refused."""
-
-    def __init__(self, operation: str, code: str, status: int) -> None:
-        # HEAD has no body, and so no code but the status again.
-        said = _SAID.get(code, "") if operation == "HeadBucket" else ""
-        super().__init__(f"{operation}: {said or code} ({status})")
-        self.code = code
-        self.status = status
-
-    @property
-    def already_there(self) -> bool:
-        """A conditional create found an object: ours from an earlier try, or someone else's."""
-        return self.status == 412
-
-    @property
-    def lost_race(self) -> bool:
-        """Another conditional create of the same key was under way; trying again decides it."""
-        return self.status == 409
-
-    @property
-    def passing(self) -> bool:
-        """True when the refusal is of the moment or of the credentials, and says nothing of the request itself."""
-        return self.status >= 500 or self.code in _PASSING
-
-    @property
-    def undecided(self) -> bool:
-        """True when something on the way gave up waiting: what was asked may still be done, later."""
-        return self.status in {500, 502, 504}
-
-    @property
-    def too_large(self) -> bool:
-        """The body is larger than the storage, or something before it, takes in one request."""
-        return self.status == 413 or self.code == "EntityTooLarge"
-
-    @property
-    def damaged(self) -> bool:
-        """The bytes that arrived are not those that the checksum names."""
-        return self.code in _DAMAGED
-
-
-_PASSING = {
-    "RequestTimeTooSkewed",
-    "ExpiredToken",
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "TooManyRequests",
-    "SlowDown",
-    "RequestTimeout",
-    "NoSuchBucket",
-}
-_DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
-
-
 def new_session(options: S3Options) -> Any:
-    """What clients are made from. Raises `ConfigurationError`, for one when AWS_PROFILE names no profile."""
+    """What clients are made from. Raises `ConfigurationError`, for one when AWS_PROFILE names no profile.
+
+    Times come as they were written: the SDK refuses half of what servers write, and takes the other half for what it is not.
+    """
     try:
-        return boto3.session.Session()
+        core = botocore.session.get_session()
+        core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
+        return boto3.session.Session(botocore_session=core)
     except BotoCoreError as failed:
         raise errors.ConfigurationError(f"storage {options.id}: {type(failed).__name__}") from failed
 
@@ -141,7 +94,7 @@ def connect(session: Any, options: S3Options, *, sign: bool, attempts: int) -> A
         if options.session_token:
             keys["aws_session_token"] = options.session_token.reveal()
     try:
-        return session.client(
+        client = session.client(
             "s3",
             endpoint_url=options.endpoint,
             region_name=options.region,
@@ -160,6 +113,10 @@ def connect(session: Any, options: S3Options, *, sign: bool, attempts: int) -> A
         )
     except (BotoCoreError, ValueError, OSError) as failed:
         raise errors.ConfigurationError(f"storage {options.id}: {type(failed).__name__}") from failed
+    client.meta.events.register("before-parse.s3", _read_answer)
+    for operation in ("PutObjectRetention", "PutObjectLegalHold"):
+        client.meta.events.register(f"before-call.s3.{operation}", _with_md5)
+    return client
 
 
 def make_bucket(options: S3Options) -> None:
@@ -172,13 +129,46 @@ def make_bucket(options: S3Options) -> None:
         client.create_bucket(Bucket=options.bucket, **fields)
 
 
+# What reading an answer may raise when it is none. Around the SDK's calls only: elsewhere each of these is a bug of ours.
+_STUMBLES = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError, SyntaxError, TypeError,
+    ValueError,
+)  # fmt: skip
+
+
 @contextlib.contextmanager
 def translated(operation: str) -> Iterator[None]:
-    """No exception of the SDK passes, and no message of one either: it may quote the request."""
+    """No exception of the SDK passes, and no message of one either: it may quote the request. One party's odd answer is its own
+    failure."""
     try:
         yield
     except ClientError as failed:
-        status = int(failed.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        raise Refused(operation, str(failed.response.get("Error", {}).get("Code", "")), status) from failed
+        raise refusal(operation, failed.response) from failed
     except (BotoCoreError, HTTPClientError, TransportError, OSError) as failed:
-        raise errors.DestinationError(f"{operation}: {type(failed).__name__}") from failed
+        raise unanswered(operation, failed) from failed
+    except _STUMBLES as failed:
+        raise unreadable(operation, failed) from failed
+
+
+def _read_answer(operation_model: Any, response_dict: Any, customized_response_dict: Any, **_: Any) -> None:
+    """Look at a good answer before the SDK makes of it what it can: a page for people would become a bucket without objects.
+
+    Listings are read here alone; the SDK loses the order of their entries and takes any word for "that was all".
+    """
+    if response_dict["status_code"] >= 300:
+        return
+    operation = operation_model.name
+    no_page(operation, {str(name).lower(): str(value) for name, value in response_dict["headers"].items()})
+    body = response_dict["body"]
+    root = document(operation, body) if isinstance(body, bytes) else None
+    if root is not None and operation in LISTINGS:
+        customized_response_dict["Page"] = page(operation, root)
+        response_dict["body"] = b""
+
+
+def _with_md5(params: Any, context: Any, **_: Any) -> None:
+    """Where `ContentMD5` was given, whatever it was: the MD5 of what is sent, and no other checksum."""
+    if "Content-MD5" in params["headers"]:
+        digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
+        params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
+        context["checksum"] = {}

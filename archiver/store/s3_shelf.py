@@ -16,12 +16,11 @@ from archiver import errors
 from archiver.recording import Lock, LockMode
 from archiver.store import layout
 from archiver.store.port import Version
-from archiver.store.s3_bucket import Bucket, Digests, base64_of
-from archiver.store.s3_client import Refused, S3Options
-from archiver.store.s3_upload import Item
+from archiver.store.s3_bucket import Bucket
+from archiver.store.s3_client import S3Options
+from archiver.store.s3_refusal import Refused
+from archiver.store.s3_upload import PARTIAL, Item, digests_of
 from archiver.store.s3_vault import Vault, oldest_first
-
-_PARTIAL = "partial=1"
 
 
 class S3Shelf:
@@ -42,7 +41,6 @@ class S3Shelf:
         self._options = options
         self._run = run
         self._each = each
-        self._tags: str | None = _PARTIAL
 
     async def put_new(self, name: str, data: bytes, until: datetime | None) -> None:
         """See `Shelf.put_new`. The lock has the storage's configured mode."""
@@ -88,17 +86,18 @@ class S3Shelf:
     # --- blocking ---------------------------------------------------------------------------------------------
 
     def _replace(self, key: str, data: bytes, partial: bool) -> None:
-        md5 = hashlib.md5(data, usedforsecurity=False).digest() if self._vault.profile.md5 else None
-        digests = Digests(base64_of(hashlib.sha256(data).digest()), md5=base64_of(md5) if md5 else None)
-        tags = self._tags if partial else None
-        try:
-            self._bucket.put(key, data, digests, tags=tags)
-        except Refused as refused:
-            if refused.passing or tags is None:
-                raise
-            # Not every server takes tags, not every role may set them; without, partial tiles stay until someone tidies up.
-            self._bucket.put(key, data, digests)
-            self._tags = None
+        profile = self._vault.profile
+        digests = digests_of(data, profile)
+        if partial and profile.tags:
+            try:
+                self._bucket.put(key, data, digests, tags=PARTIAL)
+            except Refused as refused:
+                # Not every server takes tags, not every role may set them; without, partial tiles stay until someone tidies up.
+                if refused.passing:
+                    raise
+            else:
+                return
+        self._bucket.put(key, data, digests)
 
     def _oldest(self, key: str) -> bytes | None:
         for each in oldest_first(self._bucket, key):

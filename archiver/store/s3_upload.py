@@ -19,7 +19,11 @@ from pathlib import Path
 from archiver import errors
 from archiver.recording import Lock
 from archiver.store.s3_bucket import STANDARD, Bucket, Digests, Part, base64_of
-from archiver.store.s3_client import Refused, S3Options
+from archiver.store.s3_client import S3Options
+from archiver.store.s3_refusal import Refused
+
+PARTIAL = "partial=1"
+"""The tag of the log's partial tiles, so that a lifecycle rule can let them go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,8 @@ class Profile:
     """What the probe proved of one bucket; decides the way that objects go. The defaults trust nothing.
 
     `conditional_single`, `conditional_multipart`: a create on condition of absence is refused when the key exists.
+    `sha256`: takes `x-amz-checksum-*`; without, Content-MD5 is all that guards the way there. `shows_checksum`: takes a HEAD that
+    asks for the checksum. `lock_md5`: takes retention and legal hold only with Content-MD5. `tags`: takes tags.
     `checksum_proves`: a wrong SHA-256 is refused, and the right one is kept over the whole object.
     `md5`: send an MD5 as well. `multipart`: uploads in parts work.
     """
@@ -36,6 +42,10 @@ class Profile:
     checksum_proves: bool = False
     md5: bool = False
     multipart: bool = True
+    sha256: bool = True
+    shows_checksum: bool = True
+    lock_md5: bool = False
+    tags: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +76,7 @@ def upload_single(bucket: Bucket, item: Item, profile: Profile) -> str | None:
     with _opened(item) as file:
         md5 = base64_of(hashlib.file_digest(file, _md5).digest()) if profile.md5 else None
         file.seek(0)
-        digests = Digests(sha256=base64_of(bytes.fromhex(item.sha256)), md5=md5)
+        digests = Digests(sha256=base64_of(bytes.fromhex(item.sha256)) if profile.sha256 else None, md5=md5)
         return bucket.put(
             item.key, file, digests, lock=item.lock, if_absent=profile.conditional_single,
             storage_class=item.storage_class,
@@ -81,7 +91,7 @@ def upload_parts(
     A failed upload is dropped, unless its completion may have taken effect: then it stays for the caller to look, and
     what remains of it for the sweep.
     """
-    upload_id = bucket.create_upload(item.key, item.lock, item.storage_class)
+    upload_id = bucket.create_upload(item.key, item.lock, item.storage_class, checksums=profile.sha256)
     try:
         parts = _send_parts(bucket, item, profile, part_size, upload_id)
     except errors.ArchiverError:
@@ -98,8 +108,14 @@ def upload_parts(
 
 def part_digests(data: bytes, profile: Profile) -> Digests:
     """What guards one part on its way."""
-    crc32 = base64_of(zlib.crc32(data).to_bytes(4, "big"))
+    crc32 = base64_of(zlib.crc32(data).to_bytes(4, "big")) if profile.sha256 else None
     return Digests(crc32=crc32, md5=base64_of(_md5(data).digest()) if profile.md5 else None)
+
+
+def digests_of(data: bytes, profile: Profile) -> Digests:
+    """What guards something small on its way, as this storage takes it."""
+    sha256 = base64_of(hashlib.sha256(data).digest()) if profile.sha256 else None
+    return Digests(sha256=sha256, md5=base64_of(_md5(data).digest()) if profile.md5 else None)
 
 
 def _send_parts(bucket: Bucket, item: Item, profile: Profile, part_size: int, upload_id: str) -> list[Part]:

@@ -15,7 +15,8 @@ from archiver import errors
 from archiver.recording import Lock, LockMode, Stored
 from archiver.store.port import Version
 from archiver.store.s3_bucket import Bucket, Head
-from archiver.store.s3_client import Refused, S3Options
+from archiver.store.s3_client import S3Options
+from archiver.store.s3_refusal import Refused
 from archiver.store.s3_upload import Item, Profile, in_parts, upload_parts, upload_single
 
 _HEAD_CHECKSUM = "head-checksum"
@@ -166,7 +167,7 @@ class Vault:
         for each in versions:
             if each.is_delete_marker or each.size != item.size:
                 continue
-            head = self._bucket.head(item.key, each.version_id)
+            head = self._head(item.key, each.version_id)
             if head and self._digest(item.key, head, each.version_id)[0] == item.sha256:
                 return self._confirm(item, each.version_id)
         raise errors.ConflictError(item.key)
@@ -175,7 +176,7 @@ class Vault:
 
     def _confirm(self, item: Item, version_id: str | None) -> Stored:
         """Nothing that the answer to a PUT says counts, only what this version shows now."""
-        head = self._bucket.head(item.key, version_id)
+        head = self._head(item.key, version_id)
         if head is None:
             raise errors.VerificationError("the storage took the object and does not have it")
         version_id = version_id or head.version_id
@@ -186,6 +187,16 @@ class Vault:
             raise errors.VerificationError(f"the storage keeps other bytes than were sent ({checked_by})")
         head = self._locked(item.key, version_id, head, item.lock)
         return self._stored(item.key, version_id, head, digest, checked_by)
+
+    def _head(self, key: str, version_id: str | None) -> Head | None:
+        """With the checksum, where the storage was not seen to refuse that. One that refuses now may not tomorrow."""
+        if self.profile.shows_checksum:
+            try:
+                return self._bucket.head(key, version_id, checksum=True)
+            except Refused as refused:
+                if refused.status not in {400, 403, 501}:
+                    raise
+        return self._bucket.head(key, version_id)
 
     def _digest(self, key: str, head: Head, version_id: str | None) -> tuple[str, str]:
         """A checksum kept by a storage that was seen to refuse a wrong one is proof; otherwise only reading is."""
@@ -205,18 +216,27 @@ class Vault:
         try:
             if asked.mode is not LockMode.OFF and asked.retain_until is not None:
                 until = max(asked.retain_until, head.lock.retain_until or asked.retain_until)
-                self._bucket.retain(key, version_id, asked.mode, until)
+                self._guarded(lambda md5: self._bucket.retain(key, version_id, asked.mode, until, md5=md5))
             if asked.legal_hold:
-                self._bucket.hold(key, version_id, on=True)
+                self._guarded(lambda md5: self._bucket.hold(key, version_id, on=True, md5=md5))
         except Refused as refused:
             if refused.passing:
                 raise
             detail = f"asked {_text(asked)}, got {_text(head.lock)}, then {refused.detail}"
             raise errors.NotLockedError(detail) from refused
-        again = self._bucket.head(key, version_id)
+        again = self._head(key, version_id)
         if again is None or not satisfies(again.lock, asked):
             raise errors.NotLockedError(f"asked {_text(asked)}, got {_text(again.lock) if again else 'no object'}")
         return again
+
+    def _guarded(self, effect: Callable[[bool], None]) -> None:
+        """A lock, guarded as the probe found that it is taken; and as it was not found to be, before this is called refused."""
+        try:
+            effect(self.profile.lock_md5)
+        except Refused as refused:
+            if refused.passing or refused.status not in {400, 501}:
+                raise
+            effect(not self.profile.lock_md5)
 
     def _newest(self, key: str) -> str | None:
         """The version just put, where the answer did not name it. Its bytes and lock are checked all the same."""
@@ -229,7 +249,7 @@ class Vault:
 
     def inspect(self, key: str, version_id: str | None) -> Stored | None:
         """See `ObjectStore.inspect`. The digest is empty where the storage keeps none: read the object then."""
-        head = self._bucket.head(key, version_id)
+        head = self._head(key, version_id)
         if head is None:
             return None
         return self._shown(key, version_id, head)
@@ -253,7 +273,7 @@ class Vault:
         version_id = version_id or head.version_id
         if head.lock.legal_hold is not on:
             try:
-                self._bucket.hold(key, version_id, on)
+                self._guarded(lambda md5: self._bucket.hold(key, version_id, on, md5=md5))
             except Refused as refused:
                 if refused.passing:
                     raise
@@ -264,7 +284,7 @@ class Vault:
         return self._shown(key, version_id, head)
 
     def _present(self, key: str, version_id: str | None) -> Head:
-        head = self._bucket.head(key, version_id)
+        head = self._head(key, version_id)
         if head is None:
             raise errors.NotFoundError("the storage does not have this object version")
         return head

@@ -1,0 +1,340 @@
+"""What S3's answers say: read where only the spelling differs, refused where the meaning is open. Pure: no I/O, no clock.
+
+Servers that speak S3 write times in half a dozen ways, leave out lengths, repeat the page that they gave last, and now and then a
+proxy answers in their place, with a page and status 200. Nothing here guesses: an answer that does not say what was asked is
+`Unreadable`, which is that storage's failure and nobody else's.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import email.utils
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from urllib.parse import unquote_plus
+from xml.etree import ElementTree
+
+from archiver import errors
+from archiver.store.port import Version
+
+
+class Unreadable(errors.DestinationError):
+    """The storage's answer is none of S3's."""
+
+
+EMPTY_PAGES = 100
+"""So many pages in a row that list nothing and promise more end a listing."""
+
+_SHOWN = 40
+_PLAIN = re.compile(r"[^ -~]+")
+_CODE = re.compile(r"[^A-Za-z0-9._:-]+")
+
+# 2027-06-10T00:00:00.000Z, without its zone, with a space (Go), with +0000 and the zone's name behind it
+_ISO = re.compile(
+    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))? ?(Z|UTC|GMT|[+-]\d\d:?\d\d)?(?: ?(?:Z|[A-Z]{2,5}))?",
+    re.IGNORECASE,
+)
+# Thu Jun 10 2027 00:00:00 GMT+0000 (Coordinated Universal Time)
+_SCRIPT = re.compile(
+    r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) (\d\d) (\d{4}) (\d\d:\d\d:\d\d) (?:GMT|UTC)([+-]\d{4})?(?: \(.*\))?"
+)
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_EPOCH = re.compile(r"\d{9,13}(\.\d+)?")
+_MILLISECONDS = 10**11  # as seconds that is the year 5138
+
+
+def shown(text: object, longest: int = _SHOWN) -> str:
+    """Somebody else's words, fit for a log line and a chat: printable ASCII, cut."""
+    plain = _PLAIN.sub("?", str(text)[: 4 * longest]).strip()
+    return plain if len(plain) <= longest else plain[: longest - 1] + "…"
+
+
+def code_of(text: object) -> str:
+    """An error code as a word: nothing in it can be markup."""
+    return _CODE.sub("", str(text)[:200])[:64]
+
+
+# --- values ---------------------------------------------------------------------------------------------------
+
+
+def instant(value: object, what: str) -> datetime:
+    """A time in any of the ways that S3 servers write one. Without a zone it is UTC, as all times of S3 are.
+
+    Raises `Unreadable`, which names `what`.
+    """
+    text = str(value).strip()
+    try:
+        found = value if isinstance(value, datetime) else _iso(text) or _script(text) or _epoch(text) or _mail(text)
+        if found is not None:
+            return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    raise Unreadable(f"{what} is no time that can be read: “{shown(text)}”")
+
+
+def date_of(headers: Mapping[str, str]) -> datetime | None:
+    """What the storage's clock said as it answered; None where it says nothing that can be read."""
+    try:
+        return instant(headers["date"], "Date") if headers.get("date") else None
+    except Unreadable:
+        return None
+
+
+def retry_after(headers: Mapping[str, str]) -> timedelta | None:
+    """The pause that was asked for, in seconds or as a date."""
+    text = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}", text):
+        return timedelta(seconds=int(text))
+    try:
+        now = date_of(headers)
+        return None if now is None or not text else max(timedelta(0), instant(text, "Retry-After") - now)
+    except Unreadable:
+        return None
+
+
+def sha256_of(checksum: object, kind: object) -> str | None:
+    """The SHA-256 over the whole object, in hex; None where the storage shows none.
+
+    A composite checksum is a hash over the parts' hashes ("…-3"): it says nothing of the whole. What is not a SHA-256 at all
+    proves as little.
+    """
+    if not isinstance(checksum, str) or str(kind or "FULL_OBJECT").upper() != "FULL_OBJECT":
+        return None
+    try:
+        digest = base64.b64decode(checksum.strip().encode(), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return digest.hex() if len(digest) == 32 else None
+
+
+def total_of(content_range: object) -> int | None:
+    """How large the whole is of which an answer is a part: `bytes 0-0/1000`."""
+    found = re.fullmatch(r"bytes \d+-\d+/(\d{1,15})", str(content_range or "").strip())
+    return int(found[1]) if found else None
+
+
+def no_page(operation: str, headers: Mapping[str, str]) -> None:
+    """Raise `Unreadable` when what came in an object's place is a page for people: our objects are none, and S3 names itself.
+
+    Only of objects: some servers say `text/html` of every other answer, because their framework does.
+    """
+    if operation not in {"HeadObject", "GetObject"}:
+        return
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in {"text/html", "application/xhtml+xml"} and not any(name.startswith("x-amz-") for name in headers):
+        raise Unreadable(f"{operation}: {_PROXY}")
+
+
+_PROXY = (
+    "a web page came instead of S3's answer: a proxy, a login page, or not the address of an S3 server (check endpoint)"
+)
+
+
+# --- documents ------------------------------------------------------------------------------------------------
+
+_ROOTS: Mapping[str, frozenset[str]] = {
+    "GetBucketVersioning": frozenset({"VersioningConfiguration"}),
+    "GetObjectLockConfiguration": frozenset({"ObjectLockConfiguration"}),
+    "ListObjectVersions": frozenset({"ListVersionsResult", "ListBucketResult"}),
+    "ListObjects": frozenset({"ListBucketResult"}),
+    "ListMultipartUploads": frozenset({"ListMultipartUploadsResult"}),
+    "CreateMultipartUpload": frozenset({"InitiateMultipartUploadResult"}),
+    "CompleteMultipartUpload": frozenset({"CompleteMultipartUploadResult"}),
+}
+
+LISTINGS = frozenset({"ListObjectVersions", "ListObjects", "ListMultipartUploads"})
+
+
+def document(operation: str, body: bytes) -> ElementTree.Element | None:
+    """The answer's root when it is the document that this operation answers with; None for an operation without one.
+
+    An empty page, a login page or half a document is no bucket without objects and no "versioning is off".
+    """
+    roots = _ROOTS.get(operation)
+    if roots is None:
+        return None
+    try:
+        root = ElementTree.fromstring(body)  # noqa: S314 - expat bounds what entities may grow to
+    except (ElementTree.ParseError, ValueError, LookupError) as failed:
+        raise Unreadable(f"{operation}: the answer is not the XML of S3") from failed
+    if _name(root) not in roots:
+        html = _name(root).lower() == "html"
+        raise Unreadable(f"{operation}: {_PROXY if html else f'the answer is a {shown(_name(root))}'}")
+    return root
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An unfinished upload, as a listing shows it."""
+
+    key: str
+    upload_id: str
+    began_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """Where a page ends: behind this key, and within the key behind this version or upload."""
+
+    key: str = ""
+    part: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing, in the order in which it was written. `next` None: it says that it is the last.
+
+    `names_only`: asked for versions, the storage listed names.
+    """
+
+    versions: tuple[Version, ...] = ()
+    uploads: tuple[Upload, ...] = ()
+    next: Marker | None = None
+    names_only: bool = False
+
+
+def page(operation: str, root: ElementTree.Element) -> Page:
+    """Read one page. Raises `Unreadable` for one that does not say whether more follows, or where."""
+    fields = {_name(each): (each.text or "").strip() for each in root if len(each) == 0}
+    decode: Callable[[str], str] = unquote_plus if fields.get("EncodingType", "").lower() == "url" else str
+    entries = [(_name(each), {_name(it): (it.text or "") for it in each}) for each in root if len(each)]
+    versions = tuple(
+        _version(operation, name, entry, decode)
+        for name, entry in entries
+        if name in {"Version", "DeleteMarker", "Contents"}
+    )
+    uploads = tuple(_upload(operation, entry, decode) for name, entry in entries if name == "Upload")
+    truncated = fields.get("IsTruncated", "").lower()
+    if truncated not in {"true", "false", "1", "0"}:
+        raise Unreadable(f"{operation}: a page that does not say whether it is the last one is no listing")
+    return Page(
+        versions,
+        uploads,
+        _next(operation, fields, versions, uploads, decode) if truncated in {"true", "1"} else None,
+        names_only=_name(root) == "ListBucketResult"
+        and not any(name in {"Version", "DeleteMarker"} for name, _ in entries),
+    )
+
+
+@dataclass(slots=True)
+class Walk:
+    """One listing on its way to a provable end: each page ends behind the one before, and pages that show nothing are few."""
+
+    operation: str
+    at: Marker
+    _within: set[str | None] = field(default_factory=set)
+    _empty: int = 0
+
+    def onward(self, found: Page) -> Marker | None:
+        """Where the next page begins; None at the end. Raises `Unreadable` for a listing that does not get on."""
+        if found.next is None:
+            return None
+        ahead, here = found.next, self.at
+        if ahead.key.encode(errors="replace") < here.key.encode(errors="replace"):
+            raise Unreadable(f"{self.operation}: the listing goes back, from page to page")
+        if ahead.key != here.key:
+            self._within = set()
+        elif ahead.part is None or ahead.part in self._within:
+            raise Unreadable(f"{self.operation}: the listing stands still: two pages end at the same place")
+        self._within.add(ahead.part)
+        self._empty = 0 if found.versions or found.uploads else self._empty + 1
+        if self._empty > EMPTY_PAGES:
+            raise Unreadable(f"{self.operation}: {EMPTY_PAGES} pages in a row show nothing and promise more")
+        self.at = ahead
+        return ahead
+
+
+def version_of(text: object) -> str | None:
+    """A bucket without versioning says nothing or the word null; neither names a version."""
+    return None if text in {None, "", "null"} else str(text)
+
+
+# --- within ---------------------------------------------------------------------------------------------------
+
+
+def _iso(text: str) -> datetime | None:
+    found = _ISO.fullmatch(text)
+    if found is None:
+        return None
+    day, time, fraction, zone = found.groups()
+    zone = "+00:00" if zone is None or zone.upper() in {"Z", "UTC", "GMT"} else zone
+    return datetime.fromisoformat(f"{day}T{time}.{(fraction or '0')[:6]:0<6}{zone}")
+
+
+def _script(text: str) -> datetime | None:
+    found = _SCRIPT.fullmatch(text)
+    if found is None or found[1] not in _MONTHS:
+        return None
+    month = _MONTHS.index(found[1]) + 1
+    return datetime.fromisoformat(f"{found[3]}-{month:02}-{found[2]}T{found[4]}{found[5] or '+0000'}")
+
+
+def _epoch(text: str) -> datetime | None:
+    if not _EPOCH.fullmatch(text):
+        return None
+    number = float(text)
+    return datetime.fromtimestamp(number / 1000 if number >= _MILLISECONDS else number, UTC)
+
+
+def _mail(text: str) -> datetime | None:
+    try:
+        return email.utils.parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError):
+        return None
+
+
+def _name(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _size(operation: str, text: str) -> int:
+    if not re.fullmatch(r"\d{1,15}", text.strip()):
+        raise Unreadable(f"{operation}: the size of an entry is no number: “{shown(text)}”")
+    return int(text)
+
+
+def _key(operation: str, entry: Mapping[str, str], decode: Callable[[str], str]) -> str:
+    if not entry.get("Key"):
+        raise Unreadable(f"{operation}: an entry has no key")
+    return decode(entry["Key"])
+
+
+def _version(operation: str, name: str, entry: Mapping[str, str], decode: Callable[[str], str]) -> Version:
+    marker = name == "DeleteMarker"
+    return Version(
+        _key(operation, entry, decode),
+        version_of(entry.get("VersionId", "").strip()),
+        0 if marker else _size(operation, entry.get("Size", "")),
+        instant(entry.get("LastModified", ""), f"{operation}: the time of an entry"),
+        name == "Contents" or entry.get("IsLatest", "").strip().lower() == "true",
+        marker,
+    )
+
+
+def _upload(operation: str, entry: Mapping[str, str], decode: Callable[[str], str]) -> Upload:
+    if not entry.get("UploadId"):
+        raise Unreadable(f"{operation}: an upload has no id")
+    began_at = instant(entry.get("Initiated", ""), f"{operation}: the time of an upload")
+    return Upload(_key(operation, entry, decode), entry["UploadId"], began_at)
+
+
+def _next(
+    operation: str,
+    fields: Mapping[str, str],
+    versions: tuple[Version, ...],
+    uploads: tuple[Upload, ...],
+    decode: Callable[[str], str],
+) -> Marker:
+    """What the page names; where it names nothing, its own last entry, which says the same."""
+    named = fields.get("NextKeyMarker") or fields.get("NextMarker")
+    if named:
+        part = fields.get("NextVersionIdMarker") or fields.get("NextUploadIdMarker") or None
+        return Marker(decode(named), part)
+    if versions:
+        return Marker(versions[-1].key, None if operation == "ListObjects" else versions[-1].version_id or "null")
+    if uploads:
+        return Marker(uploads[-1].key, uploads[-1].upload_id)
+    raise Unreadable(f"{operation}: the page says that more follows, and not where")
