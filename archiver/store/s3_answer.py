@@ -135,14 +135,16 @@ _PROXY = (
 
 # --- documents ------------------------------------------------------------------------------------------------
 
-_ROOTS: Mapping[str, frozenset[str]] = {
-    "GetBucketVersioning": frozenset({"VersioningConfiguration"}),
-    "GetObjectLockConfiguration": frozenset({"ObjectLockConfiguration"}),
-    "ListObjectVersions": frozenset({"ListVersionsResult", "ListBucketResult"}),
-    "ListObjects": frozenset({"ListBucketResult"}),
-    "ListMultipartUploads": frozenset({"ListMultipartUploadsResult"}),
-    "CreateMultipartUpload": frozenset({"InitiateMultipartUploadResult"}),
-    "CompleteMultipartUpload": frozenset({"CompleteMultipartUploadResult"}),
+# The name of the document, or of the operation with one of these behind it, as servers that are made by generators say.
+_LISTED = re.compile(r"List\w+(Result|Response|Output)")
+_ROOTS: Mapping[str, re.Pattern[str]] = {
+    "GetBucketVersioning": re.compile(r"VersioningConfiguration|GetBucketVersioning(Result|Response|Output)"),
+    "GetObjectLockConfiguration": re.compile(r"(Get)?ObjectLockConfiguration(Result|Response|Output)?"),
+    "ListObjectVersions": _LISTED,
+    "ListObjects": _LISTED,
+    "ListMultipartUploads": _LISTED,
+    "CreateMultipartUpload": re.compile(r"(Initiate|Create)MultipartUpload(Result|Response|Output)"),
+    "CompleteMultipartUpload": re.compile(r"CompleteMultipartUpload(Result|Response|Output)"),
 }
 
 LISTINGS = frozenset({"ListObjectVersions", "ListObjects", "ListMultipartUploads"})
@@ -153,14 +155,14 @@ def document(operation: str, body: bytes) -> ElementTree.Element | None:
 
     An empty page, a login page or half a document is no bucket without objects and no "versioning is off".
     """
-    roots = _ROOTS.get(operation)
-    if roots is None:
+    expected = _ROOTS.get(operation)
+    if expected is None:
         return None
     try:
-        root = ElementTree.fromstring(body)  # noqa: S314 - expat bounds what entities may grow to
+        root = ElementTree.fromstring(body.strip())  # noqa: S314 - expat bounds what entities may grow to
     except (ElementTree.ParseError, ValueError, LookupError) as failed:
         raise Unreadable(f"{operation}: the answer is not the XML of S3") from failed
-    if _name(root) not in roots:
+    if not expected.fullmatch(_name(root)):
         html = _name(root).lower() == "html"
         raise Unreadable(f"{operation}: {_PROXY if html else f'the answer is a {shown(_name(root))}'}")
     return root
