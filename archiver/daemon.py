@@ -73,6 +73,12 @@ def _trusted(destination: Destination) -> bool:
     return destination.report is not None and destination.report.trusted
 
 
+def _bug(ends: Iterable[object]) -> BaseException | None:
+    """The first of them that is no failure of a party, of the database or of a task that was told to stop."""
+    no_bug = (errors.ArchiverError, asyncio.CancelledError)
+    return next((each for each in ends if isinstance(each, BaseException) and not isinstance(each, no_bug)), None)
+
+
 class Daemon:
     """Runs one assembled archive."""
 
@@ -125,13 +131,16 @@ class Daemon:
             for task in [*polling.values(), *self._proving]:
                 if self._stop.is_set():
                     task.cancel()
-            ends = await asyncio.gather(*polling.values(), return_exceptions=True)
+            polls = await asyncio.gather(*polling.values(), return_exceptions=True)
+            for name, end in zip(polling, polls, strict=True):
+                if isinstance(end, errors.ArchiverError):
+                    log.warning("daemon.try_again", task=f"poll {name}", problem=str(end))
+            ends: list[object] = list(polls)
             proofs = await asyncio.gather(*self._proving, return_exceptions=True)
             for background in (beat, keeper, relief):
                 background.cancel()
-            await asyncio.gather(
-                beat, keeper, relief, return_exceptions=True
-            )  # the log's own end is told by catching up
+            # The log's own end is told by catching up.
+            ends += await asyncio.gather(beat, keeper, relief, return_exceptions=True)
             await asyncio.gather(*(a.workers[name].drain(DRAIN) for name in chosen))
             await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
         for proof in proofs:
@@ -157,7 +166,7 @@ class Daemon:
         lacking = await a.read(owed.count)
         refused = [each for each in a.destinations if each.store.required and not each.proven]
         sweep = Sweep(
-            polled=all(end is True for end in ends),
+            polled=all(end is True for end in polls),
             pending=pending,
             lacking=lacking,
             trusted=not refused,
@@ -165,9 +174,12 @@ class Daemon:
             log_behind=behind,
             problems=tuple(f"storage {each.id}: {each.problem or 'has not been probed'}" for each in refused),
         )
+        broken = _bug([*ends, *(a.workers[name].broken for name in chosen)])
         if not sweep.interrupted:
-            complete = providers is None and sweep.polled and sweep.trusted
+            complete = providers is None and sweep.polled and sweep.trusted and broken is None
             await self._guarded("alarm", lambda: a.alarm.swept(complete=complete))
+        if broken is not None:  # what else could be saved is; a bug ends the sweep as loudly as it ends the daemon
+            raise broken
         return sweep
 
     def _polling(self, name: str) -> Callable[[], Awaitable[None]]:
@@ -182,7 +194,7 @@ class Daemon:
     async def _work_until_done(self, name: str, polling: asyncio.Task[bool]) -> None:
         """Work on one provider until its poll is over and nothing more becomes ready within the patience of a sweep."""
         a, worker, give_up = self._a, self._a.workers[name], None
-        while not self._stop.is_set():
+        while not self._stop.is_set() and worker.broken is None:
             started = await worker.fill()
             if started == 0 and worker.busy == 0 and polling.done() and all(each.done() for each in self._proving):
                 give_up = give_up or a.clock.now() + PATIENCE

@@ -168,14 +168,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
             return
-        length = len(answer.body) if answer.promised is None else answer.promised
+        length: int | None = len(answer.body) if answer.promised is None else answer.promised
+        if self.command == "HEAD":
+            length = None
         self.send_response_only(answer.status)
         for name, value in answer.headers.items():
             if name.lower() == "content-length" and self.command == "HEAD":
                 length = int(value)
             if name.lower() not in {"content-length", "transfer-encoding", "connection"}:
                 self.send_header(name, value)
-        self.send_header("Content-Length", str(length))
+        if length is not None:
+            self.send_header("Content-Length", str(length))
         self.end_headers()
         self.wfile.write(answer.body)
         self.close_connection = answer.promised is not None
