@@ -121,31 +121,7 @@ class Daemon:
             await self._leave()
             return Sweep(polled=False, pending=0, trusted=True, interrupted=True)
         self._proving = [asyncio.create_task(self._probe(each)) for each in a.destinations]
-        beat = asyncio.create_task(self._every(HEARTBEAT, self._beat))
-        keeper = asyncio.create_task(self._every(_HOUSEKEEPING, self._housekeeping))
-        relief = asyncio.create_task(self._every(timedelta(seconds=1), a.keeper.relieve))
-        polling = {name: asyncio.create_task(a.pollers[name].poll()) for name in chosen}
-        try:
-            await asyncio.gather(*(self._work_until_done(name, polling[name]) for name in chosen))
-        finally:
-            for task in [*polling.values(), *self._proving]:
-                if self._stop.is_set():
-                    task.cancel()
-            polls = await asyncio.gather(*polling.values(), return_exceptions=True)
-            for name, end in zip(polling, polls, strict=True):
-                if isinstance(end, errors.ArchiverError):
-                    log.warning("daemon.try_again", task=f"poll {name}", problem=str(end))
-            ends: list[object] = list(polls)
-            proofs = await asyncio.gather(*self._proving, return_exceptions=True)
-            for background in (beat, keeper, relief):
-                background.cancel()
-            # The log's own end is told by catching up.
-            ends += await asyncio.gather(beat, keeper, relief, return_exceptions=True)
-            await asyncio.gather(*(a.workers[name].drain(DRAIN) for name in chosen))
-            await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
-        for proof in proofs:
-            if isinstance(proof, Exception):
-                raise proof
+        polled, broken = await self._work_through(chosen)
         await self._upkeep()
         await self._copies()
         await self._catalogue()
@@ -166,7 +142,7 @@ class Daemon:
         lacking = await a.read(owed.count)
         refused = [each for each in a.destinations if each.store.required and not each.proven]
         sweep = Sweep(
-            polled=all(end is True for end in polls),
+            polled=polled,
             pending=pending,
             lacking=lacking,
             trusted=not refused,
@@ -174,13 +150,41 @@ class Daemon:
             log_behind=behind,
             problems=tuple(f"storage {each.id}: {each.problem or 'has not been probed'}" for each in refused),
         )
-        broken = _bug([*ends, *(a.workers[name].broken for name in chosen)])
         if not sweep.interrupted:
             complete = providers is None and sweep.polled and sweep.trusted and broken is None
             await self._guarded("alarm", lambda: a.alarm.swept(complete=complete))
         if broken is not None:  # what else could be saved is; a bug ends the sweep as loudly as it ends the daemon
             raise broken
         return sweep
+
+    async def _work_through(self, chosen: Sequence[str]) -> tuple[bool, BaseException | None]:
+        """Poll and work until that is done. Returns whether everything was polled, and the bug that broke a task, if one did."""
+        a = self._a
+        beat = asyncio.create_task(self._every(HEARTBEAT, self._beat))
+        keeper = asyncio.create_task(self._every(_HOUSEKEEPING, self._housekeeping))
+        relief = asyncio.create_task(self._every(timedelta(seconds=1), a.keeper.relieve))
+        polling = {name: asyncio.create_task(a.pollers[name].poll()) for name in chosen}
+        try:
+            await asyncio.gather(*(self._work_until_done(name, polling[name]) for name in chosen))
+        finally:
+            for task in [*polling.values(), *self._proving]:
+                if self._stop.is_set():
+                    task.cancel()
+            polls = await asyncio.gather(*polling.values(), return_exceptions=True)
+            proofs = await asyncio.gather(*self._proving, return_exceptions=True)
+            for background in (beat, keeper, relief):
+                background.cancel()
+            others = await asyncio.gather(beat, keeper, relief, return_exceptions=True)
+            await asyncio.gather(*(a.workers[name].drain(DRAIN) for name in chosen))
+            await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
+        for proof in proofs:
+            if isinstance(proof, Exception):
+                raise proof
+        for name, end in zip(polling, polls, strict=True):
+            if isinstance(end, errors.ArchiverError):
+                log.warning("daemon.try_again", task=f"poll {name}", problem=str(end))
+        # The log's own end is told by catching up.
+        return all(end is True for end in polls), _bug([*polls, *others, *(a.workers[name].broken for name in chosen)])
 
     def _polling(self, name: str) -> Callable[[], Awaitable[None]]:
         """Poll one provider; then see what is missing by what it listed."""
