@@ -97,6 +97,8 @@ class Daemon:
             stopping=self._stop.is_set,
             status=assembly.status_json,
             metrics=assembly.metrics_text,
+            now=assembly.clock.monotonic,
+            names=() if assembly.config.web is None else assembly.config.web.names,
         )
 
     @property

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from archiver.errors import Exit, VerificationError
+from archiver.leaving import REST, STOP, LastResort
 
 if TYPE_CHECKING:
     from archiver.custody.notary import Notary
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
     "--begin", is_flag=True, help="The key is there, and has cosigned nothing yet: begin with an empty memory."
 )
 @click.option("--listen", default="127.0.0.1:8485", show_default=True, help="Host and port.")
-def witness(name: str, key_file: Path, state: Path, log_keys: tuple[str, ...], begin: bool, listen: str) -> int:
+@click.option("--host", "hosts", multiple=True, metavar="NAME",
+              help="A name that we are asked as, beside --name and loopback; several times. Others get 421.")  # fmt: skip
+def witness(
+    name: str, key_file: Path, state: Path, log_keys: tuple[str, ...], begin: bool, listen: str, hosts: tuple[str, ...]
+) -> int:
     """Cosign every checkpoint that continues what we saw before, and refuse any that does not (C2SP tlog-witness).
 
     Exit 65 when the key is there and what we saw is not: a witness that has forgotten would cosign a second history.
@@ -68,24 +73,28 @@ def witness(name: str, key_file: Path, state: Path, log_keys: tuple[str, ...], b
             " (--begin, if this one has never cosigned anything)"
         )
     click.echo(f"our verifier key  {signer.key.vkey}")
-    asyncio.run(_serve(notary, logs, host.strip("[]"), int(port)))
+    with LastResort() as last:
+        asyncio.run(_serve(notary, logs, (host.strip("[]"), int(port)), (name, *hosts), last))
     return Exit.OK
 
 
-async def _serve(notary: Notary, log_keys: list[VerifierKey], host: str, port: int) -> None:
-    from aiohttp import web
-
+async def _serve(
+    notary: Notary, log_keys: list[VerifierKey], address: tuple[str, int], names: tuple[str, ...], last: LastResort
+) -> None:
     from archiver.custody.witness import witness_app
+    from archiver.doorway import Door
 
-    runner = web.AppRunner(witness_app(notary, log_keys), access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, host, port)
-    await site.start()
-    server = site._server  # noqa: SLF001  which port the system chose is told nowhere else
-    bound = server.sockets[0].getsockname()[1] if server is not None else port  # type: ignore[attr-defined]
-    click.echo(f"listening on {host}:{bound}")
+    door = Door(witness_app(notary, log_keys), names=names)
+    bound = await door.open(*address)
+    click.echo(f"listening on {address[0]}:{bound}")
     done = asyncio.Event()
+
+    def stop() -> None:
+        last.leave_within(STOP, Exit.OK)
+        done.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, done.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     await done.wait()
-    await runner.cleanup()
+    await door.close()
+    last.leave_within(REST, Exit.OK)

@@ -273,6 +273,8 @@ class Web(Section):
 
     listen: Listen
     """Host and port; there is no authentication, so keep it to this machine or a trusted network."""
+    names: Annotated[tuple[str, ...], Field(title="host names")] = ()
+    """What else we are asked as, as by a service name; loopback, addresses and this host's name are known. Others get 421."""
 
 
 class Logging(Section):

@@ -19,7 +19,16 @@ from archiver.custody.checkpoint import Checkpoint, parse_checkpoint
 from archiver.custody.http import Answer, Client
 from archiver.custody.merkle import HASH_BYTES
 from archiver.custody.notary import Conflict, Notary, Refused
-from archiver.custody.note import MAX_NOTE, Note, VerifierKey, from_base64, from_decimal, open_note, parse_note
+from archiver.custody.note import (
+    MAX_NOTE,
+    Note,
+    VerifierKey,
+    from_base64,
+    from_decimal,
+    open_note,
+    open_parsed,
+    parse_note,
+)
 from archiver.errors import ForkedError, UnavailableError, VerificationError
 
 MAX_PROOF = 63
@@ -95,7 +104,7 @@ def _answer(notary: Notary, keys: dict[str, list[VerifierKey]], body: bytes) -> 
     if trusted is None:
         return _say(404, "this witness does not know the log")
     try:
-        open_note(asked.note, trusted)
+        open_parsed(note, trusted)
     except VerificationError as exc:
         return _say(403, exc.detail)
     try:

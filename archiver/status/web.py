@@ -1,16 +1,17 @@
 """The daemon's HTTP face: liveness, readiness, metrics. Read-only, without call data; loopback unless told otherwise.
 
-Liveness never depends on a provider or a storage: an outage there must not restart the archiver in a loop.
+Liveness never depends on a provider or a storage: an outage there must not restart the archiver in a loop. What costs a look at
+the database is made once in a few seconds, however many ask.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 
 from aiohttp import web
 
+from archiver.doorway import Door, Kept
 from archiver.errors import UnavailableError
 
 _STALE = timedelta(seconds=30)
@@ -27,39 +28,31 @@ class StatusServer:
         readiness: Callable[[], Awaitable[Mapping[str, str]]],
         status: Callable[[], Awaitable[str]],
         metrics: Callable[[], Awaitable[bytes]],
+        now: Callable[[], float],
+        names: Iterable[str] = (),
     ) -> None:
         self._beat_age = beat_age
         self._stopping = stopping
-        self._readiness = readiness
-        self._status = status
-        self._metrics = metrics
-        self._runner: web.AppRunner | None = None
-
-    async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port, which differs from `port` when that is 0. Raises `UnavailableError`."""
+        self._readiness = Kept(readiness, now)
+        self._status = Kept(status, now)
+        self._metrics = Kept(metrics, now)
         app = web.Application(client_max_size=16 * 1024)
         app.router.add_get("/-/healthy", self._healthy)
         app.router.add_get("/-/ready", self._ready)
         app.router.add_get("/-/status", self._show_status)
         app.router.add_get("/metrics", self._show_metrics)
-        app.on_response_prepare.append(_plain_headers)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
+        self._door = Door(app, names=names)
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port, which differs from `port` when that is 0. Raises `UnavailableError`."""
         try:
-            await site.start()
-        except OSError as problem:
-            await self._runner.cleanup()
-            why = os.strerror(problem.errno) if problem.errno and problem.errno > 0 else "no such address"
-            raise UnavailableError(f"web.listen {host}:{port}: {why}") from problem
-        assert self._runner.addresses
-        bound: int = self._runner.addresses[0][1]
-        return bound
+            return await self._door.open(host, port)
+        except UnavailableError as taken:
+            raise UnavailableError(f"web.listen {taken.detail}") from taken
 
     async def stop(self) -> None:
         """Close the listener and its connections."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._door.close()
 
     async def _healthy(self, _request: web.Request) -> web.Response:
         if self._stopping():
@@ -70,19 +63,15 @@ class StatusServer:
         return web.Response(text="ok\n")
 
     async def _ready(self, _request: web.Request) -> web.Response:
-        failed = await self._readiness()
-        return web.json_response({"ready": not failed, "failed": dict(failed)}, status=503 if failed else 200)
+        failed = dict(await self._readiness.get())
+        if self._stopping():
+            failed["process"] = "stopping"
+        return web.json_response({"ready": not failed, "failed": failed}, status=503 if failed else 200)
 
     async def _show_status(self, _request: web.Request) -> web.Response:
-        return web.Response(text=await self._status(), content_type="application/json")
+        return web.Response(text=await self._status.get(), content_type="application/json")
 
     async def _show_metrics(self, _request: web.Request) -> web.Response:
         return web.Response(
-            body=await self._metrics(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+            body=await self._metrics.get(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         )
-
-
-async def _plain_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Server"] = "archiver"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Cache-Control"] = "no-store"

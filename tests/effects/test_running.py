@@ -193,7 +193,12 @@ async def daemon(it: Workspace) -> AsyncIterator[None]:
 
 
 @pytest.mark.effect(
-    "providers[].poll_every", "providers[].poll_cron", "defaults.poll_every", "web.listen", "custody.checkpoint_every"
+    "providers[].poll_every",
+    "providers[].poll_cron",
+    "defaults.poll_every",
+    "web.listen",
+    "web.names",
+    "custody.checkpoint_every",
 )
 def test_a_daemon_polls_each_provider_as_often_as_is_said_and_listens_where_it_is_told(tmp_path: Path) -> None:
     it, port = made(tmp_path), free_port()
@@ -205,13 +210,15 @@ def test_a_daemon_polls_each_provider_as_often_as_is_said_and_listens_where_it_i
             it.write(
                 [f'id: {name}, base_url: "{sims[name].base_url}", {VOBIZ}{more}' for name, more in own.items()],
                 custody="{signing_key: file:custody.pem, checkpoint_every: 1h}",
-                more=["defaults: {poll_every: 1s}", f"web: {{listen: '127.0.0.1:{port}'}}"],
+                more=["defaults: {poll_every: 1s}", f"web: {{listen: '127.0.0.1:{port}', names: [archive.example]}}"],
             )
             async with daemon(it):
                 await until(
                     lambda: polls("seldom") > 0 and polls("yearly") > 0 and polls("often") > 3 * polls("seldom")
                 )
                 assert (await asyncio.to_thread(get, port, "/-/healthy"))[0] == 200
+                for name, status in (("archive.example:80", 200), ("other.example", 421)):
+                    assert (await asyncio.to_thread(get, port, "/-/healthy", name))[0] == status
                 rests, often = (polls("seldom"), polls("yearly")), polls("often")
                 await until(lambda: polls("often") >= often + 2)
                 assert (polls("seldom"), polls("yearly")) == rests, "after the first poll they rest"
