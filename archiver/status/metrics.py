@@ -82,7 +82,8 @@ class Metrics:
         self._checkpoint = gauge("custody_last_checkpoint_timestamp_seconds", "When the log was last published")
         self._verified = gauge("last_full_verify_timestamp_seconds", "When everything was last verified")
         self._verify_failures = gauge("verify_failures", "What verification found, until all is verified anew", "kind")
-        self._reloaded = gauge("config_last_reload_successful", "1 when the last reload took effect")
+        self._reloaded = gauge("config_last_reload_successful", "0 when the last reload was refused")
+        self._reloaded.set(1)  # the configuration that the process began with is in force
         self._reloaded_at = gauge("config_last_reload_success_timestamp_seconds", "When a reload last took effect")
         self._loop_lag = gauge("loop_lag_seconds", "How late the event loop runs")
         gauge("build_info", "Version", "version").labels(version).set(1)
