@@ -8,7 +8,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
-pytest_plugins = ["tests.fixtures_db", "tests.fixtures_s3", "tests.folder_times"]
+pytest_plugins = ["tests.folders", "tests.fixtures_db", "tests.fixtures_s3", "tests.folder_times"]
 
 # A busy machine takes its time: how long an example takes is no verdict. CI always tries the same examples.
 settings.register_profile("archiver", deadline=None, derandomize="CI" in os.environ)

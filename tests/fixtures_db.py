@@ -21,6 +21,7 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import URL, make_url
 
 from archiver.database import create_engine, upgrade
+from tests import folders
 
 _numbers = itertools.count()
 
@@ -122,7 +123,7 @@ def _running() -> Iterator[str]:
         yield url
         return
     # Not pytest's own folder: under root the server runs as another user, who must be able to reach its data.
-    home = Path(tempfile.mkdtemp(prefix="archiver-pg-", dir="/tmp"))
+    home = Path(tempfile.mkdtemp(prefix="archiver-pg-", dir=folders.root()))
     home.chmod(0o755)
     try:
         with _embedded(home) if _has_wheel(home) else _installed(home) as url:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from archiver.cli import COMMANDS
 from archiver.errors import Exit
 from tests.acceptance.cli import archiver
 from tests.config_files import EXAMPLE, MINIMAL, ROOT, VALID, written
@@ -25,6 +26,26 @@ def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+ALONE = """
+import importlib, os, sys
+for name in sys.argv[1].split(): importlib.import_module(name)
+for command in sys.argv[2].split():
+    if (child := os.fork()) == 0:
+        importlib.import_module(command)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        print(command)
+"""
+
+
+def test_every_command_can_be_the_first_to_import_anything() -> None:
+    """Each in a process that has the libraries and nothing of the archiver: in other tests somebody was there before."""
+    commands = {where.partition(":")[0] for where, _ in COMMANDS.values()}
+    script = [sys.executable, "-c", ALONE, " ".join(HEAVY), " ".join(sorted(commands | {"archiver.daemon"}))]
+    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_help_needs_no_readable_configuration(tmp_path: Path) -> None:

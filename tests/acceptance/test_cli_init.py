@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from archiver.cli.init import write_workspace
 from archiver.clock import SystemChance, SystemClock
 from archiver.errors import Exit, NotAllowedError
-from tests.acceptance.cli import archiver
+from tests.acceptance.cli import archiver, whole
 
 SECRETS = {"JUSTCALL_API_KEY": "k", "JUSTCALL_API_SECRET": "s", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
 
@@ -22,7 +22,7 @@ SECRETS = {"JUSTCALL_API_KEY": "k", "JUSTCALL_API_SECRET": "s", "AWS_ACCESS_KEY_
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("init") / "new"
-    done = archiver("init", "--dir", folder)
+    done = whole("init", "--dir", folder)
     assert done.returncode == 0, done.stderr
     assert "escrow.key.pem off this host" in done.stdout
     return folder
@@ -80,7 +80,7 @@ def test_stock_openssl_encrypts_to_the_certificate_and_opens_with_the_key(worksp
 
 
 def test_what_init_wrote_passes_check_once_the_secrets_are_there(workspace: Path) -> None:
-    done = archiver("check", "-c", workspace / "archiver.yaml", env=SECRETS)
+    done = whole("check", "-c", workspace / "archiver.yaml", env=SECRETS)
     assert (done.returncode, done.stdout) == (0, "0 errors, 0 warnings\n"), done.stdout
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import gc
 import importlib
 import json
 import os
@@ -25,10 +24,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import boto3
-
 from archiver.cli import run as archiver
+from archiver.database import schema
 from tests.campaign.points import Action, Order, swap
+from tests.warm import warm
 
 ROOT = Path(__file__).parents[2]
 _HANGS_AFTER = 90
@@ -135,9 +134,7 @@ class Parent:
 
 def main() -> None:
     """Serve until standard input ends."""
-    _warm()
-    gc.collect()
-    gc.freeze()
+    _ready()
     for line in sys.stdin:
         word, rest = json.loads(line)
         assert threading.active_count() == 1
@@ -152,27 +149,13 @@ def main() -> None:
         sys.stdout.flush()
 
 
-def _warm() -> None:
-    """Import everything, and have the S3 client's model read once: most of what a start costs."""
-    for module in (
-        "archiver.cli.output",
-        "archiver.cli.run",
-        "archiver.cli.status",
-        "archiver.config.load",
-        "archiver.daemon",
-        "archiver.logs",
-        "tests.campaign.sabotage",
-    ):
-        importlib.import_module(module)
-    from archiver.database import schema
-    from archiver.store import s3_bucket
-
+def _ready() -> None:
+    """Everything imported, and what costs most of a start made once."""
+    importlib.import_module("tests.campaign.sabotage")
+    warm()
     for home, call in ((ssl, "create_default_context"), (schema, "head_revision")):
         swap(home, call, functools.cache)
         getattr(home, call)()
-    session = boto3.session.Session()
-    session.client("s3", region_name="us-east-1").close()
-    swap(s3_bucket, "new_session", lambda _: lambda _options: session)
 
 
 def _child(run: Run) -> int:
