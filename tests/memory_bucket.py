@@ -13,7 +13,7 @@ from typing import IO, TypeVar
 from archiver.recording import Lock, LockMode
 from archiver.store.port import Version
 from archiver.store.s3_bucket import Digests, Head, Part
-from archiver.store.s3_client import Refused
+from archiver.store.s3_refusal import Refused
 
 _T = TypeVar("_T")
 
@@ -84,8 +84,8 @@ class MemoryBucket:
         data = body if isinstance(body, bytes) else body.read()
         return self._verb("put", lambda: self._put(key, data, lock, if_absent=if_absent))
 
-    def head(self, key: str, version_id: str | None) -> Head | None:
-        return self._verb("head", lambda: self._head(key, version_id))
+    def head(self, key: str, version_id: str | None, *, checksum: bool = False) -> Head | None:
+        return self._verb("head", lambda: self._head(key, version_id, checksum=checksum))
 
     def read(self, key: str, version_id: str | None) -> Iterator[bytes]:
         found = self._verb("read", lambda: self._find(key, version_id))
@@ -110,15 +110,24 @@ class MemoryBucket:
             yield rows[start : start + self.page]
 
     def retain(
-        self, key: str, version_id: str | None, mode: LockMode, until: datetime, *, bypass: bool = False
+        self,
+        key: str,
+        version_id: str | None,
+        mode: LockMode,
+        until: datetime,
+        *,
+        bypass: bool = False,
+        md5: bool = False,
     ) -> None:
         lifts = "retain lifts holds" in self.lies
         self._lock("retain", key, version_id, lambda lock: Lock(mode, until, lock.legal_hold and not lifts))
 
-    def hold(self, key: str, version_id: str | None, on: bool) -> None:
+    def hold(self, key: str, version_id: str | None, on: bool, *, md5: bool = False) -> None:
         self._lock("hold", key, version_id, lambda lock: replace(lock, legal_hold=on))
 
-    def create_upload(self, key: str, lock: Lock | None, storage_class: str = "STANDARD") -> str:
+    def create_upload(
+        self, key: str, lock: Lock | None, storage_class: str = "STANDARD", *, checksums: bool = True
+    ) -> str:
         name = f"u{next(self._number)}"
         self._parts[name] = (key, lock, {})
         return name
@@ -165,11 +174,11 @@ class MemoryBucket:
             return self._newest(key)
         return next((each for each in self.kept if (each.key, each.version_id) == (key, version_id)), None)
 
-    def _head(self, key: str, version_id: str | None) -> Head | None:
+    def _head(self, key: str, version_id: str | None, *, checksum: bool) -> Head | None:
         found = self._find(key, version_id)
         if found is None or found.body is None:
             return None
-        sha256 = hashlib.sha256(found.body).hexdigest() if "keeps checksums" in self.lies else None
+        sha256 = hashlib.sha256(found.body).hexdigest() if checksum and "keeps checksums" in self.lies else None
         shown = None if "shows no version" in self.lies else found.version_id
         return Head(shown, len(found.body), sha256, found.lock, None)
 

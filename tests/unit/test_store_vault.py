@@ -11,7 +11,8 @@ import pytest
 
 from archiver import errors
 from archiver.recording import Lock, LockMode, Stored
-from archiver.store.s3_client import Refused, S3Options
+from archiver.store.s3_client import S3Options
+from archiver.store.s3_refusal import Refused
 from archiver.store.s3_upload import Item, Profile
 from archiver.store.s3_vault import Vault, oldest_first
 from tests.memory_bucket import UNLOCKED, MemoryBucket, refused
@@ -31,7 +32,7 @@ SMALL = S3Options("main", "vault", multipart_threshold=8, part_size=5)
 
 
 def vault(bucket: MemoryBucket, profile: Profile = PROVED, **options: object) -> Vault:
-    made = Vault(bucket, dataclasses.replace(S3Options("main", "vault"), **options))  # type: ignore[arg-type]
+    made = Vault(bucket, dataclasses.replace(S3Options("main", "vault"), **options), lambda: 0.0)  # type: ignore[arg-type]
     made.profile = profile
     return made
 
@@ -66,7 +67,7 @@ def test_what_was_put_is_one_version_and_is_told_as_it_is_shown(
     profile: Profile, options: S3Options, lock: Lock
 ) -> None:
     here = bucket()
-    keeper = Vault(here, options)  # type: ignore[arg-type]
+    keeper = Vault(here, options, lambda: 0.0)  # type: ignore[arg-type]
     keeper.profile = profile
     first = keeper.put_once(item(lock))
     assert first == stored("v1" if options is not SMALL or not profile.multipart else first.version_id, lock)
@@ -78,7 +79,7 @@ def test_what_was_put_is_one_version_and_is_told_as_it_is_shown(
 
 def test_a_bucket_that_was_not_probed_is_trusted_with_nothing() -> None:
     here = bucket("keeps checksums", "overwrites")
-    keeper = Vault(here, S3Options("main", "vault"))  # type: ignore[arg-type]
+    keeper = Vault(here, S3Options("main", "vault"), lambda: 0.0)  # type: ignore[arg-type]
     first = keeper.put_once(item())
     assert (keeper.put_once(item()), first.checked_by) == (first, "full-read")
     assert here.bodies(KEY) == [BODY]
