@@ -110,6 +110,31 @@ def test_a_storage_without_versions_keeps_what_is_not_locked_and_nothing_else() 
             vault(bucket(*lies)).put_once(item(LOCK))
 
 
+@pytest.mark.parametrize("code", [("NotImplemented", 501), ("InvalidArgument", 400), ("AccessDenied", 403)])
+def test_a_storage_that_refuses_to_show_a_checksum_is_asked_without_and_the_bytes_are_read(
+    code: tuple[str, int],
+) -> None:
+    here = bucket("keeps checksums")
+    here.before["head with checksum"] += [refused(*code)] * 2
+    assert vault(here).put_once(item()) == stored()
+    assert (
+        vault(bucket("keeps checksums"), dataclasses.replace(PROVED, shows_checksum=False)).put_once(item()) == stored()
+    )
+
+
+def test_a_head_refused_for_the_moment_is_no_answer_to_whether_it_shows_checksums() -> None:
+    here = bucket("keeps checksums")
+    here.before["head with checksum"].append(BUSY)
+    with pytest.raises(Refused):
+        vault(here).put_once(item())
+
+
+def test_a_storage_whose_profile_says_that_it_shows_no_checksum_is_not_asked_for_one() -> None:
+    here = bucket("keeps checksums")
+    vault(here, dataclasses.replace(PROVED, shows_checksum=False)).put_once(item())
+    assert "head with checksum" not in here.calls
+
+
 @pytest.mark.parametrize("lies", [[], ["shows no version"]])
 def test_the_version_just_put_is_found_where_the_answer_does_not_name_it(lies: list[str]) -> None:
     here = bucket("names no version", "overwrites", *lies)
@@ -374,6 +399,30 @@ def test_a_lock_refused_for_good_says_what_was_asked_and_what_is_there(verb: str
         vault(here).put_once(item(HELD))
     assert "asked compliance until 2033-05-01T00:00:00Z with legal hold, got off, then" in str(raised.value)
     assert "AccessDenied" in str(raised.value)
+
+
+@pytest.mark.parametrize(("lie", "proved"), [("wants md5", True), ("refuses md5", False)])
+@pytest.mark.parametrize("right", [True, False])
+def test_a_lock_is_guarded_as_the_storage_takes_it_though_it_was_proved_otherwise(
+    lie: str, proved: bool, right: bool
+) -> None:
+    here = bucket("drops locks", lie)
+    keeper = vault(here, dataclasses.replace(PROVED, lock_md5=proved is right))
+    assert keeper.put_once(item(HELD)) == stored(lock=HELD)
+    assert keeper.hold(KEY, "v1", on=False).legal_hold is False
+    assert ("refused guard" in here.calls) is not right
+
+
+def test_a_lock_that_is_refused_either_way_is_refused_and_one_that_may_not_be_set_is_asked_once() -> None:
+    here = bucket("drops locks", "wants md5", "refuses md5")
+    with pytest.raises(errors.NotLockedError):
+        vault(here).put_once(item(LOCK))
+    assert here.calls.count("refused guard") == 2
+    here = bucket("drops locks")
+    here.before["retain"] += [FORBIDDEN, FORBIDDEN]
+    with pytest.raises(errors.NotLockedError):
+        vault(here).put_once(item(LOCK))
+    assert here.calls.count("retain") == 1
 
 
 @pytest.mark.parametrize("verb", ["retain", "hold"])
