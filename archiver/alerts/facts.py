@@ -55,6 +55,7 @@ class StorageFacts:
 
     `trusted`: what its last probe said, None when none was ever answered; `doubt`: the check that failed then. A probe is to come
     `every`. `failing`: puts or probes that fail now. `waiting`: recordings that lie sealed on a disk and in no storage.
+    `remarks`: what a person should know of it that costs it no trust.
     """
 
     storage: str
@@ -65,6 +66,7 @@ class StorageFacts:
     every: timedelta = timedelta(hours=1)
     failing: Failing | None = None
     waiting: int = 0
+    remarks: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

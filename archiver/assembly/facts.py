@@ -26,6 +26,7 @@ from archiver.ingest.survey import ProviderCounts
 from archiver.recording import Json
 from archiver.schedule import lease
 from archiver.status.report import Outlook
+from archiver.store.port import REMARKED
 
 _JUST_SAID = timedelta(minutes=1)
 
@@ -119,6 +120,7 @@ def _storages(conn: Connection, config: model.Config, outages: Mapping[str, Outa
             every=timedelta(seconds=cast("int | None", proof["every_seconds"]) or 3600),
             failing=failing,
             waiting=waiting,
+            remarks=tuple(str(check["detail"]) for check in checks if not check["ok"] and check["name"] in REMARKED),
         )
 
 

@@ -102,6 +102,7 @@ def _storages(conn: Connection, facts: Facts, now: datetime) -> dict[str, dict[s
             "problem": problem,
             "required": each.required,
             "configured": True,
+            "remarks": list(each.remarks),
         }
     return shown
 

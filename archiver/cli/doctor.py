@@ -180,6 +180,7 @@ def _judged(conn: Connection, config: Config) -> Iterator[Finding]:
     for storage in facts.storages:
         if unproven(storage, now) is None:
             yield Finding("✓", "storage", f"{storage.storage}: proved itself at {storage.probed_at:%Y-%m-%d %H:%M} UTC")
+        yield from (Finding("!", "storage", f"{storage.storage}: {remark}") for remark in storage.remarks)
     for each in report.judgement.concerns:
         mark: Literal["✗", "!"] = "✗" if each.level.red else "!"
         if each.kind is Kind.STORAGE_NOT_TRUSTED:

@@ -12,6 +12,8 @@ from archiver.cli.output import emit, table
 from archiver.errors import Exit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy import Connection
 
     from archiver.config.model import Config
@@ -108,6 +110,7 @@ def render(report: Report) -> str:
     for concern in report.others:
         subject = concern.subject or "archive"
         lines.append(f"why  {subject}  {concern.line.removeprefix(f'{subject}: ')}")
+    lines += _storages(report)
     if report.custody is not None:
         log = report.custody
         age = f"{for_people(report.at - log.published_at)} ago" if log.published_at else "never"
@@ -119,6 +122,21 @@ def render(report: Report) -> str:
             )
     lines.append(f"verified  {_verified(report)}")
     return "\n".join(lines)
+
+
+def _storages(report: Report) -> Iterator[str]:
+    """How old each proof is, and what there is to know of the storage beside what is wrong with it."""
+    from datetime import datetime
+
+    from archiver.status.report import for_people
+
+    for name, state in sorted(report.storages.items()):
+        if state.get("configured") and (probed_at := state.get("probed_at")) is not None:
+            age = for_people(report.at - datetime.fromisoformat(str(probed_at)))
+            word = "proved itself" if state.get("trusted") else "last proof"
+            yield f"storage  {name}  {word} {age} ago"
+            remarks = state.get("remarks")
+            yield from (f"storage  {name}  {each}" for each in (remarks if isinstance(remarks, list) else ()))
 
 
 def _verified(report: Report) -> str:

@@ -33,6 +33,7 @@ SILENCE = timedelta(seconds=30)
 LONGEST = timedelta(minutes=10)
 """How long a probe of a slow storage may take: fifty questions, or more."""
 _FORGOTTEN = timedelta(days=2)
+_PATIENCE, _LOOK = 20.0, 0.25  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,10 @@ def unproved(destinations: Mapping[str, Destination]) -> Callable[[str], Awaitab
 
     async def doubt(storage: str) -> str | None:
         destination = destinations[storage]
+        for _ in range(round(_PATIENCE / _LOOK)):  # a probe is under way: the log can wait for that
+            if destination.report is not None or destination.problem is not None:
+                break
+            await asyncio.sleep(_LOOK)
         if destination.report is None:
             return destination.problem or "it has not proved itself so far"
         return None if destination.report.trusted else destination.problem or "it did not prove itself"

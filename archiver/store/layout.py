@@ -17,6 +17,9 @@ _KEY = re.compile(r"[a-z0-9_-]+(/[a-z0-9_-]+)*")
 # C2SP tlog-tiles gives the log's names ("tile/0/x001/234.p/5"), and the log's origin ("keys/acme.example/2026.vkey").
 _LOG_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 _LOG = "custody/"
+CANARIES = "canary/"
+"""Where canaries lie, below the storage's own prefix."""
+_CANARY = re.compile(f"{CANARIES}[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}")
 _LONGEST = 200
 
 
@@ -43,7 +46,12 @@ def is_content(key: str) -> bool:
 
 def canary_key(uuid: str) -> str:
     """The key of an object that the probe makes to try the storage. `uuid` makes it unique."""
-    return f"canary/{uuid}"
+    return f"{CANARIES}{uuid}"
+
+
+def is_canary(key: str) -> bool:
+    """True for what `canary_key` makes of a UUID, and for nothing else that may lie there."""
+    return _CANARY.fullmatch(key) is not None
 
 
 def under(prefix: str, key: str) -> str:

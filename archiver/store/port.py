@@ -33,6 +33,10 @@ class Check:
     fatal: bool = True
 
 
+REMARKED = frozenset({"default-retention"})
+"""Checks that cost a storage no trust when they fail, and that people are told of all the same, wherever they look."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeReport:
     """What this very bucket proved, found by doing, never by brand. `trusted` is false when a fatal check failed.

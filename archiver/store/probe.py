@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from archiver import errors
 from archiver.clock import Chance, Clock
@@ -21,12 +22,13 @@ from archiver.store import layout
 from archiver.store.port import Check, ProbeReport
 from archiver.store.s3_answer import Unreadable, shown
 from archiver.store.s3_bucket import Bucket, Digests, Head, base64_of
+from archiver.store.s3_canary import CANARY_LOCK, sweep
 from archiver.store.s3_client import S3Options
+from archiver.store.s3_default import DefaultRetention, brief, seen
 from archiver.store.s3_refusal import Refused
 from archiver.store.s3_upload import PARTIAL, Profile, digests_of, part_digests
 from archiver.store.s3_vault import satisfies, whole_second
 
-CANARY_LOCK = timedelta(days=1)
 LARGEST_SKEW = timedelta(seconds=300)
 
 _ALWAYS = frozenset(LockMode)
@@ -51,7 +53,7 @@ FATAL: Mapping[str, frozenset[LockMode]] = {
 
 
 # What guards an object on its way, the least demanding first.
-_WAYS: Mapping[str, Mapping[str, bool]] = {
+_WAYS: Mapping[str, Mapping[str, Any]] = {
     "SHA-256": {"md5": False, "sha256": True},
     "SHA-256 and MD5": {"md5": True, "sha256": True},
     "MD5 alone": {"md5": True, "sha256": False},
@@ -118,6 +120,7 @@ class Probe:
         self._keys: list[str] = []
         self._body = f"canary {chance.uuid()}\n".encode()
         self._lock = Lock(self._mode, None)
+        self._told = False  # whether the bucket told of its default retention
 
     def run(self) -> ProbeReport:
         """Try everything, tidy up, report. `profile` then holds the ways found."""
@@ -162,8 +165,15 @@ class Probe:
         return status == "Enabled", f"versioning is {shown(status).lower()}"
 
     def _object_lock(self) -> tuple[bool, str]:
-        locks = self._bucket.object_lock()
-        return locks, f"the bucket was made {'with' if locks else 'without'} Object Lock"
+        rules = self._bucket.lock_rules()
+        self._told = True
+        self._default_is(rules.default)
+        return rules.enabled, f"the bucket was made {'with' if rules.enabled else 'without'} Object Lock"
+
+    def _default_is(self, default: DefaultRetention | None) -> None:
+        self.profile = replace(self.profile, default=default)
+        if default is not None and self._mode is LockMode.OFF:
+            self._lock = brief(self._mode, self._clock.now())
 
     def _ask(self, name: str, question: Callable[[], tuple[bool, str]]) -> None:
         """What the bucket says of itself. Whether it is so is tried further on: no answer is no "no"."""
@@ -189,6 +199,7 @@ class Probe:
         self._check("reads-back", kept, "what was put is read back" if kept else "what was put is not what is read")
         if not kept or not self._try_listing(whole):
             return
+        self._try_default(whole)
         self._try_checksums(whole)
         self._try_put_once(whole)
         parts = self._put_parts(whole)
@@ -222,6 +233,9 @@ class Probe:
                 self.profile = profile
                 self._check("takes-objects", True, f"takes objects with {way}{', signed body' if sign else ''}")
                 return _Canary(key, version_id or self._version_of(key), "put")
+        if self._mode is LockMode.OFF and self._lock.mode is not LockMode.OFF:  # these keys may state no lock
+            self._lock = Lock(self._mode, None)
+            return self._put_canary()
         self._check("takes-objects", False, f"refuses objects with this lock: {refusals[0]}")
         return None
 
@@ -239,6 +253,27 @@ class Probe:
             self._check("lists-versions", listed, "lists what is there" if listed else "does not list what is there")
             or self._mode is LockMode.OFF
         )
+
+    def _try_default(self, canary: _Canary) -> None:
+        """What the bucket locks by itself: as it told, or else as is seen of something that states no lock."""
+        if not self._told:
+            key = self._key()
+            self._refusal(lambda: self._bucket.put(key, self._body, digests_of(self._body, self.profile)))
+            head = self._bucket.head(key, self._version_of(key))
+            self._default_is(None if head is None else seen(head.lock, self._clock.now()))
+        default = self.profile.default
+        if default is None:
+            self._check("default-retention", True, "locks nothing by itself")
+            return
+        said = (
+            f"the bucket locks by itself, for {default}: recordings and log are locked no shorter than that, and longer"
+        )
+        said += " than the configuration says, for as long as it does"
+        head, stated = self._bucket.head(canary.key, canary.version_id), self._lock.retain_until
+        until = head.lock.retain_until if head else None
+        if until is not None and stated is not None and until > stated + CANARY_LOCK:
+            said += f"; it overrides shorter locks: each canary, pointer and partial tile of the log stays until {until:%Y-%m-%d}"
+        self._check("default-retention", False, said)
 
     def _try_checksums(self, canary: _Canary) -> None:
         head = self._head_with_checksum(canary)
@@ -268,11 +303,13 @@ class Probe:
         return self._bucket.head(canary.key, canary.version_id)
 
     def _refuses(self, digests: Digests) -> bool:
-        return bool(self._refusal(lambda: self._bucket.put(self._key(), self._body, digests)))
+        return bool(self._refusal(lambda: self._bucket.put(self._key(), self._body, digests, lock=self._least)))
 
     def _try_put_once(self, canary: _Canary) -> None:
         again = self._refusal(
-            lambda: self._bucket.put(canary.key, self._body, digests_of(self._body, self.profile), if_absent=True)
+            lambda: self._bucket.put(
+                canary.key, self._body, digests_of(self._body, self.profile), if_absent=True, lock=self._least
+            )
         )
         honoured = again is not None and again.already_there
         self.profile = replace(self.profile, conditional_single=honoured)
@@ -289,7 +326,7 @@ class Probe:
             self.profile = replace(self.profile, multipart=False)
             self._check("multipart", False, f"refused ({refused.code}): objects go up whole")
             return None
-        again = self._refusal(lambda: self._upload(canary.key, None, if_absent=True))
+        again = self._refusal(lambda: self._upload(canary.key, self._least, if_absent=True))
         honoured = again is not None and again.already_there
         self.profile = replace(self.profile, conditional_multipart=honoured)
         said = (
@@ -402,15 +439,17 @@ class Probe:
         )
 
     def _try_hold(self) -> None:
-        """On a version without a date of its own, so that the hold is all that protects it."""
+        """On a version without a date of its own, so that the hold is all that protects it; where a bucket allows that."""
         key = self._key()
         held = None
-        if self._refusal(lambda: self._bucket.put(key, self._body, digests_of(self._body, self.profile))) is None:
+        put = lambda: self._bucket.put(key, self._body, digests_of(self._body, self.profile), lock=self._least)  # noqa: E731
+        if self._refusal(put) is None:
             held = _Canary(key, self._version_of(key), "hold")
         works = held is not None and self._holds(held)
-        self._check(
-            "legal-hold-works", works, "a held version is not deleted" if works else "a legal hold protects nothing"
+        said = (
+            "a held version is not deleted" if self._least is None else "a hold is kept, beside the bucket's own lock"
         )
+        self._check("legal-hold-works", works, said if works else "a legal hold protects nothing")
 
     def _holds(self, held: _Canary) -> bool:
         def hold(on: bool, md5: bool) -> Refused | None:
@@ -420,8 +459,9 @@ class Probe:
         md5 = next((each for each in ways if hold(True, each) is None), None)
         if md5 is None:
             return False
+        head = self._bucket.head(held.key, held.version_id)
         self._refusal(lambda: self._bucket.delete(held.key, held.version_id))
-        kept = self._reads(held)
+        kept = self._reads(held) and head is not None and head.lock.legal_hold
         hold(False, md5)
         self.profile = replace(self.profile, lock_md5=md5)
         return kept
@@ -429,9 +469,9 @@ class Probe:
     def _try_covering(self, canary: _Canary) -> None:
         """The lock protects versions, not names: what is put over a name must leave the version below readable."""
         digests = digests_of(b"", self.profile)
-        tagged = self._refusal(lambda: self._bucket.put(canary.key, b"", digests, tags=PARTIAL))
+        tagged = self._refusal(lambda: self._bucket.put(canary.key, b"", digests, tags=PARTIAL, lock=self._least))
         if tagged is not None:
-            self._refusal(lambda: self._bucket.put(canary.key, b"", digests))
+            self._refusal(lambda: self._bucket.put(canary.key, b"", digests, lock=self._least))
         self.profile = replace(self.profile, tags=tagged is None)
         said = (
             f"refused ({tagged.code}): partial tiles of the log stay until somebody removes them"
@@ -452,6 +492,11 @@ class Probe:
     def _until(self) -> datetime:
         assert self._lock.retain_until is not None
         return self._lock.retain_until
+
+    @property
+    def _least(self) -> Lock | None:
+        """The lock of what need not be locked: where the bucket locks by itself, a canary's, or it would stay for years."""
+        return None if self.profile.default is None else self._lock
 
     def _key(self) -> str:
         key = layout.object_key(self._options.prefix, layout.canary_key(self._chance.uuid()))
@@ -481,13 +526,14 @@ class Probe:
         return None
 
     def _tidy(self) -> None:
-        """Everything that is not locked goes again. What cannot be removed now is small and stays below `canary/`."""
+        """Everything that is not locked goes again, and canaries of earlier probes whose lock has ended. The rest is small."""
         with contextlib.suppress(errors.DestinationError):
             for key in self._keys:
                 listed = [each for page in self._bucket.versions(key) for each in page if each.key == key]
                 for each in listed:
                     with contextlib.suppress(Refused):
                         self._bucket.delete(key, each.version_id)
+            sweep(self._bucket, self._options.prefix, self._clock.now())
 
 
 def _code(refused: Refused | None) -> str:

@@ -52,7 +52,7 @@ class S3Store:
         self._clock = clock
         self._chance = chance
         self._bucket = Bucket(options)
-        self._vault = Vault(self._bucket, options, clock.monotonic)
+        self._vault = Vault(self._bucket, options, clock)
         self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix=f"store-{options.id}")
         self._calls: set[Future[object]] = set()  # those under way
 

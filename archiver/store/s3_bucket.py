@@ -19,6 +19,7 @@ from archiver.recording import Lock, LockMode
 from archiver.store.port import Version
 from archiver.store.s3_answer import Marker, Page, Unreadable, Walk, date_of, instant, sha256_of, total_of, version_of
 from archiver.store.s3_client import MIB, S3Options, connect, new_session, translated
+from archiver.store.s3_default import DefaultRetention, stated
 from archiver.store.s3_refusal import Refused
 
 _T = TypeVar("_T")
@@ -38,6 +39,14 @@ class Head:
     sha256: str | None
     lock: Lock
     encryption: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LockRules:
+    """What a bucket says of locks."""
+
+    enabled: bool
+    default: DefaultRetention | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +169,8 @@ class Bucket:
         """`Enabled`, `Suspended` or `Off`."""
         return str(self._call("GetBucketVersioning", self._twice.get_bucket_versioning).get("Status", "Off"))
 
-    def object_lock(self) -> bool:
-        """True when the bucket says that it was made with Object Lock, false when it says that it was not.
+    def lock_rules(self) -> LockRules:
+        """What the bucket says of locks: whether it was made with Object Lock, and what it locks by itself.
 
         Raises `Refused` where it may not be asked, or does not know the question.
         """
@@ -170,8 +179,9 @@ class Bucket:
         except Refused as refused:
             if refused.passing or refused.forbidden or refused.unsupported:
                 raise
-            return False
-        return bool(answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled")
+            return LockRules(False)
+        rules = answer.get("ObjectLockConfiguration", {})
+        return LockRules(rules.get("ObjectLockEnabled") == "Enabled", stated(rules.get("Rule")))
 
     # --- objects ----------------------------------------------------------------------------------------------
 

@@ -86,18 +86,19 @@ class S3Shelf:
     # --- blocking ---------------------------------------------------------------------------------------------
 
     def _replace(self, key: str, data: bytes, partial: bool) -> None:
+        """Not every server takes tags, not every role may set tags or locks: without, it stays until someone tidies up."""
         profile = self._vault.profile
-        digests = digests_of(data, profile)
-        if partial and profile.tags:
+        digests, lock = digests_of(data, profile), self._vault.brief_lock()
+        tags = PARTIAL if partial and profile.tags else None
+        ways = dict.fromkeys([(tags, lock), (None, lock), (None, None)])  # each once
+        for n, (tagged, locked) in enumerate(ways, 1):
             try:
-                self._bucket.put(key, data, digests, tags=PARTIAL)
+                self._bucket.put(key, data, digests, tags=tagged, lock=locked)
             except Refused as refused:
-                # Not every server takes tags, not every role may set them; without, partial tiles stay until someone tidies up.
-                if refused.passing:
+                if refused.passing or n == len(ways):
                     raise
             else:
                 return
-        self._bucket.put(key, data, digests)
 
     def _oldest(self, key: str) -> bytes | None:
         for each in oldest_first(self._bucket, key):

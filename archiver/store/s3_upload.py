@@ -20,6 +20,7 @@ from archiver import errors
 from archiver.recording import Lock
 from archiver.store.s3_bucket import STANDARD, Bucket, Digests, Part, base64_of
 from archiver.store.s3_client import S3Options
+from archiver.store.s3_default import DefaultRetention
 from archiver.store.s3_refusal import Refused
 
 PARTIAL = "partial=1"
@@ -34,7 +35,7 @@ class Profile:
     `sha256`: takes `x-amz-checksum-*`; without, Content-MD5 is all that guards the way there. `shows_checksum`: takes a HEAD that
     asks for the checksum. `lock_md5`: takes retention and legal hold only with Content-MD5. `tags`: takes tags.
     `checksum_proves`: a wrong SHA-256 is refused, and the right one is kept over the whole object.
-    `md5`: send an MD5 as well. `multipart`: uploads in parts work.
+    `md5`: send an MD5 as well. `multipart`: uploads in parts work. `default`: what the bucket locks by itself.
     """
 
     conditional_single: bool = False
@@ -46,6 +47,7 @@ class Profile:
     shows_checksum: bool = True
     lock_md5: bool = False
     tags: bool = True
+    default: DefaultRetention | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from archiver import errors
+from archiver.clock import Clock
 from archiver.recording import Lock, LockMode, Stored
 from archiver.store.port import Version
 from archiver.store.s3_bucket import Bucket, Head
 from archiver.store.s3_client import S3Options
+from archiver.store.s3_default import brief
 from archiver.store.s3_refusal import Refused
 from archiver.store.s3_upload import Item, Profile, in_parts, upload_parts, upload_single
 
@@ -54,12 +56,12 @@ def whole_second(instant: datetime) -> datetime:
 
 
 class Vault:
-    """One bucket under the profile that the probe proved. Safe for use by several threads. `monotonic` tells seconds."""
+    """One bucket under the profile that the probe proved. Safe for use by several threads."""
 
-    def __init__(self, bucket: Bucket, options: S3Options, monotonic: Callable[[], float]) -> None:
+    def __init__(self, bucket: Bucket, options: S3Options, clock: Clock) -> None:
         self._bucket = bucket
         self._options = options
-        self._monotonic = monotonic
+        self._clock = clock
         self._unanswered: dict[str, float] = {}  # by key: until when a PUT may still be finished
         self.profile = Profile()
 
@@ -77,9 +79,7 @@ class Vault:
 
     def put_once(self, item: Item) -> Stored:
         """See `ObjectStore.put_once`."""
-        if item.lock.retain_until is not None:
-            lock = dataclasses.replace(item.lock, retain_until=whole_second(item.lock.retain_until))
-            item = dataclasses.replace(item, lock=lock)
+        item = dataclasses.replace(item, lock=self._long_enough(item.lock))
         for last in (False, True):
             if self._must_look_first(item, again=last) and self._is_there(item.key):
                 return self._adopt(item)
@@ -107,6 +107,18 @@ class Vault:
                 return self._confirm(item, version_id or self._newest(item.key))
         raise AssertionError("the last try returns or raises")
 
+    def brief_lock(self) -> Lock | None:
+        """The lock to state for what is not to stay; None where it is not locked when none is stated."""
+        return None if self.profile.default is None else brief(self._options.lock_mode, self._clock.now())
+
+    def _long_enough(self, lock: Lock) -> Lock:
+        """By whole seconds, and no shorter than the bucket's own default: what is stated counts instead of it."""
+        if lock.retain_until is None:
+            return lock
+        lock = dataclasses.replace(lock, retain_until=whole_second(lock.retain_until))
+        default = self.profile.default
+        return lock if default is None else default.at_least(lock, self._clock.now())
+
     def _must_look_first(self, item: Item, *, again: bool) -> bool:
         """Where the storage does not refuse a second version, or refuses it only after many bytes were sent."""
         if not self._conditional(item) or self._in_parts(item):
@@ -124,7 +136,7 @@ class Vault:
 
         Raises `DestinationError`. Died meanwhile? Nobody remembers then, and a storage that is later than our next start doubles.
         """
-        if not self._conditional(item) and self._unanswered.get(item.key, 0.0) > self._monotonic():
+        if not self._conditional(item) and self._unanswered.get(item.key, 0.0) > self._clock.monotonic():
             raise errors.DestinationError(
                 "a PUT had no answer, and this storage may still finish it: looks again later"
             )
@@ -138,7 +150,7 @@ class Vault:
 
     def _note(self, key: str) -> None:
         """From here on the object may come into being, whether or not we hear of it."""
-        now = self._monotonic()
+        now = self._clock.monotonic()
         for old in [each for each, until in list(self._unanswered.items()) if until <= now]:
             self._unanswered.pop(old, None)
         self._unanswered[key] = now + _LATE.total_seconds()

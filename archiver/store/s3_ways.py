@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 
 from archiver import __version__
 from archiver.store.s3_client import S3Options
+from archiver.store.s3_default import from_json
 from archiver.store.s3_upload import Profile
 
 _SECRET = {"secret_key", "session_token"}
@@ -27,18 +28,21 @@ class Ways:
 
 def written(options: S3Options, profile: Profile, *, signs: bool) -> str:
     """The ways as text."""
-    return json.dumps({"of": _digest(options), "signs": signs, "profile": asdict(profile)}, sort_keys=True)
+    default = None if profile.default is None else profile.default.as_json()
+    found = {"of": _digest(options), "signs": signs, "profile": asdict(profile) | {"default": default}}
+    return json.dumps(found, sort_keys=True)
 
 
 def read(text: str, options: S3Options) -> Ways | None:
     """The ways that were written; None where they are of another configuration or version, or say what this one cannot read."""
     try:
         found = json.loads(text)
-        profile, signs = found["profile"], found["signs"]
+        profile, signs, default = found["profile"], found["signs"], found["profile"].pop("default")
         if found["of"] != _digest(options) or not all(isinstance(each, bool) for each in (signs, *profile.values())):
             return None
-        known = {each.name for each in fields(Profile)}
-        return Ways(Profile(**profile), signs) if profile.keys() == known else None
+        if profile.keys() | {"default"} != {each.name for each in fields(Profile)}:
+            return None
+        return Ways(Profile(**profile, default=from_json(default)), signs)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 

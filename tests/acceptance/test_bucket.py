@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -104,3 +104,36 @@ def keys_in(options: S3Options, prefix: str) -> list[str]:
         return [each.key for page in bucket.versions(f"calls/{prefix}") for each in page]
     finally:
         bucket.close()
+
+
+async def test_default_retention_of_the_bucket_is_told_of_everywhere_and_locks_neither_less_nor_what_is_not_to_stay(
+    archive: Archive, options: S3Options
+) -> None:
+    """The configuration keeps recordings for two days; whoever owns the bucket wants thirty."""
+    bucket, began = Bucket(options), SystemClock().now()
+    rule = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 30}}
+    bucket._once.put_object_lock_configuration(
+        Bucket=bucket.name, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+    )
+    assert (await archive.sweep()).exit_code == 0
+    shown = {
+        each.key: bucket.head(each.key, each.version_id)
+        for page in await asyncio.to_thread(lambda: list(bucket.versions("calls/")))
+        for each in page
+        if not each.is_delete_marker
+    }
+    bucket.close()
+    until = {key: head.lock.retain_until for key, head in shown.items() if head and head.lock.retain_until}
+    assert until.keys() == shown.keys()
+    short = {key for key, date in until.items() if date < began + timedelta(days=30)}
+    assert {key.split("/")[1] for key in until if key not in short} == {"recordings", "catalogue", "custody"}
+    assert {key for key in short if not key.startswith("calls/canary/")} == {"calls/custody/checkpoint"}
+    assert all(until[key] < SystemClock().now() + timedelta(days=1, minutes=5) for key in short)
+    for row in await archive.rows():
+        (copy,) = row["copies"]  # type: ignore[misc]
+        assert datetime.fromisoformat(copy["retain_until"]) == until[copy["key"]], "what is shown is what is recorded"
+    for command in (["doctor"], ["status"], ["check", "--online"]):
+        told = await asyncio.to_thread(archiver, "-c", archive.path, *command)
+        assert "the bucket locks by itself, for 30 days in compliance mode" in told.stdout, command
+    assert "storage  primary  proved itself" in (await asyncio.to_thread(archiver, "-c", archive.path, "status")).stdout
+    assert (await run(archive, "verify"))[0] == 0
