@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import cast
 
@@ -9,7 +10,9 @@ from archiver.clock import Clock
 from archiver.config import model
 from archiver.config.provider import AnyProvider, JustCall, Kazoo, Plivo, Vobiz
 from archiver.config.provider import Proxy as ProxySection
+from archiver.config.secrets import SecretRef
 from archiver.database import Writer
+from archiver.errors import ConfigurationError
 from archiver.ingest.poll import PollPlan
 from archiver.providers import justcall, kazoo, plivo, vobiz
 from archiver.providers.catalog import CATALOG
@@ -17,7 +20,7 @@ from archiver.providers.http import HttpClient, Limits, Proxy, UnlimitedBudget
 from archiver.providers.justcall_dialects import SALES_DIALER
 from archiver.providers.kazoo_login import ApiKey, Login, Token, User
 from archiver.providers.port import Budget, Provider
-from archiver.recording import Window
+from archiver.recording import Secret, Window
 from archiver.schedule.budget import Rate, SharedBudget
 from archiver.schedule.window import beginning
 from archiver.status.metrics import Metrics
@@ -36,7 +39,12 @@ def build_provider(
 
 
 def _adapter(
-    settings: AnyProvider, config: model.Config, budget: Budget, clock: Clock, metrics: Metrics | None
+    settings: AnyProvider,
+    config: model.Config,
+    budget: Budget,
+    clock: Clock,
+    metrics: Metrics | None,
+    secret: Callable[[SecretRef], Secret] = SecretRef.resolve,
 ) -> Provider:
     kind = CATALOG[settings.kind]
     client = HttpClient(
@@ -48,71 +56,81 @@ def _adapter(
         budget=budget,
         clock=clock,
         limits=Limits(max_size=config.pace(settings).max_size),
-        proxy=_proxy(settings.proxy),
+        proxy=_proxy(settings.proxy, secret),
         observe=None
         if metrics is None
         else lambda endpoint, code, seconds: metrics.requested(settings.id, endpoint, code, seconds),
     )
-    return kind.build(settings.id, adapter_settings(settings), client, clock)
+    return kind.build(settings.id, adapter_settings(settings, secret), client, clock)
 
 
-def _proxy(settings: ProxySection | None) -> Proxy | None:
+def _proxy(settings: ProxySection | None, secret: Callable[[SecretRef], Secret]) -> Proxy | None:
     if settings is None:
         return None
-    user = settings.user.resolve().reveal() if settings.user is not None else ""
-    return Proxy(settings.url, user, settings.password.resolve() if settings.password is not None else None)
+    user = secret(settings.user).reveal() if settings.user is not None else ""
+    return Proxy(settings.url, user, secret(settings.password) if settings.password is not None else None)
 
 
-def reading_providers(config: model.Config, clock: Clock) -> dict[str, Provider]:
-    """The providers' adapters for their facts and scopes, with a budget of their own: for commands, not for the daemon."""
+def reading_providers(config: model.Config, clock: Clock, *, asked: bool = False) -> dict[str, Provider]:
+    """The providers' adapters with a budget of their own: for commands, not for the daemon.
+
+    Unless they will be `asked`, they are for their facts and scopes alone and no secret is looked at: whoever looks at a status
+    need not be able to read the credentials of the daemon.
+    """
+    secret = SecretRef.resolve if asked else _unread
     walls = Walls(clock)
     return {
-        each.id: walls.around(Kind.PROVIDER, each.id, _adapter(each, config, UnlimitedBudget(), clock, None))
+        each.id: walls.around(Kind.PROVIDER, each.id, _adapter(each, config, UnlimitedBudget(), clock, None, secret))
         for each in config.providers
     }
 
 
-def adapter_settings(settings: AnyProvider) -> object:
-    """The adapter's own settings, with secrets resolved."""
+def _unread(_reference: SecretRef) -> Secret:
+    return Secret("not-read")
+
+
+def adapter_settings(settings: AnyProvider, secret: Callable[[SecretRef], Secret] = SecretRef.resolve) -> object:
+    """The adapter's own settings, with each secret as `secret` finds it."""
     filters = settings.filters.query()
     match settings:
         case JustCall():
             return justcall.JustCallSettings(
-                settings.api_key.resolve(), settings.api_secret.resolve(), base_url=settings.base_url,
+                secret(settings.api_key), secret(settings.api_secret), base_url=settings.base_url,
                 media_hosts=settings.media_hosts, allow_http=settings.allow_http, dialect=settings.dialect,
                 plan=settings.plan, retention=settings.keeps().keeps, filters=filters, sales_dialer=settings.sales_dialer,
                 child=settings.child,
             )  # fmt: skip
         case Kazoo():
             return kazoo.KazooSettings(
-                base_url=settings.base_url, account_id=settings.account_id.resolve().reveal(), login=_kazoo_login(settings),
+                base_url=settings.base_url, account_id=secret(settings.account_id).reveal(),
+                login=_kazoo_login(settings, secret),
                 allow_http=settings.allow_http, users=settings.users, filters=filters,
                 read_only=settings.read_only, max_window=settings.max_window,
             )  # fmt: skip
         case Vobiz():
             return vobiz.VobizSettings(
-                settings.auth_id.resolve().reveal(), settings.auth_token.resolve(), base_url=settings.base_url,
+                secret(settings.auth_id).reveal(), secret(settings.auth_token), base_url=settings.base_url,
                 media_hosts=settings.media_hosts, allow_http=settings.allow_http, filters=filters,
             )  # fmt: skip
         case Plivo():
-            tokens = {each.id: each.auth_token.resolve() for each in settings.subaccounts if each.auth_token}
+            tokens = {each.id: secret(each.auth_token) for each in settings.subaccounts if each.auth_token}
             return plivo.PlivoSettings(
-                settings.auth_id.resolve().reveal(), settings.auth_token.resolve(), base_url=settings.base_url,
+                secret(settings.auth_id).reveal(), secret(settings.auth_token), base_url=settings.base_url,
                 media_hosts=settings.media_hosts, allow_http=settings.allow_http, filters=filters,
                 subaccounts=tuple(each.id for each in settings.subaccounts),
                 subaccount_tokens=tokens, original=settings.original,
             )  # fmt: skip
 
 
-def _kazoo_login(settings: Kazoo) -> Login:
+def _kazoo_login(settings: Kazoo, secret: Callable[[SecretRef], Secret]) -> Login:
     if settings.auth_token is not None:
-        return Token(settings.auth_token.resolve())
+        return Token(secret(settings.auth_token))
     if settings.api_key is not None:
-        return ApiKey(settings.api_key.resolve())
+        return ApiKey(secret(settings.api_key))
     assert settings.user is not None  # the configuration demands one of the three
     assert settings.password is not None
     return User(
-        settings.user.resolve(), settings.password.resolve(), account_name=settings.account_name,
+        secret(settings.user), secret(settings.password), account_name=settings.account_name,
         account_realm=settings.account_realm, phone_number=settings.phone_number, method=settings.method,
     )  # fmt: skip
 
@@ -137,12 +155,16 @@ def sharing(settings: AnyProvider, config: model.Config) -> tuple[str, ...]:
     """
     if not isinstance(settings, JustCall):
         return (settings.id,)
-    ours = (settings.base_url, settings.api_key.resolve(), settings.api_secret.resolve())
-    return tuple(
-        each.id
-        for each in config.providers
-        if isinstance(each, JustCall) and (each.base_url, each.api_key.resolve(), each.api_secret.resolve()) == ours
-    )
+    ours = _account_of(settings)
+    return tuple(each.id for each in config.providers if isinstance(each, JustCall) and _account_of(each) == ours)
+
+
+def _account_of(settings: JustCall) -> tuple[str, object, object]:
+    """Equal for two entries of one account; by the references alone where this user may not read the secrets."""
+    try:
+        return settings.base_url, settings.api_key.resolve(), settings.api_secret.resolve()
+    except ConfigurationError:
+        return settings.base_url, settings.api_key, settings.api_secret
 
 
 def poll_plan(settings: AnyProvider, config: model.Config) -> PollPlan:

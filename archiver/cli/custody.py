@@ -75,7 +75,7 @@ def checkpoint(options: Options, size: int | None, raw: bool) -> int:
     from archiver.assembly.keys import log_signer
     from archiver.custody import log as logs
 
-    config = options.load()
+    config = options.load(resolve_secrets=False)
     key = log_signer(config).key
     with _log(config) as (conn, log):
         found = _signed(conn, log, size)

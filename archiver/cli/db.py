@@ -82,7 +82,7 @@ def _engine(options: Options, *, create: bool = False) -> Engine:
 
     from archiver.assembly.reports import open_database
 
-    config = options.load()
+    config = options.load(resolve_secrets=False)
     if create:
         try:
             Path(config.state_dir).mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -43,7 +43,7 @@ def gaps() -> None:
 @click.pass_obj
 def list_(options: Options, provider: str | None) -> None:
     """Everything that should be here and is not, each with its reason: recordings, rows, spans of time, copies."""
-    found = asyncio.run(_gaps(options.load(), provider))
+    found = asyncio.run(_gaps(options.load(resolve_secrets=False), provider))
     emit(options, "archiver.gaps/v1", found, lambda: _render(found))
 
 

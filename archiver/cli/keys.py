@@ -29,7 +29,7 @@ def show(options: Options) -> None:
     """The log's verifier keys, the present one and those before it, and the keys of the hosts; all of them public."""
     from archiver.assembly.keys import hosts, verifier_keys
 
-    config = options.load()
+    config = options.load(resolve_secrets=False)
     known = verifier_keys(config)
     chain: list[tuple[str, int | None]] = [(each.old.vkey, each.size) for each in known.rotations]
     chain.append((known.current.vkey, None))

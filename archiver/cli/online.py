@@ -67,7 +67,7 @@ async def _providers(config: Config) -> AsyncIterator[Answer]:
     from archiver.clock import SystemClock
 
     clock = SystemClock()
-    for name, provider in reading_providers(config, clock).items():
+    for name, provider in reading_providers(config, clock, asked=True).items():
         now = clock.now()
         try:
             for scope in provider.scopes():

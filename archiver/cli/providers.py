@@ -167,7 +167,7 @@ async def _test_all(config: Config, ids: list[str]) -> list[dict[str, Any]]:
     from archiver.clock import SystemClock
 
     clock = SystemClock()
-    every = reading_providers(config, clock)
+    every = reading_providers(config, clock, asked=True)
     try:
         return [await _test(every[each], clock) for each in ids]
     finally:

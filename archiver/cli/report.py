@@ -48,7 +48,7 @@ def report(options: Options, wanted: str, provider: str | None, target: Path, fo
         month = parse(wanted)
     except ValueError as wrong:
         raise click.BadParameter(str(wrong), param_hint="--month") from wrong
-    made = asyncio.run(_report(options.load(), month, provider))
+    made = asyncio.run(_report(options.load(resolve_secrets=False), month, provider))
     files = render(made, chosen)
     try:
         write(target, files)

@@ -32,7 +32,7 @@ def status(options: Options, check: bool, nagios: bool) -> int:
     """Show how much time is left for what is not archived yet, and each provider's state."""
     from archiver.status import report as reports
 
-    report = asyncio.run(_report(options.load()))
+    report = asyncio.run(_report(options.load(resolve_secrets=False)))
     if nagios:
         word, code = reports.nagios(report.level)
         click.echo(f"ARCHIVER {word} - {report.sentence}")

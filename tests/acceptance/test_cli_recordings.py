@@ -320,6 +320,20 @@ def test_provider_taken_out_of_the_configuration_is_still_known(archive: Archive
     assert len(archive.data("recordings", "list", "--provider", "vobiz")[1]) == 2
 
 
+def test_command_that_asks_nobody_needs_no_secret(archive: Archive) -> None:
+    """Credentials of a systemd unit are readable inside it alone; whoever looks at a status is outside."""
+    text = archive.config.read_text()
+    for name in ("auth_id: MA_1", "auth_token: env:TOKEN"):
+        text = text.replace(name, f"{name.partition(':')[0]}: cred:not-here")
+    archive.config.write_text(text.replace("key: 'file:local.key', escrow", "key: 'cred:not-here', escrow"))
+    for command in ("status --check", "gaps list", "gaps explain call-2", "alerts list", "db check", "keys show",
+                    "export report --month 2026-05 --format json -O"):  # fmt: skip
+        done = archive.run(*command.split(), *([archive.folder] if command.endswith("-O") else []))
+        assert done.returncode in {Exit.OK, Exit.AT_RISK}, (command, done)
+        assert "not-here" not in done.stdout + done.stderr, command
+    assert "✓ database" in archive.run("doctor").stdout
+
+
 def test_mistyped_command_names_the_one_that_was_meant() -> None:
     done = archiver("recordigns", "list")
     assert done.returncode == Exit.USAGE
