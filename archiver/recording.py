@@ -216,7 +216,10 @@ class MediaFacts:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A body that came in full, as far as anyone can tell. Times are this machine's."""
+    """A body that came in full, as far as anyone can tell. Times are this machine's.
+
+    `cut`: plainly not in full, or more than was stated, and kept because its deadline has come.
+    """
 
     size: int
     plaintext_sha256: str
@@ -228,6 +231,7 @@ class Received:
     started_at: datetime
     finished_at: datetime
     resumed: int = 0
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

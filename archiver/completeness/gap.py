@@ -269,7 +269,7 @@ def _doubted(it: Known, of: Profile) -> Gap | None:
     elif Flag.LENGTH_UNVERIFIED in it.flags:
         code, detail = (
             Code.LENGTH_UNVERIFIED,
-            "it came without a stated length, and has not come twice yet: its end may be missing",
+            "it came without a stated length, or with another than its own, and has not come twice yet: its end may be missing",
         )
     else:
         return None

@@ -1,8 +1,8 @@
 """What is well written and cannot do what it says, or hardly what was meant. Pure.
 
-An error where a key can never have its effect: a rule that no recording can meet, a margin longer than a recording lives. A
-warning where it can, but not as one would expect. `warn` looks at what is written even in a file with mistakes; here the whole
-configuration is understood, since most of this lies between two keys.
+An error where a key can never have its effect: a rule that no recording can meet. A warning where it can, but not as one would
+expect: a margin longer than a recording lives archives all the same, in a hurry. `warn` looks at what is written even in a file
+with mistakes; here the whole configuration is understood, since most of this lies between two keys.
 """
 
 from __future__ import annotations
@@ -84,9 +84,8 @@ def _polling(config: Config, index: int, provider: AnyProvider) -> Iterator[Doub
     if life is not None and pace.safety_margin >= life:
         kept = f"{provider.id} keeps recordings for {show_duration(life)}"
         message = f"'safety_margin' is {show_duration(pace.safety_margin)}, and {kept}"
-        stated = margin[-1] == "safety_margin"
-        hint = "every recording would be late before its call is over: a margin well below that"
-        yield Doubt(margin, message, hint, IMPOSSIBLE if stated else UNWISE)
+        hint = "every recording is late before its call is over, and kept however it comes: a margin well below that"
+        yield Doubt(margin, message, hint, UNWISE)
     elif life is not None and rest + pace.safety_margin >= life:
         message = f"'{polled}' and 'safety_margin' together are longer than {provider.id} keeps recordings"
         yield Doubt(margin, message, f"some are late when they are first seen: {show_duration(life)} are kept", UNWISE)

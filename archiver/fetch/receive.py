@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Protocol, TypeAlias
 
 from archiver.clock import Clock
-from archiver.errors import CutShortError, TooLargeError, UnavailableError
+from archiver.errors import CutShortError, TooLargeError, TooSlowError, UnavailableError
 from archiver.fetch.media import Sniffer, judge
 from archiver.providers.port import Media
 from archiver.recording import Flag, Received
@@ -58,7 +58,8 @@ async def receive(
 
     `open_media(offset, etag)` starts the download at `offset`, pinned by the ETag when there is one. A cut is resumed
     only where length and a strong ETag were stated and the rest is granted from that very byte; otherwise the caller
-    starts again from 0 with a new sink. `quarantine`: keep an error page too, flagged, because the deadline has come.
+    starts again from 0 with a new sink. `quarantine`: the deadline has come, and what comes may be all that ever will: an error
+    page is kept, flagged, and so is a body that ended early, went on too long or broke off, `length_unverified` and `cut`.
 
     Raises what `open_media`, `Media.chunks` and the sink raise; `CutShortError` (less or more came than was stated),
     `TooLargeError`, `UnacceptableMediaError` (an error page: noticed within the first piece). After any of them the
@@ -74,11 +75,18 @@ async def receive(
                 body.admit(media)
                 await body.pour(media)
             break
-        except (CutShortError, UnavailableError):
+        except (CutShortError, UnavailableError, TooSlowError, TooLargeError) as failed:
             # A try that brought nothing would bring nothing again; the caller knows better when to come back.
-            if resumed == limits.resumes or body.size == offset or not body.resumable:
+            brought = body.size > offset and isinstance(failed, CutShortError | UnavailableError)
+            if body.sink_failed:
                 raise
-            resumed += 1
+            if brought and resumed < limits.resumes and body.resumable:
+                resumed += 1
+            elif quarantine and body.size:
+                body.cut = True
+                break
+            else:
+                raise
     assert body.head is not None
     return Received(
         size=body.size,
@@ -91,6 +99,7 @@ async def receive(
         started_at=started_at,
         finished_at=clock.now(),
         resumed=resumed,
+        cut=body.cut,
     )
 
 
@@ -120,6 +129,9 @@ class _Body:
         quarantine: bool,
     ) -> None:
         self.size = 0
+        self.cut = False
+        """Less or more came than was stated, and it is kept all the same."""
+        self.sink_failed = False
         self.head: _Head | None = None
         self.digest = hashlib.sha256()
         self.sniffer = Sniffer()
@@ -148,7 +160,7 @@ class _Body:
             if media.etag != self.head.etag or total not in (None, self.head.length):
                 raise CutShortError("the rest belongs to another version of the recording")
             return
-        if total is not None and total > self._max_size:
+        if total is not None and total > self._max_size and not self._quarantine:
             raise TooLargeError(f"{total} bytes announced, {self._max_size} allowed")
         self.head = _Head(
             media.status, media.content_type, media.content_encoding, total, media.etag, framed=media.framed
@@ -179,7 +191,9 @@ class _Body:
         assert self.head is not None
         if self.head.length is not None and taken > self.head.length:
             self._overrun = True
-            raise CutShortError(f"{self.head.length} bytes announced, more came")
+            if not self._quarantine:
+                raise CutShortError(f"{self.head.length} bytes announced, more came")
+            self.cut = True
         if taken > self._max_size:
             raise TooLargeError(f"more than {self._max_size} bytes came")
 
@@ -190,13 +204,17 @@ class _Body:
             self.sniffer.feed(chunk)
         if self.sniffer.page is not None:
             self.flags()  # refuses a page before it is sealed, unless it is wanted
+        self.sink_failed = (
+            True  # until it has taken all: what the digest has seen and the sink has not is no body to go on with
+        )
         for chunk in piece:
             self._sink.write(chunk)
             self.size += len(chunk)
+        self.sink_failed = False
 
     def flags(self) -> frozenset[Flag]:
         assert self.head is not None
-        return judge(
+        flags = judge(
             self.sniffer.findings(),
             declared=self._declared,
             at_most=self._at_most,
@@ -206,6 +224,7 @@ class _Body:
             framed=self.head.framed,
             quarantine=self._quarantine,
         )
+        return flags | {Flag.LENGTH_UNVERIFIED} if self.cut and Flag.QUARANTINED not in flags else flags
 
 
 async def _pieces(chunks: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes], None]:
@@ -223,7 +242,7 @@ async def _pieces(chunks: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes], N
             if weight >= _PIECE or len(piece) == _MOST_CHUNKS:
                 yield piece
                 piece, weight = [], 0
-    except (CutShortError, UnavailableError):
+    except (CutShortError, UnavailableError, TooSlowError, TooLargeError):
         if piece:
             yield piece
         raise

@@ -20,14 +20,17 @@ async def download(
 ) -> tuple[Received, Sealed]:
     """Receive a recording and seal it into our spool, durably under a name that the journal does not know yet.
 
+    `quarantine`: its deadline has come: whatever comes is kept, to the end of the connection, whatever length is stated.
     Raises what `receive` raises; then the spool has nothing of it.
     """
     loop = asyncio.get_running_loop()
     part = bench.spool.part()  # one open(2): in a thread, a cancelled caller would never learn of its reservation
     try:
-        sink = _SealingSink(part, bench)
+        sink = _SealingSink(part, bench, believes_length=not quarantine)
         received = await receive(
-            sink.opening(lambda offset, etag: provider.open(held.ref, link, offset=offset, etag=etag)),
+            sink.opening(
+                lambda offset, etag: provider.open(held.ref, link, offset=offset, etag=etag, to_the_end=quarantine)
+            ),
             sink,
             declared=held.duration,
             at_most=held.of_call,
@@ -44,9 +47,10 @@ async def download(
 class _SealingSink:
     """Seals what the receiver hands on into a part of the spool; made when the body's length is known."""
 
-    def __init__(self, part: Part, bench: Bench) -> None:
+    def __init__(self, part: Part, bench: Bench, *, believes_length: bool) -> None:
         self._part = part
         self._bench = bench
+        self._believes_length = believes_length
         self._sealer: Sealer | None = None
         self._length: int | None = None
 
@@ -56,7 +60,7 @@ class _SealingSink:
         @asynccontextmanager
         async def opened(offset: int, etag: str | None) -> AsyncIterator[Media]:
             async with opener(offset, etag) as media:
-                if self._sealer is None:
+                if self._sealer is None and self._believes_length:
                     self._length = media.length
                 yield media
 

@@ -57,7 +57,7 @@ def fetched(
     return twin
 
 
-_SETTLED = OF_THE_BYTES | {Flag.LINK_NOT_UNDERSTOOD}
+_SETTLED = OF_THE_BYTES | {Flag.LINK_NOT_UNDERSTOOD, Flag.TOO_LARGE}
 """What is over when a recording comes."""
 
 

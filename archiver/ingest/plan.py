@@ -25,6 +25,7 @@ _SOONEST = timedelta(seconds=1)
 _LOOK_EVERY = timedelta(hours=1)
 _LOOK_RARELY = timedelta(days=1)
 _LOOKS = 24
+_IN_VAIN = 24
 _LOOK_FOR = timedelta(days=365)  # where the provider keeps it for ever
 
 
@@ -121,7 +122,11 @@ def judge(  # noqa: PLR0911  one line for each kind of failure reads best
         case errors.EgressRefusedError():
             return Verdict(Fate.WAIT, now + _PARKED_DELAY, Reason.LINK, flags=frozenset({Flag.EGRESS_REFUSED}))
         case errors.TooLargeError():
-            return Verdict(Fate.WAIT, now + _PARKED_DELAY, Reason.RETRY, flags=frozenset({Flag.TOO_LARGE}))
+            # At the deadline as much is kept as is allowed, and a length that was only stated is not believed.
+            rests = (
+                now + _PARKED_DELAY if it.archive_by is None else min(now + _PARKED_DELAY, max(again, it.archive_by))
+            )
+            return Verdict(Fate.WAIT, rests, Reason.RETRY, flags=frozenset({Flag.TOO_LARGE}))
     return Verdict(Fate.WAIT, again, Reason.RETRY)
 
 
@@ -155,5 +160,10 @@ def _denied(it: Situation, now: datetime) -> Verdict:
 
 
 def hopeless(it: Situation, now: datetime) -> bool:
-    """At the deadline and after several tries, an error page is better kept, marked as what it is, than lost (DESIGN §3)."""
-    return it.archive_by is not None and now >= it.archive_by and it.attempts >= RECHECKS
+    """At the deadline and after several tries, whatever comes is better kept, marked as what it is, than lost (DESIGN §3).
+
+    Where there is no deadline, many tries in vain are as much: at the pace of `backoff` some four hours of them.
+    """
+    if it.archive_by is None:
+        return it.attempts >= _IN_VAIN
+    return now >= it.archive_by and it.attempts >= RECHECKS

@@ -20,7 +20,7 @@ from archiver.fetch.receive import ReceiveLimits
 from archiver.ingest import journal, siblings
 from archiver.ingest.bench import Bench
 from archiver.ingest.download import download
-from archiver.ingest.plan import look_again
+from archiver.ingest.plan import hopeless, look_again
 from archiver.providers.port import Provider
 from archiver.recording import DOUBTS, Flag, Link, Listing, Received, Sealed, State
 
@@ -42,12 +42,14 @@ class SecondLook:
     async def take(self, held: journal.Claim, digest: str) -> tuple[journal.Claim, bool]:
         """Download once more and compare. Other bytes are kept from this very download: they may never come again.
 
+        Past the deadline a broken answer is other bytes too, if there are more of them than are kept. It confirms nothing.
         False when the provider did not answer: then it is asked again soon.
         """
         bench = self._bench
+        late = hopeless(held.situation, bench.clock.now())
         try:
             link = await self._refresh(held) if self._provider.facts.needs_link else None
-            received, sealed = await download(self._provider, self._limits, bench, held, link)
+            received, sealed = await download(self._provider, self._limits, bench, held, link, quarantine=late)
         except errors.LeaseLostError:
             raise
         except (errors.RecordingGoneError, errors.NoRecordingError) as ended:
@@ -56,6 +58,10 @@ class SecondLook:
         except errors.ArchiverError as failed:
             log.info("recording.second_look_failed", recording_id=held.id, problem=str(failed))
             return held, False
+        kept = 0 if held.sealed is None else held.sealed[3]
+        if Flag.QUARANTINED in received.flags or (received.cut and received.size <= kept):
+            await self._discard(sealed)
+            return held, True
         if received.plaintext_sha256 == digest:
             await self._discard(sealed)
             await bench.writer.run(lambda conn: siblings.confirm_length(conn, held.id))

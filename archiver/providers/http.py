@@ -12,6 +12,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -32,7 +33,7 @@ from archiver.providers import egress, http_answer
 from archiver.providers.egress import Origin, Target
 from archiver.providers.http_answer import Answer
 from archiver.providers.http_media import PIECE, Download, Limits
-from archiver.providers.http_transport import Observe, Proxy, Transport
+from archiver.providers.http_transport import Observe, Pay, Proxy, Transport
 from archiver.providers.port import Budget
 from archiver.recording import Json
 
@@ -41,7 +42,14 @@ __all__ = ["Answer", "Download", "HttpClient", "Limits", "Proxy", "UnlimitedBudg
 _DEFAULT_LIMITS = Limits()
 _DEFAULT_PAUSE = 5.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+LISTING = "list"
+"""The endpoint whose answers may be large."""
+MAX_SMALL_ANSWER = 4 << 20
+"""Bytes of an answer about one thing: a recording, a login, a deletion."""
 _SAID_TO_ANYONE = frozenset({"accept", "accept-encoding", "user-agent", "range", "if-range"})
+_NOT_YET = frozenset({202, 204, 205, 409, 423, 425})
+_PASSING = frozenset({407, 408, 416, 421})
+"""Client errors that say nothing of what was asked for: a proxy's, a time-out's, a range's, a wrongly routed connection's."""
 _OWN_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "compliance-archiver"}
 
 
@@ -110,7 +118,8 @@ class HttpClient:
         `path` is percent-encoded by the caller and joined to the origin. Raises `ThrottledError` on 429, after pausing
         the budget; `UnavailableError` on 5xx, 408 and everything that goes wrong below HTTP; `ListingError` on a
         redirect or an encoding other than gzip and deflate, `AnswerTooLargeError` on more than `max_answer` bytes, encoded
-        or not; `EgressRefusedError` when the address is refused. Every other status is the caller's to judge.
+        or not, of anything but a listing on more than `MAX_SMALL_ANSWER`; `EgressRefusedError` when the address is refused.
+        Every other status is the caller's to judge. What is no valid HTTP is asked for twice, and then read as browsers do.
         """
         target = Target(self._policy.origin, egress.api_path(path), urlencode(params, quote_via=quote))
         sent = self._headers(headers or {})
@@ -120,14 +129,16 @@ class HttpClient:
             sent["Content-Type"] = "application/json"
         await self._budget.take(cost)
         host = target.origin.host
+        most = self._limits.max_answer if endpoint == LISTING else min(self._limits.max_answer, MAX_SMALL_ANSWER)
         with self._transport.exchange(endpoint, host) as seen:
             async with asyncio.timeout(self._limits.answer_time.total_seconds()):
-                async with await self._transport.ask(method, target, sent, data) as response:
+                pay = partial(self._budget.take, cost)
+                async with await self._transport.ask(method, target, sent, data, pay) as response:
                     seen.append(response.status)
-                    body = await self._body(response, host)
+                    body = await self._body(response, host, most)
         answered = http_answer.flatten(response.headers.items())
         answer = Answer(response.status, answered, body, http_answer.http_date(answered.get("date")))
-        return http_answer.decoded(await self._judged(answer), host, self._limits.max_answer)
+        return http_answer.decoded(await self._judged(answer), host, most)
 
     @asynccontextmanager
     async def media(
@@ -140,14 +151,19 @@ class HttpClient:
         offset: int = 0,
         etag: str | None = None,
         counts_against_budget: bool = False,
+        to_the_end: bool = False,
         endpoint: str = "media",
     ) -> AsyncIterator[Download]:
         """Open a download, following up to `max_redirects` redirects within the egress policy.
 
         `credentials` are sent to `credential_origins` only; of `headers`, another origin sees only what is said to anyone
         (Accept, User-Agent). With `offset` and a strong `etag` the rest is asked for; `Download.offset` tells what was
-        granted. Raises `LinkRefusedError` (400, 401, 403, 410), `RecordingGoneError` (404), `NotReadyError` (202, 204,
-        205, 409, 423, 425), `ThrottledError` (429), `TooLargeError`, `EgressRefusedError`, else `UnavailableError`.
+        granted. `to_the_end`: no stated length is believed, whatever comes until the connection ends is the body.
+        What is no valid HTTP is asked for twice, and then read as browsers do.
+
+        Raises `RecordingGoneError` (404), `NotReadyError` (202, 204, 205, 409, 423, 425), `ThrottledError` (429),
+        `UnavailableError` (407, 408, 416, 421, 5xx and what goes wrong below HTTP), `LinkRefusedError` (every other 4xx: a
+        status that is not known means what the first of its hundred means), `TooLargeError`, `EgressRefusedError`.
         """
         target = self._policy.check(url)
         trusted = egress.origins(credential_origins)
@@ -159,21 +175,32 @@ class HttpClient:
                 public = {name: value for name, value in public.items() if name.lower() in _SAID_TO_ANYONE}
             return public | (self._clean(credentials or {}) if origin in trusted else {})
 
-        if counts_against_budget:
-            await self._budget.take()
-        response, last = await self._follow(target, to, endpoint)
+        async def pay() -> None:
+            if counts_against_budget:
+                await self._budget.take()
+
+        await pay()
+        response, last = await self._follow(target, to, endpoint, pay, to_the_end=to_the_end)
         if resume and not _granted(response, offset):
             # the part is not to be had (416, or another part than asked for): the whole is asked for instead
             response.close()
             resume.clear()
-            response, last = await self._follow(target, to, endpoint)
+            response, last = await self._follow(target, to, endpoint, pay, to_the_end=to_the_end)
         try:
             host = last.origin.host
             answered = http_answer.flatten(response.headers.items())
             counted = counts_against_budget or last.origin == self._policy.origin
             await self._accept(response.status, host, answered, counted=counted, ranged=bool(resume))
-            start = offset if response.status == 206 else 0
-            yield Download(response, answered, host=host, offset=start, limits=self._limits, clock=self._clock)
+            start = offset if resume and response.status == 206 else 0
+            yield Download(
+                response,
+                answered,
+                host=host,
+                offset=start,
+                limits=self._limits,
+                clock=self._clock,
+                to_the_end=to_the_end,
+            )
         finally:
             response.close()
 
@@ -188,7 +215,7 @@ class HttpClient:
     # --- one exchange -----------------------------------------------------------------------------------------------
 
     async def _follow(
-        self, start: Target, headers: Callable[[Origin], dict[str, str]], endpoint: str
+        self, start: Target, headers: Callable[[Origin], dict[str, str]], endpoint: str, pay: Pay, *, to_the_end: bool
     ) -> tuple[aiohttp.ClientResponse, Target]:
         """The first answer that is no redirect, and whose it is. Its body is unread."""
         target = start
@@ -196,7 +223,9 @@ class HttpClient:
             host = target.origin.host
             with self._transport.exchange(endpoint, host) as seen:
                 async with asyncio.timeout(self._limits.answer_time.total_seconds()):
-                    response = await self._transport.download(target, headers(target.origin))
+                    response = await self._transport.download(
+                        target, headers(target.origin), pay, to_the_end=to_the_end
+                    )
                     seen.append(response.status)
             if response.status not in _REDIRECTS:
                 return response, target
@@ -207,12 +236,17 @@ class HttpClient:
             target = self._policy.follow(target, location)
         raise UnavailableError(f"{start.origin.host} leads through more than {self._limits.max_redirects} redirects")
 
-    async def _body(self, response: aiohttp.ClientResponse, host: str) -> bytes:
+    async def _body(self, response: aiohttp.ClientResponse, host: str, most: int) -> bytes:
         body = bytearray()
-        while piece := await response.content.read(PIECE):
-            body += piece
-            if len(body) > self._limits.max_answer:
-                raise AnswerTooLargeError(f"{host} answered with more than {self._limits.max_answer} bytes")
+        try:
+            while piece := await response.content.read(PIECE):
+                body += piece
+                if len(body) > most:
+                    raise AnswerTooLargeError(f"{host} answered with more than {most} bytes")
+        except aiohttp.ClientPayloadError:
+            # A wrong length, or no last chunk: a document that ends by its own rules is whole; half of one is no JSON.
+            if not body.rstrip().endswith((b"}", b"]")):
+                raise
         return bytes(body)
 
     # --- judging ----------------------------------------------------------------------------------------------------
@@ -222,7 +256,7 @@ class HttpClient:
         host, status, headers = self._policy.origin.host, answer.status, answer.headers
         if status == 429:
             raise await self._throttled(host, headers, pause=True)
-        if status in {407, 408} or status >= 500:
+        if status in _PASSING or status >= 500:
             raise _unavailable(host, status, headers, self._clock)
         if 300 <= status < 400:
             raise ListingError(f"{host} answered {status}: calls to the API are not redirected")
@@ -233,16 +267,18 @@ class HttpClient:
     async def _accept(self, status: int, host: str, headers: Mapping[str, str], *, counted: bool, ranged: bool) -> None:
         """Return for an answer that carries a recording."""
         said = f"{host} answered {status}"
-        if status == 200 or (status == 206 and ranged):
+        if status == 206 and (ranged or http_answer.is_whole_range(headers)):
             return
-        if status in {400, 401, 403, 410}:
-            raise LinkRefusedError(said)
+        if http_answer.has_content(status):
+            return
         if status == 404:
             raise RecordingGoneError(said)
-        if status in {202, 204, 205, 409, 423, 425}:
+        if status in _NOT_YET:
             raise NotReadyError(said, retry_after=http_answer.retry_after(headers, self._clock.now()))
         if status == 429:
             raise await self._throttled(host, headers, pause=counted)
+        if 400 <= status < 500 and status not in _PASSING:
+            raise LinkRefusedError(said)
         raise _unavailable(host, status, headers, self._clock)
 
     async def _throttled(self, host: str, headers: Mapping[str, str], *, pause: bool) -> ThrottledError:

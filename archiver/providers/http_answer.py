@@ -16,6 +16,10 @@ from archiver.recording import Json
 
 MAX_WAIT = timedelta(hours=1)
 """The longest pause that a header can ask of us: a Retry-After of 30 years must not stop an archive."""
+MAX_HEAD = 256 * 1024
+"""Bytes of an answer's head that the lenient reader takes; browsers take as much."""
+STATED_LENGTH = "x-archiver-stated-length"
+"""Where the lenient reader passes on a Content-Length that it was told not to go by. What comes under this name is dropped."""
 _EITHER_HEADER = 47
 """zlib's window bits for a gzip or a zlib header, whichever comes."""
 _SHORTEST = timedelta(seconds=1)
@@ -201,7 +205,18 @@ def media_type(headers: Mapping[str, str]) -> str | None:
     return _shown(headers["content-type"].strip()) or None if "content-type" in headers else None
 
 
-_CONTENT_RANGE = re.compile(r"bytes +([0-9]{1,15})-([0-9]{1,15})/(?:[0-9]{1,15}|\*)", re.IGNORECASE)
+def has_content(status: int) -> bool:
+    """Whether this success carries what was asked for: every 2xx but those that say otherwise (RFC 9110 §15)."""
+    return 200 <= status < 300 and status not in {202, 204, 205, 206}
+
+
+_CONTENT_RANGE = re.compile(r"bytes +([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15}|\*)", re.IGNORECASE)
+
+
+def is_whole_range(headers: Mapping[str, str]) -> bool:
+    """Whether the "part" of a 206 that nobody asked for is the whole."""
+    found = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
+    return found is not None and found[1] == "0" and found[3].isdigit() and int(found[2]) + 1 == int(found[3])
 
 
 def range_start(headers: Mapping[str, str]) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,7 +12,7 @@ from aiohttp.http import HttpProcessingError
 
 from archiver.clock import Clock
 from archiver.errors import CutShortError, TooLargeError, TooSlowError, UnavailableError
-from archiver.providers.http_answer import codings, kept_headers, media_type
+from archiver.providers.http_answer import STATED_LENGTH, codings, kept_headers, media_type
 from archiver.providers.http_faults import LIBRARY_ERRORS, fault
 
 KIB = 1024
@@ -38,14 +39,25 @@ class Limits:
     max_redirects: int = 3
 
 
+_BEYOND = timedelta(seconds=3)
+"""How long to wait for more than the stated length, where everything is wanted that comes."""
+
+_LIBRARY = timedelta(seconds=1)
+"""The library's own timer comes first. It has stopped it by mistake before, and then nobody would be told."""
+
+
 class Download:
-    """`archiver.providers.port.Media` over one HTTP response."""
+    """`archiver.providers.port.Media` over one HTTP response.
+
+    `to_the_end`: the response knows no length of its own; the one that was stated is only told, and more than that is taken too.
+    """
 
     __slots__ = (
         "_clock",
         "_host",
         "_limits",
         "_response",
+        "_to_the_end",
         "content_encoding",
         "content_type",
         "etag",
@@ -65,8 +77,9 @@ class Download:
         offset: int,
         limits: Limits,
         clock: Clock,
+        to_the_end: bool = False,
     ) -> None:
-        """Raises `TooLargeError` when the declared length is more than `limits.max_size`."""
+        """Raises `TooLargeError` when the declared length is more than `limits.max_size`, unless it need not be believed."""
         self._response = response
         self._host = host
         self._limits = limits
@@ -77,15 +90,19 @@ class Download:
         encoding = self.headers.get("content-encoding")
         self.content_encoding = encoding if codings(encoding) else None
         self.etag = self.headers.get("etag")
-        self.length = response.content_length
+        stated = headers.get(STATED_LENGTH, "")[:18]
+        known = response.content_length
+        self.length = int(stated) if known is None and stated.isascii() and stated.isdigit() else known
         self.offset = offset
+        self._to_the_end = to_the_end
         chunked = headers.get("transfer-encoding", "").lower().endswith("chunked")
         self.framed = self.length is not None or chunked
-        if self.length is not None and offset + self.length > limits.max_size:
+        if not to_the_end and self.length is not None and offset + self.length > limits.max_size:
             raise TooLargeError(f"{host} declares {offset + self.length} bytes, {limits.max_size} are allowed")
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Pieces of up to 1 MiB. Raises `CutShortError`, `TooSlowError`, `TooLargeError`, `UnavailableError`."""
+        """Pieces of up to 1 MiB. Raises `CutShortError` (also when the connection breaks once something has come, and when more
+        came than was declared), `TooSlowError`, `TooLargeError`, `UnavailableError`."""
         connection = self._response.connection
         protocol = connection.protocol if connection is not None else None
         pace = _Pace(self._limits.minimum_rate, self._limits.rate_window.total_seconds())
@@ -98,6 +115,8 @@ class Download:
             received += len(piece)
             if self.offset + received > self._limits.max_size:
                 raise TooLargeError(f"{self._host} sent more than the {self._limits.max_size} bytes allowed")
+            if self.length is not None and received > self.length and not self._to_the_end:
+                raise CutShortError(f"{self._host} sent more than the {self.length} bytes that it declared")
             if not pace.holds(len(piece), self._clock.monotonic() - asked_at):
                 raise TooSlowError(f"{self._host} sent less than {self._limits.minimum_rate} bytes per second")
             yield piece
@@ -105,19 +124,26 @@ class Download:
             raise CutShortError(f"{self._host} sent {received} of {self.length} bytes")
         if protocol is not None and isinstance(protocol.exception(), HttpProcessingError):
             # bytes beyond the end: the framing is wrong, so nobody knows where the recording ends
-            raise UnavailableError(f"{self._host} sent more than the {received} bytes that it declared")
+            raise CutShortError(f"{self._host} sent more than the {received} bytes that it declared")
 
     async def _piece(self, received: int) -> bytes:
+        beyond = self._to_the_end and self.length is not None and received >= self.length
+        wait = _BEYOND if beyond else self._limits.read_timeout + _LIBRARY
         try:
-            return await self._response.content.read(PIECE)
+            async with asyncio.timeout(wait.total_seconds()):
+                return await self._response.content.read(PIECE)
         except TimeoutError:
+            if beyond:
+                return b""  # it keeps the connection, and all that was stated has come
             seconds = self._limits.read_timeout.total_seconds()
             raise TooSlowError(f"{self._host} sent nothing for {seconds:g} s after {received} bytes") from None
         except aiohttp.ClientPayloadError:
             of = f" of {self.length}" if self.length is not None else ""
             raise CutShortError(f"{self._host} sent {received}{of} bytes") from None
         except LIBRARY_ERRORS as exc:
-            raise UnavailableError(f"{self._host}: {fault(exc).sentence} after {received} bytes") from None
+            # A connection that breaks within the body is counted: it may be this recording at which its server fails.
+            failed = CutShortError if received else UnavailableError
+            raise failed(f"{self._host}: {fault(exc).sentence} after {received} bytes") from None
 
 
 @dataclass(slots=True)

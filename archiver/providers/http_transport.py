@@ -7,25 +7,30 @@ certificate left unchecked; a socket exists only for an address that the egress 
 from __future__ import annotations
 
 import asyncio
+import enum
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import aiohttp
+from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from archiver.clock import Clock
 from archiver.errors import ConfigurationError, EgressRefusedError, UnavailableError
 from archiver.providers.egress import Policy, Target
+from archiver.providers.http_answer import MAX_HEAD
 from archiver.providers.http_faults import LIBRARY_ERRORS, AddressRefused, fault
 from archiver.providers.http_media import PIECE, Limits
+from archiver.providers.http_mended import Connector
 from archiver.recording import Secret
 
 Observe: TypeAlias = "Callable[[str, int | str, float], None]"
+Pay: TypeAlias = "Callable[[], Awaitable[None]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +53,22 @@ class Proxy:
         return {"proxy": URL(self.url), "proxy_headers": {"Authorization": shown}}
 
 
+class Reading(enum.Enum):
+    """How an answer is read: strictly (`SHARED`, `ALONE`), with a `MENDED` head, or `TO_THE_END` and by no stated length."""
+
+    SHARED = "shared"
+    ALONE = "alone"
+    MENDED = "mended"
+    TO_THE_END = "to the end"
+
+
 class Transport:
     """Sends what it is given to a target that the policy has checked.
 
     API calls share connections. A download has its own, closed after it: what a broken server sends beyond the end of a
     body can then never be taken for the next recording. The number of connections is bounded by the callers.
+
+    What the strict reader refuses as no valid HTTP is asked for once more, and read as browsers would (`http_mended`).
     """
 
     def __init__(
@@ -70,29 +86,45 @@ class Transport:
         self._observe = observe
         self._through = proxy.options() if proxy is not None else {}
         self._own_tls = None if ca_bundle is None else _tls(policy.provider, ca_bundle)
-        self._api: aiohttp.ClientSession | None = None
-        self._media: aiohttp.ClientSession | None = None
+        self._sessions: dict[Reading, aiohttp.ClientSession] = {}
         self._closed = False
 
     async def ask(
-        self, method: str, target: Target, headers: Mapping[str, str], data: bytes | None
+        self, method: str, target: Target, headers: Mapping[str, str], data: bytes | None, pay: Pay | None = None
     ) -> aiohttp.ClientResponse:
-        """The head of an API answer.
+        """The head of an API answer. `pay` is awaited before a second request to read it leniently; without, none is sent.
 
         The library repeats an idempotent request once, by itself, when the connection ended before an answer: the usual
         fate of a kept connection that the server has just closed.
         """
-        await self._judge(target)
-        self._api = self._api or self._session(force_close=False)
-        return await self._api.request(
-            method, _url(target), headers=headers, data=data, allow_redirects=False, **self._through
-        )
+        return await self._send(Reading.SHARED, pay, method, target, headers, data)
 
-    async def download(self, target: Target, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        """The head of an answer that may be a recording."""
+    async def download(
+        self, target: Target, headers: Mapping[str, str], pay: Pay, *, to_the_end: bool = False
+    ) -> aiohttp.ClientResponse:
+        """The head of an answer that may be a recording. `to_the_end`: its body is whatever comes, until the connection ends."""
+        return await self._send(Reading.TO_THE_END if to_the_end else Reading.ALONE, pay, "GET", target, headers, None)
+
+    async def _send(
+        self,
+        reading: Reading,
+        pay: Pay | None,
+        method: str,
+        target: Target,
+        headers: Mapping[str, str],
+        data: bytes | None,
+    ) -> aiohttp.ClientResponse:
         await self._judge(target)
-        self._media = self._media or self._session(force_close=True)
-        return await self._media.get(_url(target), headers=headers, allow_redirects=False, **self._through)
+        session = self._sessions.get(reading) or self._session(reading)
+        try:
+            return await session.request(
+                method, _url(target), headers=headers, data=data, allow_redirects=False, **self._through
+            )
+        except (aiohttp.ClientResponseError, HttpProcessingError) as exc:
+            if pay is None or reading not in _STRICT or fault(exc).code != "protocol":
+                raise
+        await pay()
+        return await self._send(Reading.MENDED, pay, method, target, headers, data)
 
     @contextmanager
     def exchange(self, endpoint: str, host: str) -> Iterator[list[int | str]]:
@@ -119,16 +151,23 @@ class Transport:
     async def aclose(self) -> None:
         """Close every connection; open downloads fail."""
         self._closed = True
-        for session in (self._api, self._media):
-            if session is not None:
-                await session.close()
+        for session in self._sessions.values():
+            await session.close()
 
-    def _session(self, *, force_close: bool) -> aiohttp.ClientSession:
+    def _session(self, reading: Reading) -> aiohttp.ClientSession:
         """Made on first use, because it belongs to the running event loop."""
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                ssl=self._tls(), limit=0, force_close=force_close, socket_factory=self._guarded_socket
-            ),
+        guards: dict[str, Any] = {"ssl": self._tls(), "limit": 0, "socket_factory": self._guarded_socket}
+        lines: dict[str, Any] = {}
+        if reading not in _STRICT:
+            lines = {"max_line_size": MAX_HEAD, "max_field_size": MAX_HEAD, "max_headers": 1000}
+        connector = Connector(
+            mending=reading not in _STRICT,
+            to_the_end=reading is Reading.TO_THE_END,
+            force_close=reading is not Reading.SHARED,
+            **guards,
+        )
+        self._sessions[reading] = session = aiohttp.ClientSession(
+            connector=connector,
             timeout=aiohttp.ClientTimeout(
                 total=None,
                 sock_connect=self._limits.connect_timeout.total_seconds(),
@@ -138,7 +177,9 @@ class Transport:
             auto_decompress=False,
             trust_env=False,
             read_bufsize=PIECE,
+            **lines,
         )
+        return session
 
     def _tls(self) -> ssl.SSLContext:
         """Made on first use: reading the system's certificates takes longer than most commands that connect to nobody."""
@@ -170,6 +211,9 @@ class Transport:
         if problem := self._policy.address_problem(str(address[0])):
             raise AddressRefused(problem)
         return socket.socket(family=family, type=kind, proto=protocol)
+
+
+_STRICT = frozenset({Reading.SHARED, Reading.ALONE})
 
 
 def _url(target: Target) -> URL:

@@ -179,6 +179,7 @@ class JustCall:
         *,
         offset: int = 0,
         etag: str | None = None,
+        to_the_end: bool = False,
     ) -> AbstractAsyncContextManager[Media]:
         # the signed links' own hosts need no credentials and get none, whichever the operator lists
         own = walk.own_origins(link.url.reveal(), self._settings.base_url, "api.justcall.io", ()) if link else ()
@@ -190,6 +191,7 @@ class JustCall:
             ask_bare_first=True,
             offset=offset,
             etag=etag,
+            to_the_end=to_the_end,
         )
 
     async def delete(self, ref: RecordingRef) -> None:

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import TYPE_CHECKING
 
 from archiver.clock import Clock
@@ -127,25 +128,29 @@ class Kazoo:
         *,
         offset: int = 0,
         etag: str | None = None,
+        to_the_end: bool = False,
     ) -> AsyncIterator[Media]:
         """The attachment, asked for by header and by query: with neither, crossbar answers 200 and JSON.
 
         A recording whose document is there and whose media is not has been saved and not yet uploaded, which crossbar
         retries for most of an hour: `NotReadyError`.
         """
+        download = partial(self._download, ref=ref, offset=offset, etag=etag, to_the_end=to_the_end)
         async with AsyncExitStack() as stack:
             try:
-                media = await self._download(stack, ref, offset, etag)
+                media = await download(stack)
             except (LinkRefusedError, RecordingGoneError) as refusal:
                 await self.refresh(ref)  # renews a stale token; says whether it is gone, or the credentials refused
                 if isinstance(refusal, RecordingGoneError):
                     raise NotReadyError("kazoo has the document but not its media") from refusal
-                media = await self._download(stack, ref, offset, etag)
+                media = await download(stack)
             if (media.content_type or "").partition(";")[0].strip().lower() == "application/json":
                 raise UnacceptableMediaError(f"{media.content_type} where audio was asked for")
             yield media
 
-    async def _download(self, stack: AsyncExitStack, ref: RecordingRef, offset: int, etag: str | None) -> Media:
+    async def _download(
+        self, stack: AsyncExitStack, *, ref: RecordingRef, offset: int, etag: str | None, to_the_end: bool
+    ) -> Media:
         token = await self._session.token()
         download = self._client.media(
             f"{self._origin}{self._path(ref.recording_id)}?accept=audio/mpeg",
@@ -154,6 +159,7 @@ class Kazoo:
             credential_origins=[self._origin],
             offset=offset,
             etag=etag,
+            to_the_end=to_the_end,
             counts_against_budget=True,  # crossbar serves it, from the account's own bucket of tokens
         )
         return await stack.enter_async_context(download)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from archiver.clock import Clock
 from archiver.errors import CredentialsRefusedError, ListingError, UnavailableError
 from archiver.providers import walk
+from archiver.providers.http_answer import has_content
 from archiver.providers.rows import parse
 from archiver.recording import Json, Secret
 
@@ -108,7 +109,7 @@ class Session:
         except ListingError as exc:
             raise UnavailableError(f"login: {exc.detail}") from exc
         token = document.get("auth_token") if isinstance(document, dict) else None
-        if answer.status not in {200, 201} or not isinstance(token, str) or not token:
+        if not has_content(answer.status) or not isinstance(token, str) or not token:
             raise UnavailableError(f"login: {walk.told(answer)}, no token")
         return Secret(token)
 

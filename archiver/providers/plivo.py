@@ -111,7 +111,13 @@ class Plivo:
         return walk.only_listing(row, partial(self._read, owner=ref.account), ref)
 
     def open(
-        self, ref: RecordingRef, link: Link | None, *, offset: int = 0, etag: str | None = None
+        self,
+        ref: RecordingRef,
+        link: Link | None,
+        *,
+        offset: int = 0,
+        etag: str | None = None,
+        to_the_end: bool = False,
     ) -> AbstractAsyncContextManager[Media]:
         origins = self._own_origins(link) if link else ()
         return walk.open_link(
@@ -122,6 +128,7 @@ class Plivo:
             ask_bare_first=True,
             offset=offset,
             etag=etag,
+            to_the_end=to_the_end,
         )
 
     def _own_origins(self, link: Link) -> tuple[str, ...]:

@@ -84,9 +84,16 @@ class Provider(Protocol):
         """
 
     def open(
-        self, ref: RecordingRef, link: Link | None, *, offset: int = 0, etag: str | None = None
+        self,
+        ref: RecordingRef,
+        link: Link | None,
+        *,
+        offset: int = 0,
+        etag: str | None = None,
+        to_the_end: bool = False,
     ) -> AbstractAsyncContextManager[Media]:
-        """Start the download. `link` None is enough where `needs_link` is false.
+        """Start the download. `link` None is enough where `needs_link` is false. `to_the_end`: no stated length is believed, and
+        whatever comes until the connection ends is the body (`Media.length` still tells what was stated).
 
         With `offset` and a strong `etag`, asks for the rest (`Range` + `If-Range`); look at `Media.offset` for what was
         granted. Raises `LinkRefusedError` (fresh link needed), `NotReadyError` (known, no audio yet),

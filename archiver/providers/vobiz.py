@@ -106,6 +106,7 @@ class Vobiz:
         *,
         offset: int = 0,
         etag: str | None = None,
+        to_the_end: bool = False,
     ) -> AbstractAsyncContextManager[Media]:
         known = tuple(f"https://{host}" for host in MEDIA_HOSTS)
         own = self._own_origins(link) if link else ()
@@ -117,6 +118,7 @@ class Vobiz:
             ask_bare_first=False,
             offset=offset,
             etag=etag,
+            to_the_end=to_the_end,
         )
 
     def _own_origins(self, link: Link) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from archiver.errors import (
     NotUnderstoodError,
     RecordingGoneError,
 )
+from archiver.providers.http_answer import has_content
 from archiver.providers.normal import at, first, text
 from archiver.providers.port import Media
 from archiver.providers.rows import Row, canonical, digest, parse, sift, without_signature
@@ -137,7 +138,7 @@ def listing_document(answer: Answer) -> Row:
     is no such object, `ListingError` on all else."""
     if answer.status in {401, 403}:
         raise CredentialsRefusedError(told(answer))
-    if answer.status != 200:
+    if not has_content(answer.status):
         raise ListingError(told(answer))
     try:
         return _object(answer)
@@ -155,7 +156,7 @@ def item_document(answer: Answer) -> Row:
         raise CredentialsRefusedError(told(answer))
     if answer.status in {404, 410}:
         raise RecordingGoneError(told(answer))
-    if answer.status != 200:
+    if not has_content(answer.status):
         raise GarbledAnswerError(told(answer))
     try:
         document = parse(answer.body)
@@ -170,7 +171,7 @@ def confirm_deleted(answer: Answer) -> None:
     """A delete that took effect, now or earlier. 401 → `CredentialsRefusedError`; anything else → `NotAllowedError`."""
     if answer.status == 401:
         raise CredentialsRefusedError(told(answer))
-    if answer.status not in {200, 202, 204, 404, 410}:
+    if not 200 <= answer.status < 300 and answer.status not in {404, 410}:
         raise NotAllowedError(told(answer))
 
 
@@ -290,6 +291,7 @@ async def open_link(
     ask_bare_first: bool,
     offset: int,
     etag: str | None,
+    to_the_end: bool,
 ) -> AsyncIterator[Media]:
     """Download from a listed link. Credentials go to `origins` only: at once, or (`ask_bare_first`) after a refusal.
 
@@ -302,9 +304,10 @@ async def open_link(
     async with AsyncExitStack() as stack:
 
         async def download(headers: Mapping[str, str], allowed: Sequence[str]) -> Media:
-            return await stack.enter_async_context(
-                client.media(url, headers={}, credentials=headers, credential_origins=allowed, offset=offset, etag=etag)
+            opened = client.media(
+                url, credentials=headers, credential_origins=allowed, offset=offset, etag=etag, to_the_end=to_the_end
             )
+            return await stack.enter_async_context(opened)
 
         try:
             media = await download({}, ()) if ask_bare_first else await download(credentials, origins)

@@ -208,7 +208,6 @@ async def test_failing_provider_can_be_retried(status: int) -> None:
     [
         answer(200, b'{"objects": [', length=4000),
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
-        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n{}",
         b"HTTP/1.1 2",
         b"",
         b"\x16\x03\x01",
@@ -397,7 +396,8 @@ async def test_cancelled_request_stays_cancelled_and_frees_its_connection() -> N
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert not list(http._transport._api._connector._acquired)  # type: ignore[union-attr]
+        (session,) = http._transport._sessions.values()
+        assert not list(session._connector._acquired)  # type: ignore[union-attr]
 
 
 async def test_closed_client_refuses_and_does_not_reconnect() -> None:
