@@ -25,7 +25,7 @@ _SOONEST = timedelta(seconds=1)
 _LOOK_EVERY = timedelta(hours=1)
 _LOOK_RARELY = timedelta(days=1)
 _LOOKS = 24
-_IN_VAIN = 24
+_IN_VAIN = 200
 _LOOK_FOR = timedelta(days=365)  # where the provider keeps it for ever
 
 
@@ -162,7 +162,7 @@ def _denied(it: Situation, now: datetime) -> Verdict:
 def hopeless(it: Situation, now: datetime) -> bool:
     """At the deadline and after several tries, whatever comes is better kept, marked as what it is, than lost (DESIGN §3).
 
-    Where there is no deadline, many tries in vain are as much: at the pace of `backoff` some four hours of them.
+    Where there is no deadline, many tries in vain are as much: at the pace of `backoff` two days of them.
     """
     if it.archive_by is None:
         return it.attempts >= _IN_VAIN

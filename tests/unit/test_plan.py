@@ -112,7 +112,10 @@ LONG_AGO = NOW - 400 * DAY
         (GONE(), {"spooled": True, "denied_at": LONG_AGO}, Verdict(WAIT, NOW + HOUR, R.DESTINATION, counted=False)),
         # parked with a flag, never dropped
         (errors.EgressRefusedError(), {}, Verdict(WAIT, NOW + 6 * HOUR, R.LINK, flags=frozenset({Flag.EGRESS_REFUSED}))),
-        (errors.TooLargeError(), {}, Verdict(WAIT, NOW + 6 * HOUR, R.RETRY, flags=frozenset({Flag.TOO_LARGE}))),
+        *(
+            (errors.TooLargeError(), {"archive_by": by}, Verdict(WAIT, NOW + after, R.RETRY, flags=frozenset({Flag.TOO_LARGE})))
+            for by, after in ((None, 6 * HOUR), (NOW + DAY, 6 * HOUR), (NOW + HOUR, HOUR), (NOW - HOUR, 1.5 * SECOND))
+        ),
     ],
 )  # fmt: skip
 def test_each_failure_has_one_verdict(error: errors.ArchiverError, known: dict[str, object], found: Verdict) -> None:
@@ -152,9 +155,16 @@ def test_backoff_is_bounded_and_shrinks_as_the_deadline_nears(attempts: int, lef
 
 @pytest.mark.parametrize(
     ("archive_by", "attempts", "kept"),
-    [(NOW, 3, True), (NOW - DAY, 9, True), (NOW, 2, False), (NOW + SECOND, 3, False), (None, 99, False)],
+    [
+        (NOW, 3, True),
+        (NOW - DAY, 9, True),
+        (NOW, 2, False),
+        (NOW + SECOND, 3, False),
+        (None, 199, False),
+        (None, 200, True),
+    ],
 )
-def test_an_error_page_is_kept_only_past_the_deadline_and_after_three_tries(
+def test_what_comes_is_kept_however_it_is_only_past_the_deadline_and_after_three_tries_or_without_one_after_two_days(
     archive_by: datetime | None, attempts: int, kept: bool
 ) -> None:
     assert hopeless(dataclasses.replace(FRESH, archive_by=archive_by, attempts=attempts), NOW) is kept
