@@ -6,8 +6,10 @@ Pure, standard library only.
 
 from __future__ import annotations
 
+import base64
 import re
 import traceback
+from urllib.parse import unquote
 
 MASK = "**redacted**"
 LONGEST = 16_384
@@ -17,15 +19,21 @@ LONGEST = 16_384
 def redact(text: str) -> str:
     """`text` fit to be shown. Takes any string; redacting twice shows no more than redacting once.
 
-    URLs lose user information, query and fragment; credentials in headers, assignments and key files are masked; phone
-    numbers keep their last three digits; control characters, line breaks and direction marks are escaped. Digests,
+    URLs lose user information, query and fragment; credentials in headers, assignments and key files are masked, of several words
+    and in an encoding (JSON's escapes, percent, base64) too; phone numbers keep their last three digits;
+    control characters, line breaks and direction marks are escaped. Digests,
     UUIDs, dates, times and epoch seconds stay whole.
     """
     if len(text) > LONGEST:
         text = f"{text[:LONGEST]}… (cut)"
+    text = _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
+    text = _WORD.sub(_unless_it_hides, text)
+    text = _BASE64.sub(_unless_it_encodes, text)
     text = _KEY_BLOCK.sub(MASK, text)
     text = _URL.sub(_without_secrets, text)
     text = _HEADER.sub(rf"\g<1>{MASK}", text)
+    text = _QUOTED.sub(rf"\g<1>{MASK}", text)
+    text = _PASSPHRASE.sub(rf"\g<1>{MASK}", text)
     text = _ASSIGNMENT.sub(rf"\g<1>{MASK}", text)
     text = _SCHEME.sub(rf"\g<1> {MASK}", text)
     text = _JWT.sub(MASK, text)
@@ -71,18 +79,27 @@ def _without_secrets(found: re.Match[str]) -> str:
     return f"{scheme}{shown}" + (f"?{MASK}" if shown != rest else "")
 
 
-_SEPARATOR = r"""["']?\s{0,3}[:=,]\s{0,3}"""
+_QUOTE = r"""\\{0,4}["']"""
+_SEPARATOR = rf"""(?:{_QUOTE})?\s{{0,3}}[:=,]\s{{0,3}}"""
 _HEADER = re.compile(
-    rf"""((?<![a-z0-9])(?:proxy-)?(?:authorization|(?:set-)?cookie){_SEPARATOR}(?:b?["'])?)[^\r\n"']+""",
+    rf"""((?<![a-z0-9])(?:proxy-)?(?:authorization|(?:set-)?cookie){_SEPARATOR}(?:b?{_QUOTE})?)[^\r\n"']+""",
     re.IGNORECASE,
 )
-_NAME = rf"""(?<![a-z0-9])(?:
+_NAMED = rf"""(?<![a-z0-9])(?:
     x-auth-[a-z-]{{1,20}} | x-(?:amz|goog)-[a-z-]{{1,30}}
   | [a-z_-]{{0,20}}password | passwd | pwd | passphrase | [a-z_-]{{0,20}}secret | credentials? | signature | sig
-  | [a-z_-]{{0,20}}api[_-]?key | [a-z_-]{{0,20}}access[_-]?key | [a-z_-]{{1,20}}token
+  | [a-z_-]{{0,20}}(?:api|access|secret|private|account)[_\s-]?key | [a-z_-]{{1,20}}token
   | token(?!{_SEPARATOR}[0-9]{{1,9}}(?![0-9a-z]))      # "token=12" is a fencing token
-){_SEPARATOR}(?:b?["'])?"""
-_ASSIGNMENT = re.compile(rf"""({_NAME}) (?!{_NAME}) [^]\s"',;&}})]+""", re.IGNORECASE | re.VERBOSE)
+){_SEPARATOR}"""
+_NAME = rf"{_NAMED}(?:b?{_QUOTE})?"
+_QUOTED = re.compile(rf"""({_NAMED}b?(\\{{0,4}}["']))(?!{_NAME})(?:(?!\2)[^\r\n])+""", re.IGNORECASE | re.VERBOSE)
+# Words behind each other, up to the next thing that has a name: a passphrase is several.
+_PASSPHRASE = re.compile(
+    rf"""((?<![a-z0-9])[a-z_-]{{0,20}}(?:password|passwd|pwd|passphrase)(?:{_QUOTE})?\s{{0,3}}[:=]\s{{0,3}})(?!b?{_QUOTE})(?!{_NAME})
+    [^]\s"',;&}})]+ (?:[ ](?![a-z0-9_.-]{{1,40}}\s{{0,3}}[:=])[^]\s"',;&}})]+){{0,12}}""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_ASSIGNMENT = re.compile(rf"""({_NAME}) (?!{_NAME}) (?:[^]\s"',;&}})\\]|\\(?!["']))+""", re.IGNORECASE | re.VERBOSE)
 _SCHEME = re.compile(r"\b((?i:Basic|Bearer))\s+(?=\S*[0-9A-Z=+/])[A-Za-z0-9+/._~-]{8,}={0,2}")
 _JWT = re.compile(r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*")
 
@@ -117,3 +134,34 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 def _escaped(found: re.Match[str]) -> str:
     character = found[0]
     return _SHORT.get(character) or (f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}")
+
+
+_ESCAPE = re.compile(r"\\u00([2-6][0-9a-fA-F]|7[0-9a-eA-E])")  # printable ASCII, for which JSON needs no escape
+_WORD = re.compile(r"""[^\s"'<>]+""")
+_BASE64 = re.compile(r"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_-]{12,}={0,2}(?![A-Za-z0-9+/_=-])")
+_USER_AND_PASSWORD = re.compile(r"[!-9;-~]{1,64}:[!-~]{4,}")
+
+
+def _hides(text: str) -> bool:
+    """Whether a text that was in an encoding names something that may not be shown."""
+    return any(each.search(text) for each in (_KEY_BLOCK, _HEADER, _ASSIGNMENT, _QUOTED, _SCHEME))
+
+
+def _unless_it_hides(found: re.Match[str]) -> str:
+    if "%" not in found[0]:
+        return found[0]
+    plain = unquote(unquote(found[0]))
+    return MASK if _hides(plain) and not _hides(found[0]) else found[0]
+
+
+def _unless_it_encodes(found: re.Match[str]) -> str:
+    raw = found[0].translate(_URL_SAFE).rstrip("=")
+    try:
+        plain = base64.b64decode(raw + "=" * (-len(raw) % 4), validate=True).decode()
+    except ValueError:
+        return found[0]
+    secret = plain.isprintable() and (_hides(plain) or _USER_AND_PASSWORD.fullmatch(plain) is not None)
+    return MASK if secret else found[0]
+
+
+_URL_SAFE = str.maketrans("-_", "+/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,8 @@ from archiver.redaction import redact
 
 SCHEMA = "archiver.alert/v1"
 _TITLE = 150
+_SENTENCE = 600
+"""Characters of one sentence: what others say is in some, and need not be short."""
 _ORDER = list(Severity)
 _MARK = {Status.FIRING: "", Status.RESOLVED: "over: ", Status.NOTE: ""}
 
@@ -31,12 +34,13 @@ class Message:
 
 
 def compose(instance: str, entries: Sequence[Entry], now: datetime) -> Message:
-    """One message for `entries`, the most urgent first. Every text is fit to be shown; `entries` is not empty."""
+    """One message for `entries`, the most urgent first. Every text is fit to be shown, and no longer than a person reads;
+    `entries` is not empty. A channel whose program understands more than letters says it through `inert`."""
     ordered = sorted(
         entries, key=lambda each: (each.status is not Status.FIRING, _ORDER.index(each.alert.kind.severity), each.key)
     )
     first = ordered[0]
-    title = f"{_MARK[first.status]}{redact(first.alert.sentence)}"
+    title = f"{_MARK[first.status]}{_shown(first.alert.sentence)}"
     if len(ordered) > 1:
         title = f"{len(ordered)} alerts, first: {title}"
     title = f"[{instance}] {title}"
@@ -60,6 +64,24 @@ def compose(instance: str, entries: Sequence[Entry], now: datetime) -> Message:
     )
 
 
+def inert(text: str) -> str:
+    """`text` for a program that takes some of it for commands: nobody is mentioned, nothing is a link, code or a picture.
+
+    It reads the same.
+    """
+    text = _ACTIVE.sub(rf"\g<0>{_JOINER}", text).replace("`", "'")
+    return text.replace("://", f":{_JOINER}//")
+
+
+_JOINER = "\u2060"  # takes no room, and keeps apart what is special only together
+_ACTIVE = re.compile(r"@(?=\w)|\](?=[(\[])|!(?=\[)|<(?=[@!#/a-zA-Z])")
+
+
+def _shown(sentence: str) -> str:
+    shown = redact(sentence)
+    return shown if len(shown) <= _SENTENCE else shown[: _SENTENCE - 1] + "…"
+
+
 def _id(instance: str, entry: Entry) -> str:
     """Names this piece of news: what, since when, and which telling of it."""
     news = (instance, *entry.key, entry.status, _iso(entry.since), _iso(entry.told_at))
@@ -70,11 +92,11 @@ def _paragraph(entry: Entry) -> str:
     kind = entry.alert.kind
     when = f"since {entry.since:%Y-%m-%d %H:%M} UTC"
     if entry.status is Status.NOTE:
-        return redact(entry.alert.sentence)
+        return _shown(entry.alert.sentence)
     if entry.cleared_at is not None:
         when = f"from {entry.since:%Y-%m-%d %H:%M} to {entry.cleared_at:%Y-%m-%d %H:%M} UTC"
     return (
-        f"{_MARK[entry.status]}{redact(entry.alert.sentence)}\n{kind.value} ({kind.severity}), {when}\n{kind.runbook}"
+        f"{_MARK[entry.status]}{_shown(entry.alert.sentence)}\n{kind.value} ({kind.severity}), {when}\n{kind.runbook}"
     )
 
 
@@ -86,7 +108,7 @@ def _json(entry: Entry, name: str) -> Json:
         "subject": alert.subject,
         "severity": alert.kind.severity.value,
         "status": entry.status.value,
-        "sentence": redact(alert.sentence),
+        "sentence": _shown(alert.sentence),
         "since": _iso(entry.since),
         "over_since": None if entry.status is Status.NOTE else _iso(entry.cleared_at),
         "runbook": alert.kind.runbook,

@@ -64,6 +64,28 @@ async def test_webhook_posts_json_that_people_and_programs_can_read() -> None:
     }
 
 
+FOREIGN = (
+    "PutObject: <!channel> <https://evil.example|pay> @here [click](https://evil.example) ![](x) `rm` & " + "x" * 5000
+)
+"""What a storage may call its error."""
+QUOTED = Entry(Alert(Kind.STORAGE_NOT_TRUSTED, "primary", f"primary: {FOREIGN}"), "ops", NOW, NOW)
+MARKUP = ("<!", "<https", "https://evil", "@here", "](", "![", "`")
+
+
+async def test_what_others_say_reaches_a_chat_as_letters_and_not_as_markup() -> None:
+    async with serve(says(answer(204))) as server:
+        channel = webhook(server)
+        await channel.send(compose("acme-prod", [QUOTED], NOW))
+        await channel.aclose()
+    body = json.loads(server.asked[0].raw.partition(b"\r\n\r\n")[2])
+    assert [each for each in MARKUP if each in body["text"]] == []
+    assert "&lt;" in body["text"]
+    assert "&amp;" in body["text"]
+    assert len(body["text"]) < 1500
+    assert body["alerts"][0]["sentence"].startswith("primary: PutObject: <!channel>"), "programs get it as it is"
+    assert len(body["alerts"][0]["sentence"]) <= 600
+
+
 REFUSALS: list[tuple[str, Script, type[TransientError], str]] = [
     ("server error", says(answer(500, b"stack trace with token=s3cret")), UnavailableError, "answered 500"),
     ("not found", says(answer(404)), UnavailableError, "answered 404"),
@@ -297,6 +319,13 @@ class TestApprise:
         told = [json.loads(asked.raw.partition(b"\r\n\r\n")[2]) for asked in server.asked]
         assert [each["type"] for each in told] == ["failure", "success", "info"]
         assert told[0]["title"] == "[acme-prod] acme: 1 gone_at_provider"
+
+    async def test_what_others_say_is_no_markup_behind_apprise_either(self) -> None:
+        async with serve(says(answer(200), close=True)) as server:
+            channel = Apprise("pager", Secret(f"json://127.0.0.1:{server.port}/hook"))
+            await channel.send(compose("acme-prod", [QUOTED], NOW))
+        told = json.loads(server.asked[0].raw.partition(b"\r\n\r\n")[2])
+        assert [each for each in MARKUP if each in told["title"] + told["message"]] == []
 
     @pytest.mark.parametrize("script", [says(answer(500)), says(b"", close=True)], ids=["refused", "answer lost"])
     async def test_refused_and_answer_lost_are_errors(self, script: Script) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
 import time
 
 import pytest
@@ -39,18 +42,36 @@ SHA256 = "3a7bd3e2360a3d29eea436fcfb7e44c735d117c42d1c1835420b6b9942dd4f1b"
         "eyJCANARY.eyJCANARY.CANARY",
         "-----BEGIN PRIVATE KEY-----\nCANARY\n-----END PRIVATE KEY-----",
         "-----BEGIN RSA PRIVATE KEY-----\nCANARY",
+        '{\\"password\\": \\"CANARY of CANARY\\"}',
+        json.dumps(json.dumps({"api_key": "the CANARY, twice: CANARY"})),
+        "p\\u0061ssword=CANARY",
+        "password%3DCANARY",
+        "password%253DCANARY",
+        "%22client_secret%22%3A%20%22CANARY%22",
+        "password: blue CANARY battery CANARY",
+        '"passphrase": "blue CANARY, CANARY"',
+        "secret key = CANARY",
+        f"x {base64.b64encode(b'password=CANARY').decode()} y",
+        base64.urlsafe_b64encode(b'{"auth_token": "CANARY?>"}').decode(),
+        base64.b64encode(b"user:CANARY").decode(),
     ],
 )
 def test_no_secret_is_shown(text: str) -> None:
     shown = redact(text)
     assert "CANARY" not in shown
     assert "Q0FOQVJZ" not in shown
+    assert not any(b"CANARY" in decoded(word) for word in re.findall(r"[A-Za-z0-9+/_-]{8,}", shown))
     assert "**redacted**" in shown
+
+
+def decoded(word: str) -> bytes:
+    return base64.urlsafe_b64decode(word[: len(word) // 4 * 4].translate(str.maketrans("+/", "-_")))
 
 
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
+        ("password=a b c host=db", "password=**redacted** host=db"),
         ("from +14155551234 to +442079460958", "from ***234 to ***958"),
         ("4155551234", "***234"),
         ("+1 (415) 555-1234.", "***234."),
@@ -89,6 +110,8 @@ def test_phone_number_keeps_its_last_three_digits(text: str, shown: str) -> None
         "use Basic authentication",
         "sent 400 of 1000 bytes",
         "Überlänge – ü×≤",
+        "see https://media.example.com/a%20b/c.mp3",
+        base64.b64encode(bytes.fromhex(SHA256)).decode(),
     ],
 )
 def test_evidence_and_plain_words_stay_whole(text: str) -> None:
@@ -141,6 +164,12 @@ def test_canary_never_survives_after_what_names_it(around: str, naming: str) -> 
         "((",
         "eyJaaaaaa.",
         "a:",
+        "a",
+        "%41",
+        "aaaa=",
+        "\\u0061",
+        'password=\\"',
+        "password=a b ",
     ],
 )
 def test_hostile_text_is_redacted_in_bounded_time_and_length(hostile: str) -> None:

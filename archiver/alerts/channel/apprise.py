@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from archiver.alerts.message import Message
+from archiver.alerts.message import Message, inert
 from archiver.alerts.rule import Severity
 from archiver.errors import ConfigurationError, UnavailableError
 from archiver.recording import Secret
@@ -39,7 +39,12 @@ class Apprise:
         elif message.severity is Severity.NOTE:
             kind = kinds.INFO
         # It logs failures itself and answers no; it does not say why.
-        if not await self._target.async_notify(title=message.title, body=message.text, notify_type=kind):
+        said = {
+            "title": inert(message.title),
+            "body": inert(message.text),
+            "body_format": self._library.NotifyFormat.TEXT,
+        }
+        if not await self._target.async_notify(**said, notify_type=kind):
             raise UnavailableError("apprise could not deliver it")
         return ""
 

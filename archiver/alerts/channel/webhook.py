@@ -1,14 +1,16 @@
 """A webhook: one JSON document by POST, `archiver.alert/v1`. Any 2xx means taken.
 
-`text` at the top is what Slack, Mattermost and their kin show; programs read `alerts`. The header `Idempotency-Key` is the
+`text` at the top is what Slack, Mattermost and their kin show, with nothing in it that they take for markup; programs read
+`alerts`. The header `Idempotency-Key` is the
 message's id: the same for the same news, so that a receiver can drop what comes twice because our side missed its answer.
 """
 
 from __future__ import annotations
 
+import html
 import json
 
-from archiver.alerts.message import Message
+from archiver.alerts.message import Message, inert
 from archiver.alerts.post import Post
 
 
@@ -20,7 +22,8 @@ class Webhook:
         self._post = post
 
     async def send(self, message: Message) -> str:
-        body = json.dumps(message.body, ensure_ascii=False, sort_keys=True).encode()
+        text = html.escape(inert(str(message.body["text"])), quote=False)  # the three that Slack asks for
+        body = json.dumps(message.body | {"text": text}, ensure_ascii=False, sort_keys=True).encode()
         headers = {"Content-Type": "application/json; charset=utf-8", "Idempotency-Key": message.id}
         await self._post.send("POST", body, headers)
         return ""
