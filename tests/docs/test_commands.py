@@ -22,7 +22,7 @@ def commands(text: str) -> list[str]:
     found: list[str] = []
     for block in re.findall(r"^```(?:sh|console)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         joined = block.replace("\\\n", " ")
-        found += re.findall(r"^(?:\$ |sudo |\.venv/bin/)*archiver (.+)$", joined, re.MULTILINE)
+        found += re.findall(r"^(?:\$ |sudo |time )*(?:[\w./-]*/)?archiver (.+)$", joined, re.MULTILINE)
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     return found + re.findall(r"`archiver ([a-z-][^`\n]*)`", prose)
 
