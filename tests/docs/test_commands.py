@@ -20,9 +20,9 @@ PAGES = sorted([ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.m
 def commands(text: str) -> list[str]:
     """What stands after `archiver` in code, in blocks and in lines."""
     found: list[str] = []
-    for block in re.findall(r"^```(?:sh|console)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+    for block in re.findall(r"^ *```(?:sh|console)?\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL):
         joined = block.replace("\\\n", " ")
-        found += re.findall(r"^(?:\$ |sudo |time )*(?:[\w./-]*/)?archiver (.+)$", joined, re.MULTILINE)
+        found += re.findall(r"^ *(?:\$ |sudo |time )*(?:[\w./-]*/)?archiver (.+)$", joined, re.MULTILINE)
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     return found + re.findall(r"`archiver ([a-z-][^`\n]*)`", prose)
 
