@@ -127,8 +127,8 @@ def lock(copy: Copy, seen: Stored, now: datetime) -> Iterator[Gap]:
     if _STRENGTH[seen.lock_mode] < _STRENGTH[copy.lock_mode]:
         yield at(copy, Code.UNLOCKED, f"{copy.lock_mode} was recorded, the storage shows {seen.lock_mode}")
     elif seen.retain_until is None or seen.retain_until < copy.retain_until:
-        shown = f"{seen.retain_until:%Y-%m-%d %H:%M}" if seen.retain_until else "not at all"
-        yield at(copy, Code.UNLOCKED, f"locked until {copy.retain_until:%Y-%m-%d %H:%M} was recorded, now {shown}")
+        shown = f"{seen.retain_until:%Y-%m-%d %H:%M:%S}" if seen.retain_until else "not at all"
+        yield at(copy, Code.UNLOCKED, f"locked until {copy.retain_until:%Y-%m-%d %H:%M:%S} was recorded, now {shown}")
 
 
 def missing(copy: Copy) -> Gap:

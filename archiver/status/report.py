@@ -5,6 +5,7 @@ The product's one number is the time left. How everything stands is not judged h
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -153,8 +154,8 @@ def for_people(span: timedelta) -> str:
     """A duration in its two largest units: `19h 12m`; negative ones as `-3d 1h`."""
     seconds = round(abs(span.total_seconds()))
     parts = [(seconds // 86_400, "d"), (seconds // 3600 % 24, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s")]
-    first = next((index for index, (count, _) in enumerate(parts) if count), len(parts) - 1)
-    text = " ".join(f"{count}{unit}" for count, unit in parts[first : first + 2] if count) or "0s"
+    largest = list(itertools.dropwhile(lambda part: not part[0], parts))[:2]
+    text = " ".join(f"{count}{unit}" for count, unit in largest if count) or "0s"
     return f"-{text}" if span < timedelta(0) else text
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from archiver.completeness.clocks import Held, Kind, Stay, clocks, quota, storage_cost
+from archiver.completeness.clocks import Clock, Held, Kind, Stay, StorageCost, clocks, money, quota, storage_cost
 from archiver.completeness.gap import profile
 from archiver.providers.justcall import LINK_LIFE
 from archiver.schedule.deadline import ProviderRetention, deadline
@@ -80,6 +80,79 @@ def test_account_without_quota_or_without_recordings_has_no_projection() -> None
     silent = quota(Held(0, 0, 0, 30), TEAM, NOW)
     assert silent is not None
     assert silent.full_at is None
+
+
+@pytest.mark.parametrize(
+    ("held", "kept", "used", "rate", "full_in"),
+    [
+        (Held(0, 0, 10, 0), TEAM, 0, 0.0, None),  # no days, no rate
+        (Held(3, 0.5, 4, 2), TEAM, 8003, 2.0, None),
+        # nothing is ever freed: full as soon as there is a rate, within a century
+        (Held(10, 0, 4, 2), ProviderRetention("x", quota_bytes=20), 10, 2.0, 5),
+        (Held(10, 0, 0, 2), ProviderRetention("x", quota_bytes=20), 10, 0.0, None),
+        (Held(0, 0, 1, 1), ProviderRetention("x", quota_bytes=36_499), 0, 1.0, 36_499),
+        (Held(0, 0, 1, 1), ProviderRetention("x", quota_bytes=36_500), 0, 1.0, None),
+        # in balance it holds rate × retention: one byte more than fits, and exactly what fits
+        (Held(10, 0, 2, 1), ProviderRetention("x", 10 * DAY, quota_bytes=19), 10, 2.0, 4.5),
+        (Held(10, 0, 2, 1), ProviderRetention("x", 10 * DAY, quota_bytes=20), 10, 2.0, None),
+        (Held(20, 0, 0, 1), ProviderRetention("x", 10 * DAY, quota_bytes=20), 20, 0.0, 0),
+    ],
+)
+def test_an_account_is_full_when_more_comes_than_retention_frees(
+    held: Held, kept: ProviderRetention, used: int, rate: float, full_in: float | None
+) -> None:
+    found = quota(held, kept, NOW)
+    assert found is not None
+    assert (found.used, found.limit, found.bytes_per_day) == (used, kept.quota_bytes, rate)
+    assert found.full_at == (None if full_in is None else NOW + full_in * DAY)
+    assert (found.source, found.measured) == (kept.source, held.weighed / used if used else 1.0)
+
+
+def test_every_clock_that_is_set_is_shown_with_who_says_so() -> None:
+    kept = ProviderRetention("operator", 10 * DAY, 1, 5)
+    assert clocks(NOW, kept, bytes_per_day=1, link_until=NOW + 11 * DAY) == [
+        Clock(Kind.QUOTA, NOW + 5 * DAY, "operator"),
+        Clock(Kind.MONTH_END, datetime(2026, 12, 1, tzinfo=UTC), "operator"),
+        Clock(Kind.RETENTION, NOW + 10 * DAY, "operator"),
+        Clock(Kind.LINK, NOW + 11 * DAY, "the link that was listed last"),
+    ]
+    assert clocks(NOW, kept)[0].kind is Kind.MONTH_END, "a quota that nothing fills is no clock"
+    assert clocks(NOW, ProviderRetention("none")) == []
+
+
+@pytest.mark.parametrize(
+    ("micros", "currency", "text"),
+    [
+        (0, "USD", "$0.00"),
+        (1, "USD", "under $0.01"),
+        (9_999, None, "under 0.01"),
+        (10_000, "USD", "$0.01"),
+        (1_234_567_890, None, "1,234.57"),
+    ],
+)
+def test_a_sum_is_said_in_dollars_only_where_they_are(micros: int, currency: str | None, text: str) -> None:
+    assert money(micros, currency) == text
+
+
+def test_what_is_charged_begins_when_the_free_time_ends_and_ends_with_deletion() -> None:
+    def charged(days: float, *, until: float | None = None, free: timedelta = 30 * DAY) -> tuple[int, int]:
+        stay = Stay(NOW - days * DAY, 2, None if until is None else NOW + until * DAY, 500, free)
+        cost = storage_cost([stay], NOW)
+        return cost.so_far, cost.per_month
+
+    assert charged(29) == (0, 0)
+    assert charged(30) == (0, 1000)
+    assert charged(60) == (1000, 1000)
+    assert charged(75) == (1500, 1000)
+    assert charged(60, until=-15) == (500, 0)
+    assert charged(60, until=-45) == (0, 0)
+    assert charged(60, until=300) == (1000, 0)
+    assert charged(15, free=timedelta(0)) == (500, 1000)
+    cost = storage_cost([], NOW, "x", None)
+    assert (cost.so_far, cost.per_month, cost.in_a_year, cost.source, cost.currency) == (0, 0, 0, "x", None)
+    assert str(StorageCost(1, 20_000, 3, "x", None)) == (
+        "under 0.01 so far, 0.02 a month now, under 0.01 in a year if all stays there (x)"
+    )
 
 
 def test_plivo_costs_nothing_for_ninety_days_and_then_by_minute_and_month() -> None:

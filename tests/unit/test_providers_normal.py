@@ -111,7 +111,8 @@ def test_milliseconds_have_the_same_bounds(stated: object, lasts: timedelta | No
 
 @pytest.mark.parametrize(
     ("stated", "total"),
-    [(0, 0), ("0", 0), (7, 7), ("7.0", 7), ("1e3", 1000), ("7.5", None), (-1, None), ("", None), (True, None), ([], None)],
+    [(0, 0), ("0", 0), (7, 7), ("7.0", 7), ("1e3", 1000), (2**63 - 1, 2**63 - 1), (2**63, None),
+     ("7.5", None), (-1, None), ("", None), (True, None), ([], None)],
 )  # fmt: skip
 def test_a_total_is_a_whole_number_from_nought(stated: object, total: int | None) -> None:
     assert normal.count(stated) == total

@@ -215,7 +215,7 @@ def test_the_document_has_every_field_under_the_name_that_scripts_know() -> None
     counts = ProviderCounts(
         "acme", {"listed": 1, "gone": 2}, later[0], "plan", 4, 2, later[1], later[2], "HTTP 500", later[3], "401", 5
     )
-    outlook = Outlook(6, later[4], 7, 1.6 * SECOND, ("hurry",), 0.876, later[5], COST)
+    outlook = Outlook(6, later[4], 7, 1.6 * SECOND, ("hurry",), 0.603, later[5], COST)
     row = ProviderStatus("acme", Level.LOST, ("because",), counts, 1, later[6], 8, outlook, later[7])
     verified = Verified(Depth.SAMPLE, NOW, later[8], 9, 10, {"unlocked": 11})
     everything = Report(
@@ -261,7 +261,7 @@ def test_the_document_has_every_field_under_the_name_that_scripts_know() -> None
                 "loses": 7,
                 "slack_seconds": 2,
                 "remedies": ["hurry"],
-                "quota_used_percent": 88,
+                "quota_used_percent": 60,
                 "quota_full_at": "2026-11-26T12:00:00Z",
                 "storage_cost": COST.as_json(),
                 "nearest_deadline": "2026-11-21T12:00:00Z",
