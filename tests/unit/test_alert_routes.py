@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver.alerts import route
-from archiver.alerts.message import compose
+from archiver.alerts.message import Message, compose
 from archiver.alerts.route import LONGEST_RETRY, RETRY, SETTLE, Entry, Key, Route, Status
 from archiver.alerts.rule import Alert, Kind, Severity
 
@@ -151,9 +152,23 @@ def test_the_backoff_is_not_cut_short_by_growing_worse() -> None:
 def test_one_that_returns_while_its_end_is_being_told_is_told_anew() -> None:
     over = Entry(LOST, "pager", NOW - HOUR, NOW, cleared_at=NOW - 5 * MINUTE, told_at=NOW - HOUR, told_weight=1)
     back = replace(over, cleared_at=None)
-    after = route.after_told(back, over, HOUR, NOW)
-    assert after is not None
-    assert (after.status, after.due_at, after.told_at) == (Status.FIRING, NOW, None)
+    assert route.after_told(replace(back, failures=3), over, HOUR, NOW) == Entry(LOST, "pager", NOW, NOW)
+
+
+def test_what_was_told_is_remembered_with_its_weight_and_due_again_after_its_interval() -> None:
+    worse = Entry(replace(LOST, weight=7), "pager", NOW - HOUR, NOW, failures=4)
+    fired = replace(worse, alert=LOST)
+    assert route.after_told(worse, fired, 2 * HOUR, NOW) == replace(
+        worse, told_at=NOW, told_weight=1, due_at=NOW + 2 * HOUR, failures=0
+    )
+
+
+def test_the_most_frequent_of_the_routes_that_name_kind_and_channel_rules() -> None:
+    kinds = frozenset({Kind.RECORDING_LOST})
+    routes = (Route(kinds, ("a",), 3 * HOUR), Route(kinds, ("a", "b"), 2 * HOUR), Route(kinds, ("b",), HOUR))
+    assert [route.repeat_of(Kind.RECORDING_LOST, each, routes) for each in "abc"] == [2 * HOUR, HOUR, None]
+    assert route.repeat_of(Kind.POLL_STALLED, "a", routes) is None
+    assert Kind.RECORDING_LOST in route.unrouted((Route(kinds, (), HOUR),)), "a route to nobody"
 
 
 def test_one_that_ends_while_it_is_being_told_has_its_end_told_too() -> None:
@@ -249,6 +264,68 @@ def test_a_message_names_the_most_urgent_first_and_each_with_its_runbook() -> No
     assert [each["name"] for each in listed if isinstance(each, dict)] == ["recording.lost", "poll.stalled"]
 
 
+def test_a_message_has_every_field_under_the_name_that_receivers_know() -> None:
+    over = Entry(STALLED, "mail", NOW - HOUR, NOW, cleared_at=NOW - MINUTE, told_at=NOW - HOUR)
+    news = Entry(Alert(Kind.REPORT_MONTHLY, "2026-10", "the report"), "mail", NOW, NOW, cleared_at=NOW)
+    fires = Entry(LOST, "mail", NOW - 2 * HOUR, NOW)
+    message = compose("here", [news, over, fires], NOW)
+    text = (
+        "acme: lost\nrecording.lost (page), since 2026-11-21 10:00 UTC\ndocs/runbook/recording.lost.md\n\n"
+        "over: acme: stalled\npoll.stalled (ticket), from 2026-11-21 11:00 to 2026-11-21 11:59 UTC\n"
+        "docs/runbook/poll.stalled.md\n\nthe report"
+    )
+    listed: Any = message.body.pop("alerts")
+    assert message == Message(
+        id=message.id,
+        title="[here] 3 alerts, first: acme: lost",
+        text=text,
+        body={
+            "schema": "archiver.alert/v1",
+            "id": message.id,
+            "instance": "here",
+            "sent_at": "2026-11-21T12:00:00Z",
+            "text": f"[here] 3 alerts, first: acme: lost\n\n{text}",
+        },
+        severity=Severity.PAGE,
+        resolved=False,
+    )
+    assert [len(message.id), *(len(each.pop("id")) for each in listed)] == [32] * 4
+    assert listed == [
+        {
+            "name": "recording.lost",
+            "subject": "acme",
+            "severity": "page",
+            "status": "firing",
+            "sentence": "acme: lost",
+            "since": "2026-11-21T10:00:00Z",
+            "over_since": None,
+            "runbook": "docs/runbook/recording.lost.md",
+        },
+        {
+            "name": "poll.stalled",
+            "subject": "acme",
+            "severity": "ticket",
+            "status": "resolved",
+            "sentence": "acme: stalled",
+            "since": "2026-11-21T11:00:00Z",
+            "over_since": "2026-11-21T11:59:00Z",
+            "runbook": "docs/runbook/poll.stalled.md",
+        },
+        {
+            "name": "report.monthly",
+            "subject": "2026-10",
+            "severity": "note",
+            "status": "note",
+            "sentence": "the report",
+            "since": "2026-11-21T12:00:00Z",
+            "over_since": None,
+            "runbook": "",
+        },
+    ]
+    assert compose("here", [fires, over, news], NOW).id == message.id, "in whatever order they come"
+    assert compose("there", [fires, over, news], NOW).id != message.id
+
+
 def test_what_is_over_says_from_when_to_when() -> None:
     entry = Entry(LOST, "mail", NOW - HOUR, NOW, cleared_at=NOW, told_at=NOW - HOUR)
     message = compose("acme-prod", [entry], NOW)
@@ -278,5 +355,7 @@ def test_no_secret_number_or_line_break_reaches_a_channel(told: str) -> None:
 
 
 def test_a_title_fits_on_one_line_of_a_mail_program() -> None:
-    message = compose("a", [Entry(replace(LOST, sentence="x" * 1000), "mail", NOW, NOW)], NOW)
-    assert len(message.title) == 150
+    for length, title in ((146, "[a] " + "x" * 146), (147, "[a] " + "x" * 145 + "…"), (1000, "[a] " + "x" * 145 + "…")):
+        message = compose("a", [Entry(replace(LOST, sentence="x" * length), "mail", NOW, NOW)], NOW)
+        assert message.title == title
+        assert len(title) == 150
