@@ -81,7 +81,7 @@ def forecast(backlog: Iterable[Pending], now: datetime, capacity: Capacity, outa
     for each in due:
         used += capacity.takes(each)
         there = time.until(each.deadline)
-        speed = max(speed, used / there if there > 0 else float("inf"))
+        speed = max(speed, used / there if there > 0 else math.inf)
         slack = min(there - used, slack) if slack is not None else there - used
         if used > there + _ROUNDING and first_loss is None:
             first_loss = each.deadline
@@ -102,7 +102,7 @@ def remedies(it: Forecast, outages: Sequence[Window] = ()) -> list[str]:
         return []
     found = []
     missing = -it.slack
-    if it.speed != float("inf"):
+    if it.speed != math.inf:
         found.append(f"work {it.speed:.1f} times as fast: raise rate and concurrency, or stop the back-fill")
     if outages:
         found.append(f"end the outage {_hours(missing)} earlier")
