@@ -65,6 +65,7 @@ LONG_AGO = NOW - 400 * DAY
         (errors.CutShortError(), {"attempts": 1}, Verdict(WAIT, NOW + 1.5 * SECOND, R.RETRY)),
         (errors.CutShortError(), {"attempts": 2}, Verdict(WAIT, NOW + 3 * SECOND, R.RETRY)),
         (errors.CutShortError(), {"attempts": 9}, Verdict(WAIT, NOW + 384 * SECOND, R.RETRY)),
+        (errors.CutShortError(), {"attempts": 9, "archive_by": NOW + 400 * SECOND}, Verdict(WAIT, NOW + 75 * SECOND, R.RETRY)),
         (errors.UnacceptableMediaError(), {"attempts": 99}, Verdict(WAIT, NOW + QUARTER, R.RETRY)),
         (errors.TooSlowError(), {"attempts": 9999}, Verdict(WAIT, NOW + QUARTER, R.RETRY)),
         (errors.GarbledAnswerError(), {"called_at": LONG_AGO}, Verdict(WAIT, NOW + 1.5 * SECOND, R.RETRY)),
