@@ -22,7 +22,7 @@ from archiver.store import layout
 from archiver.store.port import Check, ProbeReport
 from archiver.store.s3_answer import Unreadable, shown
 from archiver.store.s3_bucket import Bucket, Digests, Head, base64_of
-from archiver.store.s3_canary import CANARY_LOCK, sweep
+from archiver.store.s3_canary import CANARY_LOCK, listed, spent, sweep
 from archiver.store.s3_client import S3Options
 from archiver.store.s3_default import DefaultRetention, brief, seen
 from archiver.store.s3_refusal import Refused
@@ -528,12 +528,12 @@ class Probe:
     def _tidy(self) -> None:
         """Everything that is not locked goes again, and canaries of earlier probes whose lock has ended. The rest is small."""
         with contextlib.suppress(errors.DestinationError):
-            for key in self._keys:
-                listed = [each for page in self._bucket.versions(key) for each in page if each.key == key]
-                for each in listed:
+            there = listed(self._bucket, self._options.prefix)
+            for each in there:
+                if each.key in self._keys:
                     with contextlib.suppress(Refused):
-                        self._bucket.delete(key, each.version_id)
-            sweep(self._bucket, self._options.prefix, self._clock.now())
+                        self._bucket.delete(each.key, each.version_id)
+            sweep(self._bucket, spent(there, self._options.prefix, self._clock.now()))
 
 
 def _code(refused: Refused | None) -> str:

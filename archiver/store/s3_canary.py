@@ -7,7 +7,7 @@ knows better; a hold that a probe left behind when it died is lifted first.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from archiver import errors
@@ -21,19 +21,23 @@ _AT_ONCE = 500
 _REFUSALS = 10
 
 
+def listed(bucket: Bucket, prefix: str) -> list[Version]:
+    """Every version and marker where canaries lie, below this prefix. Raises `DestinationError`."""
+    return [each for page in bucket.versions(f"{prefix}{layout.CANARIES}") for each in page]
+
+
 def spent(versions: Iterable[Version], prefix: str, now: datetime) -> list[Version]:
-    """Those versions and markers of canaries whose lock has ended by their age, the oldest first."""
-    ours = [
-        each for each in versions if layout.is_canary(each.key.removeprefix(prefix)) and each.key.startswith(prefix)
-    ]
+    """Those of canaries whose lock has ended by their age, the oldest first."""
+    ours = (
+        each for each in versions if each.key.startswith(prefix) and layout.is_canary(each.key.removeprefix(prefix))
+    )
     return sorted((each for each in ours if now - each.modified_at >= _SPENT), key=lambda each: each.modified_at)
 
 
-def sweep(bucket: Bucket, prefix: str, now: datetime) -> int:
-    """Delete what `spent` names, some hundreds at a time. Returns how many are gone. Raises `DestinationError`."""
-    listed = [each for page in bucket.versions(f"{prefix}{layout.CANARIES}") for each in page]
+def sweep(bucket: Bucket, versions: Sequence[Version]) -> int:
+    """Delete these, some hundreds at a time. Returns how many are gone."""
     gone = refused = 0
-    for each in spent(listed, prefix, now)[:_AT_ONCE]:
+    for each in versions[:_AT_ONCE]:
         if _gone(bucket, each):
             gone += 1
         elif (refused := refused + 1) >= _REFUSALS:  # a default retention that overrides ours: it takes years

@@ -84,11 +84,11 @@ class Vault:
             if self._must_look_first(item, again=last) and self._is_there(item.key):
                 return self._adopt(item)
             self._not_twice(item)
+            creating: list[str] = []
             try:
-                version_id = self._send(item)
+                version_id = self._send(item, creating)
             except Refused as refused:
-                if not refused.undecided:
-                    self._unanswered.pop(item.key, None)
+                self._note(*(creating if refused.undecided else ()))
                 if refused.already_there:
                     return self._adopt(item)
                 if refused.damaged:
@@ -99,6 +99,7 @@ class Vault:
                     raise
             except errors.DestinationError:
                 # No answer, so it may have been done. Asking again is safe: the condition, or the look before, tells.
+                self._note(*creating)
                 self._limit_single(item)
                 if last:
                     raise
@@ -141,19 +142,20 @@ class Vault:
                 "a PUT had no answer, and this storage may still finish it: looks again later"
             )
 
-    def _send(self, item: Item) -> str | None:
+    def _send(self, item: Item, creating: list[str]) -> str | None:
+        """Send it, once. `creating` gets its key when the object may come into being, whether or not we hear of it."""
         if self._in_parts(item):
             size = self._options.part_size
-            return upload_parts(self._bucket, item, self.profile, size, lambda: self._note(item.key))
-        self._note(item.key)
+            return upload_parts(self._bucket, item, self.profile, size, lambda: creating.append(item.key))
+        creating.append(item.key)
         return upload_single(self._bucket, item, self.profile)
 
-    def _note(self, key: str) -> None:
-        """From here on the object may come into being, whether or not we hear of it."""
+    def _note(self, *unanswered: str) -> None:
+        """Remember what may still be finished; forget what is too old for that."""
         now = self._clock.monotonic()
         for old in [each for each, until in list(self._unanswered.items()) if until <= now]:
             self._unanswered.pop(old, None)
-        self._unanswered[key] = now + _LATE.total_seconds()
+        self._unanswered |= dict.fromkeys(unanswered, now + _LATE.total_seconds())
 
     def _limit_single(self, item: Item) -> bool:
         """From now on this size goes in parts, which fail, and are sent again, by themselves. False where it cannot."""

@@ -12,7 +12,7 @@ from archiver.clock import SystemChance, SystemClock
 from archiver.recording import Lock, LockMode
 from archiver.store.s3 import S3Options, S3Store
 from archiver.store.s3_bucket import Bucket, Digests, base64_of
-from archiver.store.s3_canary import sweep
+from archiver.store.s3_canary import listed, spent, sweep
 from tests.lying_s3 import lose_answer, refuse
 from tests.memory_s3 import Kept, MemoryS3, memory_s3, options_for
 
@@ -47,6 +47,10 @@ def server() -> Iterator[MemoryS3]:
         yield made
 
 
+def swept(bucket: Bucket, now: datetime) -> int:
+    return sweep(bucket, spent(listed(bucket, "calls/"), "calls/", now))
+
+
 def left(server: MemoryS3) -> dict[str, list[str]]:
     return {key: [each.version for each in kept] for key, kept in server.objects.items() if kept}
 
@@ -56,9 +60,9 @@ KEPT = {**{key: ["o"] for key in OTHERS}, OLD[3]: ["c3"], f"calls/canary/{UUID}9
 
 def test_every_version_of_a_canary_goes_when_its_lock_has_ended_and_nothing_else(server: MemoryS3) -> None:
     bucket = Bucket(options_for(server))
-    assert sweep(bucket, "calls/", datetime.now(UTC)) == 6
+    assert swept(bucket, datetime.now(UTC)) == 6
     assert left(server) == KEPT
-    assert sweep(bucket, "calls/", datetime.now(UTC)) == 0
+    assert swept(bucket, datetime.now(UTC)) == 0
     bucket.close()
 
 
@@ -77,9 +81,9 @@ def test_deletion_that_fails_or_whose_answer_is_lost_is_made_up_for_by_the_next(
 ) -> None:
     bucket = Bucket(options_for(server))
     server.lie(fault)  # type: ignore[arg-type]
-    sweep(bucket, "calls/", datetime.now(UTC))
+    swept(bucket, datetime.now(UTC))
     server.faults.clear()
-    sweep(bucket, "calls/", datetime.now(UTC))
+    swept(bucket, datetime.now(UTC))
     assert left(server) == KEPT
     bucket.close()
 
@@ -105,9 +109,9 @@ async def test_canary_of_a_real_server_stays_while_it_is_locked_and_goes_afterwa
     bucket.put(OLD[0], body, digests, lock=lock)
     bucket.put(OLD[0], body, digests)
     tomorrow = datetime.now(UTC) + 2 * DAY
-    assert sweep(bucket, "calls/", tomorrow) == 1
+    assert swept(bucket, tomorrow) == 1
     give_up = SystemClock().monotonic() + 30
-    while sweep(bucket, "calls/", tomorrow) == 0:
+    while swept(bucket, tomorrow) == 0:
         assert SystemClock().monotonic() < give_up
     assert [each for page in bucket.versions("calls/canary/") for each in page] == []
     bucket.close()
