@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from archiver import errors
+from archiver import errors, spreadsheet
 from archiver.cli.instants import FORMS, instant
 from archiver.cli.lookup import known_provider
 from archiver.cli.options import Options
@@ -26,6 +26,24 @@ if TYPE_CHECKING:
     from archiver.assembly.session import Session
     from archiver.config.model import Config
     from archiver.hearing import Copy
+
+
+COLUMNS = (
+    "id", "provider", "call_started_at", "duration_ms", "direction", "from_number", "to_number", "agent", "state", "flags",
+    "provider_recording_id", "variant", "reason", "call_ended_at", "listed_at", "archive_by", "delete_at", "archived_at",
+    "retain_until", "attempts", "last_error", "bytes", "plaintext_sha256", "sealed_bytes", "sealed_sha256",
+)  # fmt: skip
+"""The fields of a recording that are one value each, named as in `archiver.recordings/v1`; the first ten are the default."""
+_DEFAULT = COLUMNS[:10]
+_HEADS = {"call_started_at": "started", "duration_ms": "duration", "from_number": "from", "to_number": "to"}
+
+
+def _columns(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tuple[str, ...]:
+    chosen = tuple(each.strip() for each in text.split(",")) if text is not None else _DEFAULT
+    for each in chosen:
+        if each not in COLUMNS:
+            raise click.BadParameter(f"{each[:40]!r} is none of {', '.join(COLUMNS)}")
+    return chosen
 
 
 @click.group()
@@ -113,8 +131,14 @@ def by(person: dict[str, Any]) -> str:
 )
 @click.option("--text", help="Part of an id, a digest, or a word of the metadata.")
 @click.option("--limit", type=click.IntRange(min=1), help="The first so many.")
+@click.option("--columns", callback=_columns, metavar="NAME,…",
+              help=f"Which to show, in this order: {', '.join(COLUMNS)}.")  # fmt: skip
+@click.option("--csv", "as_csv", is_flag=True, help="A table for spreadsheets.")
+@click.option("--mask", is_flag=True, help="Show numbers by their last three digits, agents by their first letter.")
 @click.pass_obj
-def list_(options: Options, /, metadata: tuple[str, ...], **wanted: Any) -> None:
+def list_(
+    options: Options, /, metadata: tuple[str, ...], columns: tuple[str, ...], as_csv: bool, mask: bool, **wanted: Any
+) -> None:
     """The recordings that match all options, oldest call first."""
     from archiver.database import reading
     from archiver.ingest import survey
@@ -126,8 +150,12 @@ def list_(options: Options, /, metadata: tuple[str, ...], **wanted: Any) -> None
     config = options.load(resolve_secrets=False)
     with database(config) as engine, reading(engine) as conn:
         known_provider(conn, config, search.provider)
-        found = list(survey.recordings(conn, search))
-    emit(options, "archiver.recordings/v1", [*found], lambda: _table(found) if found else "no recording matches")
+        found = [_masked(each) if mask else each for each in survey.recordings(conn, search)]
+    if as_csv:
+        click.echo(spreadsheet.as_csv(columns, ([_plain(row[name]) for name in columns] for row in found)), nl=False)
+        return
+    emit(options, "archiver.recordings/v1", [*found],
+         lambda: _table(found, columns) if found else "no recording matches")  # fmt: skip
 
 
 @recordings.command()
@@ -294,22 +322,30 @@ def _retried(item: dict[str, Any]) -> str:
     return f"{item['id']}  nothing to retry: {why}"
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
-    head = ("id", "provider", "started", "duration", "direction", "state", "flags", "bytes")
-    return table(head, [_row(each) for each in rows])
-
-
-def _row(row: dict[str, Any]) -> tuple[object, ...]:
-    return (
-        row["id"],
-        row["provider"],
-        _minute(row["call_started_at"]),
-        _length(row["duration_ms"]),
-        row["direction"],
-        state_of(row),
-        ",".join(row["flags"]) or None,
-        row["bytes"],
+def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
+    return table(
+        [_HEADS.get(each, each) for each in columns], [[_shown(row, each) for each in columns] for row in rows]
     )
+
+
+def _shown(row: dict[str, Any], name: str) -> object:
+    """A field as a person reads it."""
+    value = row[name]
+    if name == "state":
+        return state_of(row)
+    if name == "duration_ms":
+        return _length(value)
+    return _minute(value) if name.endswith(("_at", "_until")) else _plain(value)
+
+
+def _plain(value: object) -> object:
+    return (",".join(value) or None) if isinstance(value, list) else value
+
+
+def _masked(row: dict[str, Any]) -> dict[str, Any]:
+    """The row as somebody may see it who need not know who spoke."""
+    hidden = {name: row[name] and f"…{row[name][-3:]}" for name in ("from_number", "to_number")}
+    return row | hidden | {"agent": row["agent"] and f"{row['agent'][:1]}…"}
 
 
 def state_of(row: dict[str, Any]) -> str:

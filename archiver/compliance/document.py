@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import enum
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -15,6 +13,7 @@ from archiver.compliance.facts import Place, Report
 from archiver.compliance.month import Month
 from archiver.compliance.rules import unchecked
 from archiver.recording import Json
+from archiver.spreadsheet import as_csv
 
 SCHEMA = "archiver.report/v1"
 
@@ -90,18 +89,7 @@ def _leaf(place: Place | None) -> int | None:
 
 
 def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(head)
-    writer.writerows([_cell(_plain(value)) for value in row] for row in rows)
-    return out.getvalue().encode()
-
-
-def _cell(value: Json) -> object:
-    """Spreadsheets run what begins like a formula: such a text gets an apostrophe before it."""
-    if value is None:
-        return ""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return as_csv(head, ([_plain(value) for value in row] for row in rows)).encode()
 
 
 def _share(value: float | None) -> float | None:

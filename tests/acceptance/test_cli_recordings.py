@@ -171,7 +171,24 @@ def test_list_narrows_by_every_option(archive: Archive) -> None:
     assert "1:05" in shown
 
 
-@pytest.mark.parametrize("wrong", [["--since", "tomorrow"], ["--meta", "queue"], ["--state", "lost"]])
+def test_list_shows_the_columns_that_were_asked_for_and_masks_on_request(archive: Archive) -> None:
+    asked = ("recordings", "list", "--columns", "from_number,agent,call_started_at,flags")
+    assert archive.run(*asked).stdout.splitlines()[:2] == [
+        "from      agent  started           flags",
+        "+4930111  7      2026-05-01 12:00  length_unverified",
+    ]
+    assert archive.run(*asked, "--csv", "--mask", "--limit", "1").stdout.splitlines() == [
+        "from_number,agent,call_started_at,flags",
+        "…111,7…,2026-05-01T12:00:00Z,length_unverified",
+    ]
+    (row,) = archive.data("recordings", "list", "--mask", "--limit", "1")[1]
+    assert (row["from_number"], row["to_number"], row["agent"]) == ("…111", "…222", "7…")
+    assert "'+4930111" in archive.run("recordings", "list", "--csv").stdout  # no spreadsheet runs it
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--since", "tomorrow"], ["--columns", "id,nothing"], ["--meta", "queue"], ["--state", "lost"]]
+)
 def test_list_refuses_what_it_cannot_read(archive: Archive, wrong: list[str]) -> None:
     assert archive.run("recordings", "list", *wrong).returncode == Exit.USAGE
 
