@@ -73,7 +73,8 @@ class StorageFacts:
 class HostFacts:
     """One host's disk and clock, `seen_at`. `spool_used`: per cent of its quota.
 
-    `no_room`: why nothing more can be fetched there. `clock_offset`: its clock less the database's.
+    `no_room`: why nothing more can be fetched there. `clock_offset`: its clock less the database's, or less
+    what others say; `clock_wrong`: that they contradict it.
     """
 
     host: str
@@ -81,6 +82,7 @@ class HostFacts:
     spool_used: int = 0
     no_room: str | None = None
     clock_offset: timedelta = timedelta(0)
+    clock_wrong: bool = False
 
 
 @dataclass(frozen=True, slots=True)

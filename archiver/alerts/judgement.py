@@ -297,8 +297,21 @@ def _host(it: HostFacts, limits: Thresholds) -> Iterator[Concern]:
     elif it.spool_used >= limits.spool:
         said = f"{it.host}: the spool is {it.spool_used} % full; when it is full, fetching waits for the storage"
         yield Concern(Kind.SPOOL_FILLING, it.host, Level.AT_RISK, said, remedy="archiver doctor")
-    if abs(it.clock_offset) > limits.clock:
-        side = "ahead of" if it.clock_offset > timedelta(0) else "behind"
+    ahead = it.clock_offset > timedelta(0)
+    if it.clock_wrong:
+        what = "nothing is stated of days that have not come by theirs" if ahead else "what is urgent may be late"
+        side = f"{_apart(abs(it.clock_offset))} {'ahead of' if ahead else 'behind'}"
+        said = f"this machine's clock is {side} those of database, storages or providers"
+        yield Concern(
+            Kind.CLOCK_SKEW,
+            it.host,
+            Level.AT_RISK,
+            f"{it.host}: {said}; {what}",
+            remedy="timedatectl status",
+            detail=said,
+        )
+    elif abs(it.clock_offset) > limits.clock:
+        side = "ahead of" if ahead else "behind"
         off = abs(it.clock_offset).total_seconds()
         yield Concern(
             Kind.CLOCK_SKEW,
@@ -316,6 +329,12 @@ def _archive(facts: Facts, limits: Thresholds) -> Iterator[Concern]:
     if facts.checkpoint_at is not None and facts.now - facts.checkpoint_at > limits.checkpoint:
         said = f"the last custody checkpoint was published at {facts.checkpoint_at:%Y-%m-%d %H:%M} UTC"
         yield Concern(Kind.CHECKPOINT_OVERDUE, "", Level.LATE, said, remedy="archiver custody fsck")
+
+
+def _apart(off: timedelta) -> str:
+    """Coarse, so that the sentence stays the same for a while."""
+    hours = off.total_seconds() / 3600
+    return f"{hours / 24:.0f} d" if hours >= 48 else f"{hours:.0f} h" if hours >= 2 else f"{hours * 60:.0f} min"
 
 
 def _deadline(left: timedelta) -> str:

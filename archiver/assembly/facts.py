@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -19,6 +20,7 @@ from archiver.completeness.gap import Code
 from archiver.config import model
 from archiver.custody import log as custody_log
 from archiver.fetch.spool import Spool, measure
+from archiver.hours import DATABASE, MARGIN, Hours
 from archiver.ingest import health, survey
 from archiver.ingest.destination import Outage
 from archiver.ingest.health import Host
@@ -124,22 +126,31 @@ def _storages(conn: Connection, config: model.Config, outages: Mapping[str, Outa
         )
 
 
-def _hosts(known: Sequence[Host], here: Host | None) -> Iterator[HostFacts]:
+def _hosts(seen: Sequence[Host], here: Host | None) -> Iterator[HostFacts]:
     """Each host once, the worst of its spools. Our own disk is looked at, unless whoever works on it has just said how it is."""
-    of = {each.spool_id: each for each in known}
-    if here is not None and (here.spool_id not in of or here.seen_at - of[here.spool_id].seen_at > _JUST_SAID):
-        of[here.spool_id] = here
+    of = {each.spool_id: each for each in seen}
+    if here is not None and (here.spool_id not in of or abs(here.seen_at - of[here.spool_id].seen_at) > _JUST_SAID):
+        known = of.get(here.spool_id)
+        # Who looks from outside hears nobody; while its time goes on from there, it has the same clock.
+        stays = known is not None and abs(known.clock_offset) > MARGIN and here.seen_at >= known.seen_at
+        of[here.spool_id] = replace(here, clock_offset=known.clock_offset) if known is not None and stays else here
     worst: dict[str, Host] = {}
     for each in sorted(of.values(), key=lambda it: (it.no_room is not None, it.spool_percent)):
         worst[each.host] = each
     for name, each in sorted(worst.items()):
-        yield HostFacts(name, each.seen_at, each.spool_percent, each.no_room, each.clock_offset)
+        yield HostFacts(
+            name, each.seen_at, each.spool_percent, each.no_room, each.clock_offset, abs(each.clock_offset) > MARGIN
+        )
 
 
 def look_here(conn: Connection, spool: Spool, host: str, clock: Clock) -> Host:
-    """This host's disk and clock as they are, by who holds the spool."""
-    now = clock.now()
+    """This host's disk and clock as they are, by who holds the spool. Its clock is off by what most others say, if they do."""
+    now = clock.raw.now() if isinstance(clock, Hours) else clock.now()
     offset = now - lease.database_time(conn)
+    if isinstance(clock, Hours):
+        if conn.dialect.name != "sqlite":  # that is a clock of this machine
+            clock.heard(DATABASE, now - offset)
+        offset = max(offset, clock.offset, key=abs)
     try:
         percent = spool.usage().percent
     except errors.ArchiverError:

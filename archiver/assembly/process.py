@@ -36,6 +36,7 @@ from archiver.custody.ledger import Ledger
 from archiver.database import Writer, check_schema, read
 from archiver.fetch.receive import ReceiveLimits
 from archiver.fetch.spool import Spool, lock_state_dir
+from archiver.hours import DATABASE, Hours
 from archiver.ingest import health
 from archiver.ingest.bench import Bench, Policy
 from archiver.ingest.destination import Destination
@@ -45,6 +46,7 @@ from archiver.ingest.pushback import Pushback
 from archiver.ingest.run import Worker
 from archiver.keeper import Keeper
 from archiver.providers.port import Provider
+from archiver.schedule import lease
 from archiver.status import report as reports
 from archiver.status.metrics import Metrics
 from archiver.wall import Walls
@@ -73,7 +75,7 @@ class Assembly:
     pollers: Mapping[str, Poller]
     workers: Mapping[str, Worker]
     metrics: Metrics
-    clock: Clock
+    clock: Hours
     chance: Chance
     executor: Executor
     replica_id: str
@@ -166,7 +168,8 @@ async def assemble(
 
     Enrols this process's session key in the custody log, and takes the state directory for itself. `only` names providers.
     """
-    clock, chance = clock or SystemClock(), chance or SystemChance()
+    raw, chance = clock or SystemClock(), chance or SystemChance()
+    clock = hours = Hours(raw)
     walls = Walls(clock)
     async with AsyncExitStack() as undo:  # what was taken by then goes back when a later part cannot be built
         engine = open_database(config)
@@ -174,13 +177,15 @@ async def assemble(
         await asyncio.to_thread(
             check_schema, engine
         )  # a database that hangs is waited for, and a signal is still heard
+        if engine.dialect.name != "sqlite":
+            hours.heard(DATABASE, await read(engine, lease.database_time))
         host_key = signing_key(config)
         state_dir = Path(config.state_dir)
         held = undo.enter_context(ExitStack())
         held.enter_context(lock_state_dir(state_dir))
         writer = Writer(engine)
         undo.callback(writer.close, _CLOSING)
-        stores = build_stores(config, clock, chance, walls)
+        stores = build_stores(config, raw, chance, walls, hours)
         for store in stores.values():
             undo.push_async_callback(store.aclose)
         destinations = {name: Destination(store) for name, store in stores.items()}
@@ -204,7 +209,7 @@ async def assemble(
         telemetry=metrics, clock=clock, chance=chance, executor=executor, replica_id=replica_id,
     )  # fmt: skip
     chosen = [each for each in config.providers if only is None or each.id in only]
-    providers = {each.id: build_provider(each, config, writer, clock, metrics, walls) for each in chosen}
+    providers = {each.id: build_provider(each, config, writer, hours, metrics, walls) for each in chosen}
     pollers = {
         each.id: Poller(
             providers[each.id], poll_plan(each, config), writer=writer, ledger=ledger, links=links,
@@ -230,7 +235,7 @@ async def assemble(
     return Assembly(
         config=config, engine=engine, writer=writer, ledger=ledger, spool=spool, bench=bench,
         destinations=list(destinations.values()),
-        providers=providers, pollers=pollers, workers=workers, metrics=metrics, clock=clock, chance=chance, executor=executor,
+        providers=providers, pollers=pollers, workers=workers, metrics=metrics, clock=hours, chance=chance, executor=executor,
         replica_id=replica_id, keeper=build_keeper(config, log_parts, engine, writer, ledger, replica_id, clock, chance),
         vouchers=log_parts.client, stirred=asyncio.Event(), held=held, walls=walls, host=host, alarm=alarm,
         rounds=Rounds(config, engine, writer, ledger, providers, list(stores.values()),

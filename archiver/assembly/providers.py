@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from datetime import datetime
 from typing import cast
@@ -13,6 +14,7 @@ from archiver.config.provider import Proxy as ProxySection
 from archiver.config.secrets import SecretRef
 from archiver.database import Writer
 from archiver.errors import ConfigurationError
+from archiver.hours import Hours
 from archiver.ingest.poll import PollPlan
 from archiver.providers import justcall, kazoo, plivo, vobiz
 from archiver.providers.catalog import CATALOG
@@ -28,14 +30,14 @@ from archiver.wall import Kind, Ours, Walls
 
 
 def build_provider(
-    settings: AnyProvider, config: model.Config, writer: Writer, clock: Clock, metrics: Metrics | None, walls: Walls
+    settings: AnyProvider, config: model.Config, writer: Writer, hours: Hours, metrics: Metrics | None, walls: Walls
 ) -> Provider:
     """The adapter of one configured provider behind its wall, with its HTTP client and its shared rate budget."""
     rate = Rate(settings.rate.count, settings.rate.per, burst=max(1, settings.rate.count // 2))
     budget = cast(
         "Budget", Ours(SharedBudget(writer, settings.id, rate))
     )  # the database's faults are not the provider's
-    return walls.around(Kind.PROVIDER, settings.id, _adapter(settings, config, budget, clock, metrics))
+    return walls.around(Kind.PROVIDER, settings.id, _adapter(settings, config, budget, hours, metrics))
 
 
 def _adapter(
@@ -56,6 +58,7 @@ def _adapter(
         budget=budget,
         clock=clock,
         limits=Limits(max_size=config.pace(settings).max_size),
+        hear=functools.partial(clock.heard, f"provider {settings.id}") if isinstance(clock, Hours) else None,
         proxy=_proxy(settings.proxy, secret),
         observe=None
         if metrics is None

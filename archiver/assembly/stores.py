@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archiver.clock import Chance, Clock
 from archiver.config import model
+from archiver.hours import Hours
 from archiver.recording import LockMode
 from archiver.store.directory import DirectoryStore
 from archiver.store.port import ObjectStore
@@ -17,22 +19,28 @@ if TYPE_CHECKING:
 
 
 def build_stores(
-    config: model.Config, clock: Clock, chance: Chance, walls: Walls | None = None
+    config: model.Config, clock: Clock, chance: Chance, walls: Walls | None = None, hours: Hours | None = None
 ) -> dict[str, ObjectStore]:
-    """Every configured storage by id, each behind its wall. Raises `ConfigurationError` for unreadable credentials."""
+    """Every configured storage by id, each behind its wall. Raises `ConfigurationError` for unreadable credentials.
+
+    `hours` hears what time it is there, which `clock` is compared with.
+    """
     walls = walls or Walls(clock)
     return {
-        each.id: walls.around(Kind.STORAGE, each.id, _adapter(each, clock, chance), hands_out=["shelf"])
+        each.id: walls.around(Kind.STORAGE, each.id, _adapter(each, clock, chance, hours), hands_out=["shelf"])
         for each in config.storage
     }
 
 
-def _adapter(settings: model.S3Storage | model.DirectoryStorage, clock: Clock, chance: Chance) -> ObjectStore:
+def _adapter(
+    settings: model.S3Storage | model.DirectoryStorage, clock: Clock, chance: Chance, hours: Hours | None
+) -> ObjectStore:
     if isinstance(settings, model.DirectoryStorage):
         return DirectoryStore(settings.id, Path(settings.path), required=settings.required, clock=clock, chance=chance)
     from archiver.store.s3 import S3Store  # boto3 takes a while to load
 
-    return S3Store(s3_options(settings), clock, chance)
+    hear = None if hours is None else functools.partial(hours.heard_date, f"storage {settings.id}")
+    return S3Store(s3_options(settings), clock, chance, hear)
 
 
 def s3_options(settings: model.S3Storage) -> S3Options:

@@ -62,12 +62,16 @@ async def _reconcile(options: Options, config: Config, only: str | None, share: 
     from archiver.completeness import register
     from archiver.completeness.watch import Watch
     from archiver.database import check_schema, read
+    from archiver.hours import DATABASE, Hours
     from archiver.ingest import copier
+    from archiver.schedule import lease
 
-    clock, chance = SystemClock(), SystemChance()
+    clock, chance = Hours(SystemClock()), SystemChance()
     engine = open_database(config)
     check_schema(engine)
-    stores = build_stores(config, clock, chance)
+    if engine.dialect.name != "sqlite":
+        clock.heard(DATABASE, await read(engine, lease.database_time))
+    stores = build_stores(config, clock.raw, chance, hours=clock)
     if only is not None and only not in stores:
         raise click.UsageError(f"no storage is called {only[:80]!r}; there are: {', '.join(stores)}")
     providers = reading_providers(config, clock)

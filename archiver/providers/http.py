@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -89,6 +89,7 @@ class HttpClient:
         clock: Clock,
         limits: Limits = _DEFAULT_LIMITS,
         observe: Observe | None = None,
+        hear: Callable[[datetime], None] | None = None,
         ca_bundle: Path | None = None,
         proxy: Proxy | None = None,
         jitter: Callable[[], float] = lambda: 0.0,
@@ -98,6 +99,7 @@ class HttpClient:
         )
         self._budget = budget
         self._clock = clock
+        self._hear = hear
         self._limits = limits
         self._jitter = jitter
         self._transport = Transport(self._policy, limits, clock, observe, ca_bundle, proxy)
@@ -138,6 +140,8 @@ class HttpClient:
                     body = await self._body(response, host, most)
         answered = http_answer.flatten(response.headers.items())
         answer = Answer(response.status, answered, body, http_answer.http_date(answered.get("date")))
+        if self._hear is not None and answer.date is not None and "age" not in answered:  # not out of somebody's cache
+            self._hear(answer.date)
         return http_answer.decoded(await self._judged(answer), host, most)
 
     @asynccontextmanager

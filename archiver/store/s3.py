@@ -41,17 +41,19 @@ class S3Store:
     """One bucket. Implements `ObjectStore`.
 
     Until `probe` has run nothing is presumed of the bucket: objects are looked for before they are put, and read back whole.
-    Raises `ConfigurationError` when no client can be made.
+    Raises `ConfigurationError` when no client can be made. `hear` is told what each answer says of the time.
     """
 
-    def __init__(self, options: S3Options, clock: Clock, chance: Chance) -> None:
+    def __init__(
+        self, options: S3Options, clock: Clock, chance: Chance, hear: Callable[[str | None], None] | None = None
+    ) -> None:
         self.id = options.id
         self.required = options.required
         self.lock_mode = options.lock_mode
         self._options = options
         self._clock = clock
         self._chance = chance
-        self._bucket = Bucket(options)
+        self._bucket = Bucket(options, hear)
         self._vault = Vault(self._bucket, options, clock)
         self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix=f"store-{options.id}")
         self._calls: set[Future[object]] = set()  # those under way

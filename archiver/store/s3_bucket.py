@@ -84,8 +84,9 @@ class _Wire:
 class Bucket:
     """The verbs. Blocking, safe for use by several threads. Raises `Refused` for an answer, `DestinationError` for none."""
 
-    def __init__(self, options: S3Options) -> None:
+    def __init__(self, options: S3Options, hear: Callable[[str | None], None] | None = None) -> None:
         self._options = options
+        self._hear = hear
         self._session = new_session(options)
         self._wire = _Wire()
         self._again: Again = _never
@@ -122,6 +123,13 @@ class Bucket:
         self._wire.signs = on
         self._wire.once = connect(self._session, options, sign=on, attempts=1)
         self._wire.twice = connect(self._session, options, sign=on, attempts=2)
+        for client in (self._wire.once, self._wire.twice):
+            client.meta.events.register("before-parse.s3", self._listen)
+
+    def _listen(self, response_dict: Any, **_: Any) -> None:
+        """What time it is over there, from each answer, a refusal too: who signs by a wrong clock is told nothing else."""
+        if self._hear is not None:
+            self._hear(response_dict["headers"].get("date"))
 
     def patient(self, again: Again) -> Bucket:
         """The same bucket for whoever may repeat every effect: a call that fails is sent again while `again` says so.
