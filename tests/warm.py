@@ -6,6 +6,7 @@ It does not show that a command imports what it needs: for that `tests.acceptanc
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -73,7 +74,14 @@ def _served() -> socket.socket:
                     pass_fds=[theirs.fileno()],
                 )
             _server = process, ours
+            atexit.register(_end)
         return _server[1]
+
+
+def _end() -> None:
+    if _server is not None:
+        _server[1].close()
+        _server[0].wait(10)
 
 
 # --- the server's own side ------------------------------------------------------------------------------------------

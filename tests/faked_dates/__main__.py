@@ -36,8 +36,8 @@ def main(arguments: list[str]) -> int:
             "LD_PRELOAD": str(library),
             "FAKETIME": f"{ahead:+d}",
             "FAKETIME_DISABLE_SHM": "1",  # the database server runs as another user, who could not read it
-            "ARCHIVER_FAKED_BY": str(ahead),
-            "PYTHONPATH": str(HERE),
+            "FAKED_BY_SECONDS": str(ahead),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH")))),
         }
         command = [sys.executable, "-m", "pytest", *workers, *rest]
         if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:

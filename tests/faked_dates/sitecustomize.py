@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from datetime import datetime, timedelta
 
-if (ahead := os.environ.get("ARCHIVER_FAKED_BY")) is not None:
+if (ahead := os.environ.get("FAKED_BY_SECONDS")) is not None:
     import botocore.auth
 
     _faked = botocore.auth.get_current_datetime
