@@ -138,7 +138,9 @@ def refusal(response: bytes) -> int | None:
 def _refusing(what: str, *, why: bool = False) -> Iterator[None]:
     """Whatever the libraries raise inside over bytes of others is a `VerificationError`; with `why` in their words."""
     try:
-        yield
+        with warnings.catch_warnings():  # of what a stranger's certificate breaks, the verdict tells
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            yield
     except _UNREADABLE as exc:
         raise VerificationError(f"{what}: {exc}" if why else what) from exc
 

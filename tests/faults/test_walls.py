@@ -102,7 +102,7 @@ UNUSED = {
     (ObjectStore, "extend"): "by hand only",
     (ObjectStore, "hold"): "by hand only",
     (ObjectStore, "inspect"): "each day a part of the copies is asked for; `verify` asks for all",
-    (ObjectStore, "resume"): "after a death within a put",
+    (ObjectStore, "resume"): "asks nobody: it goes the ways of an earlier proof",
     (ObjectStore, "read"): "for verification and second copies",
     (Shelf, "lock"): "for verification",
     (Shelf, "versions"): "for verification",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import time
 from contextlib import suppress
@@ -15,8 +14,9 @@ from hypothesis import strategies as st
 from archiver.errors import UnacceptableMediaError
 from archiver.fetch.media import Findings, Sniffer, judge
 from tests.fetch_bodies import MP3, PAGES, ULAW, VBR, WAV, flac, mp4, ogg_opus, untagged, wav
+from tests.fuzz.mutator import times
 
-MUTATIONS = int(os.environ.get("MEDIA_MUTATIONS", "50000"))
+MUTATIONS = times(50_000)
 SEEDS = [
     body[:3000]
     for body in (

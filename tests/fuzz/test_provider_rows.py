@@ -78,7 +78,7 @@ def _check(body: bytes, read: Read) -> None:
 
 @pytest.mark.parametrize("name", READERS)
 @given(data=st.data())
-@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_structured_rows(name: str, data: st.DataObject) -> None:
     """A document's own row with some of its values, at any depth, replaced by anything."""
     read, file = READERS[name]
@@ -97,7 +97,7 @@ def test_structured_rows(name: str, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("name", READERS)
 @given(data=st.data())
-@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_mutated_bytes(name: str, data: st.DataObject) -> None:
     """A document's bytes with some of them cut, overwritten or inserted."""
     read, file = READERS[name]

@@ -117,6 +117,7 @@ REPLACED = [
     M("vkey edited", lambda p: {VKEY: f"{FORGER.key.vkey}\n".encode()}, SHELF, at(VKEY), "is not the log's key"),
     M("vkey deleted", lambda p: {VKEY: None}, SHELF, at(VKEY), "is not the log's key"),
     M("time stamp edited", lambda p: {anchor("tsa.tsr")(p): b"junk"}, ANCHOR, anchor("tsa.tsr"), "not a time stamp"),
+    M("time stamp with a certificate of unknown version", lambda p: {anchor("tsa.tsr")(p): p.pieces[anchor("tsa.tsr")(p)].replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020109"))}, ANCHOR, anchor("tsa.tsr"), "the time stamp"),
     M("time stamp of another checkpoint", lambda p: {anchor("tsa.tsr")(p): p.pieces[f"anchors/{p.scene.sizes[4]}/tsa.tsr"]}, ANCHOR, anchor("tsa.tsr"), "the time stamp does not hold"),
     M("time stamp deleted", lambda p: {anchor("tsa.tsr")(p): None}, ANCHOR, anchor("tsa.tsr"), "is missing"),
     M("request edited", lambda p: {anchor("tsa.tsq")(p): b"junk"}, ANCHOR, anchor("tsa.tsq"), "is not the request"),
