@@ -16,6 +16,7 @@ from archiver.store.port import ObjectStore, ProbeReport
 
 _SHORTEST_PAUSE = timedelta(seconds=1)
 _LONGEST_PAUSE = timedelta(seconds=30)
+_LONGEST_ASKED = timedelta(minutes=5)  # of a pause that the storage asks for: deadlines go on
 _NOTHING_MORE_TO_PUT = timedelta(minutes=10)  # what could not be put is tried again each minute
 
 
@@ -104,10 +105,12 @@ class Destination:
     def failed(
         self, error: errors.ArchiverError, now: datetime, *, doing: str = "put", since: datetime | None = None
     ) -> None:
-        """Rest after a failure, longer each time. `since`: when that began which has failed by now."""
+        """Rest after a failure, longer each time, and as long as the storage asks. `since`: when that began which has failed."""
         self._refuses(doing, error, now, since)
         self._failures += 1
-        self.down_until = now + min(_SHORTEST_PAUSE * 2 ** min(self._failures - 1, 10), _LONGEST_PAUSE)
+        asked = error.retry_after if isinstance(error, errors.TransientError) else None
+        rest = min(_SHORTEST_PAUSE * 2 ** min(self._failures - 1, 10), _LONGEST_PAUSE)
+        self.down_until = now + max(rest, min(asked or rest, _LONGEST_ASKED))
         self.problem = str(error)
 
     def _refuses(self, doing: str, error: errors.ArchiverError, now: datetime, since: datetime | None = None) -> None:

@@ -29,7 +29,7 @@ EMPTY_PAGES = 100
 """So many pages in a row that list nothing and promise more end a listing."""
 
 _SHOWN = 40
-_PLAIN = re.compile(r"[^ -~]+")
+_PLAIN = re.compile(r"[^A-Za-z0-9 .,:;+/=()'%-]+")
 _CODE = re.compile(r"[^A-Za-z0-9._:-]+")
 
 # 2027-06-10T00:00:00.000Z, without its zone, with a space (Go), with +0000 and the zone's name behind it
@@ -47,7 +47,7 @@ _MILLISECONDS = 10**11  # as seconds that is the year 5138
 
 
 def shown(text: object, longest: int = _SHOWN) -> str:
-    """Somebody else's words, fit for a log line and a chat: printable ASCII, cut."""
+    """Somebody else's words, fit for a log line and a chat: nothing that could be markup, and cut."""
     plain = _PLAIN.sub("?", str(text)[: 4 * longest]).strip()
     return plain if len(plain) <= longest else plain[: longest - 1] + "…"
 
@@ -126,6 +126,21 @@ def no_page(operation: str, headers: Mapping[str, str]) -> None:
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in {"text/html", "application/xhtml+xml"} and not any(name.startswith("x-amz-") for name in headers):
         raise Unreadable(f"{operation}: {_PROXY}")
+
+
+_REGION = re.compile(rb"<Region>([^<]*)</Region>")
+_REDIRECTS = frozenset({301, 302, 307})
+
+
+def leads_somewhere(status: int, headers: Mapping[str, str], body: object) -> bool:
+    """False for an answer that sends us on and does not say to which region, or names one that cannot be."""
+    found = _REGION.search(body) if isinstance(body, bytes) else None
+    region = headers.get("x-amz-bucket-region") or (found[1].decode("latin-1") if found else None)
+    return (
+        status not in _REDIRECTS
+        if region is None
+        else re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", region) is not None
+    )
 
 
 _PROXY = (

@@ -24,7 +24,7 @@ from urllib3.exceptions import HTTPError as TransportError
 
 from archiver import __version__, errors
 from archiver.recording import LockMode, Secret
-from archiver.store.s3_answer import LISTINGS, document, no_page, page
+from archiver.store.s3_answer import LISTINGS, document, leads_somewhere, no_page, page
 from archiver.store.s3_refusal import refusal, unanswered, unreadable
 
 MIB = 1024 * 1024
@@ -163,11 +163,14 @@ def _read_answer(operation_model: Any, response_dict: Any, customized_response_d
 
     Listings are read here alone; the SDK loses the order of their entries and takes any word for "that was all".
     """
-    if response_dict["status_code"] >= 300:
+    operation, status, body = operation_model.name, response_dict["status_code"], response_dict["body"]
+    headers = {str(name).lower(): str(value) for name, value in response_dict["headers"].items()}
+    if status >= 300 and not leads_somewhere(status, headers, body):
+        # The SDK would go round in a circle until its stack is full, or take a region that is none for the rest of its life.
+        raise refusal(operation, {"ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": headers}})
+    if status >= 300:
         return
-    operation = operation_model.name
-    no_page(operation, {str(name).lower(): str(value) for name, value in response_dict["headers"].items()})
-    body = response_dict["body"]
+    no_page(operation, headers)
     root = document(operation, body) if isinstance(body, bytes) else None
     if root is not None and operation in LISTINGS:
         customized_response_dict["Page"] = page(operation, root)

@@ -146,7 +146,7 @@ class Refused(errors.DestinationError):
     @property
     def passing(self) -> bool:
         """True when the refusal is of the moment or of the account, and says nothing of the request itself."""
-        return self.momentary or self.code in _OF_THE_ACCOUNT or self.status in {301, 307, 507}
+        return self.momentary or self.code in _OF_THE_ACCOUNT or self.status in {301, 302, 307, 507}
 
     @property
     def forbidden(self) -> bool:
@@ -179,7 +179,7 @@ def refusal(operation: str, answer: Mapping[str, object]) -> Refused:
     if cause == _CLOCK:
         cause = _skew(error) + cause
     region = headers.get("x-amz-bucket-region") or str(error.get("Region") or "")
-    if region and (cause == _REGION or status in {301, 307}):
+    if region and (cause == _REGION or status in {301, 302, 307}):
         cause = f"the bucket is in another region: set region: {code_of(region)}"
     return Refused(operation, code, status, cause=cause, pause=retry_after(headers))
 
@@ -213,7 +213,7 @@ def _cause(operation: str, code: str, status: int) -> str:  # noqa: PLR0911 - a 
         return (
             "wrong keys, or they may not use this bucket" if operation == "HeadBucket" else "the keys may not do this"
         )
-    if status in {301, 307}:
+    if status in {301, 302, 307}:
         return _REGION
     if status == 507:
         return _FULL
@@ -286,6 +286,8 @@ def _why(failed: BaseException) -> str | None:
     if isinstance(failed, ssl.SSLCertVerificationError):
         said = _CERTIFICATE.get(failed.verify_code, shown(failed.verify_message))
         return f"the storage's certificate is not trusted; {said}"
+    if type(failed).__name__ == "CertificateError":  # the transport's own, for a name that does not match
+        return f"the storage's certificate is not trusted; {_CERTIFICATE[62]}"
     if isinstance(failed, ssl.SSLError):
         return "TLS fails: check that the endpoint speaks https on this port"
     if isinstance(failed, ConnectionRefusedError):

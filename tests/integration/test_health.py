@@ -93,6 +93,18 @@ async def put(it: Destination, now: datetime) -> None:
     await it.put("k", SEALED, now, now)
 
 
+@pytest.mark.parametrize(
+    ("asked", "rest"),
+    [(None, SECOND), (SECOND / 2, SECOND), (90 * SECOND, 90 * SECOND), (400 * DAY, 5 * MINUTE)],
+    ids=["nothing", "less", "more", "for ever"],
+)
+async def test_storage_rests_as_long_as_it_asks_and_no_longer_than_recordings_can_wait(
+    destination: Destination, asked: timedelta | None, rest: timedelta
+) -> None:
+    destination.failed(errors.DestinationError("SlowDown", retry_after=asked), NOW)
+    assert destination.down_until == NOW + rest
+
+
 async def test_put_that_is_refused_is_an_outage_until_one_is_taken(
     destination: Destination, storage: Storage, wall: Wall
 ) -> None:
