@@ -5,13 +5,13 @@ ARG PYTHON=3.12-slim-bookworm
 FROM python:${PYTHON} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE requirements-runtime.lock ./
+COPY pyproject.toml README.md LICENSE requirements-runtime.lock requirements-build.lock ./
 RUN python -m venv /opt/archiver \
  && /opt/archiver/bin/pip install --require-hashes --only-binary :all: -r requirements-runtime.lock
 COPY archiver ./archiver
 COPY migrations ./migrations
 COPY config ./config
-RUN python -m pip install "hatchling>=1.27" \
+RUN python -m pip install --require-hashes --only-binary :all: -r requirements-build.lock \
  && python -m pip wheel --no-deps --no-build-isolation -w /dist . \
  && /opt/archiver/bin/pip install --no-deps /dist/*.whl \
  && /opt/archiver/bin/pip uninstall -y pip

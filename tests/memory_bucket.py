@@ -85,7 +85,8 @@ class MemoryBucket:
         return self._verb("put", lambda: self._put(key, data, lock, if_absent=if_absent))
 
     def head(self, key: str, version_id: str | None, *, checksum: bool = False) -> Head | None:
-        return self._verb("head", lambda: self._head(key, version_id, checksum=checksum))
+        verb = "head with checksum" if checksum else "head"
+        return self._verb(verb, lambda: self._head(key, version_id, checksum=checksum))
 
     def read(self, key: str, version_id: str | None) -> Iterator[bytes]:
         found = self._verb("read", lambda: self._find(key, version_id))
@@ -120,9 +121,11 @@ class MemoryBucket:
         md5: bool = False,
     ) -> None:
         lifts = "retain lifts holds" in self.lies
+        self._guard(md5)
         self._lock("retain", key, version_id, lambda lock: Lock(mode, until, lock.legal_hold and not lifts))
 
     def hold(self, key: str, version_id: str | None, on: bool, *, md5: bool = False) -> None:
+        self._guard(md5)
         self._lock("hold", key, version_id, lambda lock: replace(lock, legal_hold=on))
 
     def create_upload(
@@ -181,6 +184,11 @@ class MemoryBucket:
         sha256 = hashlib.sha256(found.body).hexdigest() if checksum and "keeps checksums" in self.lies else None
         shown = None if "shows no version" in self.lies else found.version_id
         return Head(shown, len(found.body), sha256, found.lock, None)
+
+    def _guard(self, md5: bool) -> None:
+        if ("wants md5" in self.lies and not md5) or ("refuses md5" in self.lies and md5):
+            self.calls.append("refused guard")
+            raise Refused("PutObjectRetention", "InvalidRequest", 400)
 
     def _lock(self, verb: str, key: str, version_id: str | None, change: Callable[[Lock], Lock]) -> None:
         def act() -> None:

@@ -38,7 +38,20 @@ def doubts(loaded: Loaded) -> list[Problem]:
         _custody(loaded.config, at)
         _encryption(loaded.config, at)
         _others(loaded.config, at)
+        found += _database(loaded, loaded.config)
     return found
+
+
+def _database(loaded: Loaded, config: Config) -> Iterator[Problem]:
+    from archiver.config.explain import written_at
+    from archiver.config.problem import Severity
+    from archiver.database.transport import tls_doubt
+
+    doubt = tls_doubt(config.database.resolve().reveal())
+    if doubt is not None:
+        hint = "Leave sslmode out: verify-full is what is meant then; sslrootcert=FILE names a certificate authority of your own"
+        place = written_at(loaded.document, ("database",))
+        yield loaded.document.problem("C214", place, doubt, hint, severity=Severity.WARNING)
 
 
 def _custody(config: Config, at: _At) -> None:

@@ -43,11 +43,16 @@ def render(it: Report, formats: Collection[str] = tuple(FORMATS)) -> dict[str, b
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Put the files into the folder, in the place of earlier ones. Raises OSError; what is there is always a whole file."""
+    """Put the files into the folder, in the place of earlier ones, readable by their owner alone.
+
+    Raises OSError; what is there is always a whole file, and no link that somebody laid there is followed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         part = folder / f".{name}.part"
-        with part.open("wb") as out:
+        part.unlink(missing_ok=True)  # of a death half way
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as out:
             out.write(content)
             out.flush()
             os.fsync(out.fileno())

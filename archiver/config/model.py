@@ -316,7 +316,8 @@ class Config(Section):
     )
     """Name of this archive in logs, metrics and evidence."""
     database: DatabaseUrl = SecretRef(Scheme.LITERAL, "sqlite:///archiver.db")
-    """SQLite (relative to `state_dir`), or a reference to a `postgresql+psycopg://…` URL."""
+    """SQLite (relative to `state_dir`), or a reference to a `postgresql+psycopg://…` URL. To another machine with
+    `verify-full`, unless it says `?sslmode=…`."""
     state_dir: FilePath
     """Folder for the spool and the embedded database; only the daemon's user may enter it."""
     defaults: Defaults = Defaults()

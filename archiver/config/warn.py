@@ -5,7 +5,9 @@ Looks at what is written rather than at the model, so that warnings show even wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from archiver.config.document import Document, Place, Written, within
 from archiver.config.problem import Problem, Severity
@@ -50,6 +52,12 @@ def _all(value: dict[str, Written]) -> Iterator[_Warning]:
         said = "time stamps count of whichever authority this system's certificates lead to: whose they are is not verified"
         hint = "Have the authority's root certificate from itself, and set  ca: FILE"
         yield ("custody", "timestamp"), "C213", said, hint
+    if isinstance(stamps, dict) and _plain(stamps.get("url")):
+        yield _crossing(("custody", "timestamp", "url"), "the time stamping authority")
+    witnesses = within(value, "custody", "witnesses")
+    for index, witness in enumerate(witnesses if isinstance(witnesses, list) else []):
+        if isinstance(witness, dict) and _plain(witness.get("url")):
+            yield _crossing(("custody", "witnesses", index, "url"), "a witness")
     listen = within(value, "web", "listen")
     if isinstance(listen, str) and not listen.startswith(("127.", "localhost:", "[::1]:")):
         yield ("web", "listen"), "C210", "the web listener is open to other machines", "It asks for no password"
@@ -85,6 +93,20 @@ def _storage(place: Place, storage: dict[str, Written]) -> Iterator[_Warning]:
         yield (*place, "object_lock", "mode"), "C208", f"{name} uses governance mode", hint
     if str(storage.get("endpoint", "")).lower().startswith("http:"):
         yield (*place, "endpoint"), "C207", f"{name} uses plain http", "Credentials cross the network in clear"
+
+
+def _crossing(place: Place, who: str) -> _Warning:
+    hint = "Whoever is in between can keep its answers from us, and sees when we are at work; use https"
+    return place, "C207", f"{who} is asked over plain http", hint
+
+
+def _plain(url: Written) -> bool:
+    """Whether this URL sends in clear to another machine."""
+    parts = urlsplit(url.strip().lower()) if isinstance(url, str) else None
+    if parts is None or parts.scheme != "http":
+        return False
+    host = parts.netloc.rpartition("@")[2]
+    return not re.fullmatch(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]*)?", host)
 
 
 def _listed(value: Written, key: str) -> list[tuple[Place, dict[str, Written]]]:

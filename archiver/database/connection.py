@@ -21,6 +21,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
 from archiver.database.errors import translated
+from archiver.database.transport import tls_settings
 from archiver.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -98,7 +99,8 @@ def create_engine(url: str, state_dir: Path | None) -> Engine:
     """An engine for `url`; connects to nothing yet and creates no file.
 
     `sqlite:///archiver.db` is relative to `state_dir`, `sqlite:////var/lib/archiver.db` is absolute; `postgresql://` means
-    psycopg 3. Raises `ConfigurationError` for anything else, and never repeats the URL, which may hold a password.
+    psycopg 3, over TLS that verifies the server where it is another machine (`?sslmode=…` says otherwise).
+    Raises `ConfigurationError` for anything else, and never repeats the URL, which may hold a password.
     """
     try:
         parsed = make_url(url)
@@ -164,6 +166,7 @@ def _postgresql(url: URL) -> Engine:
             "keepalives_idle": 30,
             "keepalives_interval": 10,
             "keepalives_count": 3,
+            **tls_settings(url),
             "prepare_threshold": None,  # prepared statements do not survive a transaction pooler such as PgBouncer
         },
         pool_pre_ping=True,

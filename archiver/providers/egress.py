@@ -31,6 +31,8 @@ def _networks(*texts: str) -> tuple[Network, ...]:
 _NEVER = _networks(
     "169.254.0.0/16", "fe80::/10",                                        # link-local: cloud metadata lives here
     "fd00:ec2::/32", "100.100.100.200/32",                                # and here (AWS over IPv6, Alibaba)
+    "168.63.129.16/32", "fd20:ce::254/128", "fd00:c1::a9fe:a9fe/128", "fd00:42::42/128",  # (Azure, Google, Oracle, Scaleway)
+    "192.88.99.0/24", "3fff::/20", "5f00::/16",                           # 6to4 relays, documentation, segment routing
     "0.0.0.0/8", "192.0.0.0/24", "224.0.0.0/4", "240.0.0.0/4", "::/128", "ff00::/8", "fec0::/10",
     "::ffff:0:0/96", "::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32",  # an IPv4 address in disguise
 )

@@ -181,7 +181,7 @@ def lock_findings(claimed: Claimed, recorded: Stored, seen: Stored) -> Iterable[
     elif seen.retain_until < recorded.retain_until:
         yield found(
             Kind.LOCK_SHORTER,
-            f"locked until {recorded.retain_until:%Y-%m-%d %H:%M} was recorded, now {seen.retain_until:%Y-%m-%d %H:%M}",
+            f"locked until {recorded.retain_until:%Y-%m-%d %H:%M:%S} was recorded, now {seen.retain_until:%Y-%m-%d %H:%M:%S}",
         )
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from archiver.completeness.gap import Code, Gap, Grade, Known, explain, profile
+from archiver.completeness.gap import Code, Gap, Grade, Known, Profile, explain, profile
 from archiver.recording import DOUBTS, Flag, Reason, State
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
-HOUR = timedelta(hours=1)
+SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 CALL = Known(
     id="0190f3c2-0000-7000-8000-000000000001",
     provider="p",
@@ -49,7 +49,12 @@ def why(it: Known, kind: str = "justcall") -> tuple[Code, Grade] | None:
         waiting(Reason.RETRY),
         waiting(Reason.LINK),
         replace(CALL, state=State.SPOOLED),
-        waiting(Reason.NOT_READY, ended_at=NOW - timedelta(minutes=40), listed_at=NOW - timedelta(minutes=39)),
+        waiting(Reason.NOT_READY, ended_at=NOW - HOUR + SECOND),
+        waiting(Reason.NOT_READY, ended_at=None, started_at=None, listed_at=NOW - HOUR + SECOND),
+        waiting(Reason.RETRY, attempts=2),
+        waiting(Reason.LINK, attempts=1),
+        replace(CALL, archive_by=NOW + SECOND),
+        replace(CALL, archive_by=None),
         replace(CALL, state=State.ARCHIVED, media=timedelta(minutes=3)),
         replace(CALL, state=State.DISPOSED),
     ],
@@ -63,7 +68,15 @@ def test_ordinary_life_is_no_gap(it: Known) -> None:
     [
         (replace(CALL, state=State.GONE, denials=3), (Code.GONE, Grade.OPEN)),
         (waiting(Reason.RETRY, denials=1), (Code.GONE, Grade.WATCHED)),
-        (waiting(Reason.NOT_READY), (Code.NOT_READY, Grade.OPEN)),
+        (waiting(Reason.NOT_READY, ended_at=NOW - HOUR), (Code.NOT_READY, Grade.OPEN)),
+        (waiting(Reason.NOT_READY, ended_at=None, started_at=NOW - HOUR), (Code.NOT_READY, Grade.OPEN)),
+        (waiting(Reason.NOT_READY, ended_at=NOW, archive_by=NOW), (Code.NOT_READY, Grade.OPEN)),
+        (waiting(Reason.NOT_UNDERSTOOD, flags=frozenset({Flag.LINK_NOT_UNDERSTOOD})), (Code.LINK_NOT_UNDERSTOOD, Grade.OPEN)),
+        (waiting(Reason.RETRY, flags=frozenset({Flag.NO_COPY}), denials=1), (Code.NEVER_STORED, Grade.OPEN)),
+        (replace(CALL, nameless=True), (Code.NOT_FOUND_AGAIN, Grade.WATCHED)),
+        (replace(CALL, nameless=True, archive_by=None), (Code.NOT_FOUND_AGAIN, Grade.WATCHED)),
+        (replace(CALL, nameless=True, looked_for=True), (Code.NOT_FOUND_AGAIN, Grade.OPEN)),
+        (replace(CALL, nameless=True, archive_by=NOW), (Code.NOT_FOUND_AGAIN, Grade.OPEN)),
         (waiting(Reason.LINK, attempts=2), (Code.LINK_REFUSED, Grade.OPEN)),
         (waiting(Reason.LINK, flags=frozenset({Flag.EGRESS_REFUSED})), (Code.LINK_REFUSED, Grade.OPEN)),
         (waiting(Reason.RETRY, flags=frozenset({Flag.QUARANTINED})), (Code.NOT_AUDIO, Grade.OPEN)),
@@ -73,7 +86,9 @@ def test_ordinary_life_is_no_gap(it: Known) -> None:
         (replace(CALL, state=State.SPOOLED, archive_by=NOW), (Code.NOT_FETCHED, Grade.WATCHED)),
         (replace(CALL, state=State.ABSENT, attempts=0), (Code.NOT_RECORDED, Grade.EXPLAINED)),
         (replace(CALL, state=State.ABSENT, attempts=40), (Code.NOT_RECORDED, Grade.OPEN)),
-        (replace(CALL, state=State.ABSENT, attempts=40, duration=timedelta(seconds=1)), (Code.TOO_SHORT, Grade.EXPLAINED)),
+        (replace(CALL, state=State.ABSENT, attempts=40, duration=2 * SECOND), (Code.TOO_SHORT, Grade.EXPLAINED)),
+        (replace(CALL, state=State.ABSENT, attempts=40, duration=2.001 * SECOND), (Code.NOT_RECORDED, Grade.OPEN)),
+        (replace(CALL, state=State.ABSENT, attempts=1, duration=None), (Code.NOT_RECORDED, Grade.OPEN)),
     ],
 )  # fmt: skip
 def test_each_reason_is_told_from_the_others(it: Known, expected: tuple[Code, Grade]) -> None:
@@ -83,17 +98,30 @@ def test_each_reason_is_told_from_the_others(it: Known, expected: tuple[Code, Gr
 def test_shorter_than_declared_is_truncated_at_the_provider_and_shorter_than_thought_is_not() -> None:
     short = replace(CALL, state=State.ARCHIVED, media=timedelta(minutes=1), flags=frozenset({Flag.DURATION_MISMATCH}))
     assert why(short) == (Code.TRUNCATED, Grade.OPEN)
-    assert why(replace(short, media=timedelta(minutes=5))) == (Code.DURATION_DIFFERS, Grade.OPEN)
+    for longer in (timedelta(minutes=5), short.duration, None):
+        assert why(replace(short, media=longer)) == (Code.DURATION_DIFFERS, Grade.OPEN)
+    assert why(replace(short, duration=None)) == (Code.DURATION_DIFFERS, Grade.OPEN)
+    both = replace(short, flags=frozenset({Flag.NOT_AUDIO, Flag.TRUNCATED}))
+    assert why(both) == (Code.NOT_AUDIO, Grade.OPEN)
     assert why(replace(CALL, state=State.ARCHIVED, flags=frozenset({Flag.TRUNCATED}))) == (Code.TRUNCATED, Grade.OPEN)
 
 
 @pytest.mark.parametrize(
-    ("kind", "seconds", "cut"), [("kazoo", 3599, True), ("kazoo", 3500, False), ("vobiz", 3600, False)]
+    ("kind", "seconds", "cut"),
+    [
+        ("kazoo", 3600, True),
+        ("kazoo", 3598, True),
+        ("kazoo", 3602, True),
+        ("kazoo", 3597, False),
+        ("kazoo", 3603, False),
+        ("vobiz", 3600, False),
+    ],
 )
 def test_kazoo_recording_that_ends_at_the_time_limit_is_truncated(kind: str, seconds: int, cut: bool) -> None:
     length = timedelta(seconds=seconds)
-    found = explain(replace(CALL, state=State.ARCHIVED, duration=length, media=length), profile(kind), NOW)
-    assert (found is not None) is cut
+    stated = explain(replace(CALL, state=State.ARCHIVED, duration=length, media=None), profile(kind), NOW)
+    found = explain(replace(CALL, state=State.ARCHIVED, duration=HOUR / 2, media=length), profile(kind), NOW)
+    assert (found is not None, stated is not None) == (cut, cut)
     if found is not None:
         assert found.code is Code.TRUNCATED
         assert found.evidence["time_limit_s"] == 3600
@@ -104,6 +132,12 @@ def test_kazoo_recording_that_ends_at_the_time_limit_is_truncated(kind: str, sec
     [
         (datetime(2026, 10, 31, 23, 59, tzinfo=UTC), Code.MONTH_BOUNDARY),
         (datetime(2026, 11, 1, 6, 59, tzinfo=UTC), Code.MONTH_BOUNDARY),  # midnight seven hours west of Greenwich
+        (datetime(2026, 10, 31, 17, 0, tzinfo=UTC) - timedelta(minutes=3), Code.MONTH_BOUNDARY),  # seven hours east
+        (datetime(2026, 10, 31, 10, 0, tzinfo=UTC) - timedelta(minutes=3), Code.MONTH_BOUNDARY),  # fourteen hours east
+        (datetime(2026, 11, 1, 13, 59, tzinfo=UTC), Code.MONTH_BOUNDARY),  # fourteen hours west
+        (datetime(2026, 11, 1, 14, 0, tzinfo=UTC), Code.GONE),
+        (datetime(2026, 10, 31, 9, 56, tzinfo=UTC), Code.GONE),
+        (datetime(2026, 12, 31, 23, 59, tzinfo=UTC), Code.MONTH_BOUNDARY),
         (datetime(2026, 11, 14, 23, 59, tzinfo=UTC), Code.GONE),
     ],
 )
@@ -113,11 +147,60 @@ def test_kazoo_recording_over_the_end_of_a_month_is_not_taken_for_deleted(starte
     assert why(it, "plivo") == (Code.GONE, Grade.OPEN)
 
 
-def test_gone_before_it_could_be_listed_is_said_to_be_so() -> None:
-    it = replace(CALL, state=State.GONE, delete_at=CALL.listed_at - HOUR)
-    found = explain(it, profile("justcall"), NOW)
+@pytest.mark.parametrize(
+    ("deleted", "denials", "state", "said"),
+    [
+        (CALL.listed_at, 3, State.GONE, "past the provider's retention before it was first listed here"),
+        (CALL.listed_at + SECOND, 3, State.GONE, "the provider says, repeatedly, that it does not have it"),
+        (None, 3, State.GONE, "the provider says, repeatedly, that it does not have it"),
+        (None, 1, State.WAITING, "the provider denied it"),
+    ],
+)
+def test_gone_before_it_could_be_listed_is_said_to_be_so(
+    deleted: datetime | None, denials: int, state: State, said: str
+) -> None:
+    found = explain(replace(CALL, state=state, delete_at=deleted, denials=denials), profile("justcall"), NOW)
     assert isinstance(found, Gap)
-    assert "past the provider's retention" in found.detail
+    assert found.detail == said
+
+
+def test_a_gap_names_its_recording_its_time_and_what_the_verdict_rests_on() -> None:
+    flags = frozenset({Flag.TRUNCATED, Flag.DURATION_MISMATCH})
+    it = replace(CALL, state=State.ARCHIVED, reason=Reason.RETRY, flags=flags, media=0.0625 * SECOND, denials=2)
+    found = explain(it, profile("justcall"), NOW)
+    assert found == Gap(
+        "p",
+        f"rec:{CALL.id}",
+        Code.TRUNCATED,
+        Grade.OPEN,
+        "what the provider sends is damaged, or ends before its own structure does",
+        {
+            "state": "archived",
+            "reason": "retry",
+            "flags": ["duration_mismatch", "truncated"],
+            "attempts": 1,
+            "denials": 2,
+            "declared_ms": 180_000,
+            "received_ms": 62,
+            "time_limit_s": None,
+        },
+        CALL.started_at,
+        CALL.ended_at,
+    )
+    unknown = explain(replace(it, duration=None, media=None, started_at=None, ended_at=None), profile("justcall"), NOW)
+    assert unknown is not None
+    assert (unknown.evidence["declared_ms"], unknown.evidence["received_ms"]) == (None, None)
+    assert (unknown.since, unknown.until) == (CALL.listed_at, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "limits", "link_life"),
+    [("kazoo", (HOUR,), None), ("justcall", (), 24 * HOUR), ("plivo", (), None), ("vobiz", (), None)],
+)
+def test_what_a_providers_documents_say_of_limits_and_links(
+    kind: str, limits: tuple[timedelta, ...], link_life: timedelta | None
+) -> None:
+    assert profile(kind) == Profile(kind, HOUR, 2 * SECOND, limits, link_life)
 
 
 @pytest.mark.parametrize(

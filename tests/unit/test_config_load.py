@@ -342,6 +342,8 @@ def test_the_configuration_of_the_design_means_what_it_says(tmp_path: Path) -> N
         (edit(S3, S3 + "    object_lock: {mode: governance}\n"), "C208"),
         (edit(S3, S3 + "    endpoint: http://10.0.0.1\n"), "C207"),
         (edit(JC, JC + "    allow_http: true\n"), "C207"),
+        (edit("custody:\n", "custody:\n  witnesses: [{url: 'http://w.example', key: w+1+k}]\n"), "C207"),
+        (edit("custody:\n", "custody:\n  timestamp: {url: 'http://tsa.example', every: 1h, ca: tsa.pem}\n"), "C207"),
         (edit("retention:\n  default: 7y\n  rules:\n    - match: {provider: kazoo}\n      keep: 1y\n", ""), "C211"),
         (edit("custody:\n", "web: {listen: 0.0.0.0:8484}\ncustody:\n"), "C210"),
     ],

@@ -62,5 +62,55 @@ def test_key_that_has_the_prefix_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", "..", "a/../b", "A", "a.lock", "é", "a b", "a" * 201])
 def test_key_of_another_shape_is_refused(key: str) -> None:
+    for prefix in ("", "calls/"):
+        with pytest.raises(errors.NotAllowedError):
+            layout.object_key(prefix, key)
+
+
+def test_the_longest_key_has_two_hundred_characters_beside_the_prefix() -> None:
+    assert layout.object_key("calls/", "a" * 200) == "calls/" + "a" * 200
+    assert layout.log_key("calls/", "a" * 200) == "calls/custody/" + "a" * 200
+
+
+@pytest.mark.parametrize(
+    ("key", "starts"),
+    [
+        (layout.quarantine_key(UUID, SHA), "quarantine/9b/9bfba9aa"),
+        # sha256sum of "object-key/v1\ncatalogue\nabab…"
+        (layout.catalogue_key(SHA), "catalogue/fd/fdf9a69d"),
+        (layout.canary_key(UUID), f"canary/{UUID}"),
+    ],
+)
+def test_what_is_no_recording_has_a_folder_of_its_own(key: str, starts: str) -> None:
+    assert key.startswith(starts)
+
+
+@pytest.mark.parametrize(
+    ("key", "content"),
+    [
+        ("recordings/a", True),
+        ("quarantine/a", True),
+        ("catalogue/a", False),
+        ("canary/a", False),
+        ("x/recordings/a", False),
+    ],
+)
+def test_only_recordings_and_quarantine_hold_a_providers_bytes(key: str, content: bool) -> None:
+    assert layout.is_content(key) is content
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "tile/0/x001/234.p/5", "keys/acme.example/2026.vkey", "_a/B-c"])
+def test_a_piece_of_the_log_lies_under_its_name_and_is_found_by_the_beginning_of_it(name: str) -> None:
+    key = layout.log_key("calls/", name)
+    assert key == f"calls/custody/{name}"
+    assert layout.log_name("calls/", key) == name
+    assert key.startswith(layout.log_listing("calls/", name[:3]))
+    assert layout.log_listing("calls/", "") == "calls/custody/"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/a", "a/", "a//b", ".", "..", "a/../b", ".a", "a/.b", "-a", "é", "a b", "a" * 201]
+)
+def test_a_name_that_the_log_does_not_make_is_refused(name: str) -> None:
     with pytest.raises(errors.NotAllowedError):
-        layout.object_key("", key)
+        layout.log_key("", name)

@@ -26,13 +26,35 @@ HELD = Lock(LockMode.COMPLIANCE, UNTIL, legal_hold=True)
 GOVERNED = Lock(LockMode.GOVERNANCE, UNTIL)
 SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
 PROVED = Profile(conditional_single=True, conditional_multipart=True, checksum_proves=True)
-PROFILES = (Profile(), Profile(multipart=False), PROVED, dataclasses.replace(PROVED, checksum_proves=False))
+SINGLE_ONLY = dataclasses.replace(PROVED, conditional_multipart=False)
+PROFILES = (
+    Profile(),
+    Profile(multipart=False),
+    PROVED,
+    SINGLE_ONLY,
+    dataclasses.replace(PROVED, checksum_proves=False),
+)
 VERSIONS: list[tuple[str | None, list[str]]] = [("v1", []), (None, []), ("v1", ["shows no version"])]
-SMALL = S3Options("main", "vault", multipart_threshold=8, part_size=5)
+IN_PARTS = {"multipart_threshold": 8, "single_limit": 8, "part_size": 5}
+LATE = 120.0  # seconds after which a PUT without an answer is not finished any more
 
 
-def vault(bucket: MemoryBucket, profile: Profile = PROVED, **options: object) -> Vault:
-    made = Vault(bucket, dataclasses.replace(S3Options("main", "vault"), **options), lambda: 0.0)  # type: ignore[arg-type]
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def now(self) -> datetime:
+        return datetime(2026, 5, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+
+
+def vault(bucket: MemoryBucket, profile: Profile = PROVED, clock: Clock | None = None, **options: object) -> Vault:
+    asked = dataclasses.replace(S3Options("main", "vault"), **options)  # type: ignore[arg-type]
+    made = Vault(bucket, asked, clock or Clock())  # type: ignore[arg-type]
     made.profile = profile
     return made
 
@@ -61,25 +83,24 @@ RACED = refused("ConditionalRequestConflict", 409)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("options", [S3Options("main", "vault"), SMALL], ids=["whole", "in parts"])
+@pytest.mark.parametrize("options", [{}, IN_PARTS], ids=["whole", "in parts"])
 @pytest.mark.parametrize("lock", [LOCK, HELD, GOVERNED, UNLOCKED])
 def test_what_was_put_is_one_version_and_is_told_as_it_is_shown(
-    profile: Profile, options: S3Options, lock: Lock
+    profile: Profile, options: dict[str, int], lock: Lock
 ) -> None:
     here = bucket()
-    keeper = Vault(here, options, lambda: 0.0)  # type: ignore[arg-type]
-    keeper.profile = profile
+    keeper = vault(here, profile, **options)
     first = keeper.put_once(item(lock))
-    assert first == stored("v1" if options is not SMALL or not profile.multipart else first.version_id, lock)
+    in_parts = bool(options) and profile.multipart
+    assert first == stored(first.version_id if in_parts else "v1", lock)
     assert keeper.put_once(item(lock)) == first
     assert here.bodies(KEY) == [BODY]
-    in_parts = options is SMALL and profile.multipart
     assert here.calls.count("part") == (5 if in_parts else 0), "no part is larger than asked"
 
 
 def test_a_bucket_that_was_not_probed_is_trusted_with_nothing() -> None:
     here = bucket("keeps checksums", "overwrites")
-    keeper = Vault(here, S3Options("main", "vault"), lambda: 0.0)  # type: ignore[arg-type]
+    keeper = Vault(here, S3Options("main", "vault"), Clock())  # type: ignore[arg-type]
     first = keeper.put_once(item())
     assert (keeper.put_once(item()), first.checked_by) == (first, "full-read")
     assert here.bodies(KEY) == [BODY]
@@ -90,6 +111,31 @@ def test_a_storage_without_versions_keeps_what_is_not_locked_and_nothing_else() 
     for lies in (["no versions"], ["no versions", "drops locks"]):
         with pytest.raises(errors.NotLockedError, match="no version id"):
             vault(bucket(*lies)).put_once(item(LOCK))
+
+
+@pytest.mark.parametrize("code", [("NotImplemented", 501), ("InvalidArgument", 400), ("AccessDenied", 403)])
+def test_a_storage_that_refuses_to_show_a_checksum_is_asked_without_and_the_bytes_are_read(
+    code: tuple[str, int],
+) -> None:
+    here = bucket("keeps checksums")
+    here.before["head with checksum"] += [refused(*code)] * 2
+    assert vault(here).put_once(item()) == stored()
+    assert (
+        vault(bucket("keeps checksums"), dataclasses.replace(PROVED, shows_checksum=False)).put_once(item()) == stored()
+    )
+
+
+def test_a_head_refused_for_the_moment_is_no_answer_to_whether_it_shows_checksums() -> None:
+    here = bucket("keeps checksums")
+    here.before["head with checksum"].append(BUSY)
+    with pytest.raises(Refused):
+        vault(here).put_once(item())
+
+
+def test_a_storage_whose_profile_says_that_it_shows_no_checksum_is_not_asked_for_one() -> None:
+    here = bucket("keeps checksums")
+    vault(here, dataclasses.replace(PROVED, shows_checksum=False)).put_once(item())
+    assert "head with checksum" not in here.calls
 
 
 @pytest.mark.parametrize("lies", [[], ["shows no version"]])
@@ -126,25 +172,34 @@ def test_nothing_is_called_stored_that_does_not_read_back(lie: str, checksums: l
 # --- refused, or done with its answer lost --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"multipart_threshold": 8, "part_size": 5}], ids=["whole", "in parts"])
+@pytest.mark.parametrize("options", [{}, IN_PARTS], ids=["whole", "in parts"])
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("failure", [lambda: LOST("no answer"), RACED, FORBIDDEN, BUSY])
 def test_a_put_that_fails_leaves_one_version_or_an_error_that_says_what_to_do(
     failure: Callable[[], Exception], when: str, profile: Profile, options: dict[str, int]
 ) -> None:
-    here = bucket()
-    verb = "complete" if options and profile.multipart else "put"
+    here, clock = bucket(), Clock()
+    in_parts = bool(options) and profile.multipart
+    verb = "complete" if in_parts else "put"
+    conditional = profile.conditional_multipart if in_parts else profile.conditional_single
     getattr(here, when)[verb].append(failure)
-    keeper = vault(here, profile, **options)
-    if isinstance(failure(), Refused) and failure is not RACED:
+    keeper = vault(here, profile, clock, **options)
+    # Where a second version is not refused, nothing is sent while the first may still come to be.
+    must_wait = when == "before" and not conditional and failure not in {RACED, FORBIDDEN}
+    refuses = isinstance(failure(), Refused) and failure is not RACED
+    if refuses:
         with pytest.raises(Refused) as raised:
             keeper.put_once(item())
         assert raised.value.code == failure().code  # type: ignore[attr-defined]
-        assert here.calls.count(verb) == 1, "what was refused is not asked again at once"
-        assert keeper.put_once(item()).sealed_sha256 == DIGEST
-    else:
-        assert keeper.put_once(item()).sealed_sha256 == DIGEST
+    if must_wait:
+        for seconds in (0.0, LATE - 0.5):
+            clock.seconds = 1000 + seconds
+            with pytest.raises(errors.DestinationError, match="may still finish it"):
+                keeper.put_once(item())
+        assert here.calls.count(verb) == 1
+        clock.seconds = 1000 + LATE
+    assert keeper.put_once(item()).sealed_sha256 == DIGEST
     assert here.bodies(KEY) == [BODY]
 
 
@@ -159,6 +214,81 @@ def test_a_put_is_tried_twice_and_then_it_is_the_destination(
     assert type(met.value) is raised
     assert here.calls.count("put") == 2
     assert here.kept == []
+
+
+def test_another_object_does_not_wait_for_one_without_an_answer() -> None:
+    here = bucket()
+    here.before["put"].append(lambda: LOST("no answer"))
+    keeper = vault(here, Profile())
+    with pytest.raises(errors.DestinationError):
+        keeper.put_once(item())
+    assert keeper.put_once(dataclasses.replace(item(), key=KEY + "0")).sealed_sha256 == DIGEST
+
+
+def test_what_came_to_be_without_an_answer_is_found_below_a_delete_marker() -> None:
+    here = bucket()
+    here.after["put"].append(BUSY)
+    keeper = vault(here, Profile())
+    with pytest.raises(Refused):
+        keeper.put_once(item())
+    here.has(KEY, None)
+    assert keeper.put_once(item()).version_id == "v1"
+    assert here.bodies(KEY) == [BODY, None]
+
+
+def test_what_someone_deleted_and_nobody_is_waiting_for_is_stored_anew() -> None:
+    here = bucket()
+    here.has(KEY, b"other bytes")
+    here.has(KEY, None)
+    assert vault(here, Profile()).put_once(item()).version_id == "v3"
+
+
+# --- too large for one request ----------------------------------------------------------------------------------------
+
+LARGE = {"multipart_threshold": 8, "single_limit": 1000, "part_size": 5}
+TOO_LARGE = [refused("EntityTooLarge", 400), refused("413", 413)]
+
+
+@pytest.mark.parametrize("failure", [*TOO_LARGE, lambda: LOST("reset")])
+def test_what_is_too_large_for_one_request_goes_in_parts_from_then_on(failure: Callable[[], Exception]) -> None:
+    here = bucket("keeps checksums")
+    here.before["put"].append(failure)
+    keeper = vault(here, **LARGE)
+    assert keeper.put_once(item()).sealed_sha256 == DIGEST
+    assert (here.calls.count("put"), here.calls.count("complete")) == (1, 1)
+    for body, in_parts in ((BODY[1:] + b"x", True), (BODY[1:], False)):
+        here.calls.clear()
+        keeper.put_once(dataclasses.replace(item(body=body), key=f"{KEY}{len(body)}"))
+        assert ("put" not in here.calls) is in_parts
+    keeper.profile = PROVED  # proved anew: what was too large may pass again
+    here.calls.clear()
+    keeper.put_once(dataclasses.replace(item(), key=KEY + "x"))
+    assert "put" in here.calls
+
+
+@pytest.mark.parametrize("failure", TOO_LARGE)
+@pytest.mark.parametrize(
+    ("profile", "threshold"),
+    [(dataclasses.replace(PROVED, multipart=False), 8), (PROVED, len(BODY))],
+    ids=["no parts there", "too small for parts"],
+)
+def test_what_is_too_large_and_cannot_go_in_parts_is_refused(
+    profile: Profile, threshold: int, failure: Callable[[], Exception]
+) -> None:
+    here = bucket()
+    here.before["put"] += [failure, failure]
+    with pytest.raises(Refused, match=failure().code):  # type: ignore[attr-defined]
+        vault(here, profile, **{**LARGE, "multipart_threshold": threshold}).put_once(item())
+    assert here.calls.count("put") == 1
+
+
+@pytest.mark.parametrize(("threshold", "sent"), [(8, 1), (len(BODY), 2)])
+def test_many_bytes_are_not_sent_twice_before_it_was_looked_whether_they_came(threshold: int, sent: int) -> None:
+    here = bucket()
+    here.after["put"].append(lambda: LOST("no answer"))
+    keeper = vault(here, dataclasses.replace(PROVED, multipart=False), multipart_threshold=threshold)
+    assert keeper.put_once(item()).version_id == "v1"
+    assert here.calls.count("put") == sent
 
 
 @pytest.mark.parametrize("code", ["BadDigest", "XAmzContentSHA256Mismatch"])
@@ -272,6 +402,30 @@ def test_a_lock_refused_for_good_says_what_was_asked_and_what_is_there(verb: str
         vault(here).put_once(item(HELD))
     assert "asked compliance until 2033-05-01T00:00:00Z with legal hold, got off, then" in str(raised.value)
     assert "AccessDenied" in str(raised.value)
+
+
+@pytest.mark.parametrize(("lie", "proved"), [("wants md5", True), ("refuses md5", False)])
+@pytest.mark.parametrize("right", [True, False])
+def test_a_lock_is_guarded_as_the_storage_takes_it_though_it_was_proved_otherwise(
+    lie: str, proved: bool, right: bool
+) -> None:
+    here = bucket("drops locks", lie)
+    keeper = vault(here, dataclasses.replace(PROVED, lock_md5=proved is right))
+    assert keeper.put_once(item(HELD)) == stored(lock=HELD)
+    assert keeper.hold(KEY, "v1", on=False).legal_hold is False
+    assert ("refused guard" in here.calls) is not right
+
+
+def test_a_lock_that_is_refused_either_way_is_refused_and_one_that_may_not_be_set_is_asked_once() -> None:
+    here = bucket("drops locks", "wants md5", "refuses md5")
+    with pytest.raises(errors.NotLockedError):
+        vault(here).put_once(item(LOCK))
+    assert here.calls.count("refused guard") == 2
+    here = bucket("drops locks")
+    here.before["retain"] += [FORBIDDEN, FORBIDDEN]
+    with pytest.raises(errors.NotLockedError):
+        vault(here).put_once(item(LOCK))
+    assert here.calls.count("retain") == 1
 
 
 @pytest.mark.parametrize("verb", ["retain", "hold"])
