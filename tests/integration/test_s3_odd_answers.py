@@ -77,7 +77,7 @@ def item(key: str = "k") -> Item:
 
 
 def vault(bucket: Bucket, server: MemoryS3) -> Vault:
-    return Vault(bucket, options_for(server), lambda: 0.0)
+    return Vault(bucket, options_for(server), SystemClock())
 
 
 # --- one object -------------------------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ VERBS: dict[str, Callable[[Bucket], object]] = {
     "clock": lambda it: it.clock_skew(SystemClock().now),
     "owner": lambda it: it.refuses_owner("000000000000"),
     "versioning": lambda it: it.versioning(),
-    "object lock": lambda it: it.object_lock(),
+    "object lock": lambda it: it.lock_rules(),
     "put": lambda it: it.put("k", BODY, DIGESTS, lock=LOCK, if_absent=True, tags="a=b"),
     "head": lambda it: it.head("k", "v", checksum=True),
     "head plain": lambda it: it.head("k", None),
