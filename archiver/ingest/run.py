@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import structlog
@@ -28,8 +30,14 @@ from archiver.store import layout
 log = structlog.get_logger("archiver.ingest")
 
 
+_SEALED_AT_HAND = 4
+"""What may wait for its turn at the storages, as a multiple of `concurrency`, before it goes back into the queue."""
+
+
 class Worker:
-    """Brings recordings of one provider from listed to archived, `concurrency` at a time, most urgent first."""
+    """Brings recordings of one provider from listed to archived, most urgent first: `concurrency` of them are fetched at a time,
+    and as many stored. Saving into the spool never waits for a storage that is slow.
+    """
 
     def __init__(self, provider: Provider, policy: Policy, bench: Bench, concurrency: int) -> None:
         self._provider = provider
@@ -38,6 +46,8 @@ class Worker:
         self._concurrency = concurrency
         self._looks = SecondLook(provider, policy.limits, bench, self._refresh)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sealed = 0  # of the tasks: what they hold lies in the spool, and waits for a storage or is on its way
+        self._turn = asyncio.Semaphore(concurrency)
         self.held: set[str] = set()  # what the journal says is ours beside these is a stray (see `journal.strays`)
         self.broken: BaseException | None = None
 
@@ -48,12 +58,13 @@ class Worker:
 
     async def fill(self) -> int:
         """Claim as many recordings as there are free places and start on them. Returns how many."""
-        free = self._concurrency - len(self._tasks)
+        free = self._concurrency - (len(self._tasks) - self._sealed)
         if free <= 0:
             return 0
         bench, now = self._bench, self._bench.clock.now()
         usable = {each.id for each in bench.destinations if each.usable(now)}
-        storing = bool(usable) and all(each.id in usable for each in bench.destinations if each.store.required)
+        able = bool(usable) and all(each.id in usable for each in bench.destinations if each.store.required)
+        storing = able and self._sealed < self._concurrency
         fetching = self._room()
         claims = await bench.writer.run(
             lambda conn: journal.claim(
@@ -124,7 +135,12 @@ class Worker:
                 if fetched is None:
                     return
                 held, settled = fetched
-            await self._store(held, settled=settled)
+                if self._sealed >= _SEALED_AT_HAND * self._concurrency:
+                    await bench.writer.run(lambda conn: journal.hand_back(conn, held))
+                    return
+            with self._at_the_storages():
+                async with self._turn:
+                    await self._store(held, settled=settled)
         except errors.LeaseLostError:
             log.warning("recording.taken_over", provider=self._provider.id, recording_id=held.id)
         except errors.ArchiverError as error:
@@ -132,6 +148,15 @@ class Worker:
         except asyncio.CancelledError:
             await asyncio.shield(bench.writer.run(lambda conn: journal.hand_back(conn, held)))
             raise
+
+    @contextmanager
+    def _at_the_storages(self) -> Iterator[None]:
+        """What is sealed takes no place of those that fetch."""
+        self._sealed += 1
+        try:
+            yield
+        finally:
+            self._sealed -= 1
 
     # --- fetch: provider → spool ------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,8 @@ from archiver.demo.simulators import fleet
 from archiver.demo.simulators.scenario import samples
 from archiver.demo.simulators.server import Simulator
 from archiver.errors import Exit
+from archiver.recording import Stored
+from archiver.store.directory import DirectoryStore
 from tests.acceptance.archive import Archive, make_archive
 from tests.acceptance.test_daemon import free_port, get
 from tests.http_servers import Asked, Server, serve
@@ -150,3 +153,31 @@ async def test_a_stop_while_the_database_hangs_ends_the_process_in_time(
                 await asyncio.sleep(0.05)
         ended, seconds = await stopped(process)
     assert (ended, seconds < LIMIT) == (code, True), (ended, seconds, (tmp_path / "log").read_text()[-2000:])
+
+
+async def test_what_is_fetched_goes_on_into_the_spool_while_a_storage_that_proved_itself_hangs(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One place to fetch in and one to store in: nine recordings are sealed while the first of them is being put."""
+    sim, released, put = fleet.fleet(SystemClock(), samples(), seed=11, count=9)["kazoo"], asyncio.Event(), []
+    once = DirectoryStore.put_once
+
+    async def hangs(store: DirectoryStore, key: str, path: Path, **named: Any) -> Stored:
+        if key.startswith("recordings/"):
+            put.append(key)
+            await released.wait()
+        return await once(store, key, path, **named)
+
+    monkeypatch.setattr(DirectoryStore, "put_once", hangs)
+    async with sim:
+        archive = make_archive(
+            tmp_path, {"kazoo": sim}, sqlite_url, "[{id: primary, kind: directory, path: copies}]",
+            more="defaults: {concurrency: 1}",
+        )  # fmt: skip
+        sweep = asyncio.create_task(archive.sweep())
+        await until_spooled(archive, 9)
+        assert len(put) == 1, "one at a time is put"
+        assert {row["state"] for row in await archive.rows()} == {"spooled"}
+        released.set()
+        assert (await sweep).exit_code is Exit.OK
+    assert {row["state"] for row in await archive.rows()} == {"archived"}
