@@ -88,7 +88,9 @@ async def check_everywhere(
     result.findings += await read(engine, _on_record)
     kept = None if log_id is None else await _kept(engine, log_id, lost)
     for name, store in stores.items():
-        await check_shelf(store.shelf(), trust, kept, result, whole=level == "full", locked=locks.get(name))
+        await check_shelf(
+            store.shelf(in_passing=True), trust, kept, result, whole=level == "full", locked=locks.get(name)
+        )
     if notary is None:
         result.unchecked["the notary: its state is not on this host"] += 1
     elif kept is not None:

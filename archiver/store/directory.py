@@ -111,7 +111,7 @@ class DirectoryStore:
         """A directory has no unfinished uploads; parts left by a death go with the probe."""
         return 0
 
-    def shelf(self) -> DirectoryShelf:
+    def shelf(self, *, in_passing: bool = False) -> DirectoryShelf:  # noqa: ARG002  nothing is listed
         """The custody log in this folder."""
         return DirectoryShelf(self.id, self._folder, self._run, required=self.required)
 

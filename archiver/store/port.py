@@ -101,8 +101,11 @@ class ObjectStore(Protocol):
     async def sweep_uploads(self, older_than: timedelta) -> int:
         """Drop unfinished uploads of ours that began so long ago: no listing shows them and they cost money."""
 
-    def shelf(self) -> Shelf:
-        """Where the custody log lies in this storage."""
+    def shelf(self, *, in_passing: bool = False) -> Shelf:
+        """Where the custody log lies in this storage.
+
+        `in_passing` is for who reads most of it, in order: listings are read a page at a time and remembered for a while.
+        """
 
     async def aclose(self) -> None:
         """Release connections and threads."""

@@ -25,6 +25,7 @@ from archiver.store.port import ProbeReport, Version
 from archiver.store.probe import Probe
 from archiver.store.s3_bucket import STANDARD, Bucket
 from archiver.store.s3_client import S3Options, make_bucket
+from archiver.store.s3_pages import Pages
 from archiver.store.s3_shelf import S3Shelf
 from archiver.store.s3_upload import Item, Profile
 from archiver.store.s3_vault import Vault
@@ -121,9 +122,10 @@ class S3Store:
         """
         return await self._run(self._sweep, self._clock.now() - older_than)
 
-    def shelf(self) -> S3Shelf:
+    def shelf(self, *, in_passing: bool = False) -> S3Shelf:
         """The custody log in this bucket."""
-        return S3Shelf(self._bucket, self._vault, self._options, self._soon, self._each)
+        pages = Pages(self._bucket, layout.log_listing(self._options.prefix, "")) if in_passing else None
+        return S3Shelf(self._bucket, self._vault, self._options, self._soon, self._each, pages)
 
     async def aclose(self) -> None:
         """Wait a moment for the calls under way, then release connections and threads. What hangs is left to itself."""

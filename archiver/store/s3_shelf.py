@@ -18,6 +18,7 @@ from archiver.store import layout
 from archiver.store.port import Version
 from archiver.store.s3_bucket import Bucket
 from archiver.store.s3_client import S3Options
+from archiver.store.s3_pages import Pages
 from archiver.store.s3_refusal import Refused
 from archiver.store.s3_upload import PARTIAL, Item, digests_of
 from archiver.store.s3_vault import Vault, oldest_first
@@ -33,6 +34,7 @@ class S3Shelf:
         options: S3Options,
         run: Callable[..., Awaitable[Any]],
         each: Callable[[Generator[list[Version], None, None]], AsyncIterator[list[Version]]],
+        pages: Pages | None = None,
     ) -> None:
         self.id = options.id
         self.required = options.required
@@ -41,6 +43,7 @@ class S3Shelf:
         self._options = options
         self._run = run
         self._each = each
+        self._pages = pages
 
     async def put_new(self, name: str, data: bytes, until: datetime | None) -> None:
         """See `Shelf.put_new`. The lock has the storage's configured mode."""
@@ -65,7 +68,7 @@ class S3Shelf:
 
     async def versions(self, name: str) -> list[Version]:
         """See `Shelf.versions`."""
-        found: list[Version] = await self._run(oldest_first, self._bucket, self._key(name))
+        found: list[Version] = await self._run(self._versions, self._key(name))
         return [replace(each, key=name) for each in found]
 
     async def lock(self, name: str) -> Lock | None:
@@ -100,14 +103,17 @@ class S3Shelf:
             else:
                 return
 
+    def _versions(self, key: str) -> list[Version]:
+        return oldest_first(self._bucket, key) if self._pages is None else self._pages.oldest_first(key)
+
     def _oldest(self, key: str) -> bytes | None:
-        for each in oldest_first(self._bucket, key):
+        for each in self._versions(key):
             if not each.is_delete_marker:
                 return self._content(key, each.version_id)
         return None
 
     def _lock(self, key: str) -> Lock | None:
-        for each in oldest_first(self._bucket, key):
+        for each in self._versions(key):
             if not each.is_delete_marker:
                 head = self._bucket.head(key, each.version_id)
                 return head.lock if head else None

@@ -45,8 +45,13 @@ def oldest_first(bucket: Bucket, key: str) -> list[Version]:
         found += [each for each in page if each.key == key]
         if any(each.key != key for each in page):
             break
-    found.reverse()  # times are whole seconds here and there; the listing is newest first
-    return sorted(found, key=lambda version: (version.modified_at, version.is_latest))
+    return by_age(found)
+
+
+def by_age(listed: list[Version]) -> list[Version]:
+    """The versions of one key as listings show them, turned round: the oldest first."""
+    turned = listed[::-1]  # times are whole seconds here and there; the listing is newest first
+    return sorted(turned, key=lambda version: (version.modified_at, version.is_latest))
 
 
 def whole_second(instant: datetime) -> datetime:

@@ -220,7 +220,7 @@ class Stage:
         result, trust = Verification(), self.place.scene.trust
         async with custody_log(self.url, tmp_path / "notary.db", [], enrol=False) as archive:
             kept = await logcheck._kept(archive.engine, archive.log_id, [])
-            await check_shelf(store.shelf(), trust, kept, result, whole=level == "full", locked=locked)
+            await check_shelf(store.shelf(in_passing=True), trust, kept, result, whole=level == "full", locked=locked)
         assert not result.unreachable
         assert all(each.storage == store.id for each in result.findings), result.findings
         return result.failures
@@ -392,6 +392,6 @@ async def test_a_lock_that_is_shorter_weaker_or_absent_is_named(
 async def test_a_shelf_is_checked_without_any_database(stage: Stage, tmp_path: Path) -> None:
     store = stage.copy(tmp_path, {FULL: stage.place.flipped(FULL)})
     result = Verification()
-    await check_shelf(store.shelf(), stage.place.scene.trust, None, result, whole=True)
+    await check_shelf(store.shelf(in_passing=True), stage.place.scene.trust, None, result, whole=True)
     assert [(each.kind, each.key) for each in result.failures] == [(SHELF, FULL)]
     assert LOG.key == stage.place.scene.trust.log_key

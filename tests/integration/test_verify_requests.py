@@ -120,3 +120,38 @@ async def test_storage_that_lists_no_versions_is_asked_what_lies_on_top_and_the_
     assert result.objects_read == RECORDINGS
     assert sum(result.unreachable.values()) == RECORDINGS
     assert not result.clean
+
+
+@pytest.mark.parametrize("size", [3, 1000])
+async def test_log_that_is_read_in_passing_shows_what_it_shows_by_name_for_a_fraction_of_the_listings(
+    store: S3Store, lying_s3: LyingS3, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Pages of three cut the versions of one name in two; a name that is not there, and one in another folder, are asked for."""
+    plain, until = store.shelf(), datetime.now(UTC) + timedelta(days=2)
+    names = [f"checkpoints/{n:020d}" for n in range(8, 13)] + [
+        "tile/0/000",
+        "tile/0/000.p/5",
+        "tile/0/x001/234",
+        "tile/entries/000",
+    ]
+    for n, name in enumerate(names):
+        await plain.put_new(name, name.encode(), until)
+        for _ in range(n % 3):
+            await plain.put_current(name, b"over it")
+    store._bucket.delete(f"calls/custody/{names[4]}")
+    client = store._bucket._twice
+    whole_page = client.list_object_versions
+    monkeypatch.setattr(client, "list_object_versions", lambda **fields: whole_page(**{**fields, "MaxKeys": size}))
+    passing = store.shelf(in_passing=True)
+    counted = []
+    for shelf in (plain, passing):
+        lying_s3.calls.clear()
+        shown = [
+            (await shelf.versions(name), await shelf.lock(name), await shelf.read(name))
+            for name in [*names, "checkpoints/7", "tile/0/x001/235", names[0]]
+        ]
+        counted.append((shown, lying_s3.calls.count("ListObjectVersions")))
+    assert counted[0][0] == counted[1][0]
+    assert [len(versions) for versions, _, _ in counted[1][0]] == [1, 2, 3, 1, 3, 3, 1, 2, 3, 0, 0, 1]
+    if size == 1000:
+        assert counted[1][1] <= 12 < counted[0][1]
