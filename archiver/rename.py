@@ -20,7 +20,16 @@ from archiver.custody.ledger import Draft, Ledger
 from archiver.custody.tables import custody_pending, custody_subject
 from archiver.database import db_now
 from archiver.ingest.renamed import accounts_of, move, renames
-from archiver.ingest.tables import coverage, listing_window, owed_copy, provider_state, recording, reject
+from archiver.ingest.tables import (
+    coverage,
+    edited_row,
+    feed_day,
+    listing_window,
+    owed_copy,
+    provider_state,
+    recording,
+    reject,
+)
 from archiver.recording import Json
 from archiver.schedule.tables import budget, lease, replica
 
@@ -98,8 +107,9 @@ def _demand_same_account(conn: Connection, old: str, to: Target) -> None:
 
 def _move_the_rest(conn: Connection, old: str, new: str) -> None:
     """A failed first try under the new name may have left its own state of polling, lease, budget and alerts: they go."""
-    for table in (listing_window, coverage, reject, gap, statement, owed_copy):
+    for table in (listing_window, coverage, reject, gap, statement, owed_copy, edited_row):
         conn.execute(update(table).where(table.c.provider == old).values(provider=new))
+    conn.execute(delete(feed_day).where(feed_day.c.provider == old))
     conn.execute(delete(provider_state).where(provider_state.c.provider == new))
     conn.execute(update(provider_state).where(provider_state.c.provider == old).values(provider=new))
     conn.execute(delete(budget).where(budget.c.credential == new))

@@ -127,6 +127,7 @@ _GAP_LEVELS = {
     "copy_missing": Level.LATE,  # another storage has it
     "truncated_at_provider": Level.LOST,  # the rest of it is nowhere
     "not_ready": Level.LATE,  # the provider itself says that it is to come
+    "edits_deferred": Level.LATE,  # of recordings that are saved all the same
     "orphan": Level.LATE,  # nothing is missing: something is here that the journal does not know
 }
 

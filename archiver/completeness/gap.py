@@ -47,6 +47,7 @@ class Code(enum.StrEnum):
     VOLUME_ZERO = "volume_zero"
     VOLUME_DROPPED = "volume_dropped"
     ROW_NOT_UNDERSTOOD = "row_not_understood"
+    EDITS_DEFERRED = "edits_deferred"
     CLOCK_JUMPED = "clock_jumped"
     # our copies and their custody
     NEVER_STORED = "never_stored"
@@ -79,9 +80,9 @@ class Grade(enum.StrEnum):
 class Gap:
     """One thing that should be here and is not. `subject` names it among all gaps of its provider, whatever the reason:
 
-    `rec:<id>`, `span:<scope>@<since>`, `listing:<scope>`, `reject:<name>`, `volume:<day>`, `provider:<id>`, `copies:<storage>`,
-    `object:<storage>/<key>`, `log:<who shows another history>`, `log:refused`, `witness:<name>`, `timestamp:<name>`,
-    `<kind of party>:<its name>/<call>`.
+    `rec:<id>`, `span:<scope>@<since>`, `listing:<scope>`, `reject:<name>`, `edits:deferred`, `volume:<day>`, `provider:<id>`,
+    `copies:<storage>`, `object:<storage>/<key>`, `log:<who shows another history>`, `log:refused`, `witness:<name>`,
+    `timestamp:<name>`, `<kind of party>:<its name>/<call>`.
     `detail` is for a person and holds nothing personal; `evidence` is what the verdict rests on.
     """
 

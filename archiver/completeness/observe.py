@@ -15,6 +15,7 @@ from archiver.completeness import listing
 from archiver.completeness.gap import Code, Gap, Grade, Known, Profile, explain
 from archiver.completeness.listing import Listed, Walk
 from archiver.ingest import discovery
+from archiver.ingest.growth import EDITS_A_DAY, deferred
 from archiver.ingest.journal import is_of_call, load_flags, media_length
 from archiver.ingest.rejects import COUNTED_A_DAY, KEPT_A_DAY
 from archiver.ingest.renamed import strangers
@@ -46,6 +47,7 @@ def observe(conn: Connection, it: Watched, now: datetime) -> list[Gap]:
     found = [
         *recordings(conn, it, now),
         *rejects(conn, it.provider),
+        *edits(conn, it.provider),
         *listing.never_listed(it.provider, uncovered(conn, it)),
         *listing.empty(it.provider, None if state is None else state.poll_error, now),
         *listing.totals(it.provider, newest_walks(conn, it.provider, it.scopes, now, counted=True)),
@@ -176,6 +178,19 @@ def _many_not_understood(provider: str, day: date, rows: Sequence[Row[Any]]) -> 
     subject, last = f"reject:more@{day}", max(row.last_seen_at for row in rows)
     first = rows[0].first_seen_at
     return Gap(provider, subject, Code.ROW_NOT_UNDERSTOOD, Grade.OPEN, detail, evidence, first, last)
+
+
+def edits(conn: Connection, provider: str) -> list[Gap]:
+    """What the provider changed beyond what is taken over in a day; until it is, or the listing shows what is known again."""
+    waiting, since = deferred(conn, provider)
+    if not waiting:
+        return []
+    detail = (
+        f"the details of {waiting} recordings were changed and are not taken over yet: more than {EDITS_A_DAY} edits in a day; "
+        "recordings are saved all the same"
+    )
+    evidence: dict[str, Json] = {"deferred": waiting, "a_day": EDITS_A_DAY}
+    return [Gap(provider, "edits:deferred", Code.EDITS_DEFERRED, Grade.OPEN, detail, evidence, since)]
 
 
 def uncovered(conn: Connection, it: Watched) -> dict[str, tuple[Window, ...]]:

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, s
 from archiver.clock import Chance
 from archiver.custody.event import Type
 from archiver.custody.ledger import Draft, Ledger
+from archiver.ingest import growth
 from archiver.ingest.journal import dump_flags, flags_now, is_refetched, is_silent, load_flags
 from archiver.ingest.nameless import Nameless, found_again, name
 from archiver.ingest.tables import coverage, listing_window, provider_state, recording
@@ -35,6 +36,19 @@ class Noted:
     changed: int
     known: int
     ids: dict[str, Listing]
+
+
+def pieces(listings: Sequence[Listing], most: int) -> list[list[Listing]]:
+    """`listings` in pieces of about `most`. All that have one id stay together: what stands beside it decides what a row is."""
+    together: dict[str, list[Listing]] = {}
+    for each in listings:
+        together.setdefault(identity(each.ref), []).append(each)
+    found: list[list[Listing]] = [[]]
+    for group in together.values():
+        if found[-1] and len(found[-1]) + len(group) > most:
+            found.append([])
+        found[-1] += group
+    return found
 
 
 def identity(ref: RecordingRef) -> str:
@@ -63,26 +77,32 @@ def note_page(
     itself shows one id with two audios), unless the row known so far never had audio: then the listing has been completed.
     """
     unique = {(identity(each.ref), each.revision): each for each in listings}
+    listed_now: dict[str, set[str]] = {}
+    for key, revision in unique:
+        listed_now.setdefault(key, set()).add(revision)
     known: dict[str, dict[str, Row[tuple[object, ...]]]] = {}
     for row in _rows_of(conn, {key for key, _ in unique}):
         known.setdefault(row.identity, {})[row.revision] = row
+    known_ids = [str(row.id) for siblings in known.values() for row in siblings.values()]
+    edits = growth.Edits(conn, listings[0].ref.provider, known_ids, now) if known_ids else None
     unknown = [each for (key, _), each in unique.items() if key not in known]
     lost = Nameless(conn, unknown) if unknown else None
     fresh: list[dict[str, object]] = []
+    fresh_ids: dict[str, list[str]] = {}
     drafts: list[Draft] = []
     seen: list[dict[str, object]] = []
     changed = 0
     ids: dict[str, Listing] = {}
     for (key, revision), listing in unique.items():
         siblings = known.get(key, {})
-        same = siblings.get(revision) or _awaiting_audio(siblings, {rev for k, rev in unique if k == key})
-        if same is not None:
-            changed += _refresh_row(conn, ledger, same, listing, now, deadline_of)
+        same = siblings.get(revision) or _awaiting_audio(siblings, listed_now[key])
+        if same is not None and edits is not None:
+            changed += _refresh_row(conn, ledger, same, listing, now, deadline_of, edits)
             seen.append({"row": same.id, "now": now})
             if same.state not in _FETCHED:
                 ids[str(same.id)] = listing
             continue
-        conflict = bool(siblings) or sum(1 for k, _ in unique if k == key) > 1
+        conflict = bool(siblings) or len(listed_now[key]) > 1
         again = None if lost is None or siblings else lost.take(listing)
         if again is not None:
             name(conn, _new_row(again, key, listing, now, deadline_of, conflict))
@@ -92,15 +112,16 @@ def note_page(
             continue
         values = _new_row(chance.uuid(), key, listing, now, deadline_of, conflict)
         drafts.append(_discovered(str(values["id"]), listing))
-        others = [str(each.id) for each in siblings.values()] + [
-            str(row["id"]) for row in fresh if row["identity"] == key
-        ]
+        others = [str(each.id) for each in siblings.values()] + fresh_ids.get(key, [])
         fresh.append(values)
+        fresh_ids.setdefault(key, []).append(str(values["id"]))
         if others:
             drafts.append(_differs(str(values["id"]), others))
         ids[str(values["id"])] = listing
         for sibling in siblings.values():
             _add_flags(conn, sibling, {Flag.ID_CONFLICT})
+    if edits is not None:
+        edits.save()
     if seen:
         conn.execute(_SEEN, seen)
     if fresh:
@@ -301,11 +322,18 @@ def _refresh_row(
     listing: Listing,
     now: datetime,
     deadline_of: Callable[[datetime], Deadline | None],
+    edits: growth.Edits,
 ) -> bool:
-    """Take over what changed; wake the row when audio has turned up. True when anything but `last_seen_at` changed."""
+    """Take over what changed; wake the row when audio has turned up. True when anything but `last_seen_at` changed.
+
+    An edit beyond the day's budget is left for a later listing; the audio that it shows is fetched all the same.
+    """
     values: dict[str, object] = {}
     edited = row.stable_digest != listing.stable_digest
-    if edited:
+    told = edited and edits.admits(str(row.id))
+    if not edited:
+        edits.unchanged(str(row.id))
+    if told:
         values |= _described(listing, now, deadline_of) | _told_once(row, listing) | {"segment": None}
         ledger.append(
             conn, f"rec:{row.id}", Type.SOURCE_REFRESHED, {"why": "metadata changed"}, private=_private(listing)
@@ -321,7 +349,7 @@ def _refresh_row(
         }  # the link that came with this listing may be the only one there is
     if values:
         conn.execute(update(recording).where(recording.c.id == row.id).values(**values))
-    return edited or bool(turned)
+    return told or bool(turned)
 
 
 def _turned(row: Row[tuple[object, ...]], listing: Listing, *, edited: bool) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Links that came with listings, in memory only: a signed URL is a credential and is never written anywhere.
 
-Losing them costs one request for each recording, no more.
+Losing them costs one request for each recording, no more. How many are kept, and how large they are together, has a limit.
 """
 
 from __future__ import annotations
@@ -11,20 +11,30 @@ from datetime import datetime
 from archiver.recording import Link
 
 _MOST = 50_000
+_LONGEST = 16_384
+_ROOM = 32 << 20
 
 
 class Links:
-    """The freshest link of each recording, the longest unused dropped first."""
+    """The freshest link of each recording, the longest unused dropped first.
 
-    def __init__(self, most: int = _MOST) -> None:
+    `most` links, each of at most `longest` characters and all of at most `room` together: the rest is asked for when needed.
+    """
+
+    def __init__(self, most: int = _MOST, *, longest: int = _LONGEST, room: int = _ROOM) -> None:
         self._links: OrderedDict[str, Link] = OrderedDict()
-        self._most = most
+        self._most, self._longest, self._room = most, longest, room
+        self._size = 0
 
     def keep(self, recording_id: str, link: Link) -> None:
+        self.drop(recording_id)
+        size = _size(link)
+        if size > min(self._longest, self._room):
+            return
+        while self._links and (len(self._links) >= self._most or self._size + size > self._room):
+            self._size -= _size(self._links.popitem(last=False)[1])
         self._links[recording_id] = link
-        self._links.move_to_end(recording_id)
-        while len(self._links) > self._most:
-            self._links.popitem(last=False)
+        self._size += size
 
     def fresh(self, recording_id: str, now: datetime) -> Link | None:
         """A link with more than half of its life left; None when a new one must be asked for."""
@@ -32,4 +42,9 @@ class Links:
         return None if link is None or link.half_spent(now) else link
 
     def drop(self, recording_id: str) -> None:
-        self._links.pop(recording_id, None)
+        if (gone := self._links.pop(recording_id, None)) is not None:
+            self._size -= _size(gone)
+
+
+def _size(link: Link) -> int:
+    return len(link.url.reveal())

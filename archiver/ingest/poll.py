@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import hashlib
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from archiver.ingest.pushback import Pushback
 from archiver.ingest.tables import recording
 from archiver.ingest.telemetry import Telemetry
 from archiver.providers.port import Provider
-from archiver.recording import Page, Window
+from archiver.recording import Listing, Page, Reject, Window
 from archiver.schedule import lease
 from archiver.schedule.deadline import Deadline, ProviderRetention, deadline
 from archiver.schedule.window import Bounds, beginning, deep_windows, due_windows
@@ -42,6 +43,10 @@ _DEEP = timedelta(days=7)
 _DEEPEST = timedelta(days=92)
 _LONGEST_WAIT = timedelta(days=7)
 _LONGEST_REST = LEASE / 4
+_PATIENCE = timedelta(seconds=30)
+"""The longest Retry-After that a walk waits out."""
+_PIECE = 200
+"""Rows that are written in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,14 +247,17 @@ class Poller:
                 return await self._walk_once(it, held, rate)
             except (errors.ThrottledError, errors.UnavailableError, errors.GarbledAnswerError) as passing:
                 log.info("poll.again", provider=self._provider.id, attempt=attempt, problem=str(passing))
-                await asyncio.sleep(0.5 * 2**attempt)
+                asked = passing.retry_after or timedelta(0)
+                if asked > _PATIENCE and not isinstance(passing, errors.ThrottledError):
+                    raise  # the window stays open, and a later poll asks again; a throttled budget waits by itself
+                await asyncio.sleep(max(0.5 * 2**attempt, asked.total_seconds()))
         return await self._walk_once(it, held, rate)
 
     async def _walk_once(self, it: _Due, held: lease.Held, rate: float) -> _Walk:
         walk, began = _Walk(), self._clock.now()
         asked = self._clock.monotonic()
         async for page in self._provider.list(it.scope, it.window):
-            walk.add(page, it.window.until)
+            await asyncio.to_thread(walk.add, page, it.window.until)
             if self._pushback is not None:
                 await self._pushback.wait()
             await self._note(it.scope, page, began, held, rate)
@@ -266,23 +274,37 @@ class Poller:
         return self._clock.monotonic()
 
     async def _note(self, scope: str, page: Page, began: datetime, held: lease.Held, rate: float) -> None:
+        """Write a page down, a large one in pieces: the writer has others to serve, and each piece stands by itself."""
+        listed, odd = discovery.pieces(page.listings, _PIECE), rejects.pieces(scope, page.rejects, _PIECE)
+        for listings, rejected in itertools.zip_longest(listed, odd, fillvalue=()):
+            await self._note_piece(scope, listings, rejected, began, held, rate)
+        if page.rejects:
+            log.error("poll.rows_not_understood", provider=self._provider.id, rows=len(page.rejects))
+
+    async def _note_piece(
+        self,
+        scope: str,
+        listings: Sequence[Listing],
+        rejected: Sequence[Reject],
+        began: datetime,
+        held: lease.Held,
+        rate: float,
+    ) -> None:
         now = self._clock.now()
 
         def write(conn: Connection) -> discovery.Noted:
             self._fence(conn, held)
-            rejects.understood(conn, self._provider.id, scope, page.listings, began)
-            rejects.note(conn, self._provider.id, scope, page.rejects, now)
+            rejects.understood(conn, self._provider.id, scope, listings, began)
+            rejects.note(conn, self._provider.id, scope, rejected, now)
             return discovery.note_page(
-                conn, self._ledger, self._chance, page.listings, now, lambda called: self._deadline(called, rate)
+                conn, self._ledger, self._chance, listings, now, lambda called: self._deadline(called, rate)
             )
 
         noted = await self._writer.run(write)
         for recording_id, listing in noted.ids.items():
             if listing.link is not None:
                 self._links.keep(recording_id, listing.link)
-        self._telemetry.discovered(self._provider.id, noted.new, rejected=len(page.rejects))
-        if page.rejects:
-            log.error("poll.rows_not_understood", provider=self._provider.id, rows=len(page.rejects))
+        self._telemetry.discovered(self._provider.id, noted.new, rejected=len(rejected))
 
     async def _prove(self, scope: str, window: Window, walk: _Walk, number: int, held: lease.Held) -> None:
         now = self._clock.now()

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
+from archiver.ingest import growth
 from archiver.ingest.tables import reject
 from archiver.providers.rows import digest, moment_identity
 from archiver.recording import Listing, Reject
@@ -21,6 +22,12 @@ KEPT_A_DAY = 100
 COUNTED_A_DAY = 10_000
 """Rows of one provider and day that are told apart at all; with more, the provider's listing is the trouble, and no row of it."""
 _ID_LENGTH = 1024
+
+
+def pieces(scope: str, found: Sequence[Reject], most: int) -> list[list[Reject]]:
+    """What is to be noted of a page, in pieces: one of each name, and none beyond what a day can hold."""
+    named = list({key(scope, each): each for each in found}.values())[: COUNTED_A_DAY + 1]
+    return [named[at : at + most] for at in range(0, len(named), most)]
 
 
 def note(conn: Connection, provider: str, scope: str, rejects: Iterable[Reject], now: datetime) -> None:
@@ -42,9 +49,8 @@ def note(conn: Connection, provider: str, scope: str, rejects: Iterable[Reject],
     fresh = [name for name in named if name not in known]
     if not fresh:
         return
-    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    of_today = (reject.c.provider == provider, reject.c.first_seen_at >= today)
-    counted = conn.execute(select(func.count()).where(*of_today)).scalar_one()
+    # Counted by the day, not by what is here: a row that is understood and odd in turn would else be new each time.
+    _, counted = growth.spend(conn, provider, now, rejects=len(fresh))
     values = [
         {
             "provider": provider,

@@ -167,6 +167,28 @@ reject = Table(
     Column("last_seen_at", UtcDateTime, nullable=False),
 )
 
+# What one provider made us keep for ever on one UTC day (`growth`).
+feed_day = Table(
+    "feed_day",
+    metadata,
+    Column("provider", String(64), primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("edits", Integer, nullable=False, server_default="0"),
+    Column("rejects", Integer, nullable=False, server_default="0"),
+)
+
+# Recordings whose rows were edited lately: how often that was told on that day, and since when an edit waits to be taken over.
+edited_row = Table(
+    "edited_row",
+    metadata,
+    Column("recording_id", String(36), primary_key=True),
+    Column("provider", String(64), nullable=False),
+    Column("day", String(10), nullable=False),
+    Column("told", Integer, nullable=False, server_default="0"),
+    Column("deferred_since", UtcDateTime),
+)
+Index("edited_row_provider", edited_row.c.provider, edited_row.c.day)
+
 listing_window = Table(
     "listing_window",
     metadata,

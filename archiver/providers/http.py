@@ -142,7 +142,8 @@ class HttpClient:
         answer = Answer(response.status, answered, body, http_answer.http_date(answered.get("date")))
         if self._hear is not None and answer.date is not None and "age" not in answered:  # not out of somebody's cache
             self._hear(answer.date)
-        return http_answer.decoded(await self._judged(answer), host, most)
+        answer = await self._judged(answer)
+        return await asyncio.to_thread(http_answer.decoded, answer, host, most)
 
     @asynccontextmanager
     async def media(

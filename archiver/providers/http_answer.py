@@ -62,8 +62,8 @@ def codings(encoding: str | None) -> list[str]:
 def decoded(answer: Answer, host: str, limit: int) -> Answer:
     """A success with its body as it was before gzip or deflate: some servers and proxies pack what nobody asked them to.
 
-    Raises `AnswerTooLargeError` beyond `limit` bytes, `UnavailableError` when the packed body ends early or is damaged,
-    `ListingError` for another encoding.
+    Raises `AnswerTooLargeError` beyond `limit` bytes or for more growth than rows ever have, `UnavailableError` when the packed
+    body ends early or is damaged, `ListingError` for another encoding.
     """
     packed = codings(answer.headers.get("content-encoding"))
     if answer.status >= 300 or not packed:
@@ -77,11 +77,15 @@ def decoded(answer: Answer, host: str, limit: int) -> Answer:
 
 
 _MOST_CODINGS = 2
+_FREE = 1 << 20
+_GROWTH = 100
+"""How many times its size a packed answer may become, beyond the first MiB. The rows of a page grow ten- to fortyfold."""
 
 
 def _inflated(packed: bytes, coding: str, host: str, limit: int) -> bytes:
     """One coding undone: gzip in any number of members (RFC 1952 §2.2), deflate with its zlib header or without."""
     body, rest = b"", packed
+    limit = min(limit, _FREE + _GROWTH * len(packed))
     try:
         while rest or not body:
             inflate = zlib.decompressobj(

@@ -22,7 +22,7 @@ from archiver.providers.address import read_address
 from archiver.providers.justcall_dialects import CALLS, DIALECTS, SALES_DIALER, Context, Progress
 from archiver.providers.normal import count
 from archiver.providers.port import Facts, Media
-from archiver.providers.rows import Row, sift
+from archiver.providers.rows import Row
 from archiver.recording import Link, Listing, Page, RecordingRef, Secret, Window
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class JustCall:
                 continue
             limit = min(size, count(document.get("per_page")) or walk.SMALLEST_PAGE)
             progress = Progress(page, len(rows), seen + len(rows), limit, pages, total)
-            listed = sift(rows, read, total=total)
+            listed = await walk.sifted(rows, read, total=total)
             if trail.repeats(listed) and claimed:
                 return  # past its end, a server may show its last page again
             if trail.repeats(listed) and page == 1 and self._dialect.first_page == 0:
@@ -159,13 +159,13 @@ class JustCall:
             return {}
         if answer.status == 403 and (scope == SALES_DIALER or _about_parameters(answer)):
             raise ListingError(f"{scope}: HTTP 403")  # the vendor answers 403 to bad parameters and to a smaller plan
-        return walk.listing_document(answer)
+        return await walk.listing_document(answer)
 
     async def refresh(self, ref: RecordingRef) -> Listing:
         scope = SALES_DIALER if ref.account == SALES_DIALER else CALLS
         path = f"{self._dialect.paths[scope]}/{walk.segment(ref.recording_id)}"
         answer = await self._client.request("GET", path, endpoint="recording", headers=self._headers())
-        document = walk.item_document(answer)
+        document = await walk.item_document(answer)
         shown = walk.only_row(document.get("data", document))
         if not any(name in shown for name in ("call_id", "id", "recording_url", "call_info")):
             raise NotUnderstoodError("the answer is about no call")

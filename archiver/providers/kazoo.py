@@ -27,7 +27,7 @@ from archiver.providers import kazoo_document, walk
 from archiver.providers.kazoo_login import Login, Session
 from archiver.providers.normal import at, count, to_gregorian
 from archiver.providers.port import Facts, Media
-from archiver.providers.rows import Row, blemish, canonical, sift
+from archiver.providers.rows import Row, blemish, canonical
 from archiver.recording import Link, Listing, Page, RecordingRef, Secret, Window
 
 if TYPE_CHECKING:
@@ -97,17 +97,16 @@ class Kazoo:
         while True:
             keys = [("page_size", str(size)), *([("start_key", start)] if start else [])]
             try:
-                answer = await self._ask("GET", path, "list", [*params, *keys])
+                document = await self._envelope(await self._ask("GET", path, "list", [*params, *keys]))
+                rows = walk.row_list(document, "data", total=count(document.get("page_size")))
             except AnswerTooLargeError:
                 if size == 1:
                     raise
                 size = max(1, size // 4)  # a key holds whatever the size of its page
                 continue
             size = min(_PAGE_SIZE, size * 2)
-            document = await self._envelope(answer)
-            rows = walk.row_list(document, "data", total=count(document.get("page_size")))
             if rows:
-                yield trail.step(sift(rows, self._read))
+                yield trail.step(await walk.sifted(rows, self._read))
             start = _key(document.get("next_start_key"))
             if start is None:
                 return
@@ -117,7 +116,7 @@ class Kazoo:
 
     async def refresh(self, ref: RecordingRef) -> Listing:
         answer = await self._ask("GET", self._path(ref.recording_id), "recording")
-        document = walk.item_document(answer)
+        document = await walk.item_document(answer)
         return walk.only_listing(walk.only_row(document.get("data")), self._read, ref)
 
     @asynccontextmanager
@@ -193,7 +192,7 @@ class Kazoo:
 
     async def _envelope(self, answer: Answer) -> Row:
         """The envelope of a listing. It echoes the live token, so nothing but its rows is ever kept."""
-        document = walk.listing_document(answer)
+        document = await walk.listing_document(answer)
         if document.get("status", "success") != "success":
             raise ListingError(walk.told(answer))
         remaining = count(at(document, "tokens.remaining"))

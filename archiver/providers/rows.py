@@ -15,7 +15,7 @@ from dataclasses import replace
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import TypeAlias
 
-from archiver.errors import ListingError
+from archiver.errors import AnswerTooLargeError, ListingError
 from archiver.recording import Flag, Listing, Page, Reject
 
 Row: TypeAlias = "dict[str, object]"
@@ -24,6 +24,8 @@ MAX_TEXT = 256 * 1024
 """Characters of one string in a row; the longest honest field is an agent's note."""
 MAX_DEPTH = 32
 """Levels of nesting in a row; the documented shapes have three."""
+MAX_VALUES = 500_000
+"""Values of one answer, counted by its punctuation before anything is made of them. 10,000 rows have some 300,000."""
 _MAX_DIGITS = 40
 _REMOVED = "(removed)"
 
@@ -50,8 +52,11 @@ class RowError(ValueError):
 def parse(body: bytes) -> object:
     """The JSON document in `body`, its oddities marked by `Blemish` where they stand instead of failing the whole.
 
-    Raises `ListingError` when it is no JSON document (a login page, a cut answer).
+    Raises `AnswerTooLargeError` for more than `MAX_VALUES`, before anything is made of them; `ListingError` when it is no JSON
+    document (a login page, a cut answer).
     """
+    if (marks := sum(map(body.count, _MARKS))) > MAX_VALUES:
+        raise AnswerTooLargeError(f"an answer of some {marks} values")
     text = body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")  # stray bytes become surrogates: `blemish`
     try:
         try:
@@ -60,6 +65,9 @@ def parse(body: bytes) -> object:
             return _DECODER.decode(_pruned(text))
     except (ValueError, RecursionError):
         raise ListingError("the answer is not JSON") from None
+
+
+_MARKS = (b",", b"{", b"[")
 
 
 def _integer(text: str) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -39,6 +40,10 @@ SMALLEST_PAGE = 20
 
 MAX_ENORMOUS = 3
 """Rows of one walk that may be too large to be read; with more, the server sends too much whatever it is asked for."""
+
+
+MAX_ROWS = 10_000
+"""Rows of one page that are looked at. The largest page that any provider documents has 100."""
 
 
 @dataclass(slots=True)
@@ -114,7 +119,7 @@ async def offset_walk(
                 yield trail.step(Page((), digest("end", offset, batch.total), total=batch.total))
             return
         ended = batch.ends(offset, asked)
-        yield trail.step(sift(batch.rows, read, total=batch.total if ended else None))
+        yield trail.step(await sifted(batch.rows, read, total=batch.total if ended else None))
         if ended:
             return
         asked = min(limit, asked * 2)
@@ -130,10 +135,15 @@ def _unreadable(offset: int, before: object, number: int, exc: AnswerTooLargeErr
     return Page((), digest("unreadable", offset), (Reject(canonical(known), "is too large to be read"),))
 
 
+async def sifted(rows: Sequence[object], read: Callable[[Row], Iterable[Listing]], *, total: int | None = None) -> Page:
+    """`rows.sift` beside the event loop: a page of 10,000 rows takes it seconds."""
+    return await asyncio.to_thread(sift, rows, read, total=total)
+
+
 # --- answers ----------------------------------------------------------------------------------------------------
 
 
-def listing_document(answer: Answer) -> Row:
+async def listing_document(answer: Answer) -> Row:
     """The JSON object of a listing. Raises `CredentialsRefusedError` on 401 and 403, `GarbledAnswerError` for a success that
     is no such object, `ListingError` on all else."""
     if answer.status in {401, 403}:
@@ -141,12 +151,14 @@ def listing_document(answer: Answer) -> Row:
     if not has_content(answer.status):
         raise ListingError(told(answer))
     try:
-        return _object(answer)
+        return await asyncio.to_thread(_object, answer)
+    except AnswerTooLargeError:
+        raise
     except ListingError as exc:
         raise GarbledAnswerError(exc.detail) from exc
 
 
-def item_document(answer: Answer) -> Row:
+async def item_document(answer: Answer) -> Row:
     """The JSON object of one recording. 401, 403 → `CredentialsRefusedError`; 404, 410 → `RecordingGoneError`.
 
     What else is no success, or no JSON → `GarbledAnswerError`; a success that is no object → `NotUnderstoodError`. None of
@@ -159,7 +171,7 @@ def item_document(answer: Answer) -> Row:
     if not has_content(answer.status):
         raise GarbledAnswerError(told(answer))
     try:
-        document = parse(answer.body)
+        document = await asyncio.to_thread(parse, answer.body)
     except ListingError as exc:
         raise GarbledAnswerError(exc.detail) from exc
     if not isinstance(document, dict):
@@ -183,11 +195,14 @@ def _object(answer: Answer) -> Row:
 
 
 def row_list(document: Row, *names: str, total: int | None = None) -> Sequence[object]:
-    """The rows under the first of `names` that is there. Raises `ListingError` when none is a list.
+    """The rows under the first of `names` that is there. Raises `ListingError` when none is a list, `AnswerTooLargeError` for
+    more than `MAX_ROWS`.
 
     Beside a `total` of 0, null is an empty list (Go writes it so); an object whose keys are numbers is one, too (PHP).
     """
     rows = next((document[name] for name in names if name in document), None)
+    if isinstance(rows, list | dict) and len(rows) > MAX_ROWS:
+        raise AnswerTooLargeError(f"{len(rows)} rows in one answer")
     if isinstance(rows, dict) and rows and all(_INDEX.fullmatch(key) for key in rows):
         return [rows[key] for key in sorted(rows, key=int)]
     if rows is None and total == 0 and any(name in document for name in names):
@@ -239,13 +254,15 @@ def told(answer: Answer) -> str:
 def said(answer: Answer) -> str:
     """The provider's own words in an error answer, as they came: to be judged, never shown."""
     try:
-        document = parse(answer.body)
+        document = parse(answer.body) if len(answer.body) <= _WORDS else None
     except ListingError:
         return ""
     paths = ("error.message", "message", "error", "data.message")
     return " ".join(word[:1000] for path in paths if isinstance(word := at(document, path), str))
 
 
+_WORDS = 64 * 1024
+"""Bytes of an error answer beyond which nobody looks for words in it."""
 _CREDENTIAL_LIKE = re.compile(r"\S*(?:\d[A-Za-z_-]*){3}\S*|\S*[:=]\S+|\S{24,}|[A-Z0-9]{8,}|https?\S*")
 
 

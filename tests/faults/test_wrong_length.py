@@ -169,6 +169,18 @@ async def test_wrong_length_past_the_deadline_keeps_the_audio_of_every_provider(
         assert Flag.LENGTH_UNVERIFIED in row["flags"]
 
 
+async def test_listing_that_is_to_be_asked_for_again_in_ten_minutes_is_not_asked_for_again_at_once(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    async with rig("vobiz", tmp_path, sqlite_url, recordings=[call("vobiz", "r")]) as it:
+        it.simulator.fail(Route.LIST, ServerError(503, headers={"Retry-After": "600"}), times=1)
+        assert not await it.poll()
+        assert len(it.simulator.seen(Route.LIST)) == 1
+        await it.pass_time(timedelta(minutes=10))
+        assert await it.poll()
+        assert [row["state"] for row in it.rows()] == ["listed"]
+
+
 async def test_503_with_retry_after_is_waited_for_as_asked_and_costs_the_recording_nothing(
     tmp_path: Path, sqlite_url: str
 ) -> None:

@@ -1,0 +1,110 @@
+"""Growth that cannot be undone has a budget: each edit of a listed row is an event in locked storage, each odd row a gap.
+
+What one provider can make us keep for ever in a day is limited. Beyond it the journal stays as it is, so that the newest state
+is taken over when there is room again: edits that come in between coalesce. Recordings are saved all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from archiver.ingest.tables import edited_row, feed_day
+
+EDITS_A_DAY = 10_000
+"""Edits of one provider's rows that are told in a UTC day."""
+EDITS_EACH = 4
+"""Edits of one recording that are told in a UTC day."""
+
+
+def day_of(now: datetime) -> str:
+    """The UTC day that budgets are counted by."""
+    return f"{now.astimezone(UTC):%Y-%m-%d}"
+
+
+def spend(conn: Connection, provider: str, now: datetime, *, edits: int = 0, rejects: int = 0) -> tuple[int, int]:
+    """Count edits and rejects of this provider's day. Returns how many there were before."""
+    today = day_of(now)
+    ours = (feed_day.c.provider == provider, feed_day.c.day == today)
+    row = conn.execute(select(feed_day.c.edits, feed_day.c.rejects).where(*ours)).one_or_none()
+    if row is None:
+        conn.execute(delete(feed_day).where(feed_day.c.provider == provider, feed_day.c.day < today))
+        over = (edited_row.c.provider == provider, edited_row.c.day < today, edited_row.c.deferred_since.is_(None))
+        conn.execute(delete(edited_row).where(*over))
+        conn.execute(insert(feed_day).values(provider=provider, day=today, edits=edits, rejects=rejects))
+        return 0, 0
+    if edits or rejects:
+        more = {"edits": feed_day.c.edits + edits, "rejects": feed_day.c.rejects + rejects}
+        conn.execute(update(feed_day).where(*ours).values(**more))
+    return row.edits, row.rejects
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    day: str
+    times: int
+    deferred_since: datetime | None
+
+
+class Edits:
+    """The edits of one page of rows that are known: which may be told now, counted when the page is written down."""
+
+    def __init__(self, conn: Connection, provider: str, rows: Collection[str], now: datetime) -> None:
+        self._conn = conn
+        self._provider = provider
+        self._now = now
+        self._today = day_of(now)
+        columns = edited_row.c
+        found = conn.execute(select(edited_row).where(columns.recording_id.in_(list(rows)))) if rows else ()
+        self._known = {row.recording_id: _Told(row.day, row.told, row.deferred_since) for row in found}
+        self._changed: dict[str, _Told] = {}
+        self._left: int | None = None
+        self._spent = 0
+
+    def admits(self, recording_id: str) -> bool:
+        """Whether this edit may be told. When the provider's day is used up, that is remembered with the recording."""
+        if self._left is None:
+            self._left = EDITS_A_DAY - spend(self._conn, self._provider, self._now)[0]
+        known = self._known.get(recording_id)
+        times = known.times if known is not None and known.day == self._today else 0
+        if times >= EDITS_EACH:
+            return False  # the next day's listing shows what it has come to
+        if self._left <= 0:
+            since = known.deferred_since if known is not None and known.deferred_since is not None else self._now
+            self._changed[recording_id] = _Told(self._today, times, since)
+            return False
+        self._left -= 1
+        self._spent += 1
+        self._changed[recording_id] = _Told(self._today, times + 1, None)
+        return True
+
+    def unchanged(self, recording_id: str) -> None:
+        """The listing shows what is known already: nothing is owed any more."""
+        known = self._known.get(recording_id)
+        if known is not None and known.deferred_since is not None:
+            self._changed[recording_id] = _Told(known.day, known.times, None)
+
+    def save(self) -> None:
+        """Write down what was told and what was put off, in the transaction of the page."""
+        if self._spent:
+            spend(self._conn, self._provider, self._now, edits=self._spent)
+        if self._changed:
+            self._conn.execute(delete(edited_row).where(edited_row.c.recording_id.in_(list(self._changed))))
+            values = [
+                {
+                    "recording_id": name, "provider": self._provider, "day": it.day, "told": it.times,
+                    "deferred_since": it.deferred_since,
+                }
+                for name, it in self._changed.items()
+            ]  # fmt: skip
+            self._conn.execute(insert(edited_row), values)
+
+
+def deferred(conn: Connection, provider: str) -> tuple[int, datetime | None]:
+    """How many of this provider's recordings were edited and are not taken over yet, and since when."""
+    owed = (edited_row.c.provider == provider, edited_row.c.deferred_since.is_not(None))
+    row = conn.execute(select(func.count(), func.min(edited_row.c.deferred_since)).where(*owed)).one()
+    return int(row[0]), row[1]
