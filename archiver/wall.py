@@ -1,9 +1,10 @@
 """The wall around each party: whatever a call to a provider, a storage or whoever else raises becomes that party's failure.
 
-A port that is handed to the rest of the program is a walled one (`archiver.assembly`). Behind the wall only errors of `errors.py`
-come out: what an adapter or a library raised over an answer that nobody foresaw is that party's, by name, and its words stay
-inside, since they may quote anything. What is not a party's passes: a cancelled task, an interrupt, an exit, and whatever our own
-parts raised that a port was given to call (`ours`). A bug elsewhere still ends the process (`logs.last_words`). ADR 11 says why.
+A port that is handed to the rest of the program is a walled one (`archiver.assembly`). Behind the wall only the errors that the
+port documents come out: what an adapter or a library raised over an answer that nobody foresaw is that party's, by name, and its
+words stay inside, since they may quote anything. What is not a party's passes: a cancelled task, an interrupt, an exit, and
+whatever our own parts raised that a port was given to call (`ours`). A bug elsewhere still ends the process (`logs.last_words`).
+ADR 11 says why.
 """
 
 from __future__ import annotations
@@ -20,14 +21,8 @@ from typing import Any, TypeVar, cast
 
 import structlog
 
+from archiver import errors
 from archiver.clock import Clock
-from archiver.errors import (
-    ArchiverError,
-    DestinationError,
-    GarbledAnswerError,
-    KeyUnavailableError,
-    OddAnswerError,
-)
 from archiver.redaction import place_of, redact, traceback_of
 
 P = TypeVar("P")
@@ -54,12 +49,30 @@ class Kind(enum.StrEnum):
     TASK = "task"  # no party: a task of ours that was refused something which no retry mends
 
 
-_FAILS_WITH: dict[Kind, type[ArchiverError]] = {
-    Kind.PROVIDER: GarbledAnswerError,
-    Kind.STORAGE: DestinationError,
-    Kind.KEYS: KeyUnavailableError,
+_FAILS_WITH: dict[Kind, type[errors.ArchiverError]] = {
+    Kind.PROVIDER: errors.GarbledAnswerError,
+    Kind.STORAGE: errors.DestinationError,
+    Kind.KEYS: errors.KeyUnavailableError,
 }
-"""What the callers of such a port take for "it failed for now"."""
+"""What the callers of such a port take for "it failed for now"; `OddAnswerError` for the others."""
+
+_VOUCHER = (errors.UnavailableError, errors.VerificationError)
+_MAY_RAISE: dict[Kind, tuple[type[errors.ArchiverError], ...]] = {
+    Kind.PROVIDER: (
+        errors.TransientError, errors.CredentialsRefusedError, errors.EgressRefusedError, errors.TooLargeError,
+        errors.RecordingGoneError, errors.NoRecordingError, errors.NotAllowedError, errors.ConfigurationError,
+    ),
+    Kind.STORAGE: (
+        errors.DestinationError, errors.VerificationError, errors.NotFoundError, errors.NotAllowedError,
+        errors.ConfigurationError,
+    ),
+    Kind.WITNESS: _VOUCHER,
+    Kind.AUTHORITY: _VOUCHER,
+    Kind.CHANNEL: (errors.TransientError,),
+    Kind.KEYS: (errors.KeyUnavailableError, errors.VerificationError, errors.ConfigurationError),
+}  # fmt: skip
+"""What such a port says that it raises. Anything else would be taken for somebody else's word: a storage's "gone" for the
+provider's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,28 +157,35 @@ class Wall:
 
     @contextmanager
     def held(self, call: str) -> Iterator[None]:
-        """Inside, whatever is no error of ours is the party's failure and is raised as one."""
+        """Inside, whatever is none of the port's documented errors is the party's failure and is raised as one."""
         try:
             yield
-        except ArchiverError:
-            raise
         except BaseException as error:
-            if not _is_its(error):
+            if not self._is_its(error):
                 raise
             raise self._failure(call, error) from None
 
     def went_well(self, call: str) -> None:
         self.walls.went_well(self.party, call)
 
-    def _failure(self, call: str, error: BaseException) -> ArchiverError:
-        """The party's error; the words of the original only stand in the log, at debug, redacted."""
+    def _is_its(self, error: BaseException) -> bool:
+        """A panic in a library made with PyO3 is no `Exception`, and a party's answer brought it about all the same."""
+        if getattr(error, _IS_OURS, False):
+            return False
+        if isinstance(error, errors.ArchiverError):
+            return not isinstance(error, _MAY_RAISE[self.party.kind]) or isinstance(error, errors.RolledBackError)
+        return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
+
+    def _failure(self, call: str, error: BaseException) -> errors.ArchiverError:
+        """The party's error; the words of the original only stand in the log, at debug, redacted, unless they are our own."""
         name, where = redact(type(error).__name__)[:80], place_of(error)
-        problem = f"{self.party}: nothing can be made of its answer to `{call}` ({name} at {where})"
+        own = f", {redact(str(error))}" if isinstance(error, errors.ArchiverError) else ""
+        problem = f"{self.party}: nothing can be made of its answer to `{call}` ({name} at {where}{own})"
         log.warning("party.not_understood", party=str(self.party), call=call, error_type=name, error_at=where)
         if logging.getLogger("archiver.wall").isEnabledFor(logging.DEBUG):
             log.debug("party.traceback", party=str(self.party), call=call, traceback=traceback_of(error))
         self.walls.note(self.party, call, problem)
-        return _FAILS_WITH.get(self.party.kind, OddAnswerError)(problem)
+        return _FAILS_WITH.get(self.party.kind, errors.OddAnswerError)(problem)
 
 
 def ours(act: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
@@ -190,13 +210,6 @@ class Ours:
 
     def __getattr__(self, name: str) -> Any:
         return ours(getattr(self._part, name))
-
-
-def _is_its(error: BaseException) -> bool:
-    """A panic in a library made with PyO3 is no `Exception`, and a party's answer brought it about all the same."""
-    if getattr(error, _IS_OURS, False):
-        return False
-    return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
 
 
 class _Walled:
@@ -240,7 +253,7 @@ async def _awaited(wall: Wall, call: str, result: Awaitable[T]) -> T:
 
 async def _closed(wall: Wall, call: str, result: Awaitable[object]) -> None:
     """Nothing depends on a farewell: who fails to say it is told, and everybody else is let go as well."""
-    with suppress(ArchiverError):
+    with suppress(errors.ArchiverError):
         await _awaited(wall, call, result)
 
 

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -24,11 +24,12 @@ import archiver.assembly.alerts as alerts_assembly
 import archiver.assembly.log as log_assembly
 import archiver.assembly.providers as providers_assembly
 import archiver.assembly.stores as stores_assembly
-from archiver import cli, daemon, errors
+from archiver import daemon, errors
 from archiver.alerts.channel.port import Channel
 from archiver.alerts.message import Message
 from archiver.alerts.post import Post
 from archiver.assembly.process import Assembly, assemble
+from archiver.cli import run as shipped  # the module of the same name takes its place in the package when it is loaded
 from archiver.clock import SystemChance, SystemClock
 from archiver.completeness import parties, register
 from archiver.config.load import load
@@ -40,7 +41,7 @@ from archiver.custody.witness import Witness
 from archiver.daemon import Daemon
 from archiver.demo.simulators.answer import Answer, Route
 from archiver.demo.simulators.faults import Effect
-from archiver.ingest import poll
+from archiver.ingest import discovery, journal, outcomes, poll
 from archiver.ingest.tables import copy, recording
 from archiver.providers.port import Facts, Media, Provider
 from archiver.recording import Audio, Link, Listing, Page, RecordingRef, Secret, Window
@@ -49,7 +50,7 @@ from archiver.signals import End
 from archiver.store.port import ObjectStore, Shelf
 from tests.faults.rig import rig
 from tests.http_servers import says, serve
-from tests.odd_parties import EXCEPTIONS, Odd, methods
+from tests.odd_parties import EXCEPTIONS, PRIVATE, Odd, methods
 from tests.timestamps import certify
 
 SOUND = (Path(__file__).parents[1] / "data" / "audio" / "g711-mulaw-mono-8000.wav").read_bytes()
@@ -201,7 +202,7 @@ class Scene:
         return sum(each.raised for each in self.odd.get(port, ()))
 
 
-Make = Callable[[Mapping[type, str]], Scene]
+Make = Callable[..., Scene]
 
 
 @pytest.fixture
@@ -210,9 +211,9 @@ def scene(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sqlite_url: str) -> M
     monkeypatch.setattr(daemon, "PATIENCE", timedelta(0))
     monkeypatch.setattr(poll, "_TRIES", 1)
 
-    def make(bad: Mapping[type, str]) -> Scene:
+    def make(bad: Mapping[type, str], raised: Iterable[Callable[[], BaseException]] = EXCEPTIONS.values()) -> Scene:
         it = Scene(tmp_path / "archiver.yaml", dict(bad), {port: [] for port in PARTIES}, [])
-        turns = itertools.cycle(EXCEPTIONS.values())
+        turns = itertools.cycle(raised)
         for _ in bad:  # each begins with another one
             next(turns)
 
@@ -301,6 +302,50 @@ async def test_parties_that_raise_leave_the_good_ones_served_and_are_told_by_nam
     assert {name for name in awaited if f"{name}: answers that nothing could be made of" in told} == awaited
 
 
+TYPED: list[Callable[[], BaseException]] = [
+    lambda: errors.VerificationError("x"),
+    lambda: errors.NotFoundError("x"),
+    lambda: errors.NotLockedError("x"),
+    lambda: errors.EgressRefusedError("x"),
+    lambda: errors.RecordingGoneError("x"),
+    lambda: errors.KeyUnavailableError("x"),
+    lambda: errors.NotAllowedError("x"),
+    lambda: errors.TooLargeError("x"),
+]
+
+
+@pytest.mark.parametrize("bad", ROUNDS, ids=["-".join(each.values()) for each in ROUNDS])
+async def test_typed_error_that_no_retry_mends_ends_nothing_either(scene: Make, bad: Mapping[type, str]) -> None:
+    """Of those that a port may raise for something else, or by a mistake in its adapter."""
+    it = scene(bad, TYPED)
+    assembly = await it.assembled()
+    try:
+        process = Daemon(assembly)
+        await process.once()
+        await process._guarded("daily", assembly.rounds.daily)
+        assert (await _archived(assembly))["good"] == 2
+    finally:
+        await assembly.aclose()
+
+
+@pytest.mark.parametrize("what", ["poll", "worker", "housekeeping"])
+def test_bug_of_ours_ends_a_sweep_with_one_redacted_line(
+    scene: Make, what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise KeyError(PRIVATE)
+
+    it = scene({})
+    target = {"poll": (discovery, "note_page"), "worker": (outcomes, "archived"), "housekeeping": (journal, "wake_due")}
+    monkeypatch.setattr(*target[what], broken)
+    code = shipped(["-c", str(it.path), "run", "--once"])
+    assert code == errors.Exit.UNEXPECTED
+    said = capsys.readouterr().err
+    lines = [json.loads(line) for line in said.splitlines() if '"process.bug"' in line]
+    assert [each["error_type"] for each in lines] == ["KeyError"]
+    assert "hunter2" not in said
+
+
 @pytest.mark.parametrize("method", ["inspect", "read"])
 async def test_verify_is_not_ended_by_a_storage_that_raises_and_does_not_call_it_well(
     scene: Make, method: str, capsys: pytest.CaptureFixture[str]
@@ -312,7 +357,7 @@ async def test_verify_is_not_ended_by_a_storage_that_raises_and_does_not_call_it
     finally:
         await assembly.aclose()
     it.bad |= {ObjectStore: method, Shelf: "lock"}
-    code = await asyncio.to_thread(cli.run, ["-c", str(it.path), "verify", "--all"])
+    code = await asyncio.to_thread(shipped, ["-c", str(it.path), "verify", "--all"])
     said = capsys.readouterr()
     assert code not in {errors.Exit.OK, errors.Exit.UNEXPECTED}, said
     assert it.raised(ObjectStore)
