@@ -130,7 +130,10 @@ class Shelf(Protocol):
         """
 
     async def put_current(self, name: str, data: bytes) -> None:
-        """Put, durably, over what may be there, without a lock: the pointer to the newest checkpoint, and partial tiles."""
+        """Put, durably, over what may be there: the pointer to the newest checkpoint, and partial tiles.
+
+        Without a lock; in a storage that locks by itself, with that of a day.
+        """
 
     async def read(self, name: str) -> bytes | None:
         """The oldest version, which is the one that counts; None when there is none. A delete marker hides nothing."""

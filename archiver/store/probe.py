@@ -109,8 +109,10 @@ class Probe:
         clock: Clock,
         chance: Chance,
         pause: Callable[[float], None] = time.sleep,
+        known: DefaultRetention | None = None,
     ) -> None:
         self.profile = Profile()
+        self._known = known  # the default retention that an earlier probe saw
         self._bucket = bucket.patient(Patience(pause))
         self._options = options
         self._clock = clock
@@ -255,8 +257,10 @@ class Probe:
         )
 
     def _try_default(self, canary: _Canary) -> None:
-        """What the bucket locks by itself: as it told, or else as is seen of something that states no lock."""
-        if not self._told:
+        """What the bucket locks by itself: as it told, or else as is seen of something that states no lock, once."""
+        if not self._told and self._known is not None:
+            self._default_is(self._known)
+        elif not self._told:
             key = self._key()
             self._refusal(lambda: self._bucket.put(key, self._body, digests_of(self._body, self.profile)))
             head = self._bucket.head(key, self._version_of(key))

@@ -71,7 +71,7 @@ class S3Store:
 
     async def probe(self) -> ProbeReport:
         """See `ObjectStore.probe`. From here on objects go the way that the probe found."""
-        probe = Probe(self._bucket, self._options, self._clock, self._chance)
+        probe = Probe(self._bucket, self._options, self._clock, self._chance, known=self._vault.profile.default)
         report = await self._run(probe.run)
         self._vault.profile = probe.profile
         return replace(report, ways=s3_ways.written(self._options, probe.profile, signs=self._bucket.signs))
