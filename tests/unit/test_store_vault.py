@@ -12,6 +12,7 @@ import pytest
 from archiver import errors
 from archiver.recording import Lock, LockMode, Stored
 from archiver.store.s3_client import S3Options
+from archiver.store.s3_default import DefaultRetention
 from archiver.store.s3_refusal import Refused
 from archiver.store.s3_upload import Item, Profile
 from archiver.store.s3_vault import Vault, oldest_first
@@ -20,6 +21,7 @@ from tests.memory_bucket import UNLOCKED, MemoryBucket, refused
 KEY = "recordings/ab/abcd"
 BODY = b"sealed bytes of a call"
 DIGEST = hashlib.sha256(BODY).hexdigest()
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
 UNTIL = datetime(2033, 5, 1, tzinfo=UTC)
 LOCK = Lock(LockMode.COMPLIANCE, UNTIL)
 HELD = Lock(LockMode.COMPLIANCE, UNTIL, legal_hold=True)
@@ -45,11 +47,11 @@ class Clock:
     def __init__(self) -> None:
         self.seconds = 1000.0
 
+    def now(self) -> datetime:
+        return NOW
+
     def monotonic(self) -> float:
         return self.seconds
-
-    def now(self) -> datetime:
-        return datetime(2026, 5, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
 
 
 def vault(bucket: MemoryBucket, profile: Profile = PROVED, clock: Clock | None = None, **options: object) -> Vault:
@@ -457,6 +459,30 @@ def test_a_lock_only_ever_grows(there: Lock, asked: Lock, shown: Lock) -> None:
 def test_a_lock_to_the_microsecond_is_asked_for_to_the_next_second() -> None:
     put = vault(bucket()).put_once(item(Lock(LockMode.COMPLIANCE, UNTIL + timedelta(microseconds=1))))
     assert put.retain_until == UNTIL + SECOND
+
+
+@pytest.mark.parametrize(
+    ("default", "asked", "shown"),
+    [
+        (None, NOW + DAY, NOW + DAY),
+        (DefaultRetention(LockMode.COMPLIANCE, days=30), NOW + DAY, NOW + 31 * DAY),
+        (DefaultRetention(LockMode.COMPLIANCE, days=30), NOW + 60 * DAY, NOW + 60 * DAY),
+        (DefaultRetention(LockMode.COMPLIANCE, days=30), None, None),
+    ],
+)
+def test_what_is_to_stay_is_locked_no_shorter_than_the_buckets_own_default(
+    default: DefaultRetention | None, asked: datetime | None, shown: datetime | None
+) -> None:
+    lock = Lock(LockMode.OFF if asked is None else LockMode.COMPLIANCE, asked)
+    put = vault(bucket(), dataclasses.replace(PROVED, default=default)).put_once(item(lock))
+    assert put.retain_until == shown
+
+
+def test_what_is_not_to_stay_states_a_short_lock_only_where_the_bucket_would_lock_it_for_long() -> None:
+    assert vault(bucket()).brief_lock() is None
+    default = DefaultRetention(LockMode.COMPLIANCE, years=7)
+    keeper = vault(bucket(), dataclasses.replace(PROVED, default=default), lock_mode=LockMode.COMPLIANCE)
+    assert keeper.brief_lock() == Lock(LockMode.COMPLIANCE, NOW + DAY)
 
 
 # --- looking, extending, holding ------------------------------------------------------------------------------------
