@@ -58,7 +58,7 @@ def mended(head: bytes, *, to_the_end: bool = False) -> bytes:
     if chunked:
         kept.append(("transfer-encoding", "chunked"))
     elif "chunked" in codings:
-        kept += [(name, value) for name, value in fields if name == "transfer-encoding"]
+        kept.append(("transfer-encoding", ", ".join(each for each in codings if each)))
     elif length is not None:
         kept.append((STATED_LENGTH, str(length)) if to_the_end else ("content-length", str(length)))
     said = f"HTTP/1.1 {status[2]} {_CONTROL.sub(' ', status[3]).strip()[:200]}"

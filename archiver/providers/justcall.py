@@ -159,13 +159,13 @@ class JustCall:
             return {}
         if answer.status == 403 and (scope == SALES_DIALER or _about_parameters(answer)):
             raise ListingError(f"{scope}: HTTP 403")  # the vendor answers 403 to bad parameters and to a smaller plan
-        return await walk.listing_document(answer)
+        return await walk.listed(answer)
 
     async def refresh(self, ref: RecordingRef) -> Listing:
         scope = SALES_DIALER if ref.account == SALES_DIALER else CALLS
         path = f"{self._dialect.paths[scope]}/{walk.segment(ref.recording_id)}"
         answer = await self._client.request("GET", path, endpoint="recording", headers=self._headers())
-        document = await walk.item_document(answer)
+        document = await walk.single(answer)
         shown = walk.only_row(document.get("data", document))
         if not any(name in shown for name in ("call_id", "id", "recording_url", "call_info")):
             raise NotUnderstoodError("the answer is about no call")

@@ -116,7 +116,7 @@ class Kazoo:
 
     async def refresh(self, ref: RecordingRef) -> Listing:
         answer = await self._ask("GET", self._path(ref.recording_id), "recording")
-        document = await walk.item_document(answer)
+        document = await walk.single(answer)
         return walk.only_listing(walk.only_row(document.get("data")), self._read, ref)
 
     @asynccontextmanager
@@ -192,7 +192,7 @@ class Kazoo:
 
     async def _envelope(self, answer: Answer) -> Row:
         """The envelope of a listing. It echoes the live token, so nothing but its rows is ever kept."""
-        document = await walk.listing_document(answer)
+        document = await walk.listed(answer)
         if document.get("status", "success") != "success":
             raise ListingError(walk.told(answer))
         remaining = count(at(document, "tokens.remaining"))

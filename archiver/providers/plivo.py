@@ -96,7 +96,7 @@ class Plivo:
             answer = await self._client.request(
                 "GET", self._path(), endpoint="list", params=page, headers=self._basic("")
             )
-            return recording_object.batch(await walk.listing_document(answer))
+            return recording_object.batch(await walk.listed(answer))
 
         read = partial(self._read, owner=subaccount or self._settings.filters.get("subaccount", ""))
         async for page in walk.offset_walk(ask, read, limit=_LIMIT, trail=walk.Trail(self._max_pages)):
@@ -106,7 +106,7 @@ class Plivo:
         answer = await self._client.request(
             "GET", self._path(ref.recording_id), endpoint="recording", headers=self._basic("")
         )
-        document = await walk.item_document(answer)
+        document = await walk.single(answer)
         row = walk.only_row(document.get("objects", document))
         return walk.only_listing(row, partial(self._read, owner=ref.account), ref)
 

@@ -79,7 +79,7 @@ class Vobiz:
                 params=[*self._settings.filters.items(), ("limit", str(limit)), ("offset", str(offset))],
                 headers=self._headers(),
             )
-            return recording_object.batch(await walk.listing_document(_judged(answer)))
+            return recording_object.batch(await walk.listed(_judged(answer)))
 
         trail = walk.Trail(self._max_pages)
         ordered, oldest, outside = True, None, 0
@@ -96,7 +96,7 @@ class Vobiz:
         answer = await self._client.request(
             "GET", self._path(ref.recording_id), endpoint="recording", headers=self._headers()
         )
-        document = await walk.item_document(_judged(answer))
+        document = await walk.single(_judged(answer))
         return walk.only_listing(walk.only_row(document.get("objects", document)), self._read, ref)
 
     def open(

@@ -140,10 +140,20 @@ async def sifted(rows: Sequence[object], read: Callable[[Row], Iterable[Listing]
     return await asyncio.to_thread(sift, rows, read, total=total)
 
 
+async def listed(answer: Answer) -> Row:
+    """`listing_document` beside the event loop."""
+    return await asyncio.to_thread(listing_document, answer)
+
+
+async def single(answer: Answer) -> Row:
+    """`item_document` beside the event loop."""
+    return await asyncio.to_thread(item_document, answer)
+
+
 # --- answers ----------------------------------------------------------------------------------------------------
 
 
-async def listing_document(answer: Answer) -> Row:
+def listing_document(answer: Answer) -> Row:
     """The JSON object of a listing. Raises `CredentialsRefusedError` on 401 and 403, `GarbledAnswerError` for a success that
     is no such object, `ListingError` on all else."""
     if answer.status in {401, 403}:
@@ -151,14 +161,14 @@ async def listing_document(answer: Answer) -> Row:
     if not has_content(answer.status):
         raise ListingError(told(answer))
     try:
-        return await asyncio.to_thread(_object, answer)
+        return _object(answer)
     except AnswerTooLargeError:
         raise
     except ListingError as exc:
         raise GarbledAnswerError(exc.detail) from exc
 
 
-async def item_document(answer: Answer) -> Row:
+def item_document(answer: Answer) -> Row:
     """The JSON object of one recording. 401, 403 → `CredentialsRefusedError`; 404, 410 → `RecordingGoneError`.
 
     What else is no success, or no JSON → `GarbledAnswerError`; a success that is no object → `NotUnderstoodError`. None of
@@ -171,7 +181,7 @@ async def item_document(answer: Answer) -> Row:
     if not has_content(answer.status):
         raise GarbledAnswerError(told(answer))
     try:
-        document = await asyncio.to_thread(parse, answer.body)
+        document = parse(answer.body)
     except ListingError as exc:
         raise GarbledAnswerError(exc.detail) from exc
     if not isinstance(document, dict):
