@@ -234,7 +234,7 @@ def options_for(server: LyingS3, mode: LockMode = LockMode.COMPLIANCE) -> S3Opti
     """How to reach the bucket of a server in memory."""
     return S3Options(
         id="odd", bucket="bucket", endpoint=server.endpoint, prefix="calls/", access_key=Secret("a"), secret_key=Secret("b"),
-        lock_mode=mode, addressing="path", multipart_threshold=5 << 20, part_size=5 << 20, single_limit=5 << 20,
+        lock_mode=mode, addressing="path", multipart_threshold=50_000, part_size=50_000, single_limit=50_000,
     )  # fmt: skip
 
 

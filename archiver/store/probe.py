@@ -11,46 +11,26 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from archiver import errors
 from archiver.clock import Chance, Clock
 from archiver.recording import Lock, LockMode
-from archiver.store import layout
 from archiver.store.port import Check, ProbeReport
+from archiver.store.probe_locks import LockTrial
+from archiver.store.probe_trial import Canary
 from archiver.store.s3_answer import Unreadable, shown
 from archiver.store.s3_bucket import Bucket, Digests, Head, base64_of
 from archiver.store.s3_canary import CANARY_LOCK, listed, spent, sweep
 from archiver.store.s3_client import S3Options
 from archiver.store.s3_default import DefaultRetention, brief, seen
 from archiver.store.s3_refusal import Refused
-from archiver.store.s3_upload import PARTIAL, Profile, digests_of, part_digests
-from archiver.store.s3_vault import satisfies, whole_second
+from archiver.store.s3_upload import PARTIAL, digests_of, part_digests
+from archiver.store.s3_vault import whole_second
 
 LARGEST_SKEW = timedelta(seconds=300)
-
-_ALWAYS = frozenset(LockMode)
-_LOCKING = frozenset({LockMode.COMPLIANCE, LockMode.GOVERNANCE})
-
-# A check that is not here informs, and decides the way taken; it never makes a bucket untrusted.
-FATAL: Mapping[str, frozenset[LockMode]] = {
-    "clock-agrees": _ALWAYS,
-    "takes-objects": _ALWAYS,
-    "reads-back": _ALWAYS,
-    "versioning-enabled": _LOCKING,
-    "object-lock-enabled": _LOCKING,
-    "lists-versions": _LOCKING,
-    "locked-as-asked": _LOCKING,
-    "deletion-refused": _LOCKING,
-    # Governance mode can be lifted by design; a storage that shortens without the special right is a warning there.
-    "shortening-refused": frozenset({LockMode.COMPLIANCE}),
-    "bypass-refused": frozenset({LockMode.COMPLIANCE}),
-    "old-version-kept": _LOCKING,
-    "delete-marker-hides-nothing": _LOCKING,
-}
-
 
 # What guards an object on its way, the least demanding first.
 _WAYS: Mapping[str, Mapping[str, Any]] = {
@@ -60,46 +40,7 @@ _WAYS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Canary:
-    """One version to try things on. `version_id` None where the storage names none."""
-
-    key: str
-    version_id: str | None
-    way: str
-
-
-class Patience:
-    """Whether to send a call of the probe again: one fault that passes must not keep a whole sweep from storing.
-
-    Every effect of a probe may be done twice. It waits as long as the storage asks, but `LONGEST` seconds in one probe at most.
-    """
-
-    LONGEST = 20.0
-    TRIES = 3
-
-    def __init__(self, pause: Callable[[float], None]) -> None:
-        self._pause = pause
-        self._left = self.LONGEST
-        self._silences = 1
-
-    def __call__(self, operation: str, failed: errors.DestinationError, tries: int) -> bool:
-        if isinstance(failed, Unreadable):
-            return False
-        if isinstance(failed, Refused):
-            again = failed.momentary and tries <= self.TRIES
-        else:  # a storage that is away says so by the first question
-            again = operation != "HeadBucket" and self._silences > 0
-            self._silences -= 1
-        wait = 0.25 * 2.0 ** (tries - 1) if failed.retry_after is None else failed.retry_after.total_seconds()
-        if not again or wait > self._left:
-            return False
-        self._left -= wait
-        self._pause(wait)
-        return True
-
-
-class Probe:
+class Probe(LockTrial):
     """One run over one bucket. Blocking. Raises `DestinationError` when the bucket cannot be asked at all."""
 
     def __init__(
@@ -111,18 +52,9 @@ class Probe:
         pause: Callable[[float], None] = time.sleep,
         known: DefaultRetention | None = None,
     ) -> None:
-        self.profile = Profile()
-        self._known = known  # the default retention that an earlier probe saw
-        self._bucket = bucket.patient(Patience(pause))
-        self._options = options
-        self._clock = clock
-        self._chance = chance
-        self._mode = options.lock_mode
-        self._checks: list[Check] = []
-        self._keys: list[str] = []
-        self._body = f"canary {chance.uuid()}\n".encode()
-        self._lock = Lock(self._mode, None)
+        super().__init__(bucket, options, clock, chance, pause)
         self._told = False  # whether the bucket told of its default retention
+        self._known = known  # the default retention that an earlier probe saw
 
     def run(self) -> ProbeReport:
         """Try everything, tidy up, report. `profile` then holds the ways found."""
@@ -134,10 +66,6 @@ class Probe:
         finally:
             self._tidy()
         return ProbeReport(self._options.id, tuple(self._checks), self._clock.now())
-
-    def _check(self, name: str, ok: bool, detail: str) -> bool:
-        self._checks.append(Check(name, ok, detail, fatal=self._mode in FATAL.get(name, ())))
-        return ok
 
     # --- what the bucket says ---------------------------------------------------------------------------------
 
@@ -190,9 +118,6 @@ class Probe:
         else:
             self._check(name, ok, said)
 
-    def _unknown(self, name: str, why: str) -> None:
-        self._checks.append(Check(name, False, f"{why}; only what is tried counts", fatal=False))
-
     def _try_objects(self) -> None:
         whole = self._put_canary()
         if whole is None:
@@ -215,7 +140,7 @@ class Probe:
 
     # --- ways -------------------------------------------------------------------------------------------------
 
-    def _put_canary(self) -> _Canary | None:
+    def _put_canary(self) -> Canary | None:
         """The first object, by the least demanding way that the storage takes; what it takes becomes the profile."""
         key = self._key()
         signs = (False, True) if self._options.sign_payload is None else (self._options.sign_payload,)
@@ -234,14 +159,14 @@ class Probe:
                     continue
                 self.profile = profile
                 self._check("takes-objects", True, f"takes objects with {way}{', signed body' if sign else ''}")
-                return _Canary(key, version_id or self._version_of(key), "put")
+                return Canary(key, version_id or self._version_of(key), "put")
         if self._mode is LockMode.OFF and self._lock.mode is not LockMode.OFF:  # these keys may state no lock
             self._lock = Lock(self._mode, None)
             return self._put_canary()
         self._check("takes-objects", False, f"refuses objects with this lock: {refusals[0]}")
         return None
 
-    def _try_listing(self, canary: _Canary) -> bool:
+    def _try_listing(self, canary: Canary) -> bool:
         """What stands under a key is found by listing its versions; where nothing is locked, by its name at least."""
         try:
             listed = any(each.key == canary.key for page in self._bucket.versions(canary.key) for each in page)
@@ -256,7 +181,7 @@ class Probe:
             or self._mode is LockMode.OFF
         )
 
-    def _try_default(self, canary: _Canary) -> None:
+    def _try_default(self, canary: Canary) -> None:
         """What the bucket locks by itself: as it told, or else as is seen of something that states no lock, once."""
         if not self._told and self._known is not None:
             self._default_is(self._known)
@@ -279,7 +204,7 @@ class Probe:
             said += f"; it overrides shorter locks: each canary, pointer and partial tile of the log stays until {until:%Y-%m-%d}"
         self._check("default-retention", False, said)
 
-    def _try_checksums(self, canary: _Canary) -> None:
+    def _try_checksums(self, canary: Canary) -> None:
         head = self._head_with_checksum(canary)
         kept = head is not None and head.sha256 == hashlib.sha256(self._body).hexdigest()
         self._check(
@@ -298,7 +223,7 @@ class Probe:
         self._check("wrong-checksum-refused", refuses or md5, said)
         self.profile = replace(self.profile, checksum_proves=kept and refuses, md5=self.profile.md5 or md5)
 
-    def _head_with_checksum(self, canary: _Canary) -> Head | None:
+    def _head_with_checksum(self, canary: Canary) -> Head | None:
         """One refusal may be of the moment, since HEAD tells no reason. Two are the storage's way, until the next probe."""
         for _ in range(2):
             with contextlib.suppress(Refused):
@@ -309,7 +234,7 @@ class Probe:
     def _refuses(self, digests: Digests) -> bool:
         return bool(self._refusal(lambda: self._bucket.put(self._key(), self._body, digests, lock=self._least)))
 
-    def _try_put_once(self, canary: _Canary) -> None:
+    def _try_put_once(self, canary: Canary) -> None:
         again = self._refusal(
             lambda: self._bucket.put(
                 canary.key, self._body, digests_of(self._body, self.profile), if_absent=True, lock=self._least
@@ -322,7 +247,7 @@ class Probe:
         )
         self._check("put-once-single", honoured, said)
 
-    def _put_parts(self, canary: _Canary) -> _Canary | None:
+    def _put_parts(self, canary: Canary) -> Canary | None:
         """A second canary, in parts; and whether its completion can be made conditional."""
         key = self._key()
         refused = self._refusal(lambda: self._upload(key, self._lock, if_absent=False))
@@ -339,7 +264,7 @@ class Probe:
             else f"not refused ({_code(again)}): looks first, and may double"
         )
         self._check("put-once-multipart", honoured, said)
-        return _Canary(key, self._version_of(key), "multipart")
+        return Canary(key, self._version_of(key), "multipart")
 
     def _upload(self, key: str, lock: Lock | None, *, if_absent: bool) -> None:
         upload_id = self._bucket.create_upload(key, lock, checksums=self.profile.sha256)
@@ -351,126 +276,14 @@ class Probe:
                 self._bucket.abort_upload(key, upload_id)
             raise
 
-    def _try_encryption(self, canary: _Canary) -> None:
+    def _try_encryption(self, canary: Canary) -> None:
         head = self._bucket.head(canary.key, canary.version_id)
         shown = head.encryption if head else None
         self._check(
             "encryption-kept", shown == self._options.sse, f"asked {self._options.sse}, shows {shown or 'none'}"
         )
 
-    # --- locks ------------------------------------------------------------------------------------------------
-
-    def _try_locks(self, canaries: list[_Canary]) -> None:
-        wrong = [each.way for each in canaries if not self._locked(each)]
-        self._check(
-            "locked-as-asked", not wrong, f"not locked: {', '.join(wrong)}" if wrong else "mode and date read back"
-        )
-        extends = not wrong and self._retain(canaries[0], self._until + timedelta(seconds=1))
-        self._check("extending-works", extends, f"a lock {'can' if extends else 'cannot'} be made longer")
-        self._survives(
-            "deletion-refused", "a delete", canaries, lambda each: self._bucket.delete(each.key, each.version_id)
-        )
-        if self._mode is LockMode.COMPLIANCE:
-            self._survives(
-                "bypass-refused",
-                "a delete with bypass",
-                canaries,
-                lambda each: self._bucket.delete(each.key, each.version_id, bypass=True),
-            )
-        self._try_shortening(canaries)
-
-    def _locked(self, canary: _Canary) -> bool:
-        """Locked by the upload itself, or else afterwards; how, is said, and only the outcome counts."""
-        if canary.version_id is None:
-            return False
-        head = self._bucket.head(canary.key, canary.version_id)
-        at_once = head is not None and satisfies(head.lock, self._lock)
-        said = "the lock comes with the upload" if at_once else "the lock is lost: it is set afterwards"
-        self._check(f"lock-kept-on-{canary.way}", at_once, said)
-        if at_once:
-            return True
-        return self._retain(canary, self._until)
-
-    def _retain(self, canary: _Canary, until: datetime) -> bool:
-        """Lock until then, with a checksum or with Content-MD5 alone: what is seen to take effect is the way."""
-
-        def lock(md5: bool) -> Refused | None:
-            return self._refusal(lambda: self._bucket.retain(canary.key, canary.version_id, self._mode, until, md5=md5))
-
-        for md5 in (self.profile.lock_md5, not self.profile.lock_md5):
-            lock(md5)
-            head = self._bucket.head(canary.key, canary.version_id)
-            if head is not None and satisfies(head.lock, replace(self._lock, retain_until=until)):
-                self.profile = replace(self.profile, lock_md5=md5)
-                return True
-        return False
-
-    def _survives(self, name: str, what: str, canaries: list[_Canary], attack: Callable[[_Canary], None]) -> None:
-        lost = []
-        for each in canaries:
-            self._refusal(lambda each=each: attack(each))  # type: ignore[misc]
-            if not self._reads(each):
-                lost.append(each.way)
-        self._check(
-            name, not lost, f"{what} removed a locked canary ({', '.join(lost)})" if lost else f"{what} is refused"
-        )
-
-    def _try_shortening(self, canaries: list[_Canary]) -> None:
-        """Last, because where it works the canaries are locked no more."""
-        sooner = self._until - CANARY_LOCK / 2
-        attacks: list[Callable[[_Canary], None]] = [
-            lambda each: self._bucket.retain(each.key, each.version_id, self._mode, sooner),
-        ]
-        if self._mode is LockMode.COMPLIANCE:
-            attacks += [
-                lambda each: self._bucket.retain(each.key, each.version_id, self._mode, sooner, bypass=True),
-                lambda each: self._bucket.retain(
-                    each.key, each.version_id, LockMode.GOVERNANCE, self._until, bypass=True
-                ),
-            ]
-        weakened = set()
-        for each in canaries:
-            for attack in attacks:
-                self._refusal(lambda each=each, attack=attack: attack(each))  # type: ignore[misc]
-            head = self._bucket.head(each.key, each.version_id)
-            if head is None or not satisfies(head.lock, self._lock):
-                weakened.add(each.way)
-        ok = not weakened
-        self._check(
-            "shortening-refused",
-            ok,
-            "a lock cannot be shortened or weakened" if ok else f"a lock was shortened ({', '.join(sorted(weakened))})",
-        )
-
-    def _try_hold(self) -> None:
-        """On a version without a date of its own, so that the hold is all that protects it; where a bucket allows that."""
-        key = self._key()
-        held = None
-        put = lambda: self._bucket.put(key, self._body, digests_of(self._body, self.profile), lock=self._least)  # noqa: E731
-        if self._refusal(put) is None:
-            held = _Canary(key, self._version_of(key), "hold")
-        works = held is not None and self._holds(held)
-        said = (
-            "a held version is not deleted" if self._least is None else "a hold is kept, beside the bucket's own lock"
-        )
-        self._check("legal-hold-works", works, said if works else "a legal hold protects nothing")
-
-    def _holds(self, held: _Canary) -> bool:
-        def hold(on: bool, md5: bool) -> Refused | None:
-            return self._refusal(lambda: self._bucket.hold(held.key, held.version_id, on, md5=md5))
-
-        ways = (self.profile.lock_md5, not self.profile.lock_md5)
-        md5 = next((each for each in ways if hold(True, each) is None), None)
-        if md5 is None:
-            return False
-        head = self._bucket.head(held.key, held.version_id)
-        self._refusal(lambda: self._bucket.delete(held.key, held.version_id))
-        kept = self._reads(held) and head is not None and head.lock.legal_hold
-        hold(False, md5)
-        self.profile = replace(self.profile, lock_md5=md5)
-        return kept
-
-    def _try_covering(self, canary: _Canary) -> None:
+    def _try_covering(self, canary: Canary) -> None:
         """The lock protects versions, not names: what is put over a name must leave the version below readable."""
         digests = digests_of(b"", self.profile)
         tagged = self._refusal(lambda: self._bucket.put(canary.key, b"", digests, tags=PARTIAL, lock=self._least))
@@ -489,45 +302,6 @@ class Probe:
         kept = self._reads(canary)
         said = "a delete marker leaves the version readable" if kept else "a delete without version destroys"
         self._check("delete-marker-hides-nothing", kept, said)
-
-    # --- within -----------------------------------------------------------------------------------------------
-
-    @property
-    def _until(self) -> datetime:
-        assert self._lock.retain_until is not None
-        return self._lock.retain_until
-
-    @property
-    def _least(self) -> Lock | None:
-        """The lock of what need not be locked: where the bucket locks by itself, a canary's, or it would stay for years."""
-        return None if self.profile.default is None else self._lock
-
-    def _key(self) -> str:
-        key = layout.object_key(self._options.prefix, layout.canary_key(self._chance.uuid()))
-        self._keys.append(key)
-        return key
-
-    def _refusal(self, attempt: Callable[[], object]) -> Refused | None:
-        """The storage's refusal of an attempt, or None when it was let through. No answer at all ends the probe."""
-        try:
-            attempt()
-        except Refused as refused:
-            if refused.momentary:
-                raise
-            return refused
-        return None
-
-    def _reads(self, canary: _Canary) -> bool:
-        try:
-            return b"".join(self._bucket.read(canary.key, canary.version_id)) == self._body
-        except errors.NotFoundError:
-            return False
-
-    def _version_of(self, key: str) -> str | None:
-        with contextlib.suppress(Refused):  # told by `lists-versions`
-            found = [each for page in self._bucket.versions(key) for each in page if each.key == key]
-            return found[0].version_id if found else None
-        return None
 
     def _tidy(self) -> None:
         """Everything that is not locked goes again, and canaries of earlier probes whose lock has ended. The rest is small."""

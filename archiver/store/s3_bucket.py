@@ -420,7 +420,7 @@ class Bucket:
 
         Returns the answer to a GET that is allowed: then only the HEAD is not.
         """
-        if not (refused.nameless and refused.status in {301, 302, 307, 400, 401, 403}):
+        if not (refused.nameless and refused.status in {301, 302, 307, 400, 401, 403, 405, 501}):
             raise refused
         try:
             return self._call(operation, call, **fields)

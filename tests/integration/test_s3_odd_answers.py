@@ -16,7 +16,8 @@ from archiver import errors
 from archiver.clock import SystemChance, SystemClock
 from archiver.recording import Lock, LockMode
 from archiver.store import s3_answer
-from archiver.store.probe import Patience, Probe
+from archiver.store.probe import Probe
+from archiver.store.probe_trial import Patience
 from archiver.store.s3 import S3Options, S3Store
 from archiver.store.s3_bucket import Bucket, Digests, base64_of
 from archiver.store.s3_refusal import Refused

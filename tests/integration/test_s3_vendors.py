@@ -14,7 +14,7 @@ from archiver.clock import SystemChance, SystemClock
 from archiver.recording import Lock, LockMode
 from archiver.store.s3 import S3Options, S3Store
 from archiver.store.s3_upload import PARTIAL
-from tests.lying_s3 import Call, Fault, drop_encryption, drop_lock, ignore_conditions, refuse_conditions
+from tests.lying_s3 import Answer, Call, Fault, drop_encryption, drop_lock, ignore_conditions, refuse_conditions
 from tests.memory_s3 import (
     MemoryS3,
     Unversioned,
@@ -194,7 +194,7 @@ async def serves(store: S3Store, folder: Path, *, tagged: bool, server: MemoryS3
     """One recording whole and one in parts, their locks made longer and held; and a log."""
     soon, later = datetime.now(UTC) + timedelta(days=2), datetime.now(UTC) + timedelta(days=3)
     lock = Lock(store.lock_mode, None if store.lock_mode is OFF else soon)
-    for size in (1000, 6 << 20):
+    for size in (1000, 120_000):
         file = sealed_file(folder, pattern(size))
         stored = await file.put(store, f"{KEY}{size}", lock)
         again = await file.put(store, f"{KEY}{size}", lock)
@@ -206,7 +206,7 @@ async def serves(store: S3Store, folder: Path, *, tagged: bool, server: MemoryS3
             ) + timedelta(seconds=1)
             assert (await store.hold(stored.key, stored.version_id, True)).legal_hold
             assert not (await store.hold(stored.key, stored.version_id, False)).legal_hold
-    assert [each.key[-7:] for each in await listed(store)] == ["def1000", f"{6 << 20}"]
+    assert [each.key[-7:] for each in await listed(store)] == ["def1000", "f120000"]
     shelf = store.shelf()
     until = None if store.lock_mode is OFF else soon
     await shelf.put_new("checkpoints/1", b"one", until)
@@ -269,3 +269,22 @@ async def test_lock_that_cannot_be_made_longer_or_held_is_seen_by_the_probe(what
     assert {each.name for each in report.checks if not each.ok} == {
         {"extending": "extending-works", "holding": "legal-hold-works"}[what]
     }
+
+
+class Shortens(MemoryS3):
+    """Takes any retention in the place of any other."""
+
+    def _lock(self, call: Call, key: str, query: dict[str, str]) -> Answer:
+        for kept in self.objects.get(key, ()) if "retention" in query else ():
+            kept.mode, kept.until = "", None
+        return super()._lock(call, key, query)
+
+
+@pytest.mark.parametrize("name", ["AWS", "MinIO of old, Storj", "Backblaze B2 of 2025"])
+async def test_lock_that_can_be_shortened_is_found_out_in_the_way_that_locks_are_taken_there(name: str) -> None:
+    """An attack that is refused for its checksum proves nothing."""
+    with memory_s3(Shortens, list(VENDORS[name].faults)) as server:
+        async with store_at(server, options_for(server)) as store:
+            report = await store.probe()
+    assert not report.trusted
+    assert [each.name for each in report.checks if each.fatal and not each.ok] == ["shortening-refused"]

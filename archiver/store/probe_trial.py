@@ -1,0 +1,145 @@
+"""What every trial of a probe has at hand: the bucket, its canaries, what was found so far, and patience."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from archiver import errors
+from archiver.clock import Chance, Clock
+from archiver.recording import Lock, LockMode
+from archiver.store import layout
+from archiver.store.port import Check
+from archiver.store.s3_answer import Unreadable
+from archiver.store.s3_bucket import Bucket
+from archiver.store.s3_client import S3Options
+from archiver.store.s3_refusal import Refused
+from archiver.store.s3_upload import Profile
+
+_ALWAYS = frozenset(LockMode)
+_LOCKING = frozenset({LockMode.COMPLIANCE, LockMode.GOVERNANCE})
+
+# A check that is not here informs, and decides the way taken; it never makes a bucket untrusted.
+FATAL: Mapping[str, frozenset[LockMode]] = {
+    "clock-agrees": _ALWAYS,
+    "takes-objects": _ALWAYS,
+    "reads-back": _ALWAYS,
+    "versioning-enabled": _LOCKING,
+    "object-lock-enabled": _LOCKING,
+    "lists-versions": _LOCKING,
+    "locked-as-asked": _LOCKING,
+    "deletion-refused": _LOCKING,
+    # Governance mode can be lifted by design; a storage that shortens without the special right is a warning there.
+    "shortening-refused": frozenset({LockMode.COMPLIANCE}),
+    "bypass-refused": frozenset({LockMode.COMPLIANCE}),
+    "old-version-kept": _LOCKING,
+    "delete-marker-hides-nothing": _LOCKING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """One version to try things on. `version_id` None where the storage names none."""
+
+    key: str
+    version_id: str | None
+    way: str
+
+
+class Patience:
+    """Whether to send a call of the probe again: one fault that passes must not keep a whole sweep from storing.
+
+    Every effect of a probe may be done twice. It waits as long as the storage asks, but `LONGEST` seconds in one probe at most.
+    """
+
+    LONGEST = 20.0
+    TRIES = 3
+
+    def __init__(self, pause: Callable[[float], None]) -> None:
+        self._pause = pause
+        self._left = self.LONGEST
+        self._silences = 1
+
+    def __call__(self, operation: str, failed: errors.DestinationError, tries: int) -> bool:
+        if isinstance(failed, Unreadable):
+            return False
+        if isinstance(failed, Refused):
+            again = failed.momentary and tries <= self.TRIES
+        else:  # a storage that is away says so by the first question
+            again = operation != "HeadBucket" and self._silences > 0
+            self._silences -= 1
+        wait = 0.25 * 2.0 ** (tries - 1) if failed.retry_after is None else failed.retry_after.total_seconds()
+        if not again or wait > self._left:
+            return False
+        self._left -= wait
+        self._pause(wait)
+        return True
+
+
+class Trial:
+    """One bucket on trial. Blocking."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        options: S3Options,
+        clock: Clock,
+        chance: Chance,
+        pause: Callable[[float], None],
+    ) -> None:
+        self.profile = Profile()
+        self._bucket = bucket.patient(Patience(pause))
+        self._options = options
+        self._clock = clock
+        self._chance = chance
+        self._mode = options.lock_mode
+        self._checks: list[Check] = []
+        self._keys: list[str] = []
+        self._body = f"canary {chance.uuid()}\n".encode()
+        self._lock = Lock(self._mode, None)
+
+    def _check(self, name: str, ok: bool, detail: str) -> bool:
+        self._checks.append(Check(name, ok, detail, fatal=self._mode in FATAL.get(name, ())))
+        return ok
+
+    def _unknown(self, name: str, why: str) -> None:
+        self._checks.append(Check(name, False, f"{why}; only what is tried counts", fatal=False))
+
+    @property
+    def _until(self) -> datetime:
+        assert self._lock.retain_until is not None
+        return self._lock.retain_until
+
+    @property
+    def _least(self) -> Lock | None:
+        """The lock of what need not be locked: where the bucket locks by itself, a canary's, or it would stay for years."""
+        return None if self.profile.default is None else self._lock
+
+    def _key(self) -> str:
+        key = layout.object_key(self._options.prefix, layout.canary_key(self._chance.uuid()))
+        self._keys.append(key)
+        return key
+
+    def _refusal(self, attempt: Callable[[], object]) -> Refused | None:
+        """The storage's refusal of an attempt, or None when it was let through. No answer at all ends the probe."""
+        try:
+            attempt()
+        except Refused as refused:
+            if refused.momentary:
+                raise
+            return refused
+        return None
+
+    def _reads(self, canary: Canary) -> bool:
+        try:
+            return b"".join(self._bucket.read(canary.key, canary.version_id)) == self._body
+        except errors.NotFoundError:
+            return False
+
+    def _version_of(self, key: str) -> str | None:
+        with contextlib.suppress(Refused):  # told by `lists-versions`
+            found = [each for page in self._bucket.versions(key) for each in page if each.key == key]
+            return found[0].version_id if found else None
+        return None
