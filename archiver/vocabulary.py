@@ -180,9 +180,7 @@ def contradiction(match: Mapping[str, Condition]) -> tuple[str, str] | None:
 
 def _texts(value: Json) -> Iterator[str]:
     """The words in a value: of a list or a mapping, each one's."""
-    if isinstance(value, bool):
-        yield str(value).lower()
-    elif isinstance(value, str | int):
+    if isinstance(value, str | int):
         yield str(value)
     elif isinstance(value, list):
         for each in value:

@@ -39,7 +39,10 @@ def waiting(reason: Reason, **changes: object) -> Known:
 
 def why(it: Known, kind: str = "justcall") -> tuple[Code, Grade] | None:
     found = explain(it, profile(kind), NOW)
-    return None if found is None else (found.code, found.grade)
+    if found is None:
+        return None
+    assert len(found.detail.split()) > 3, "a person is told in a sentence"
+    return found.code, found.grade
 
 
 @pytest.mark.parametrize(
@@ -124,6 +127,7 @@ def test_kazoo_recording_that_ends_at_the_time_limit_is_truncated(kind: str, sec
     assert (found is not None, stated is not None) == (cut, cut)
     if found is not None:
         assert found.code is Code.TRUNCATED
+        assert "time limit of 3600 s" in found.detail
         assert found.evidence["time_limit_s"] == 3600
 
 
@@ -139,6 +143,8 @@ def test_kazoo_recording_that_ends_at_the_time_limit_is_truncated(kind: str, sec
         (datetime(2026, 10, 31, 9, 56, tzinfo=UTC), Code.GONE),
         (datetime(2026, 12, 31, 23, 59, tzinfo=UTC), Code.MONTH_BOUNDARY),
         (datetime(2026, 11, 14, 23, 59, tzinfo=UTC), Code.GONE),
+        (datetime(2026, 11, 1, 3, 0, tzinfo=UTC), Code.GONE),
+        (datetime(2027, 1, 1, 3, 0, tzinfo=UTC), Code.GONE),
     ],
 )
 def test_kazoo_recording_over_the_end_of_a_month_is_not_taken_for_deleted(started: datetime, code: Code) -> None:
@@ -231,6 +237,10 @@ def test_call_that_was_only_partly_recorded_is_a_gap_once_that_is_a_doubt() -> N
     )
     assert why(replace(call, media=timedelta(minutes=20), flags=frozenset())) is None
     assert why(replace(call, media=timedelta(minutes=10))) == (Code.TRUNCATED, Grade.OPEN)
+    for of_call, said in ((True, "less than half of the call"), (False, "shorter than the provider says")):
+        found = explain(replace(call, of_call=of_call, media=timedelta(minutes=10)), profile("justcall"), NOW)
+        assert found is not None
+        assert said in found.detail
 
 
 def test_specification_names_every_reason_and_no_other() -> None:
@@ -244,7 +254,8 @@ def test_recording_that_never_had_noise_cancellation_has_no_original_and_nobody_
     original = replace(CALL, variant="original", attempts=3)
     absent = explain(replace(original, state=State.ABSENT), profile("plivo"), NOW)
     assert absent is not None
-    assert absent.grade is Grade.EXPLAINED
+    assert (absent.code, absent.grade) == (Code.NOT_RECORDED, Grade.EXPLAINED)
+    assert "noise cancellation" in absent.detail
     waiting = replace(original, state=State.WAITING, reason=Reason.NOT_READY)
     assert explain(waiting, profile("plivo"), NOW) is None
     assert explain(replace(waiting, archive_by=NOW), profile("plivo"), NOW) is not None

@@ -151,6 +151,9 @@ def test_every_attribute_that_a_kind_is_said_to_state_is_filled_by_a_documented_
         ({"tags": "payment-card, VIP"}, "tag", "vip", True),
         ({"tags": [{"id": 7, "name": "Payment-Card"}]}, "tag", "payment-card", True),
         ({"tags": ["payment"]}, "tag", "payment-card", False),
+        ({"tags": "payment card, VIP"}, "tag", "payment card", True),
+        ({"tags": "payment card, VIP"}, "tag", "card", False),
+        ({"tags": "payment card, VIP"}, "tag", "Payment card, VIP", True),
         ({"tags": []}, "tag", "payment-card", False),
         ({"agent_id": "0042"}, "agent", "42", False),
         ({"status": "voicemail", "voicemail": False}, "voicemail", True, True),
@@ -160,6 +163,12 @@ def test_every_attribute_that_a_kind_is_said_to_state_is_filled_by_a_documented_
         ({"origin": "outbound to onnet from endpoint"}, "direction", "internal", True),
         ({"origin": "inbound from offnet to onnet"}, "direction", "internal", False),
         ({"direction": "OUT-BOUND"}, "direction", "outgoing", True),
+        ({"direction": "Call Back"}, "direction", "call back", True),
+        ({"direction": "Call Back"}, "direction", "none", False),
+        ({"from_number": "tel:+14155559876;ext=7"}, "from_number", "14155559876", True),
+        ({"from_number": "001234"}, "from_number", "1234", False),  # too short for an international call
+        ({"from_number": "0012345"}, "from_number", "12345", True),
+        ({"from_number": "12345678"}, "from_number", "12345678", True),
         ({"from_number": None, "to_number": None}, "number", "", False),
         ({"from_number": "", "to_number": ""}, "number", "", False),
         ({"duration_ms": None}, "longer_than", timedelta(0), False),
@@ -175,6 +184,12 @@ def test_what_is_said_otherwise_is_understood_and_what_is_not_said_meets_nothing
     change: Mapping[str, Json], name: str, wanted: vocabulary.Condition, met: bool
 ) -> None:
     assert vocabulary.meets(name, wanted, {**documented("justcall"), **change}, ENDED) is met
+
+
+def test_a_bound_is_compared_as_it_stands_and_a_word_in_its_one_spelling() -> None:
+    assert vocabulary.spelled("since", ENDED) == ENDED
+    assert vocabulary.spelled("voicemail", wanted=True) == "true"
+    assert vocabulary.spelled("direction", "Incoming") == "inbound"
 
 
 def test_since_and_until_are_half_open() -> None:
@@ -208,6 +223,10 @@ def test_the_first_matching_rule_holds_and_all_of_its_conditions_must_be_met() -
         ({"shorter_than": timedelta(hours=3)}, {"shorter_than": timedelta(hours=2)}, False),
         ({"since": ENDED}, {"since": ENDED - timedelta(days=1)}, True),
         ({"until": ENDED}, {"until": ENDED - timedelta(days=1)}, False),
+        ({"longer_than": timedelta(hours=2)}, {"longer_than": timedelta(hours=2)}, True),
+        ({"shorter_than": timedelta(hours=2)}, {"shorter_than": timedelta(hours=2)}, True),
+        ({"since": ENDED}, {"since": ENDED}, True),
+        ({"until": ENDED}, {"until": ENDED}, True),
         ({"tag": "a"}, {"longer_than": timedelta(0)}, False),
         ({"tag": "a"}, {}, True),
     ],
