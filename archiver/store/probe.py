@@ -224,10 +224,9 @@ class Probe(LockTrial):
         self.profile = replace(self.profile, checksum_proves=kept and refuses, md5=self.profile.md5 or md5)
 
     def _head_with_checksum(self, canary: Canary) -> Head | None:
-        """One refusal may be of the moment, since HEAD tells no reason. Two are the storage's way, until the next probe."""
-        for _ in range(2):
-            with contextlib.suppress(Refused):
-                return self._bucket.head(canary.key, canary.version_id, checksum=True)
+        """Whatever refuses it, it is asked without: until the next probe, that is the way."""
+        with contextlib.suppress(Refused):
+            return self._bucket.head(canary.key, canary.version_id, checksum=True)
         self.profile = replace(self.profile, shows_checksum=False)
         return self._bucket.head(canary.key, canary.version_id)
 

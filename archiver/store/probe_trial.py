@@ -66,7 +66,9 @@ class Patience:
         if isinstance(failed, Unreadable):
             return False
         if isinstance(failed, Refused):
-            again = failed.momentary and tries <= self.TRIES
+            # HEAD tells no reason: a 400 may be of the moment, and one that comes twice is the storage's way.
+            again = tries == 1 if (operation, failed.status) == ("HeadObject", 400) else failed.momentary
+            again = again and tries <= self.TRIES
         else:  # a storage that is away says so by the first question
             again = operation != "HeadBucket" and self._silences > 0
             self._silences -= 1
