@@ -234,7 +234,7 @@ def scene(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sqlite_url: str) -> M
             made: Any = build(settings, *rest)
             if settings.id == "third":
                 shelf = odd(Shelf, made.shelf())
-                made.shelf = lambda: shelf
+                made.shelf = lambda **_: shelf
             return odd(ObjectStore, made) if settings.id == "second" else made
 
         def channel(settings: Any, _clock: Any) -> Any:

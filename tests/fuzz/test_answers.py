@@ -83,11 +83,10 @@ def _seed(name: str) -> bytes:
 
 def _page(name: str, body: bytes) -> Page | None:
     """One listing, read as the adapter does; None where it is refused."""
-    answer = Answer(200, {}, body, None)
     try:
-        rows, total = _counts(name)(walk.listing_document(answer))
+        rows, total = _counts(name)(walk._object(Answer(200, {}, body, None)))
     except ListingError:
-        walk.told(answer).encode()
+        walk.told(Answer(500, {}, body, None)).encode()
         return None
     return sift(rows, READERS[name][0], total=total)
 
@@ -95,7 +94,7 @@ def _page(name: str, body: bytes) -> Page | None:
 def _single(name: str, body: bytes) -> Listing | None:
     read: Callable[[Row], Iterable[Listing]] = READERS[name][0]
     try:
-        document = walk.item_document(Answer(200, {}, body, None))
+        document = walk._object(Answer(200, {}, body, None))
         return walk.only_listing(walk.only_row(document.get("data", document)), read, RecordingRef("p", "1"))
     except ArchiverError:
         return None
