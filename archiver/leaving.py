@@ -73,7 +73,7 @@ def _say() -> None:
     structlog = sys.modules.get("structlog")  # whoever has not loaded it has no log
     if structlog is not None:
         why = "something never answered; what was done is kept"
-        structlog.get_logger("archiver.daemon").error("process.cut_off", why=why)
+        structlog.get_logger("archiver.daemon").warning("process.cut_off", why=why)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
