@@ -122,6 +122,7 @@ class Daemon:
         if not await unless(self._stop, self._begin()):
             await self._leave()
             return Sweep(polled=False, pending=0, trusted=True, interrupted=True)
+        began = a.clock.now()
         self._proving = [asyncio.create_task(self._probe(each)) for each in a.destinations]
         polled, broken = await self._work_through(chosen)
         await self._upkeep()
@@ -137,6 +138,11 @@ class Daemon:
             behind = f"storage {silent[0].id}: {silent[0].problem}"
         else:
             behind = await a.keeper.catch_up(self._host_key())
+            for each in a.destinations if behind is not None else ():
+                if (
+                    each.report is not None and each.report.probed_at < began
+                ):  # an earlier proof, and something speaks against it
+                    await self._probe(each, force=True)
         await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
         await self._show_health(stands=timedelta(0))
         await a.rounds.parties(ending=True)
