@@ -43,5 +43,6 @@ def test_lock_read_back_counts_only_when_it_refuses_as_much(shown: Lock, asked: 
 def test_date_is_rounded_up_to_the_second_never_down(seconds: int, micros: int, zone: timezone) -> None:
     instant = (NOW + timedelta(seconds=seconds, microseconds=micros)).astimezone(zone)
     whole = whole_second(instant)
-    assert (whole.microsecond, whole.tzinfo) == (0, UTC)
+    assert whole.microsecond == 0
+    assert whole.tzinfo is UTC
     assert timedelta(0) <= whole - instant < timedelta(seconds=1)
