@@ -274,6 +274,20 @@ def changing(header: str, change: Callable[[str], str | None], *operations: str)
     return fault
 
 
+def wording(*changes: tuple[bytes, bytes], to: str = "") -> Fault:
+    """Say it otherwise in the body of an answer, where the query has the word `to`."""
+
+    def fault(call: Call, onward: Onward) -> Answer | None:
+        answer = onward(call)
+        if answer is None or to not in call.target or call.operation == "GetObject":
+            return answer
+        for said, otherwise in changes:
+            answer = replace(answer, body=answer.body.replace(said, otherwise))
+        return answer
+
+    return fault
+
+
 def saying(body: bytes, status: int = 200, **headers: str) -> Callable[..., Fault]:
     """An answer in place of those to these operations."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}

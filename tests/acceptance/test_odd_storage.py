@@ -71,7 +71,7 @@ async def test_one_503_to_one_canary_does_not_keep_the_sweep_from_storing(
         assert {row["state"] for row in await archive.rows()} == {"archived"}
 
 
-@pytest.mark.parametrize("vendor", ["Swift", "JuiceFS, rclone"])
+@pytest.mark.parametrize("vendor", ["Swift", "JuiceFS"])
 async def test_log_is_published_where_tags_or_versions_are_unknown(
     plivo: dict[str, Simulator], sqlite_url: str, tmp_path: Path, vendor: str
 ) -> None:
