@@ -80,7 +80,13 @@ class MemoryS3(LyingS3):
             enabled = "<ObjectLockEnabled>Enabled</ObjectLockEnabled>"
             return document(f"<ObjectLockConfiguration {XMLNS}>{enabled}</ObjectLockConfiguration>")
         if "uploads" in query:
-            return document("<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>")
+            shown = "".join(
+                f"<Upload><Key>{escape(unquote(begun.path).strip('/').partition('/')[2])}</Key><UploadId>{name}</UploadId>"
+                f"<Initiated>{iso(datetime.now(UTC))}</Initiated></Upload>"
+                for name, (begun, _) in self.uploads.items()
+            )
+            kind = "ListMultipartUploadsResult"
+            return document(f"<{kind}><IsTruncated>false</IsTruncated>{shown}</{kind}>")
         prefix, names_only = query.get("prefix", ""), "versions" not in query
         entries = []
         for key in sorted(self.objects):

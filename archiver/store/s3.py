@@ -137,10 +137,12 @@ class S3Store:
         self._bucket.close()
 
     def _sweep(self, before: datetime) -> int:
-        stale = [each for each in self._bucket.uploads(self._options.prefix) if each[2] < before]
-        for key, upload_id, _ in stale:
-            self._bucket.abort_upload(key, upload_id)
-        return len(stale)
+        dropped = 0  # as they are listed: what is gone is gone, whatever the next page says
+        for key, upload_id, began_at in self._bucket.uploads(self._options.prefix):
+            if began_at < before:
+                self._bucket.abort_upload(key, upload_id)
+                dropped += 1
+        return dropped
 
     def _key(self, key: str) -> str:
         return layout.object_key(self._options.prefix, key)
