@@ -261,7 +261,7 @@ class HttpClient:
         host, status, headers = self._policy.origin.host, answer.status, answer.headers
         if status == 429:
             raise await self._throttled(host, headers, pause=True)
-        if status in _PASSING or status >= 500:
+        if status in {407, 408} or status >= 500:
             raise _unavailable(host, status, headers, self._clock)
         if 300 <= status < 400:
             raise ListingError(f"{host} answered {status}: calls to the API are not redirected")

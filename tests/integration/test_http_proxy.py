@@ -118,3 +118,16 @@ async def test_name_that_only_the_proxy_can_resolve_is_asked_for_through_it(monk
 def test_proxy_credentials_that_no_header_may_hold_are_a_fault_of_configuration(user: str, password: str) -> None:
     with pytest.raises(ConfigurationError, match=r"characters that no header may$"):
         Proxy("http://127.0.0.1:1", user, Secret(password)).options()
+
+
+@pytest.mark.parametrize("tls", [True, False])
+async def test_odd_answer_through_a_proxy_is_read_leniently_through_the_same_proxy(tmp_path: Path, tls: bool) -> None:
+    ca = authority(tmp_path)
+    odd = b"HTTP/1.1 200 OK\r\nX Y: 1\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\naudio"
+    async with (
+        forwarding_proxy() as proxy,
+        serve(says(odd, close=True), tls=ca.context() if tls else None) as api,
+        client(api, ca_bundle=ca.bundle, proxy=Proxy(proxy.url)) as http,
+    ):
+        assert await download(http, f"{api.origin}/rec") == b"audio"
+        assert len(proxy.lines) == len(api.asked) == 2
