@@ -12,8 +12,8 @@ from typing import IO, TypeVar
 
 from archiver.recording import Lock, LockMode
 from archiver.store.port import Version
-from archiver.store.s3_bucket import Digests, Head, Part
 from archiver.store.s3_refusal import Refused
+from archiver.store.s3_values import Digests, Head, Part
 
 _T = TypeVar("_T")
 

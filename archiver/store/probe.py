@@ -22,12 +22,13 @@ from archiver.store.port import Check, ProbeReport
 from archiver.store.probe_locks import LockTrial
 from archiver.store.probe_trial import Canary
 from archiver.store.s3_answer import Unreadable, shown
-from archiver.store.s3_bucket import Bucket, Digests, Head, base64_of
+from archiver.store.s3_bucket import Bucket
 from archiver.store.s3_canary import CANARY_LOCK, listed, spent, sweep
 from archiver.store.s3_client import S3Options
 from archiver.store.s3_default import DefaultRetention, brief, seen
 from archiver.store.s3_refusal import Refused
 from archiver.store.s3_upload import PARTIAL, digests_of, part_digests
+from archiver.store.s3_values import Digests, Head, base64_of
 from archiver.store.s3_vault import whole_second
 
 LARGEST_SKEW = timedelta(seconds=300)

@@ -23,11 +23,12 @@ from archiver.recording import Lock, Stored
 from archiver.store import layout, s3_ways
 from archiver.store.port import ProbeReport, Version
 from archiver.store.probe import Probe
-from archiver.store.s3_bucket import STANDARD, Bucket
+from archiver.store.s3_bucket import Bucket
 from archiver.store.s3_client import S3Options, make_bucket
 from archiver.store.s3_pages import Pages
 from archiver.store.s3_shelf import S3Shelf
 from archiver.store.s3_upload import Item, Profile
+from archiver.store.s3_values import STANDARD
 from archiver.store.s3_vault import Vault
 
 __all__ = ["S3Options", "S3Store", "make_bucket"]

@@ -6,7 +6,6 @@ second version behind.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import copy
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -17,58 +16,15 @@ from typing import IO, Any, TypeVar
 from archiver import errors
 from archiver.recording import Lock, LockMode
 from archiver.store.port import Version
-from archiver.store.s3_answer import Marker, Page, Unreadable, Walk, date_of, instant, sha256_of, total_of, version_of
+from archiver.store.s3_answer import Marker, Page, Unreadable, Walk, date_of, total_of
 from archiver.store.s3_client import MIB, S3Options, connect, new_session, translated
-from archiver.store.s3_default import DefaultRetention, stated
+from archiver.store.s3_default import stated
 from archiver.store.s3_refusal import Refused
+from archiver.store.s3_values import STANDARD, Digests, Head, LockRules, Part, head_of, headers_of, version_in, word_in
 
 _T = TypeVar("_T")
 Again = Callable[[str, errors.DestinationError, int], bool]
 """Whether to send a call again: which operation, what came of it, and how often it was sent."""
-
-STANDARD = "STANDARD"
-"""The storage class that is not asked for, since not every server knows the word."""
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What a HEAD of one version showed. `sha256` only when the storage keeps it over the whole object."""
-
-    version_id: str | None
-    size: int
-    sha256: str | None
-    lock: Lock
-    encryption: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class LockRules:
-    """What a bucket says of locks."""
-
-    enabled: bool
-    default: DefaultRetention | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Digests:
-    """The checksums to send with a body, base64 as S3 wants them. At least one, or AWS refuses the lock with 400."""
-
-    sha256: str | None = None
-    crc32: str | None = None
-    md5: str | None = None
-
-    def fields(self) -> dict[str, str]:
-        named = {"ChecksumSHA256": self.sha256, "ChecksumCRC32": self.crc32, "ContentMD5": self.md5}
-        return {name: value for name, value in named.items() if value is not None}
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One uploaded part of a multipart upload."""
-
-    number: int
-    etag: str
-    crc32: str | None
 
 
 @dataclass(slots=True)
@@ -159,7 +115,7 @@ class Bucket:
                 "HeadBucket", refused, "ListObjectVersions", self._twice.list_object_versions, MaxKeys=1
             )
         middle = before + (now() - before) / 2
-        date = date_of(_headers(answer))
+        date = date_of(headers_of(answer))
         return date - middle if date else None
 
     def refuses_owner(self, owner: str) -> bool:
@@ -213,7 +169,7 @@ class Bucket:
         if tags is not None:
             fields["Tagging"] = tags
         answer = self._call("PutObject", self._once.put_object, Key=key, Body=body, **fields)
-        return _version(answer)
+        return version_in(answer)
 
     def head(self, key: str, version_id: str | None, *, checksum: bool = False) -> Head | None:
         """What the storage says of this version (None: the current one). None when there is no such thing.
@@ -233,7 +189,7 @@ class Bucket:
             fields = {"Key": key, "Range": "bytes=0-0", **_named(version_id)}
             self._told("HeadObject", refused, "GetObject", self._twice.get_object, **fields)["Body"].close()
             raise
-        return _head(answer, self._size_of(key, version_id) if "ContentLength" not in answer else None)
+        return head_of(answer, self._size_of(key, version_id) if "ContentLength" not in answer else None)
 
     def _size_of(self, key: str, version_id: str | None) -> int:
         """For an answer to HEAD without a length, as proxies that compress give it: the size by a part of the object."""
@@ -336,7 +292,7 @@ class Bucket:
             **({"ChecksumAlgorithm": "CRC32"} if checksums else {}),
             **self._object_fields(lock, storage_class),
         )
-        return _stated(answer, "UploadId", "CreateMultipartUpload: the upload has no id")
+        return word_in(answer, "UploadId", "CreateMultipartUpload: the upload has no id")
 
     def upload_part(self, key: str, upload_id: str, number: int, body: bytes, digests: Digests) -> Part:
         """Send one part. Sending the same part again replaces it, so this one may be repeated by the client."""
@@ -349,7 +305,7 @@ class Bucket:
             Body=body,
             **digests.fields(),
         )
-        return Part(number, _stated(answer, "ETag", "UploadPart: the part has no ETag"), answer.get("ChecksumCRC32"))
+        return Part(number, word_in(answer, "ETag", "UploadPart: the part has no ETag"), answer.get("ChecksumCRC32"))
 
     def complete_upload(self, key: str, upload_id: str, parts: list[Part], *, if_absent: bool) -> str | None:
         """Make the object out of its parts, once. Returns the version id when the answer has one."""
@@ -365,7 +321,7 @@ class Bucket:
             MultipartUpload={"Parts": named},
             **({"IfNoneMatch": "*"} if if_absent else {}),
         )
-        return _version(answer)
+        return version_in(answer)
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         """Drop an upload and its parts. One that is not there any more is success."""
@@ -435,17 +391,8 @@ class Bucket:
         return {} if owner is None else {"ExpectedBucketOwner": owner}
 
 
-def base64_of(digest: bytes) -> str:
-    """A digest as S3 headers carry it."""
-    return base64.b64encode(digest).decode()
-
-
 def _named(version_id: str | None) -> dict[str, Any]:
     return {} if version_id is None else {"VersionId": version_id}
-
-
-def _version(answer: Mapping[str, Any]) -> str | None:
-    return version_of(answer.get("VersionId"))
 
 
 def _never(_operation: str, _failed: errors.DestinationError, _tries: int) -> bool:
@@ -457,36 +404,8 @@ def _guard(md5: bool) -> dict[str, str]:
     return {"ContentMD5": "to be computed"} if md5 else {}
 
 
-def _stated(answer: Mapping[str, Any], name: str, otherwise: str) -> str:
-    if not answer.get(name):
-        raise Unreadable(otherwise)
-    return str(answer[name])
-
-
-def _headers(answer: Mapping[str, Any]) -> Mapping[str, str]:
-    headers: Mapping[str, str] = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return headers
-
-
 _MARKERS: Mapping[str, tuple[str, str]] = {
     "ListObjectVersions": ("KeyMarker", "VersionIdMarker"),
     "ListMultipartUploads": ("KeyMarker", "UploadIdMarker"),
     "ListObjects": ("Marker", ""),
 }
-
-
-def _head(answer: Mapping[str, Any], size: int | None) -> Head:
-    mode = answer.get("ObjectLockMode")
-    until = answer.get("ObjectLockRetainUntilDate") if mode else None
-    lock = Lock(
-        LockMode.read(mode, LockMode.OFF),  # a mode that we do not know protects nothing that we know of
-        instant(until, "HeadObject: the date of the lock") if until is not None else None,
-        answer.get("ObjectLockLegalHoldStatus") == "ON",
-    )
-    return Head(
-        _version(answer),
-        int(answer["ContentLength"]) if size is None else size,
-        sha256_of(answer.get("ChecksumSHA256"), answer.get("ChecksumType")),
-        lock,
-        answer.get("ServerSideEncryption"),
-    )

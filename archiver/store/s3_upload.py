@@ -18,10 +18,11 @@ from pathlib import Path
 
 from archiver import errors
 from archiver.recording import Lock
-from archiver.store.s3_bucket import STANDARD, Bucket, Digests, Part, base64_of
+from archiver.store.s3_bucket import Bucket
 from archiver.store.s3_client import S3Options
 from archiver.store.s3_default import DefaultRetention
 from archiver.store.s3_refusal import Refused
+from archiver.store.s3_values import STANDARD, Digests, Part, base64_of
 
 PARTIAL = "partial=1"
 """The tag of the log's partial tiles, so that a lifecycle rule can let them go."""

@@ -15,11 +15,12 @@ from archiver import errors
 from archiver.clock import Clock
 from archiver.recording import Lock, LockMode, Stored
 from archiver.store.port import Version
-from archiver.store.s3_bucket import Bucket, Head
+from archiver.store.s3_bucket import Bucket
 from archiver.store.s3_client import S3Options
 from archiver.store.s3_default import brief
 from archiver.store.s3_refusal import Refused
 from archiver.store.s3_upload import Item, Profile, in_parts, upload_parts, upload_single
+from archiver.store.s3_values import Head
 
 _HEAD_CHECKSUM = "head-checksum"
 _FULL_READ = "full-read"

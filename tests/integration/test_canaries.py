@@ -11,8 +11,9 @@ import pytest
 from archiver.clock import SystemChance, SystemClock
 from archiver.recording import Lock, LockMode
 from archiver.store.s3 import S3Options, S3Store
-from archiver.store.s3_bucket import Bucket, Digests, base64_of
+from archiver.store.s3_bucket import Bucket
 from archiver.store.s3_canary import listed, spent, sweep
+from archiver.store.s3_values import Digests, base64_of
 from tests.lying_s3 import lose_answer, refuse
 from tests.memory_s3 import Kept, MemoryS3, memory_s3, options_for
 

@@ -14,7 +14,7 @@ from archiver import errors
 from archiver.clock import SystemChance, SystemClock
 from archiver.recording import Lock, LockMode
 from archiver.store.s3 import S3Options, S3Store
-from archiver.store.s3_bucket import Digests, base64_of
+from archiver.store.s3_values import Digests, base64_of
 from tests import lying_s3 as lies
 from tests.lying_s3 import Fault, LyingS3
 from tests.sealed_files import SealedFile, listed, pattern, read_all, sealed_file

@@ -19,9 +19,10 @@ from archiver.store import s3_answer
 from archiver.store.probe import Probe
 from archiver.store.probe_trial import Patience
 from archiver.store.s3 import S3Options, S3Store
-from archiver.store.s3_bucket import Bucket, Digests, base64_of
+from archiver.store.s3_bucket import Bucket
 from archiver.store.s3_refusal import Refused
 from archiver.store.s3_upload import Item
+from archiver.store.s3_values import Digests, base64_of
 from archiver.store.s3_vault import Vault
 from tests.http_servers import answer as raw_answer
 from tests.http_servers import authority, says, serve

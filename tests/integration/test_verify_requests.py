@@ -13,7 +13,7 @@ import pytest
 from archiver.clock import SystemChance, SystemClock
 from archiver.recording import Lock, LockMode
 from archiver.store.s3 import S3Options, S3Store
-from archiver.store.s3_bucket import Digests, base64_of
+from archiver.store.s3_values import Digests, base64_of
 from archiver.verify.finding import Claimed, Kind, Verification
 from archiver.verify.fsck import Instruments, check_objects
 from tests import lying_s3 as lies
