@@ -65,7 +65,7 @@ def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
                 if connection.getresponse().status == 200:
                     return
             except OSError:
-                time.sleep(0.1)
+                time.sleep(0.1)  # moto does not say when it listens
     pytest.fail(f"moto did not start: {log.read_text()[-500:]}")
 
 

@@ -102,7 +102,7 @@ def says(*pieces: bytes, close: bool = False, reset: bool = False) -> Script:
             writer.write(piece)
             await writer.drain()
             if len(pieces) > 1:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # TCP tells nobody when a segment was read: else two become one
         if reset:
             reset_connection(writer)
         elif close:

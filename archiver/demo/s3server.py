@@ -182,7 +182,7 @@ class S3Server:
                 break
             if _answers(master, "/dir/assign", b'"fid"') and _answers(s3, "/healthz", b"", tls=self._tls is not None):
                 return
-            time.sleep(0.1)
+            time.sleep(0.1)  # it tells nobody that it is ready
         raise errors.UnavailableError(f"SeaweedFS did not start: {self._last_words()}")
 
     def _last_words(self) -> str:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -223,7 +224,7 @@ async def _until_dead_claims_expire(archive: Archive) -> None:
 
 
 async def _breathe() -> None:
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(0.02)  # the simulators answer from this loop while the process is waited for
 
 
 def test_a_flipped_byte_is_named_and_the_exit_code_is_65(tmp_path: Path, sqlite_url: str) -> None:
@@ -282,8 +283,9 @@ async def test_credentials_refused_park_the_provider_and_the_others_go_on(
 
 
 async def test_past_its_deadline_an_error_page_is_quarantined_and_never_called_archived(
-    sims: dict[str, Simulator], tmp_path: Path, sqlite_url: str
+    sims: dict[str, Simulator], tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("archiver.daemon.PATIENCE", timedelta(0))  # a page that comes again and again is not waited for
     only = {"kazoo": sims["kazoo"]}
     sims["kazoo"].fail(Route.MEDIA, ErrorBody("html"), times=None)
     archive = make_archive(tmp_path, only, sqlite_url, DIRECTORY, keeps="1d")

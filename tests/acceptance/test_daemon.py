@@ -41,7 +41,7 @@ async def until_archived(archive: Archive, count: int) -> None:
         rows = await archive.rows()
         if sum(row["state"] == "archived" for row in rows) >= count:
             return
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # another process's database: nobody tells
     raise AssertionError(f"not archived in time: {[(row['state'], row['last_error']) for row in await archive.rows()]}")
 
 
@@ -156,7 +156,7 @@ async def _until_logged(path: Path, word: bytes) -> None:
     while time.monotonic() < deadline:
         if word in path.read_bytes():
             return
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # another process's doing, seen from outside alone
     raise AssertionError(path.read_text()[-3000:])
 
 
@@ -168,5 +168,5 @@ async def _until_healthy(port: int) -> None:
                 return
         except OSError:
             pass
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # another process's doing, seen from outside alone
     raise AssertionError("the daemon did not come back")

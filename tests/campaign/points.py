@@ -71,7 +71,7 @@ class Points:
                 os.kill(os.getpid(), signal.SIGSTOP)
             case Action.TERM:
                 os.kill(os.getpid(), signal.SIGTERM)
-                time.sleep(1.5)
+                time.sleep(1.5)  # the signal is heard by the loop, in another thread: here is what it interrupts
             case Action.FAIL:
                 assert fault is not None, point
                 raise fault()

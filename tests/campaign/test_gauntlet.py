@@ -108,7 +108,7 @@ def test_a_token_that_is_not_compared_is_found(new_world: NewWorld) -> None:
         pid = it.shared.parent.start(it.ordered(Order("media.request/after", 1, Action.STOP), alive=1.0))
         it.shared.parent.wait(pid)
         other = it.replica()
-        time.sleep(1.2)
+        time.sleep(1.2)  # its heartbeat and its leases run out: by the database's clock, which nobody can turn
         it.shared.parent.run(other)
         assert it.wrong() == []
         it.shared.parent.go_on(pid)

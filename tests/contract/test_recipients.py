@@ -67,7 +67,7 @@ def kms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kms]:
                 with closing(socket.socket()) as probe:
                     if probe.connect_ex(("127.0.0.1", port)) == 0:
                         break
-                time.sleep(0.1)
+                time.sleep(0.1)  # moto does not say when it listens
             else:
                 pytest.fail(f"the KMS server did not start: {log.read_text()[-500:]}")
             endpoint = f"http://127.0.0.1:{port}"

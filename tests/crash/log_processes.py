@@ -69,7 +69,7 @@ def integrate(url: str, seed: int) -> NoReturn:
         with engine.begin() as conn:
             taken = sequencer.integrate(conn, chance.choice([1, 10, 100, 1000])).taken
         if not taken:
-            time.sleep(0.02)
+            time.sleep(0.02)  # other processes fill the queue, and may be killed before they could tell
 
 
 def fork(work: Callable[[], NoReturn]) -> int:
@@ -104,7 +104,7 @@ def hammer(url: str, events: int, acknowledged: Path, seed: int) -> None:
     running = [(start(role), role) for role in roles]
     kills = 0
     while sum(int(line.split()[1]) for line in acknowledged.read_text().splitlines()) < events:
-        time.sleep(KILL_EVERY)
+        time.sleep(KILL_EVERY)  # a kill must fall anywhere, not where an event would put it
         at = chance.randrange(len(running))
         pid, role = running[at]
         kill(pid)
@@ -116,7 +116,7 @@ def hammer(url: str, events: int, acknowledged: Path, seed: int) -> None:
     began = time.monotonic()
     while waiting(url):
         assert time.monotonic() - began < 120, "the queue does not empty"
-        time.sleep(0.05)
+        time.sleep(0.05)  # only the database knows what is left
     for pid, role in running:
         if role == "integrate":
             kill(pid)

@@ -234,5 +234,5 @@ async def until(holds: Callable[[], bool]) -> None:
     for _ in range(600):
         if holds():
             return
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # what another process does is seen from outside alone
     raise AssertionError("not within two minutes")

@@ -275,7 +275,7 @@ async def test_a_replica_that_looks_while_another_notes_what_it_told_does_not_un
     with archive.engine.begin() as conn:
         state.settle(conn, "one", claimed, routes, START, arrived=True)
         looking = asyncio.create_task(asyncio.to_thread(look))
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # time for what should not happen
         assert not looking.done(), "it waits"
     await looking
     with archive.engine.connect() as conn:

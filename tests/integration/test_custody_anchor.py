@@ -84,6 +84,7 @@ async def test_token_holds_after_the_authoritys_certificate_has_expired(client: 
     signer = certify("Short Lived", root, until=timedelta(seconds=3))
     async with authority(tmp_path / "tsa", signer, root) as tsa:
         token = await trusting(tsa, client).stamp(NOTE)
+        # Certificates end by the machine's clock, on a whole second.
         await asyncio.sleep(max(0.0, (signer.certificate.not_valid_after_utc - datetime.now(UTC)).total_seconds() + 1))
         assert verify_token(token.response, NOTE, [root.certificate]) == token.at
 

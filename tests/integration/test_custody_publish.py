@@ -351,10 +351,10 @@ async def test_awaiter_returns_when_a_published_checkpoint_covers_the_event(arch
     subject, seq = archive.events[-1]
     quick = timedelta(milliseconds=20)
     waiting = asyncio.create_task(wait_published(archive.engine, subject, seq, poll=quick))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # several looks: time for what should not happen
     assert not waiting.done()
     size = await archive.integrate()
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # several looks: time for what should not happen
     assert not waiting.done()
     await archive.publisher.publish(None)
     assert await asyncio.wait_for(waiting, 10) == size

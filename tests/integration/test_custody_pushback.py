@@ -64,7 +64,7 @@ async def test_listing_waits_while_the_log_moves_and_goes_on_below_the_mark(arch
     await archive.append(log.BACKLOG + 700)
     pushback = at_the_mark(archive)
     waits = asyncio.create_task(pushback.wait())
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.3)  # time for what should not happen
     assert not waits.done()
     await keeper(archive).relieve()
     assert (

@@ -393,7 +393,7 @@ async def test_next_piece_is_read_while_the_last_is_sealed(executor: ThreadPoolE
 
     task = asyncio.create_task(fetch(one(Counted(b"", None)), Slow(), executor, None))
     await ahead.wait()
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # that nothing more is read has no event: time for what should not happen
     read_ahead = reading
     gate.set()
     await task
