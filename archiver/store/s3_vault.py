@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from archiver import errors
-from archiver.clock import Clock
+from archiver.clock import Clock, SystemClock
 from archiver.recording import Lock, LockMode, Stored
 from archiver.store.port import Version
 from archiver.store.s3_bucket import Bucket
@@ -64,10 +64,10 @@ def whole_second(instant: datetime) -> datetime:
 class Vault:
     """One bucket under the profile that the probe proved. Safe for use by several threads."""
 
-    def __init__(self, bucket: Bucket, options: S3Options, clock: Clock) -> None:
+    def __init__(self, bucket: Bucket, options: S3Options, clock: Clock | None = None) -> None:
         self._bucket = bucket
         self._options = options
-        self._clock = clock
+        self._clock = clock or SystemClock()
         self._unanswered: dict[str, float] = {}  # by key: until when a PUT may still be finished
         self.profile = Profile()
 
