@@ -285,7 +285,9 @@ async def test_credentials_refused_park_the_provider_and_the_others_go_on(
 async def test_past_its_deadline_an_error_page_is_quarantined_and_never_called_archived(
     sims: dict[str, Simulator], tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("archiver.daemon.PATIENCE", timedelta(0))  # a page that comes again and again is not waited for
+    monkeypatch.setattr("archiver.ingest.plan._FIRST_DELAY", timedelta(seconds=0.2))
+    monkeypatch.setattr("archiver.ingest.plan._SOONEST", timedelta(seconds=0.1))
+    monkeypatch.setattr("archiver.daemon.PATIENCE", timedelta(seconds=10))  # a page is kept after three attempts
     only = {"kazoo": sims["kazoo"]}
     sims["kazoo"].fail(Route.MEDIA, ErrorBody("html"), times=None)
     archive = make_archive(tmp_path, only, sqlite_url, DIRECTORY, keeps="1d")
