@@ -85,6 +85,8 @@ def test_a_span_is_asked_for_in_pieces_as_long_as_may_be(longest: float, pieces:
         # coverage that reaches beyond the end: within the overlap it is the newest, far beyond it is a clock gone wrong
         (((0, 20.5),), 0, 1, ((19, 20),)),
         (((0, 21),), 0, 1, ((19, 20),)),
+        (((0, 19.5),), 0, 1, ((18.5, 20),)),
+        (((0, 12), (15, 21)), 0, 1, ((19, 20), (12, 15))),
         (((0, 12), (15, 40)), 0, 1, ((11, 20),)),
         # nothing before the beginning
         ((), 0, 30, ((0, 10), (10, 20))),
