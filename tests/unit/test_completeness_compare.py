@@ -61,6 +61,7 @@ def test_each_key_of_either_side_comes_once_with_all_that_is_under_it(left: list
     found = asyncio.run(merged([copy(key) for key in sorted(left)], [there(key) for key in sorted(right)]))
     assert [key for key, _, _ in found] == sorted({*left, *right})
     assert all((len(claimed), len(shown)) == (left.count(key), right.count(key)) for key, claimed, shown in found)
+    assert all(each.key == key for key, claimed, shown in found for each in (*claimed, *shown))
 
 
 async def test_listing_out_of_order_is_refused_rather_than_misjudged() -> None:

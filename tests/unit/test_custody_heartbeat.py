@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -23,9 +25,20 @@ SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
     ],
 )
 def test_a_heartbeat_is_due_an_hour_after_the_last_one(last: datetime | None, silent: bool) -> None:
+    assert EVERY == HOUR
     assert due(last, NOW) is silent
     assert due(last, NOW, EVERY) is silent
     assert due(NOW - 9 * SECOND, NOW, 10 * SECOND) is False
+
+
+@pytest.fixture(params=["UTC", "Asia/Tokyo", "America/Anchorage"])
+def place(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where the machine is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", request.param)
+        time.tzset()
+        yield
+    time.tzset()
 
 
 @pytest.mark.parametrize(
@@ -38,7 +51,8 @@ def test_a_heartbeat_is_due_an_hour_after_the_last_one(last: datetime | None, si
         (NOW.astimezone(timezone(timedelta(hours=2))), False),  # 1 March there, and the same day in UTC
     ],
 )
-def test_a_day_is_one_of_utc(last: datetime | None, other: bool) -> None:
+@pytest.mark.usefixtures("place")
+def test_a_day_is_one_of_utc_wherever_the_machine_is(last: datetime | None, other: bool) -> None:
     assert new_day(last, NOW.astimezone(timezone(-5 * HOUR))) is other
 
 
