@@ -6,6 +6,7 @@ Retention and quota destroy; a link only expires, and a fresh one can be had. Th
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -112,7 +113,7 @@ def quota(held: Held, kept: ProviderRetention, now: datetime) -> Quota | None:
     estimated = held.unweighed_seconds * BYTES_PER_SECOND
     used = held.weighed + round(estimated)
     rate = held.recent_bytes / held.recent_days if held.recent_days > 0 else 0.0
-    balance = rate * (kept.keeps / timedelta(days=1)) if kept.keeps is not None else float("inf") if rate else 0.0
+    balance = rate * (kept.keeps / timedelta(days=1)) if kept.keeps is not None else math.inf
     full_at = None
     if used >= kept.quota_bytes:
         full_at = now

@@ -6,7 +6,19 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from archiver.completeness.clocks import Clock, Held, Kind, Stay, StorageCost, clocks, money, quota, storage_cost
+from archiver.completeness.clocks import (
+    PLIVO_FREE,
+    PLIVO_MICROS_PER_MINUTE_MONTH,
+    Clock,
+    Held,
+    Kind,
+    Stay,
+    StorageCost,
+    clocks,
+    money,
+    quota,
+    storage_cost,
+)
 from archiver.completeness.gap import profile
 from archiver.providers.justcall import LINK_LIFE
 from archiver.schedule.deadline import ProviderRetention, deadline
@@ -128,6 +140,7 @@ def test_every_clock_that_is_set_is_shown_with_who_says_so() -> None:
         (9_999, None, "under 0.01"),
         (10_000, "USD", "$0.01"),
         (1_234_567_890, None, "1,234.57"),
+        (10**12, "USD", "$1,000,000.00"),
     ],
 )
 def test_a_sum_is_said_in_dollars_only_where_they_are(micros: int, currency: str | None, text: str) -> None:
@@ -156,7 +169,9 @@ def test_what_is_charged_begins_when_the_free_time_ends_and_ends_with_deletion()
 
 
 def test_plivo_costs_nothing_for_ninety_days_and_then_by_minute_and_month() -> None:
+    assert (PLIVO_FREE, PLIVO_MICROS_PER_MINUTE_MONTH) == (90 * DAY, 400)
     fresh = storage_cost([Stay(NOW - 90 * DAY, 1000)], NOW)
+    assert fresh.currency == "USD"
     assert (fresh.so_far, fresh.per_month) == (0, 400_000)
     old = storage_cost([Stay(NOW - 150 * DAY, 1000), Stay(NOW - 150 * DAY, 1000, NOW - 120 * DAY)], NOW)
     assert (
