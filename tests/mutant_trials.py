@@ -178,7 +178,11 @@ class Trials:
         try:
             resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
             if change and change.constant:
-                setattr(module, change.constant, change.value)
+                # Also where it was imported by name, the tests included: as if the line itself were another.
+                value = getattr(module, change.constant)
+                for each in list(sys.modules.values()):
+                    if getattr(each, "__dict__", {}).get(change.constant) is value:
+                        setattr(each, change.constant, change.value)
             elif change:
                 set_mutant_under_test(change.name)
             for item, following in zip(items, [*items[1:], None], strict=True):
