@@ -36,6 +36,7 @@ from archiver.recording import Json
 from archiver.seal.cipher import open_sealed
 from archiver.seal.recipients import Identity
 from archiver.store import layout
+from archiver.store.bounded import at_most
 from archiver.store.port import ObjectStore, Version
 
 _AT_ONCE = 8
@@ -220,7 +221,7 @@ async def _untold_segments(tools: Tools, result: Refilled, progress: Callable[[s
     for store in tools.stores.values():
         found: list[Version] = [each async for each in segment_versions(store) if each.key not in known]
         for each in sorted(found, key=lambda version: version.modified_at, reverse=True):
-            sealed = b"".join([piece async for piece in store.read(each.key, each.version_id)])
+            sealed = b"".join([piece async for piece in at_most(store.read(each.key, each.version_id), each.size)])
             lines = await _lines(tools, result, each.key, sealed)
             if lines is not None:
                 written = await tools.writer.run(lambda conn: _write_lines(conn, lines, None, None))  # noqa: B023

@@ -26,6 +26,7 @@ from archiver.ingest.destination import Destination
 from archiver.ingest.owed import Owed
 from archiver.recording import Sealed, Stored
 from archiver.store import layout
+from archiver.store.bounded import at_most
 
 log = structlog.get_logger("archiver.copies")
 
@@ -165,7 +166,7 @@ class _Catchup:
             with bench.spool.part(known.size) as part:
                 try:
                     digest = hashlib.sha256()
-                    async for piece in source.store.read(known.key, known.version_id):
+                    async for piece in at_most(source.store.read(known.key, known.version_id), known.size):
                         digest.update(piece)
                         await asyncio.get_running_loop().run_in_executor(bench.executor, part.file.write, piece)
                     part.file.flush()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from archiver import errors
 from archiver.recording import Lock, LockMode
 from archiver.store import layout
+from archiver.store.bounded import LARGEST_PIECE
 from archiver.store.port import Version
 from archiver.store.s3_bucket import Bucket
 from archiver.store.s3_client import S3Options
@@ -120,10 +122,16 @@ class S3Shelf:
         return None
 
     def _content(self, key: str, version_id: str | None) -> bytes | None:
+        content = bytearray()
         try:
-            return b"".join(self._bucket.read(key, version_id))
+            with closing(self._bucket.read(key, version_id)) as pieces:
+                for piece in pieces:
+                    content += piece
+                    if len(content) > LARGEST_PIECE:
+                        break  # no piece of the log is so large: whoever reads it finds other bytes than were signed
         except errors.NotFoundError:
             return None
+        return bytes(content)
 
     def _key(self, name: str) -> str:
         return layout.log_key(self._options.prefix, name)

@@ -18,6 +18,7 @@ from archiver.custody.event import ARCHIVE, Entry, Event, Type, parse
 from archiver.recording import Stored
 from archiver.seal.cipher import verify_sealed
 from archiver.seal.recipients import Identity
+from archiver.store.bounded import at_most
 from archiver.store.port import ObjectStore
 from archiver.verify.beside import Beside, look_beside
 from archiver.verify.finding import (
@@ -128,7 +129,7 @@ async def _check_bytes(
 
     async def reading() -> AsyncIterator[bytes]:
         nonlocal size
-        async for piece in store.read(copy.key, copy.version_id):
+        async for piece in at_most(store.read(copy.key, copy.version_id), copy.size):
             await asyncio.to_thread(digest.update, piece)
             size += len(piece)
             yield piece
@@ -148,10 +149,10 @@ async def _check_bytes(
         return [at_copy(claimed, copy, Kind.MISSING, "the storage lists this version and does not give it out")]
     except errors.KeyUnavailableError as failed:
         result.unchecked[f"opening: {failed.detail}"] += 1
-        digest, size = await _digest(store.read(copy.key, copy.version_id))
+        digest, size = await _digest(at_most(store.read(copy.key, copy.version_id), copy.size))
     except errors.VerificationError as failed:
         found.append(at_copy(claimed, copy, Kind.DOES_NOT_OPEN, failed.detail))
-        digest, size = await _digest(store.read(copy.key, copy.version_id))
+        digest, size = await _digest(at_most(store.read(copy.key, copy.version_id), copy.size))
     result.objects_read += 1
     result.bytes_read += size
     if digest.hexdigest() != claimed.sealed_sha256:
