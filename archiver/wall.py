@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 import functools
 import logging
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -73,6 +74,13 @@ _MAY_RAISE: dict[Kind, tuple[type[errors.ArchiverError], ...]] = {
 }  # fmt: skip
 """What such a port says that it raises. Anything else would be taken for somebody else's word: a storage's "gone" for the
 provider's."""
+
+_ONLY = {
+    errors.RolledBackError: re.compile(r"(?!)"),  # of the database, by nobody else
+    errors.NotFoundError: re.compile(r"read|extend|hold|.*\.read"),
+    errors.NotAllowedError: re.compile(r"(?!probe|put_once).*"),
+}
+"""Errors that only these calls raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,19 +169,20 @@ class Wall:
         try:
             yield
         except BaseException as error:
-            if not self._is_its(error):
+            if not self._is_its(call, error):
                 raise
             raise self._failure(call, error) from None
 
     def went_well(self, call: str) -> None:
         self.walls.went_well(self.party, call)
 
-    def _is_its(self, error: BaseException) -> bool:
+    def _is_its(self, call: str, error: BaseException) -> bool:
         """A panic in a library made with PyO3 is no `Exception`, and a party's answer brought it about all the same."""
         if getattr(error, _IS_OURS, False):
             return False
         if isinstance(error, errors.ArchiverError):
-            return not isinstance(error, _MAY_RAISE[self.party.kind]) or isinstance(error, errors.RolledBackError)
+            odd_here = isinstance(error, tuple(kind for kind, calls in _ONLY.items() if not calls.fullmatch(call)))
+            return not isinstance(error, _MAY_RAISE[self.party.kind]) or odd_here
         return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
 
     def _failure(self, call: str, error: BaseException) -> errors.ArchiverError:

@@ -112,7 +112,7 @@ async def test_what_is_no_partys_passes(passes: type[BaseException]) -> None:
         (Kind.PROVIDER, errors.ThrottledError, True),
         (Kind.PROVIDER, errors.VerificationError, False),
         (Kind.STORAGE, errors.NotLockedError, True),
-        (Kind.STORAGE, errors.NotFoundError, True),
+        (Kind.STORAGE, errors.NotFoundError, False),  # of `read` only
         (Kind.STORAGE, errors.RecordingGoneError, False),  # would be taken for the provider's word
         (Kind.STORAGE, errors.RolledBackError, False),  # would end the process
         (Kind.WITNESS, errors.VerificationError, True),
@@ -133,6 +133,17 @@ async def test_what_a_port_is_documented_to_raise_passes_as_it_is_and_nothing_el
     assert (type(caught.value) is typed) is passes
     assert "because" in str(caught.value)
     assert (known.troubles(ending=True) == []) is passes
+
+
+async def test_what_only_one_call_raises_passes_there() -> None:
+    for port, method, typed in (
+        (ObjectStore, "read", errors.NotFoundError),
+        (Provider, "delete", errors.NotAllowedError),
+    ):
+        kind = PORTS[port][0]
+        walled: Any = walls()[0].around(kind, "acme", Odd(None, port, method, [typed]))
+        with pytest.raises(typed):
+            await use(getattr(walled, method)())
 
 
 async def test_what_our_own_part_raised_that_a_port_was_given_to_call_is_no_fault_of_the_party() -> None:
