@@ -1,1 +1,1 @@
-"""From an open download to bytes that are safe: receive, judge, spool (DESIGN §3, steps 3 and 4)."""
+"""Turns an open download into bytes that are safe: receives, judges and spools them (ARCHITECTURE.md, steps 4 and 5)."""

@@ -1,4 +1,4 @@
-"""Containers of boxes in boxes: ISO base media (MP4, M4A, 3GP, MOV), Matroska (WebM), FLV. Pure."""
+"""Reads containers of nested boxes: ISO base media (MP4, M4A, 3GP, MOV), Matroska (WebM), FLV. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _READ = {b"mvhd": 40, b"stsd": 52, b"tkhd": 32, b"mdhd": 32, b"trex": 32, b"tfhd
 
 
 class Mp4:
-    """ISO base media boxes (ISO/IEC 14496-12): `mvhd` tells the time, `stsd` the codec, the last box the end.
+    """ISO base media (ISO/IEC 14496-12): `mvhd` states the duration, `stsd` the codec, the last box the end.
 
     A fragmented file tells its time piece by piece (`moof`), in units of its track.
     """
@@ -30,7 +30,7 @@ class Mp4:
         self._track = 0
         self._sample = 0
         self._begins: int | None = None
-        self._fragments: dict[int, int] = {}  # how far they reach, by track
+        self._fragments: dict[int, int] = {}  # the end of each track's fragments
 
     def step(self, window: bytes, here: int) -> None:
         length, name = int.from_bytes(window[here : here + 4]), window[here + 4 : here + 8]
@@ -95,7 +95,9 @@ class Mp4:
         self._begins = None
 
     def _run(self, body: bytes) -> None:
-        """Where each sample of a run states its length, the first stands for all: sound has one length but for the last."""
+        """Add a run of samples to its track. The first stated sample length stands for all: only the last sample of
+        sound differs.
+        """
         flags, count = int.from_bytes(body[1:4]), int.from_bytes(body[4:8])
         at = 8 + 4 * (flags & 1) + 4 * (flags >> 2 & 1)
         each = int.from_bytes(body[at : at + 4]) if flags & 0x100 else self._sample
@@ -126,7 +128,7 @@ _LAG = 2.0  # seconds by which the last block may begin before the end
 
 
 class Matroska:
-    """Matroska and WebM (RFC 9559): elements in elements. `Info` tells the time, or else the last block does."""
+    """Matroska and WebM (RFC 9559): nested elements. `Info` states the duration; where it does not, the last block does."""
 
     def __init__(self) -> None:
         self.at, self.need = 0, 24
@@ -194,7 +196,9 @@ class Matroska:
 
 
 def _vint(window: bytes, at: int, *, keep: bool, so_far: int = 0) -> tuple[int, int]:
-    """A number of variable length and how many bytes there are up to its end; -1 where all its bits are set: unknown."""
+    """Read a number of variable length; return it and the count of bytes up to its end. The number is -1 (unknown)
+    where all its bits are set.
+    """
     first = window[at] if at < len(window) else 0
     width = 9 - first.bit_length()
     if width > 8:
@@ -214,7 +218,7 @@ def _real(body: bytes) -> float:
 
 
 class Flv:
-    """Flash video, which streaming servers keep calls in: tags that each state their time in milliseconds."""
+    """Flash video, in which streaming servers keep calls: tags that each state their time in milliseconds."""
 
     def __init__(self) -> None:
         self.at, self.need = 13, 11

@@ -1,4 +1,4 @@
-"""Other containers that are a head and then the sound: AU, AIFF, CAF, VOC, ASF, SPHERE. Pure."""
+"""Reads other containers made of a header and then the sound: AU, AIFF, CAF, VOC, ASF, SPHERE. Pure."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Au:
 
 
 class Aiff:
-    """AIFF and AIFF-C: `COMM` tells the time, `SSND` holds the sound; chunks as in RIFF, the other way round."""
+    """AIFF and AIFF-C: `COMM` states the duration, `SSND` holds the sound; chunks as in RIFF, but big-endian."""
 
     def __init__(self) -> None:
         self.at, self.need = 12, 8
         self._media = MediaFacts(container=None)
         self._frames = 0
-        self._data: tuple[int, int] | None = None  # where, stated length
+        self._data: tuple[int, int] | None = None  # position, stated length
 
     def step(self, window: bytes, here: int) -> None:
         name, length = window[here : here + 4], int.from_bytes(window[here + 4 : here + 8])
@@ -73,14 +73,14 @@ class Aiff:
 
 
 class Caf:
-    """Apple's Core Audio Format: `desc` tells the rate and the packets, `pakt` the length where packets differ."""
+    """Apple's Core Audio Format: `desc` states the rate and the packets, `pakt` the length where packets differ."""
 
     def __init__(self) -> None:
         self.at, self.need = 8, 12
         self._media = MediaFacts("caf")
-        self._packet = (0, 0)  # bytes, frames; 0: they differ
+        self._packet = (0, 0)  # bytes and frames of a packet; 0: packets differ
         self._frames = 0
-        self._data: tuple[int, int] | None = None  # where, stated length; -1: to the end
+        self._data: tuple[int, int] | None = None  # position, stated length; -1: to the end
 
     def step(self, window: bytes, here: int) -> None:
         name, length = window[here : here + 4], int.from_bytes(window[here + 4 : here + 12], signed=True)
@@ -122,7 +122,7 @@ class Caf:
 
 
 class Voc:
-    """Creative Voice: blocks of sound, ended by a zero."""
+    """Creative Voice: blocks of sound, the last followed by a zero."""
 
     def __init__(self) -> None:
         self.at, self.need = 26, 1
@@ -130,7 +130,7 @@ class Voc:
         self._rate = 0
         self._width = 1
         self._time = 0.0
-        self._blocks: list[tuple[int, int, float]] = []  # where it ends, its length, bytes a second
+        self._blocks: list[tuple[int, int, float]] = []  # end of the block, its length, bytes a second
 
     def step(self, window: bytes, here: int) -> None:
         kind = window[here]
@@ -169,14 +169,16 @@ ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 
 
 class Asf:
-    """ASF, which WMA comes in: objects named by GUIDs; the file properties tell time and size, unless it was streamed."""
+    """ASF, the container of WMA: objects named by GUIDs. The file properties state duration and size, unless it was
+    streamed.
+    """
 
     def __init__(self) -> None:
         self.at, self.need = 0, 30
         self._media = MediaFacts("asf")
         self._promised = 0
         self._live = True
-        self._end = 0  # of the header object
+        self._end = 0  # end of the header object
         self._has_data = False
 
     def step(self, window: bytes, here: int) -> None:
@@ -211,7 +213,7 @@ _SPHERE_CODEC = re.compile(rb"sample_coding -s\d+ ([a-z-]{1,20})")
 
 
 class Sphere:
-    """NIST SPHERE, which speech tools write: a head of text that states its own length."""
+    """NIST SPHERE, which speech tools write: a text header that states its own length."""
 
     def __init__(self) -> None:
         self.at, self.need = 0, 400

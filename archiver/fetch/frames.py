@@ -1,4 +1,4 @@
-"""Sound that is nothing but frames, one behind the other, each telling its own length. Pure."""
+"""Follows sound that is a plain row of frames, each of which states its own length. Pure."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TypeAlias
 from archiver.fetch.walk import DONE, Shape, seconds
 from archiver.recording import MediaFacts
 
-_ENOUGH = 3  # frames in a row that chance does not make
+_ENOUGH = 3  # so many frames in a row do not come about by chance
 _AFTERWORDS = (b"TAG", b"APE", b"ID3")
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame: its bytes, and how many samples of how many a second."""
+    """One frame: its size in bytes, its count of samples, and the sample rate."""
 
     size: int
     samples: int
@@ -27,7 +27,7 @@ Measure: TypeAlias = Callable[[bytes], Frame | None]
 
 
 class Frames:
-    """Follows frames as `measure` reads their first `need` bytes. Anything else between two of them is damage."""
+    """Follows frames whose first `need` bytes `measure` reads. Anything between two frames is damage."""
 
     def __init__(self, container: str, codec: str, measure: Measure, need: int, start: int = 0) -> None:
         self.at, self.need = start, need
@@ -61,7 +61,7 @@ class Frames:
 
 
 class Voice:
-    """Frames of 20 ms whose first byte alone tells their length, as telephones write them: AMR (RFC 4867) and GSM 06.10."""
+    """Frames of 20 ms whose first byte states their length, as telephones write them: AMR (RFC 4867) and GSM 06.10."""
 
     def __init__(self, name: str, rate: int, sizes: Sequence[int], start: int = 0) -> None:
         self.at, self.need = start, 1
@@ -71,7 +71,7 @@ class Voice:
         self._torn = False
 
     def step(self, window: bytes, here: int) -> None:
-        """Takes all that the window has: an hour of it is 180,000 frames."""
+        """Take all frames in the window at once: an hour of sound is 180,000 frames."""
         sizes, at, end = self._sizes, here, len(window)
         while at < end and (size := sizes[window[at]]):
             at += size
@@ -87,7 +87,7 @@ class Voice:
 
 
 def _amr(sizes: Sequence[int]) -> Sequence[int]:
-    """The length of a frame by its first byte: four bits of it are the mode, and three must be zero."""
+    """Return the frame length for each first byte: four bits are the mode, and three bits must be zero."""
     kinds = [*sizes, *([0] * (14 - len(sizes))), 1, 1]
     return [0 if byte & 0x83 else kinds[byte >> 3 & 15] for byte in range(256)]
 
@@ -101,7 +101,7 @@ _ADTS_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12
 
 
 def adts(head: bytes) -> Frame | None:
-    """AAC as it is streamed (ISO/IEC 13818-7); 7 bytes tell."""
+    """Read the header of a streamed AAC frame (ADTS, ISO/IEC 13818-7) from its first 7 bytes."""
     if head[0] != 0xFF or head[1] & 0xF6 != 0xF0 or head[2] >> 2 & 15 >= len(_ADTS_RATES):
         return None
     size = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
@@ -110,7 +110,9 @@ def adts(head: bytes) -> Frame | None:
 
 
 def loas(head: bytes) -> Frame | None:
-    """AAC in LATM; 3 bytes tell. Its rate stands in bits that need a decoder, so that it is not timed."""
+    """Read the header of an AAC frame in LATM from its first 3 bytes. The sample rate needs a decoder, so no duration
+    is known.
+    """
     if head[0] != 0x56 or head[1] & 0xE0 != 0xE0:
         return None
     return Frame(((head[1] & 31) << 8 | head[2]) + 3, 1024, 0)
@@ -121,7 +123,7 @@ _AC3_RATES = (48000, 44100, 32000)
 
 
 def ac3(head: bytes) -> Frame | None:
-    """AC-3; 5 bytes tell."""
+    """Read the header of an AC-3 frame from its first 5 bytes."""
     rate, code = head[4] >> 6, head[4] & 63
     if head[:2] != b"\x0b\x77" or rate == 3 or code >> 1 >= len(_AC3_KBITS):
         return None
@@ -131,7 +133,7 @@ def ac3(head: bytes) -> Frame | None:
 
 
 def free_format(head: bytes) -> Measure | None:
-    """How to measure an MP3 of a bit rate that its frames do not state: by how far its first headers stand apart."""
+    """Return a measure for MP3 frames that do not state their bit rate: the first headers' distance gives their length."""
     if len(head) < 4 or not _is_free(head):
         return None
     pattern, version = head[:2], head[1] >> 3 & 3
@@ -157,7 +159,7 @@ def _is_free(head: bytes) -> bool:
 
 
 class TransportStream:
-    """MPEG-TS: packets of 188 bytes, each beginning with 0x47. It is followed and not timed."""
+    """MPEG-TS: packets of 188 bytes, each beginning with 0x47. The walk follows the packets and knows no duration."""
 
     def __init__(self) -> None:
         self.at, self.need = 0, 1

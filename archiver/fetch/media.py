@@ -1,7 +1,7 @@
-"""What received bytes are: sound, an error page, or neither. Pure: no I/O, no clock.
+"""Judges received bytes: sound, an error page, or neither. Pure: no I/O, no clock.
 
-Doubt never discards: whatever may be a recording is kept and flagged. Only what is plainly something else (a page of
-HTML, XML, JSON or plain words, or nothing at all) is refused (DESIGN §3, reliability §3.2).
+Doubt never discards: bytes that may be a recording are kept and flagged. Only a body that is plainly something else (a
+page of HTML, XML, JSON or plain words, or nothing at all) is refused.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from archiver.fetch.probe import choose
 from archiver.fetch.walk import Follower
 from archiver.recording import Flag, MediaFacts
 
-_MAGIC = 16  # bytes that tell every container
-_HEAD = 4096  # bytes that tell a page
+_MAGIC = 16  # as many bytes as identify every container
+_HEAD = 4096  # as many bytes as identify a page
 _TOLERANCE = timedelta(seconds=2)
 _TOLERANCE_RATIO = 0.001
 _UNRECORDED = timedelta(minutes=5)
-"""How much of a call may be ringing, menus and waiting before it is worth a second look."""
+"""The part of a call that may be ringing, menus and waiting before the difference is worth a second look."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _MARKUP = re.compile(r"<(?:[a-z]|!--|!doctype|\?xml)", re.IGNORECASE)
@@ -31,16 +31,16 @@ _JSON = re.compile(r'[\[{]\s*(?:["\[{\]}]|-?\d|true\b|false\b|null\b|\Z)')
 _PAGE_TYPE = re.compile(
     r"text/html|(?:application|text)/(?:[\w.-]+\+)?(?:json|xml)|application/xhtml\+xml", re.IGNORECASE
 )
-_LOW = bytes(range(0x20))  # quiet sound has no others
+_LOW = bytes(range(0x20))  # quiet sound has no other bytes
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,60}")
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a body of `size` bytes turned out to be.
+    """The verdict on a body of `size` bytes.
 
-    `whole`: True, the container ends where the body ends; False, it promises more; None, it cannot tell. `page`: the
-    kind of text that it plainly is ("html", "xml", "json", "text"), None for everything else.
+    `whole`: True when the container ends where the body ends; False when it promises more; None when it does not say.
+    `page`: the kind of text that the body plainly is ("html", "xml", "json", "text"), None for everything else.
     """
 
     size: int
@@ -50,7 +50,7 @@ class Findings:
 
 
 class Sniffer:
-    """Looks at a body as it streams by. Keeps 4 KiB of it, whatever its size; never raises."""
+    """Looks at a body as it streams by. Keeps 4 KiB of the body, whatever its size; never raises."""
 
     def __init__(self) -> None:
         self._size = 0
@@ -61,7 +61,7 @@ class Sniffer:
 
     @property
     def page(self) -> str | None:
-        """The kind of page that this plainly is, once enough has come to tell by the start alone."""
+        """The kind of page that the body plainly is, once enough has come to tell by its start alone."""
         return self._page
 
     def feed(self, piece: bytes) -> None:
@@ -83,7 +83,7 @@ class Sniffer:
         return walk
 
     def findings(self) -> Findings:
-        """The verdict on everything that came. Nothing more may be fed."""
+        """Return the verdict on all bytes that came. No more bytes may be fed afterwards."""
         nothing = Findings(self._size, MediaFacts(container=None), None, None)
         page = self._page = self._page or (_page(self._head, ended=True) if self._size <= _HEAD else None)
         if self._walk is None and self._size >= _MAGIC:
@@ -91,7 +91,7 @@ class Sniffer:
         shape = None if self._walk is None else self._walk.shape()
         sound = shape is not None and shape.media.container is not None
         if page == "text" and sound:
-            page = None  # a head of letters, and frames of silence
+            page = None  # a header of letters, then frames of silence
         if page is None and not sound and self._words.only:
             page = "text"
         if page is not None or shape is None:
@@ -100,7 +100,7 @@ class Sniffer:
 
 
 class _Words:
-    """Tells a body that is text to its end, and one that lost the eighth bit of every byte, as a transfer in text mode does."""
+    """Recognises a body that is text to its end, and a body that lost the eighth bit of every byte in a text-mode transfer."""
 
     def __init__(self) -> None:
         self._seven_bits = True
@@ -122,17 +122,21 @@ class _Words:
 
     @property
     def only(self) -> bool:
-        """True for a body of readable words alone."""
+        """True for a body that holds only readable words."""
         return self._readable and self._letters > 0
 
     @property
     def stripped(self) -> bool:
-        """True for a body of any length without a byte over 127, silence apart: no encoder of sound writes such a one."""
+        """True for a body over 1000 bytes without a byte over 127, unless mostly silence: no sound encoder writes such
+        a body.
+        """
         return self._seven_bits and self._size > 1000 and self._letters * 4 > self._size
 
 
 def _page(head: bytes, *, ended: bool) -> str | None:
-    """The kind of page that begins so. Plain words are told from sound only when they are the whole body."""
+    """Return the kind of page that begins with `head`, if any. Plain words count as a page only when they are the whole
+    body.
+    """
     if head[:2] == b"\x1f\x8b":
         head = _unzipped(head)
     text = _decoded(head).lstrip("\ufeff \t\r\n\f\0")
@@ -154,7 +158,7 @@ def _decoded(head: bytes) -> str:
 
 
 def _unzipped(head: bytes) -> bytes:
-    """The first 4 KiB behind gzip: an error page may come packed, and a bomb is not let off."""
+    """Return the first 4 KiB behind gzip: an error page may come compressed, and a decompression bomb gets no further."""
     try:
         return zlib.decompressobj(wbits=31).decompress(head, _HEAD)
     except zlib.error:
@@ -172,11 +176,13 @@ def judge(
     framed: bool,
     quarantine: bool = False,
 ) -> frozenset[Flag]:
-    """The doubts to write on a body. `declared` is the listing's duration, with `at_most` an upper bound
-    only (JustCall states the call's, with its ringing); `framed`: a cut would have been noticed.
+    """Return the doubts to record on a body.
 
-    Raises `UnacceptableMediaError` for what is plainly no recording; with `quarantine`, a page is kept and marked
-    instead, because at the deadline it is all that there is. Nothing at all is never kept.
+    `declared` is the listing's duration; with `at_most` it is only an upper bound (JustCall states the call's duration,
+    with its ringing). `framed`: the transfer would have shown a cut.
+
+    Raises `UnacceptableMediaError` for a body that is plainly no recording; with `quarantine`, a page is kept and
+    marked instead, because at the deadline there is nothing else to keep. An empty body is never kept.
     """
     if refused := _refusal(found, content_type):
         if not (quarantine and found.size):
@@ -200,7 +206,7 @@ def judge(
 
 
 def _refusal(found: Findings, content_type: str | None) -> str | None:
-    """Why this is plainly no recording, if it is none."""
+    """Return why the body is plainly no recording; None when it may be one."""
     if found.size == 0:
         return "the body is empty"
     if found.page is not None:
@@ -211,14 +217,15 @@ def _refusal(found: Findings, content_type: str | None) -> str | None:
 
 
 def agree(measured: timedelta, declared: timedelta) -> bool:
-    """Whether two lengths are the same, as far as providers and encoders are exact.
+    """Say whether two lengths are the same, as far as providers and encoders are exact.
 
-    Two seconds: the coarsest that a provider documents is whole seconds, and an encoder adds less than half a one. Beside that
-    the clocks of switch and server may drift apart, by a thousandth at worst: 3.6 s in an hour.
+    The tolerance is two seconds: the coarsest unit that a provider documents is whole seconds, and an encoder adds less
+    than half a second. In addition the clocks of switch and server may drift apart, by a thousandth at worst: 3.6 s in
+    an hour.
     """
     return abs(measured - declared) <= _TOLERANCE + declared * _TOLERANCE_RATIO
 
 
 def _within(measured: timedelta, call: timedelta) -> bool:
-    """A recording shorter than its call, by no more than a call may go unrecorded."""
+    """Say whether a recording is shorter than its call, by no more than a call may go unrecorded."""
     return measured <= call <= measured + max(_UNRECORDED, call / 2)

@@ -1,8 +1,8 @@
-"""MPEG audio layers II and III, followed frame by frame without keeping it. Pure.
+"""Follows MPEG audio layers II and III frame by frame without keeping the sound. Pure.
 
-ISO/IEC 11172-3 and 13818-3 for the frame header, LAME's Xing/Info and Fraunhofer's VBRI for the lengths that an
-encoder states, ID3v2 for what may stand before. The bulk is stepped over by a compiled pattern, one C call for a run
-of frames of equal bit rate, so that an hour of audio costs milliseconds.
+The sources are ISO/IEC 11172-3 and 13818-3 for the frame header, LAME's Xing/Info and Fraunhofer's VBRI for the lengths
+that an encoder states, and ID3v2 for tags before the sound. A compiled pattern steps over the bulk, one C call for a
+run of frames of equal bit rate, so that an hour of audio costs milliseconds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from archiver.fetch.walk import DONE, Shape, seconds
 from archiver.recording import MediaFacts
 
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # MPEG 1, 2, 2.5
-_KBITS = {  # by layer as the header's bits have it (1: III, 2: II), and whether it is MPEG 1
+_KBITS = {  # key: the layer bits of the header (1: III, 2: II), and whether the stream is MPEG 1
     (1, True): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     (1, False): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (2, True): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -25,10 +25,10 @@ _SYNC = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xf4\xf5\xfa\xfb\xfc\xfd]")
 _NOT_ZERO = re.compile(rb"[^\0]")
 _FIRST_NEED = 64  # a frame header with the Xing or VBRI fields behind it
 _NEED = 10  # an ID3v2 header; no frame is shorter
-_PATIENCE = 256 << 10  # bytes without a frame after which this is no MP3
-_STREAK = 3  # frames in a row that chance does not make
-_SLACK = 2  # frames by which encoders miscount their own
-_TORN, _TORN_SHARE = 3000, 100  # bytes, and one in so many, that may be lost where streams were joined within a frame
+_PATIENCE = 256 << 10  # after so many bytes without a frame the body is no MP3
+_STREAK = 3  # so many frames in a row do not come about by chance
+_SLACK = 2  # encoders miscount their own frames by so many
+_TORN, _TORN_SHARE = 3000, 100  # where streams were joined: bytes that may be lost, and one byte in so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,14 @@ class _Frame:
     samples: int
     rate: int
     exact: float  # mean size at this bit rate; padding makes up the fraction
-    run: re.Pattern[bytes]  # as many whole frames of this rate and bit rate as follow one another
+    run: re.Pattern[bytes]  # matches as many whole frames of this sample rate and bit rate as follow one another
 
 
 @lru_cache(maxsize=1024)
 def _frame(second: int, third: int) -> _Frame | None:
-    """The frame that these header bytes announce, if they are a header of layer II or III with a stated bit rate."""
+    """Return the frame that these header bytes announce; None unless they are a layer II or III header with a stated
+    bit rate.
+    """
     version, layer = second >> 3 & 3, second >> 1 & 3
     bits, rate = third >> 4, third >> 2 & 3
     if second >> 5 != 7 or version == 1 or layer not in (1, 2) or not 0 < bits < 15 or rate == 3:
@@ -61,7 +63,7 @@ def _frame(second: int, third: int) -> _Frame | None:
 
 @dataclass(slots=True)
 class _Streak:
-    """Frames without a loss of sync between them."""
+    """A run of frames without a loss of sync between them."""
 
     frames: int = 0
     time: float = 0.0
@@ -74,10 +76,10 @@ class _Streak:
 
 
 class Mpeg:
-    """Walks an MP3: counts its time, and knows whether it ends where a frame ends.
+    """Walks an MP3: adds up its duration, and knows whether the body ends where a frame ends.
 
-    Recordings joined end to end count as one, of whatever rates. What an encoder states of the length is compared with what
-    came, and never believed instead of it.
+    Recordings joined end to end count as one, even of different sample rates. An encoder's statement of the length is
+    compared with the frames that came, and never believed instead of them.
     """
 
     def __init__(self) -> None:
@@ -87,14 +89,14 @@ class Mpeg:
         self._layer = 1
         self._kind = (0, 0)
         self._channels = 0
-        self._sound = _Streak()  # all that was believed
-        self._streak = _Streak()  # since the last loss of sync
+        self._sound = _Streak()  # all frames that were believed
+        self._streak = _Streak()  # the frames since the last loss of sync
         self._tags = 0
         self._lost = 0
         self._unsure = 0  # bytes lost since the last frame that was believed
-        self._torn = 0  # bytes lost between such frames
+        self._torn = 0  # bytes lost between frames that were believed
         self._end = 0  # where the last frame or tag ends
-        self._stated: tuple[int | None, int] | None = None  # where the stream ends, and its frames: from Xing or VBRI
+        self._stated: tuple[int | None, int] | None = None  # end of the stream and its frames, from Xing or VBRI
         self._afterword = False
 
     def step(self, window: bytes, here: int) -> None:
@@ -116,7 +118,7 @@ class Mpeg:
             self._take(frame, window, here)
 
     def _recognise(self, head: bytes) -> _Frame | None:
-        """The frame here. Its layer, version and rate change only where another stream is joined on."""
+        """Return the frame at this position. Layer, version and sample rate change only where another stream is joined on."""
         if head[0] != 0xFF:
             return None
         if self._first is not None and self.at != self._end and (head[1] & ~1, head[2] & 0x0C) != self._kind:
@@ -139,13 +141,13 @@ class Mpeg:
             self._torn, self._unsure = self._torn + self._unsure, 0
 
     def _skip(self, length: int) -> None:
-        """Past what is no sound and belongs here."""
+        """Step over bytes that are no sound but belong to the file, such as a tag."""
         self._tags += length
         self.at += length
         self._end = self.at
 
     def _is_tag(self, window: bytes, here: int) -> bool:
-        """Step over what may stand behind the last frame, whether or not another stream follows."""
+        """Step over a tag or padding behind the last frame; another stream may follow. False when there is none."""
         match window[here : here + 3]:
             case b"TAG":  # ID3v1
                 self._skip(128)
@@ -166,7 +168,7 @@ class Mpeg:
         return True
 
     def _resync(self, window: bytes, here: int) -> None:
-        """Sync is lost: keep what was believable, look for the next header, and give up in time."""
+        """Handle a loss of sync: keep the frames that were believable, look for the next header, and give up in time."""
         streak, self._streak = self._streak, _Streak()
         if streak.frames >= _STREAK:
             self._sound.add(streak.frames, streak.time, streak.bytes)
@@ -201,7 +203,7 @@ class Mpeg:
 
 
 def id3_length(header: bytes) -> int | None:
-    """How long the ID3v2 tag is that these ten bytes begin; None when they begin none."""
+    """Return the length of the ID3v2 tag that begins with these ten bytes; None when they begin no tag."""
     if header[:3] != b"ID3" or len(header) < 10:
         return None
     length = 10 + (10 if header[5] & 0x10 else 0)
@@ -209,7 +211,9 @@ def id3_length(header: bytes) -> int | None:
 
 
 def _stated(start: bytes) -> tuple[int, int] | None:
-    """Bytes (0: unstated) and frames of the whole stream, if the first frame states them and they are possible together."""
+    """Return the bytes (0: unstated) and frames of the whole stream, if the first frame states them and both are
+    possible together.
+    """
     where = max(start.find(b"Xing"), start.find(b"Info"))
     length = 0
     if where >= 0 and len(start) >= where + 16:

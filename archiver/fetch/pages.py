@@ -1,4 +1,4 @@
-"""Ogg and FLAC: what free encoders write. Pure."""
+"""Reads Ogg and FLAC, the formats of free encoders. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from archiver.recording import MediaFacts
 
 
 class Ogg:
-    """Ogg pages (RFC 3533); the last granule position is the length (RFC 7845 for Opus). Streams joined end to end add up."""
+    """Ogg pages (RFC 3533). The last granule position is the length (RFC 7845 for Opus); streams joined end to end add up."""
 
     def __init__(self) -> None:
         self.at, self.need = 0, 27
@@ -32,7 +32,7 @@ class Ogg:
         wanted = table + (64 if begins else 0)
         length = sum(window[here + 27 : here + table]) if self.need >= table else 0
         if begins and self.need >= table:
-            wanted = table + min(64, length)  # the first page of a stream holds its head alone
+            wanted = table + min(64, length)  # the first page of a stream holds only its header
         if self.need < wanted:
             self.need = wanted if self.need >= table or not begins else table
             return
@@ -47,7 +47,7 @@ class Ogg:
         self.at += table + length
 
     def _next(self, serial: bytes, start: bytes) -> None:
-        """Another stream begins: after the first one's end, or instead of one that holds no sound."""
+        """Begin another stream: after the end of the first one, or in place of a stream that holds no sound."""
         self._before += self._lasts()
         self._serial, self._granule, self._skip = serial, 0, 0
         first = self._media if self._before else None
@@ -80,7 +80,7 @@ class Ogg:
         return Shape(replace(self._media, duration=lasts), whole=whole)
 
 
-_LOOKS = 50_000  # headers, true and false, and one more for every 256 bytes: a body made of them wastes no more time
+_LOOKS = 50_000  # headers, true and false, plus one for every 256 bytes: bounds the time that a crafted body can waste
 _FLAC_SYNC = re.compile(rb"\xff[\xf8\xf9][^\x00\x0f]")
 _FLAC_SIZES = (
     {1: 192} | {code: 576 << code - 2 for code in range(2, 6)} | {code: 256 << code - 8 for code in range(8, 16)}
@@ -88,9 +88,9 @@ _FLAC_SIZES = (
 
 
 class Flac:
-    """FLAC (RFC 9639): STREAMINFO tells how long it is to be, the number in the last frame's header how far it came.
+    """FLAC (RFC 9639): STREAMINFO states the full length, and the number in the last frame's header shows how far the body got.
 
-    A frame states no length, so the walk searches for headers and believes those whose check sum holds.
+    A frame states no length, so the walk searches for headers and believes those whose checksum holds.
     """
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class Flac:
         self._media = MediaFacts(container=None)
         self._total = 0
         self._block = 0
-        self._reached = 0  # samples, to the end of the last frame that was seen
+        self._reached = 0  # samples, up to the end of the last frame that was seen
         self._in_frames = False
         self._looks = 0
 
@@ -122,7 +122,7 @@ class Flac:
             self.at = DONE
 
     def _past(self, kind: int, length: int) -> None:
-        """To the next block of metadata, or to the first frame."""
+        """Step to the next metadata block, or to the first frame."""
         self.at += 4 + length
         if kind & 128:
             self._in_frames, self.need = True, 16
@@ -133,7 +133,7 @@ class Flac:
             self._looks += 1
             if found.start() > last or self._looks > _LOOKS + (self.at >> 8):
                 break
-            # Chance makes headers too, but none that goes on where the last frame ended.
+            # Random bytes can form a header too, but none that continues where the last frame ended.
             head = window[found.start() : found.start() + self.need]
             self._reached += _flac_frame(head, self._block, self._reached)
         self.at += last + 1 - here
@@ -142,13 +142,13 @@ class Flac:
         rate = self._media.sample_rate or 0
         if not self._reached:
             return Shape(MediaFacts(container=None), whole=False if self.at > size else None)
-        cut = self._total > self._reached + self._block  # a last frame of silence may be too short to be seen
+        cut = self._total > self._reached + self._block  # a last frame of silence may be too short to be found
         samples = min(self._reached, self._total or self._reached)
         return Shape(replace(self._media, duration=seconds(samples, rate)), whole=False if cut else None)
 
 
 def _flac_frame(head: bytes, fixed: int, begins: int) -> int:
-    """How many samples the frame holds that this header announces; 0 unless it begins with sample `begins`."""
+    """Return the count of samples in the frame that this header announces; 0 unless the frame begins with sample `begins`."""
     number, length = head[4], 5
     if head[3] & 1 or number == 0xFF or 0x80 <= number < 0xC0:
         return 0

@@ -1,4 +1,4 @@
-"""Which walk to take through a body, by how it begins. Pure."""
+"""Chooses the walk for a body by its first bytes. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ _ISO = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"styp"})
 
 
 def choose(head: bytes) -> Walk:
-    """How to follow a body that begins so. What nothing else claims may still be MP3, which has no magic."""
+    """Return the walk for a body that begins with `head`. A body that matches nothing else may still be MP3, which has
+    no magic number.
+    """
     for start, words, walk in _MAGIC:
         if head.startswith(start) and head[8 : 8 + len(words)] == words:
             return walk()
@@ -42,7 +44,7 @@ def choose(head: bytes) -> Walk:
 
 
 def _frames(head: bytes) -> Walk:
-    """The kinds without a head of their own, told by frames that follow one another."""
+    """Return the walk for a kind without a header of its own, recognised by frames that follow one another."""
     if head.startswith(b"#!AMR-WB\n"):
         return Voice("amr", 16000, AMR_WIDE, 9)
     if head.startswith(b"#!AMR\n"):
@@ -63,7 +65,7 @@ def _frames(head: bytes) -> Walk:
 
 
 def _follow(head: bytes, measure: Measure, need: int) -> int:
-    """How many frames follow one another to the end of `head`; none when anything else is between them."""
+    """Count the frames that follow one another to the end of `head`; 0 when anything else stands between them."""
     at = found = 0
     while at + need <= len(head):
         frame = measure(head[at : at + need])
@@ -74,7 +76,7 @@ def _follow(head: bytes, measure: Measure, need: int) -> int:
 
 
 class Tagged:
-    """Any of the others behind ID3v2 tags, which some tools put before whatever they are given."""
+    """Any other kind of body behind ID3v2 tags, which some tools put before every file."""
 
     def __init__(self) -> None:
         self.at, self.need = 0, 10
@@ -107,7 +109,7 @@ def _ircam() -> Walk:
     return Known(MediaFacts("ircam"))
 
 
-_MAGIC: Sequence[tuple[bytes, bytes, Callable[[], Walk]]] = (  # the first bytes, those from the eighth on, the walk
+_MAGIC: Sequence[tuple[bytes, bytes, Callable[[], Walk]]] = (  # the first bytes; the bytes from the eighth on; the walk
     (b"ID3", b"", Tagged),
     (b"RIFF", b"WAVE", Riff),
     (b"RF64", b"WAVE", Riff),

@@ -1,7 +1,7 @@
-"""Takes a download into a sink, once, while counting, hashing and looking at it.
+"""Takes a download into a sink, once, while counting, hashing and looking at the bytes.
 
-Plaintext is never held beyond two pieces of about 1 MiB: one being worked on in a thread (SHA-256, sniffing and the sink's
-own work, together), one being read from the network meanwhile.
+Plaintext is never held beyond two pieces of about 1 MiB: a thread works on one piece (SHA-256, sniffing and the sink's
+own work, together) while the other is read from the network.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from archiver.providers.port import Media
 from archiver.recording import Flag, Received
 
 _PIECE = 1 << 20
-_MOST_CHUNKS = 1024  # a drip of single bytes must not make a piece of a million objects
+_MOST_CHUNKS = 1024  # a slow stream of single bytes must not make a piece of a million objects
 
 OpenMedia: TypeAlias = Callable[[int, str | None], AbstractAsyncContextManager[Media]]
 
 
 class Sink(Protocol):
-    """Where plaintext goes: a `Sealer`. Called from one thread at a time; may block."""
+    """The receiver of plaintext: a `Sealer`. Called from one thread at a time; may block."""
 
     def write(self, data: bytes, /) -> object:
         """Take all of `data`, or raise."""
@@ -36,7 +36,9 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReceiveLimits:
-    """`max_size`: bytes of one recording. `resumes`: how often one download may go on from where it was cut."""
+    """The limits of one download. `max_size`: bytes of one recording. `resumes`: how often one download may go on after
+    a cut.
+    """
 
     max_size: int
     resumes: int = 3
@@ -53,17 +55,21 @@ async def receive(
     executor: Executor,
     quarantine: bool = False,
 ) -> Received:
-    """Download into `sink` and say what came. `declared`: the duration by the listing, when it gives one; with
-    `at_most` it is the call's, and a shorter recording no surprise.
+    """Download into `sink` and say what came.
+
+    `declared`: the duration by the listing, when the listing gives one; with `at_most` it is the call's duration, and a
+    shorter recording is no surprise.
 
     `open_media(offset, etag)` starts the download at `offset`, pinned by the ETag when there is one. A cut is resumed
     only where length and a strong ETag were stated and the rest is granted from that very byte; otherwise the caller
-    starts again from 0 with a new sink. `quarantine`: the deadline has come, and what comes may be all that ever will: an error
-    page is kept, flagged, and so is a body that ended early, went on too long or broke off, `length_unverified` and `cut`.
+    starts again from 0 with a new sink. `quarantine`: the deadline has come, and the provider may never send anything
+    better. An error page is kept and flagged then; so is a body that ended early, went on too long or broke off
+    (`length_unverified` and `cut`).
 
     Raises what `open_media`, `Media.chunks` and the sink raise; `CutShortError` (less or more came than was stated),
-    `TooLargeError`, `UnacceptableMediaError` (an error page: noticed within the first piece). After any of them the
-    sink has taken a part and is to be thrown away. No thread uses the sink once this returns, raises or is cancelled.
+    `TooLargeError`, `UnacceptableMediaError` (an error page, noticed within the first piece). After any of these errors
+    the sink has taken a part and must be thrown away. No thread uses the sink once this function returns, raises or is
+    cancelled.
     """
     started_at = clock.now()
     body = _Body(sink, executor, declared, limits.max_size, at_most=at_most, quarantine=quarantine)
@@ -76,7 +82,7 @@ async def receive(
                 await body.pour(media)
             break
         except (CutShortError, UnavailableError, TooSlowError, TooLargeError) as failed:
-            # A try that brought nothing would bring nothing again; the caller knows better when to come back.
+            # A try that brought nothing would bring nothing again; the caller knows better when to try again.
             brought = body.size > offset and isinstance(failed, CutShortError | UnavailableError)
             if body.sink_failed:
                 raise
@@ -105,7 +111,7 @@ async def receive(
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """What the first answer said; every later one must agree."""
+    """The statements of the first answer; every later answer must agree with them."""
 
     status: int
     content_type: str | None
@@ -116,7 +122,7 @@ class _Head:
 
 
 class _Body:
-    """The bytes that came so far, seen by digest, sniffer and sink in this order."""
+    """The bytes that came so far. Digest, sniffer and sink see them, in this order."""
 
     def __init__(
         self,
@@ -152,7 +158,7 @@ class _Body:
         return head.etag is not None and head.etag.startswith('"')  # W/"…" promises likeness, not the same bytes
 
     def admit(self, media: Media) -> None:
-        """Take a first answer as it is, a later one only if it is the rest of the same body."""
+        """Accept a first answer as it is, and a later answer only if it is the rest of the same body."""
         total = None if media.length is None else media.offset + media.length
         if media.offset != self.size:
             raise CutShortError(f"asked from byte {self.size}, got from {media.offset}")
@@ -167,7 +173,7 @@ class _Body:
         )
 
     async def pour(self, media: Media) -> None:
-        """Take everything that `media` brings. While one piece is worked on, the next is read."""
+        """Take every byte that `media` brings. While one piece is worked on, the next is read."""
         loop = asyncio.get_running_loop()
         job: asyncio.Future[None] | None = None
         taken = self.size
@@ -198,15 +204,14 @@ class _Body:
             raise TooLargeError(f"more than {self._max_size} bytes came")
 
     def _absorb(self, piece: list[bytes]) -> None:
-        """One hop to a thread for everything that a piece needs: hashing and sealing release the interpreter."""
+        """Do all the work on one piece in a single hop to a thread: hashing and sealing release the interpreter lock."""
         for chunk in piece:
             self.digest.update(chunk)
             self.sniffer.feed(chunk)
         if self.sniffer.page is not None:
             self.flags()  # refuses a page before it is sealed, unless it is wanted
-        self.sink_failed = (
-            True  # until it has taken all: what the digest has seen and the sink has not is no body to go on with
-        )
+        # Until the sink has taken the whole piece: a body that the digest has seen and the sink has not cannot go on.
+        self.sink_failed = True
         for chunk in piece:
             self._sink.write(chunk)
             self.size += len(chunk)
@@ -228,9 +233,9 @@ class _Body:
 
 
 async def _pieces(chunks: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes], None]:
-    """Chunks gathered until they make 1 MiB, so that small ones do not cost a thread hop each.
+    """Gather chunks into pieces of 1 MiB, so that small chunks do not cost a thread hop each.
 
-    What came before a cut is a piece too: with it the rest may be asked for.
+    The bytes before a cut are a piece too: after them the rest may be asked for.
     """
     piece: list[bytes] = []
     weight = 0
@@ -251,7 +256,7 @@ async def _pieces(chunks: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes], N
 
 
 async def _settled(job: asyncio.Future[None]) -> None:
-    """Wait for a job to its end, even when cancelled meanwhile: its thread goes on and must not meet a closed sink."""
+    """Wait until the job has ended, even when cancelled meanwhile: its thread goes on and must not meet a closed sink."""
     cancelled: asyncio.CancelledError | None = None
     while not job.done():
         try:

@@ -1,4 +1,4 @@
-"""WAVE in its four frames (RIFF, RIFX, RF64, Wave64) and AVI, which is made of the same chunks. Pure."""
+"""Reads WAVE in its four containers (RIFF, RIFX, RF64, Wave64) and AVI, which is made of the same chunks. Pure."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from archiver.recording import MediaFacts
 _CODECS = {1: "pcm_s{}le", 3: "pcm_f{}le", 6: "pcm_alaw", 7: "pcm_mulaw", 2: "adpcm_ms", 0x11: "adpcm_ima"}
 _CODECS |= {0x31: "gsm_ms", 0x40: "g721", 0x45: "g726", 0x50: "mp2", 0x55: "mp3", 0x65: "g722", 0x83: "g729"}
 _CODECS |= {0x28F: "g722", 0x42: "g723_1", 0xFF: "aac", 0x706D: "aac"}
-_PLAIN = frozenset({1, 3, 6, 7})  # so many bytes a sample, and nothing else
+_PLAIN = frozenset({1, 3, 6, 7})  # formats with a fixed count of bytes a sample
 _IN_BLOCKS = frozenset({2, 0x11, 0x31})  # the format says how many samples a block holds
 _G722 = frozenset({0x65, 0x28F})  # 64 kbit/s, whatever the header says
 _STREAMED = 0x7FFFF000  # writers that cannot seek back leave 0, this or more (SoX, FFmpeg, FreeSWITCH)
 
 
 class Riff:
-    """RIFF/WAVE, RIFX and RF64: `fmt ` tells the rate, `data` the length.
+    """RIFF/WAVE, RIFX and RF64: `fmt ` states the rate, `data` the length.
 
-    What follows the sound must be chunks again. Where it is anything else, bytes were put in or left out on the way: a transfer
-    in text mode does so.
+    Only chunks may follow the sound. Anything else there means that bytes were added or lost on the way, as in a
+    text-mode transfer.
     """
 
     def __init__(self, order: str = "<") -> None:
@@ -34,10 +34,10 @@ class Riff:
         self._byte_rate = 0
         self._block = 1
         self._block_samples = 0
-        self._samples = 0  # as the `fact` chunk says
+        self._samples = 0  # by the `fact` chunk
         self._stated = 0
         self._long_size: int | None = None
-        self._data: tuple[int, int] | None = None  # where, stated length
+        self._data: tuple[int, int] | None = None  # position, stated length
         self._torn = False
 
     def _number(self, field: bytes) -> int:
@@ -60,7 +60,9 @@ class Riff:
         self._chunk(name, body[:length], length)
 
     def _behind(self, name: bytes, length: int) -> None:
-        """A chunk after the sound, padding of zeros, or a tag that some tool hung on; all else is damage."""
+        """Look at the bytes after the sound: another chunk, padding of zeros, or a tag that a tool appended. Anything
+        else is damage.
+        """
         if name[:3] in (b"ID3", b"TAG"):
             self.at = DONE
         elif name == b"\0\0\0\0":
@@ -112,7 +114,9 @@ class Riff:
         return Shape(replace(self._media, duration=self._lasting(length, stated)), whole=whole)
 
     def _left_over(self, size: int) -> bool:
-        """A few bytes too many behind the sound, too few for a chunk; writers forget the padding, which is one."""
+        """Say whether 2 to 7 bytes are left over, too few for a chunk. A single byte is only padding that a writer did
+        not count.
+        """
         return self.at != DONE and 1 < size - self.at < 8
 
     def _lasting(self, length: int, stated: int) -> timedelta | None:
@@ -125,7 +129,7 @@ class Riff:
 
 
 class Wave64(Riff):
-    """Sony's Wave64: the same chunks, named by GUIDs of 16 bytes with lengths of 8, each at a multiple of 8."""
+    """Sony's Wave64: the same chunks, named by GUIDs of 16 bytes, with lengths of 8 bytes, each at a multiple of 8."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,7 +156,7 @@ class Wave64(Riff):
 
 
 class Avi:
-    """RIFF/AVI: sound without pictures comes in it too. It is followed to its end and not timed."""
+    """RIFF/AVI, in which sound without pictures comes too. The walk follows the container to its end and knows no duration."""
 
     def __init__(self) -> None:
         self.at, self.need = 12, 12

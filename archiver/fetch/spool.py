@@ -1,9 +1,9 @@
-"""The spool: sealed objects on this machine's disk, safe before they are stored (DESIGN §3, durable point 1).
+"""Keeps sealed objects on this machine's disk, safe before they are stored (ARCHITECTURE.md, durable point 1).
 
-`<uuid>.part` while it is written, `<uuid>.sealed` once it is whole: fsync, rename, fsync of the directory, in this
-order, so that a name ending in `.sealed` never stands for less than the whole, whenever the power goes. Ciphertext only.
-Everything here blocks; call it from a thread. A `Spool` may be used by many threads, by one process only
-(`lock_state_dir`).
+A file is called `<uuid>.part` while it is written and `<uuid>.sealed` once it is whole: fsync, rename, fsync of the
+directory, in this order, so that a name ending in `.sealed` always stands for a whole object, even after a power
+failure. The files hold ciphertext only. Every call here blocks; call it from a thread. A `Spool` may be used by many
+threads, but by one process only (`lock_state_dir`).
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _ID = re.compile(_UUID)
 _SEALED = re.compile(_UUID + r"\.sealed")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_UNKNOWN_SIZE = 4 << 20  # reserved for a recording of unstated size, before it shows its own
+_UNKNOWN_SIZE = 4 << 20  # reserved for a recording of unstated size, until its size shows
 _STEP = 1 << 20  # a reservation that proves too small grows by this
 _RESERVE = 16 << 20
-_REMEMBERED = timedelta(minutes=5)  # what found no room is tried again each minute
+_REMEMBERED = timedelta(minutes=5)  # a recording that found no room is tried again each minute
 
 
 @contextmanager
 def lock_state_dir(state_dir: Path) -> Iterator[None]:
-    """Hold `state_dir` for this process alone; made if missing, mode 0700. The kernel lets go when the process ends.
+    """Hold `state_dir` for this process alone; made if missing, mode 0700. The kernel releases it when the process ends.
 
-    Raises `NotAllowedError` when another process holds it.
+    Raises `NotAllowedError` when another process holds `state_dir`.
     """
     with _translated():
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -65,9 +65,10 @@ def lock_state_dir(state_dir: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Bytes: lying sealed, reserved by what is being written, allowed, free on the disk, its size. `files`: sealed objects.
+    """The use of a spool, in bytes.
 
-    `unwritten`: what of the reserved is still free on the disk.
+    `used`: sealed objects; `reserved`: for objects being written; `quota`: the limit; `free` and `size`: of the disk.
+    `files`: the count of sealed objects. `unwritten`: the part of `reserved` that is not on the disk yet.
     """
 
     files: int
@@ -80,17 +81,17 @@ class Usage:
 
     @property
     def floor(self) -> int:
-        """What must stay free on the disk for who else lives there: the database's journal, logs."""
+        """The bytes that must stay free on the disk for its other users: the database's journal, logs."""
         return min(_RESERVE, self.size // 20)
 
     @property
     def percent(self) -> int:
-        """How full it is, of what it may take: its quota, or as much of it as the disk has."""
+        """The percentage in use of what the spool may take: its quota, or less where the disk has less."""
         most = min(self.quota, self.used + max(0, self.free - self.floor))
         return 100 * self.used // max(1, most)
 
     def shortage(self, wanted: int | None = None) -> str | None:
-        """Why `wanted` more bytes (None: a recording of unknown size) find no room now; None when they do."""
+        """Return why `wanted` more bytes (None: a recording of unknown size) find no room now; None when they do."""
         wanted = min(_UNKNOWN_SIZE, self.quota) if wanted is None else wanted
         if self.used + self.reserved + wanted > self.quota:
             return f"{_mib(wanted)} wanted; {_mib(self.used)} used and {_mib(self.reserved)} reserved of {_mib(self.quota)}"
@@ -101,12 +102,12 @@ class Usage:
 
 
 def _mib(size: int) -> str:
-    """Coarse, so that what is said of a full disk stays the same for a while."""
+    """Format a size coarsely, so that the message about a full disk stays the same for a while."""
     return f"{size / 2**20:.0f} MiB"
 
 
 def measure(directory: Path, quota: int) -> Usage:
-    """How full the spool in `directory` is, seen from outside: for whoever does not hold it. Raises `UnavailableError`."""
+    """Measure how full the spool in `directory` is, for a process that does not hold the spool. Raises `UnavailableError`."""
     with _translated():
         sizes = [
             each.stat(follow_symlinks=False).st_size for each in os.scandir(directory) if _SEALED.fullmatch(each.name)
@@ -116,7 +117,7 @@ def measure(directory: Path, quota: int) -> Usage:
 
 
 class Part:
-    """A sealed object being written. A context manager: what was not committed at its end is removed.
+    """A sealed object being written. A context manager: an object that was not committed by its end is removed.
 
     `file` is open for reading and writing; its writes raise `SpoolFullError`, `TooLargeError` or `UnavailableError`.
     """
@@ -130,7 +131,7 @@ class Part:
         self.file = io.BufferedRandom(self._raw)
 
     def grow(self, extent: int) -> None:
-        """Called before the file becomes `extent` bytes long."""
+        """Reserve room before the file becomes `extent` bytes long."""
         self._spool.grow(self, extent)
 
     def discard_file(self) -> None:
@@ -146,7 +147,7 @@ class Part:
 
 
 class _Metered(io.FileIO):
-    """A new file, mode 0600, that asks its part before it grows and speaks in the archiver's errors."""
+    """A new file, mode 0600, that asks its `Part` before it grows and raises the archiver's errors."""
 
     def __init__(self, part: Part) -> None:
         super().__init__(part.path, "x+", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, 0o600))
@@ -164,13 +165,15 @@ class _Metered(io.FileIO):
 
 
 class Spool:
-    """Keeps what lies in `directory` within `quota` bytes and the disk above its reserve.
+    """Keeps the files in `directory` within `quota` bytes and the disk above its reserve.
 
-    `id` names this spool to the journal: a sealed object can be stored only by who has its disk.
+    `id` names this spool to the journal: only a process with this disk can store its sealed objects.
     """
 
     def __init__(self, directory: Path, quota: int, *, clock: Clock, chance: Chance) -> None:
-        """Open the spool; made if missing, mode 0700. Raises `UnavailableError`, `SpoolFullError`, `ConfigurationError`."""
+        """Open the spool; its directory is made if missing, mode 0700. Raises `UnavailableError`, `SpoolFullError`,
+        `ConfigurationError`.
+        """
         self._directory = directory
         self._quota = quota
         self._clock = clock
@@ -208,12 +211,14 @@ class Spool:
     # --- room ---------------------------------------------------------------------------------------------------
 
     def usage(self) -> Usage:
-        """How full it is now."""
+        """Return how full the spool is now."""
         with self._lock:
             return self._usage()
 
     def trouble(self) -> str | None:
-        """Why nothing can be fetched into it: no room for a recording though none is in work; or one was just refused."""
+        """Return why nothing can be fetched into the spool: no room although no recording is in work, or a recent
+        refusal. None otherwise.
+        """
         try:
             if not self._parts:
                 self.admit()
@@ -244,7 +249,7 @@ class Spool:
         return min(_UNKNOWN_SIZE, self._quota) if expected is None else expected
 
     def _check_room(self, wanted: int, whole: int | None = None) -> None:
-        """Room in the quota and on the disk, beside all that is in work."""
+        """Raise unless there is room in the quota and on the disk, beside all objects in work."""
         whole = wanted if whole is None else whole
         if whole > self._quota:
             raise TooLargeError(f"{whole} bytes; the spool's quota is {self._quota}")
@@ -264,7 +269,7 @@ class Spool:
 
     @contextmanager
     def _remembering(self, part: Part | None = None) -> Iterator[None]:
-        """What is refused here keeps recordings from being fetched, unless others in work only stand in its way."""
+        """Remember a refusal for `trouble`, unless only other recordings in work stand in the way."""
         try:
             yield
         except (SpoolFullError, UnavailableError) as refused:
@@ -293,7 +298,8 @@ class Spool:
             return part
 
     def commit(self, part: Part) -> Path:
-        """Make the object durable under its final name. On any failure nothing of it is left, and it must be made anew.
+        """Make the object durable under its final name. After a failure nothing of the object is left, and it must be
+        made anew.
 
         Raises `SpoolFullError` or `UnavailableError`.
         """
@@ -301,13 +307,13 @@ class Spool:
         try:
             with self._remembering(part), _translated():
                 part.file.flush()
-                os.fsync(part.file.fileno())  # a failed fsync may have dropped the bytes: never try it twice
+                os.fsync(part.file.fileno())  # a failed fsync may have dropped the bytes: never retry it
                 size = os.fstat(part.file.fileno()).st_size
                 part.file.close()
                 part.path.rename(sealed)
                 self._sync_directory()
         except ArchiverError:
-            # Whole or not, nobody will be told of it; if it cannot be removed either, a later sweep does.
+            # Whole or not, no caller will know of the file; if it cannot be removed now, a later sweep removes it.
             with suppress(OSError):
                 sealed.unlink(missing_ok=True)
             self.abandon(part)
@@ -318,23 +324,23 @@ class Spool:
         return sealed
 
     def abandon(self, part: Part) -> None:
-        """Remove a part and free its room. Does nothing to a committed one."""
+        """Remove a part and free its room. A committed part is left alone."""
         part.discard_file()
         with self._lock:
             if part not in self._parts:
                 return
             self._parts.discard(part)
-        with suppress(OSError):  # what cannot be removed now is removed at the next start
+        with suppress(OSError):  # a file that cannot be removed now is removed by a later sweep
             part.path.unlink(missing_ok=True)
 
     def path(self, name: str) -> Path:
-        """Where the sealed object `name` lies, if it does. Raises `NotFoundError` for what cannot be such a name."""
+        """Return the path of the sealed object `name`, which may be missing. Raises `NotFoundError` for an impossible name."""
         if not _SEALED.fullmatch(name):
             raise NotFoundError("no sealed object has such a name")
         return self._directory / name
 
     def remove(self, name: str) -> None:
-        """Remove the sealed object `name` for good. Gone already is success. Raises `UnavailableError`."""
+        """Remove the sealed object `name` for good. A missing object is no error. Raises `UnavailableError`."""
         path = self.path(name)
         with _translated():
             path.unlink(missing_ok=True)
@@ -343,10 +349,10 @@ class Spool:
             self._sealed.pop(name, None)
 
     def sweep(self, keep: Collection[str], grace: timedelta = timedelta(hours=1)) -> tuple[str, ...]:
-        """Remove what died: parts that nobody writes, and sealed objects not in `keep` that are older than `grace`.
+        """Remove orphaned files: parts that nobody writes, and sealed objects not in `keep` that are older than `grace`.
 
-        Between commit and the journal's transaction an object is in nobody's `keep`: the grace covers that.
-        Returns the names removed. Raises `UnavailableError`.
+        Between commit and the journal's transaction no `keep` names the object: the grace covers that time. Returns the
+        names removed. Raises `UnavailableError`.
         """
         oldest = (self._clock.now() - grace).timestamp()
         removed: list[str] = []
@@ -374,7 +380,7 @@ class Spool:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """The disk's errors in the archiver's words. The path's name is no secret; the bytes are never shown."""
+    """Turn the disk's errors into the archiver's. The path's name is no secret; the bytes are never shown."""
     try:
         yield
     except OSError as exc:

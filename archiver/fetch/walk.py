@@ -1,7 +1,8 @@
-"""Walks through a body by its own structure, without keeping it. Pure.
+"""Walks through a body by its own structure, without keeping the bytes. Pure.
 
-Every container but the simplest is a row of headers, each telling where the next one is. A walk looks at the headers
-only; the follower brings it their bytes as the body streams by, so that any size costs the memory of one header.
+Every container but the simplest is a row of headers, each of which states where the next one begins. A walk looks at
+the headers only; the follower brings it their bytes as the body streams by, so that a body of any size costs the memory
+of one header.
 """
 
 from __future__ import annotations
@@ -15,18 +16,17 @@ from archiver.recording import MediaFacts
 
 DONE = sys.maxsize
 _LONGEST_HEADER = 512
-_FREE_STEPS, _BYTES_A_STEP = (
-    50_000,
-    24,
-)  # the shortest frame of MP3; a body made to waste time gets no more steps than this
-_LONGEST_SECONDS = 10 * 366 * 86400  # more is a poisoned header, not a recording
+# Bytes of the shortest MP3 frame; a body crafted to waste time gets no more steps than this.
+_FREE_STEPS, _BYTES_A_STEP = 50_000, 24
+_LONGEST_SECONDS = 10 * 366 * 86400  # a longer duration means a forged header, not a recording
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the container says, now that the body has ended.
+    """The container's statements, once the body has ended.
 
-    `whole`: True, it ends where the body ends; False, it promises more than came; None, it cannot tell.
+    `whole`: True when the container ends where the body ends; False when it promises more than came; None when it does
+    not say.
     """
 
     media: MediaFacts
@@ -34,7 +34,7 @@ class Shape:
 
 
 class Walk(Protocol):
-    """Reads headers. `at` is where the next one begins (DONE: no more), `need` how many bytes of it are wanted."""
+    """Reads headers. `at`: where the next header begins (DONE: none follows); `need`: how many of its bytes are wanted."""
 
     at: int
     need: int
@@ -43,23 +43,23 @@ class Walk(Protocol):
         """Read the header at `window[here]` (`need` bytes or more are there), and move `at` on or raise `need`."""
 
     def shape(self, size: int) -> Shape:
-        """What is known, when the body was `size` bytes long."""
+        """Return the container's statements about a body of `size` bytes."""
 
 
 def seconds(units: int, per_second: float) -> timedelta | None:
-    """A duration, or None when the numbers are no duration of anything."""
+    """Return a duration, or None when the numbers cannot be one."""
     if per_second <= 0 or units < 0 or units / per_second > _LONGEST_SECONDS:
         return None
     return timedelta(seconds=units / per_second)
 
 
 def lasting(size: int, per_second: float) -> timedelta | None:
-    """The duration of `size` bytes of sound: none at all lasts no time, whatever their rate is said to be."""
+    """Return the duration of `size` bytes of sound: zero for no bytes, whatever rate is stated."""
     return seconds(size, per_second) if size else timedelta(0)
 
 
 class Follower:
-    """Takes a walk through a body that comes in pieces of any size."""
+    """Leads a walk through a body that comes in pieces of any size."""
 
     def __init__(self, walk: Walk) -> None:
         self._walk = walk
@@ -96,14 +96,14 @@ class Follower:
 
 
 class Known:
-    """A container that is told by its first bytes and not followed."""
+    """A container that is recognised by its first bytes and not followed."""
 
     def __init__(self, media: MediaFacts) -> None:
         self.at, self.need = DONE, 1
         self._media = media
 
     def step(self, window: bytes, here: int) -> None:
-        """Never asked: there is nothing to follow."""
+        """Do nothing; never called, because there is nothing to follow."""
 
     def shape(self, size: int) -> Shape:  # noqa: ARG002 - the port's signature
         return Shape(self._media, whole=None)
