@@ -42,9 +42,7 @@ class _Frame:
 
 @lru_cache(maxsize=1024)
 def _frame(second: int, third: int) -> _Frame | None:
-    """Return the frame that these header bytes announce; None unless they are a layer II or III header with a stated
-    bit rate.
-    """
+    """Return the frame that these header bytes announce; None unless they are a layer II or III header with a stated bit rate."""
     version, layer = second >> 3 & 3, second >> 1 & 3
     bits, rate = third >> 4, third >> 2 & 3
     if second >> 5 != 7 or version == 1 or layer not in (1, 2) or not 0 < bits < 15 or rate == 3:

@@ -36,9 +36,7 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReceiveLimits:
-    """The limits of one download. `max_size`: bytes of one recording. `resumes`: how often one download may go on after
-    a cut.
-    """
+    """The limits of one download. `max_size`: bytes of one recording. `resumes`: how often one download may go on after a cut."""
 
     max_size: int
     resumes: int = 3

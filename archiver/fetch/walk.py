@@ -25,8 +25,7 @@ _LONGEST_SECONDS = 10 * 366 * 86400  # a longer duration means a forged header, 
 class Shape:
     """The container's statements, once the body has ended.
 
-    `whole`: True when the container ends where the body ends; False when it promises more than came; None when it does
-    not say.
+    `whole`: True when the container ends where the body ends; False when it promises more than came; None when it does not say.
     """
 
     media: MediaFacts

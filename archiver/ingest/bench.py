@@ -1,4 +1,4 @@
-"""The tools of the pipe's workers, and the rules of one provider's work."""
+"""Holds the objects that the pipe's workers share, and the rules for one provider's work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from archiver.seal.recipients import Recipient
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What one provider's recordings may cost and how long their copies are kept."""
+    """The limits of one provider's recordings, and the rules for how long their copies are kept."""
 
     limits: ReceiveLimits
     rules: Sequence[Rule]
@@ -29,7 +29,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What every worker of this process shares."""
+    """The context that every worker of this process shares."""
 
     writer: Writer
     ledger: Ledger

@@ -1,8 +1,10 @@
-"""Sealed catalogue segments: what the journal knows of final recordings, kept beside them, so that the bucket alone rebuilds it.
+"""Writes sealed catalogue segments beside the recordings, so that the journal's final rows can be rebuilt from the
+bucket alone.
 
-A segment is sealed for the same recipients as recordings, put into every storage, and only then told in custody and noted in the
-journal, in one transaction. Dying in between leaves a segment that the log does not tell of, and rows that are still due: they
-are written once more, and a reader takes the newest line. What changes while a segment is on its way stays due.
+A segment is sealed for the same recipients as recordings and put into every storage; only then one transaction records
+it in custody and in the journal. A crash in between leaves a segment that the log does not mention, and rows that are
+still due: the rows are written once more, and a reader takes the newest line. A row that changes while its segment is
+being written stays due.
 """
 
 from __future__ import annotations
@@ -36,17 +38,17 @@ log = structlog.get_logger("archiver.catalogue")
 
 _LEASE, _LASTING = "catalogue", timedelta(minutes=5)
 _ROWS, _SIZE = 1000, 1 << 20
-_OVERHEAD = 1500  # of a line, in bytes, beside what the provider said
+_OVERHEAD = 1500  # bytes of a line beside the provider's own data
 _SHORTEST_LOCK = timedelta(hours=1)
 _LARGEST = 256 << 20
 _AT_ONCE = 20
 
 
 async def seal_due(bench: Bench, default: Rule, ending: Callable[[], bool] = lambda: False) -> int:
-    """Catalogue every final row that no segment describes as it is. Returns how many segments that took.
+    """Catalogue every final row that no segment describes as it is. Return the count of segments made.
 
-    `default` says how long to keep what is said of recordings of which there is no copy. One replica at a time does it; what
-    fails is told, and done again the next time.
+    `default` says how long to keep the data about recordings without a copy. Only one replica at a time does this work;
+    a failure is logged, and the work is done again the next time.
     """
     made = 0
     try:
@@ -61,7 +63,7 @@ async def seal_due(bench: Bench, default: Rule, ending: Callable[[], bool] = lam
 
 
 async def spread(bench: Bench) -> int:
-    """Bring to every usable storage the segments that it lacks: it was down, or is new. Returns how many."""
+    """Bring to every usable storage the segments that it lacks because it was down or is new. Return the count of copies made."""
     made = 0
     for destination in bench.destinations:
         while destination.usable(bench.clock.now()):
@@ -79,12 +81,12 @@ async def spread(bench: Bench) -> int:
 
 
 async def read_segment(store: ObjectStore, sealed_sha256: str) -> bytes | None:
-    """The sealed segment with this digest, whichever version it is; None when the storage does not have it."""
+    """Return the sealed segment with this digest, in whichever version; None when the storage does not have the segment."""
     key = layout.catalogue_key(sealed_sha256)
     content = await _content(store, key, None)
     if content is not None and hashlib.sha256(content).hexdigest() == sealed_sha256:
         return content
-    # Someone put another version, or a delete marker, over it: what is locked is still there.
+    # Someone put another version, or a delete marker, over the segment: the locked version is still there.
     async for each in store.versions(key):
         if not each.is_delete_marker:
             content = await _content(store, key, each.version_id)
@@ -105,18 +107,18 @@ async def _content(store: ObjectStore, key: str, version_id: str | None) -> byte
     return bytes(content)
 
 
-# --- what the journal says of its segments ---------------------------------------------------------------------
+# --- segments in the journal -----------------------------------------------------------------------------------
 
 
 def storages_of(conn: Connection, sealed_sha256: str) -> frozenset[str]:
-    """Which storages have this segment, as far as the journal knows of it."""
+    """Return the storages that have this segment, as far as the journal knows."""
     same = catalogue_segment.c.sealed_sha256 == sealed_sha256
     found = conn.execute(select(catalogue_segment.c.storages).where(same)).scalar()
     return frozenset(json.loads(found)) if found else frozenset()
 
 
 def described_by(conn: Connection, sealed_sha256: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Those of these final rows that this segment describes as they are, by id, in the words of a line."""
+    """Return, by id, the final rows among `ids` that this segment describes as they are, in the form of a catalogue line."""
     found: dict[str, dict[str, Any]] = {}
     for start in range(0, len(ids), _ROWS):
         rows = conn.execute(_ROWS_OF.where(_FINAL), {"ids": list(ids[start : start + _ROWS])}).mappings()
@@ -126,34 +128,34 @@ def described_by(conn: Connection, sealed_sha256: str, ids: Sequence[str]) -> di
 
 
 def named_segments(conn: Connection) -> dict[str, int]:
-    """How many final rows each segment describes as they are."""
+    """Count, by segment, the final rows that the segment describes as they are."""
     named = select(recording.c.segment, func.count()).where(recording.c.segment.is_not(None), _FINAL)
     return {str(digest): int(count) for digest, count in conn.execute(named.group_by(recording.c.segment))}
 
 
 def undescribed(conn: Connection) -> int:
-    """How many final rows no segment describes as they are."""
+    """Count the final rows that no segment describes as they are."""
     rows = select(func.count()).select_from(recording).where(recording.c.segment.is_(None), _FINAL)
     return int(conn.execute(rows).scalar_one())
 
 
 _FINAL = text("recording.state IN ('archived', 'absent', 'gone')")
-_NOT_SAID = QUEUE | {"id", "attempts"}  # how often was tried may grow without being said anew
+_NOT_SAID = QUEUE | {"id", "attempts"}  # the count of attempts may grow without a new line
 
 
 # --- due ------------------------------------------------------------------------------------------------------
 
-# As the partial index says it, so that SQLite sees that they are the same.
+# The same words as in the partial index, so that SQLite uses that index.
 _DUE = (
     select(
         recording.c.id,
         recording.c.retain_until,
         func.coalesce(recording.c.call_ended_at, recording.c.call_started_at, recording.c.listed_at).label("called_at"),
-        # The provider's row stands in it twice, in base64: in the journal's, and in the private group of an event.
+        # A line holds the provider's row twice, in base64: in the journal's row, and in the private group of an event.
         (3 * func.length(recording.c.raw) + func.length(recording.c.metadata) + _OVERHEAD).label("size"),
     )
     .where(text("recording.segment IS NULL AND recording.state IN ('archived', 'absent', 'gone')"))
-    # What only events tell, or a backup, must not stand before what an earlier segment says of it.
+    # A row known only from events or from a backup must not replace the line of an earlier segment.
     .where(recording.c.provider_recording_id != "", func.coalesce(recording.c.last_error, "") != BEHIND)
     .order_by(recording.c.retain_until)
     .limit(_ROWS)
@@ -161,7 +163,7 @@ _DUE = (
 
 
 async def _due_groups(bench: Bench, default: Rule) -> list[list[Due]]:
-    """The next rows that are due, by segment; none while no segment could be stored, or while another replica does this."""
+    """Return the next due rows, grouped by segment; none while a segment could not be stored, or another replica does this."""
     required = [each for each in bench.destinations if each.store.required] or bench.destinations
     if not all(each.usable(bench.clock.now()) for each in required):
         return []
@@ -176,7 +178,7 @@ async def _due_groups(bench: Bench, default: Rule) -> list[list[Due]]:
 
 
 def read_lines(conn: Connection, ids: Sequence[str], now: datetime) -> list[Line]:
-    """What the journal and the private side of custody say of these recordings at this instant, in the order of their ids."""
+    """Return the lines of these recordings from the journal and the private side of custody at this instant, ordered by id."""
     rows = conn.execute(_ROWS_OF, {"ids": list(ids)}).mappings().all()
     copies: dict[str, list[dict[str, Any]]] = {}
     for each in conn.execute(_COPIES_OF, {"ids": list(ids)}).mappings():
@@ -209,11 +211,11 @@ _COPIES_OF = select(copy).where(copy.c.recording_id.in_(_THESE)).order_by(copy.c
 
 
 async def _seal(bench: Bench, group: Sequence[Due]) -> bool:
-    """One segment, from the journal into the storages and back into the journal. False when nothing came of it."""
+    """Make one segment: from the journal into the storages and back into the journal. False when nothing came of it."""
     ids, now = [each.id for each in group], bench.clock.now()
     lines = await bench.writer.run(lambda conn: read_lines(conn, ids, now))
     content = dump(lines)
-    # A storage refuses a date that has passed; what is kept beyond its date is described beyond it, for an hour at a time.
+    # A storage refuses a date that has passed: a row kept beyond its date gets a segment locked for an hour at a time.
     until = _whole_second(max(group[0].keep_until, now + _SHORTEST_LOCK))
     with bench.spool.part(len(content) + (64 << 10)) as part:
 
@@ -236,7 +238,7 @@ async def _seal(bench: Bench, group: Sequence[Due]) -> bool:
 
 
 async def _put_everywhere(bench: Bench, sealed: Sealed, until: datetime) -> list[str]:
-    """Which storages have it. Raises when a required one does not take it."""
+    """Put the segment into every storage and return the storages that have it. Raises when a required storage does not take it."""
     key, storages = layout.catalogue_key(sealed.sealed_sha256), []
     for destination in sorted(bench.destinations, key=lambda each: not each.store.required):
         try:
@@ -259,7 +261,7 @@ def _note(
     until: datetime,
     now: datetime,
 ) -> int:
-    """The segment is stored: tell it in custody, and note it on the rows that still are as it says. Returns how many are."""
+    """Record a stored segment in custody, and on the rows that are still as it says. Return the count of those rows."""
     conn.execute(
         insert(catalogue_segment).values(
             sealed_sha256=sealed.sealed_sha256,
@@ -298,7 +300,7 @@ _CATALOGUED = update(recording).where(recording.c.id == bindparam("row")).values
 def _lacking(conn: Connection, storage: str, now: datetime) -> Sequence[Any]:
     table = catalogue_segment.c
     has = table.storages.contains(json.dumps(storage), autoescape=True)
-    # A segment whose time is over may be gone for good.
+    # A segment whose lock has ended may be gone for good.
     return conn.execute(select(catalogue_segment).where(~has, table.retain_until > now).limit(_AT_ONCE)).all()
 
 
@@ -331,12 +333,12 @@ def _write(file: Any, content: bytes) -> None:
 
 
 def _whole_second(instant: datetime) -> datetime:
-    """Storages keep whole seconds; rounded down, so that nothing said of a recording outlives it."""
+    """Round down to the whole seconds that storages keep, so that no description of a recording outlives the recording."""
     return instant.replace(microsecond=0)
 
 
 async def segment_versions(store: ObjectStore) -> AsyncIterator[Version]:
-    """Everything in the catalogue's place, whoever put it there."""
+    """Yield every object version under the catalogue's prefix, whoever put it there, unless it is larger than any segment."""
     async for each in store.versions("catalogue/"):
         if not each.is_delete_marker and each.size <= _LARGEST:
             yield each

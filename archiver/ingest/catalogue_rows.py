@@ -1,4 +1,6 @@
-"""A line of a catalogue segment: all that the journal knows of one recording (docs/spec/catalogue.md). Pure: no I/O, no clock."""
+"""Defines a line of a catalogue segment: all that the journal knows of one recording (docs/spec/catalogue.md). Pure: no
+I/O, no clock.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ from archiver.errors import VerificationError
 
 VERSION = 1
 
-# The queue's columns say who works on a row and when it was last seen: they mean nothing in another database. How often a
-# recording was asked for is not one of them: it tells a call that never had audio from one whose audio never came.
+# The queue's columns say who works on a row and when it was last seen: they mean nothing in another database. The count
+# of attempts is not one of them: it tells a call that never had audio from a call whose audio never came.
 QUEUE = frozenset(
     {
         "ready", "next_attempt_at", "owner", "token", "spool_id", "spool_name", "last_seen_at", "segment",
@@ -33,7 +35,7 @@ _BYTES = frozenset({"raw"})
 
 @dataclass(frozen=True, slots=True)
 class Private:
-    """A private group of event `seq`: with its salt, these canonical bytes give the event's commitment."""
+    """A private group of event `seq`: with its salt, its canonical bytes give the event's commitment."""
 
     seq: int
     group: str
@@ -61,12 +63,12 @@ class Line:
 
 
 def dump(lines: Sequence[Line]) -> bytes:
-    """A segment's content: a JSON object a line, in the order given."""
+    """Return a segment's content: one JSON object per line, in the order given."""
     return b"".join(json.dumps(_outward(line), ensure_ascii=False, sort_keys=True).encode() + b"\n" for line in lines)
 
 
 def load(content: bytes) -> Iterator[Line]:
-    """The lines of a segment. Members and columns that are not known here are kept. Raises `VerificationError`."""
+    """Read the lines of a segment. Unknown members and columns are kept. Raises `VerificationError`."""
     for number, text in enumerate(content.splitlines(), start=1):
         try:
             yield _inward(json.loads(text))
@@ -106,7 +108,7 @@ def _inward(value: dict[str, Any]) -> Line:
 
 
 def plain(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns as a line has them: times as text, bytes in base64."""
+    """Return columns in the form of a line: times as text, bytes in base64."""
 
     def outward(value: Any) -> Any:
         match value:
@@ -135,7 +137,7 @@ def _rich(columns: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A final row that no segment describes as it is now. `size` is that of its line, about, in bytes."""
+    """A final row that no segment describes as it is now. `size`: the approximate bytes of its line."""
 
     id: str
     keep_until: datetime
@@ -143,7 +145,7 @@ class Due:
 
 
 def grouped(due: Sequence[Due], rows: int, size: int) -> list[list[Due]]:
-    """Segments of up to `rows` rows and about `size` bytes, each of rows that are kept until the same month."""
+    """Divide rows into segments of up to `rows` rows and about `size` bytes, each with rows kept until the same month."""
     groups: list[list[Due]] = []
     filled = 0
     for each in sorted(due, key=lambda it: (it.keep_until, it.id)):

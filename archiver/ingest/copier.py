@@ -1,7 +1,7 @@
-"""Makes the copies that policy demands and that are not there: all of them, the oldest first, each row by itself.
+"""Makes every missing copy that policy demands, the oldest first, each row independently.
 
-Every storage is brought up to date by a few tasks of its own, beside the pipe. A row that cannot be copied is put off and said;
-it is in nobody's way. A storage that fails again and again is left alone until the next pass.
+A few tasks beside the pipe bring each storage up to date. A row that cannot be copied is put off and logged, and does
+not hold up other rows. A storage that fails again and again is left alone until the next pass.
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ from archiver.store.bounded import at_most
 log = structlog.get_logger("archiver.copies")
 
 AT_ONCE = 4
-"""Copies into one storage at the same time."""
-_PATIENCE = 3  # failures of a storage without a success between them, before it is left alone
+"""The number of copies made into one storage at the same time."""
+_PATIENCE = 3  # failures of a storage in a row before the storage is left alone
 _LONGEST_REST = timedelta(seconds=5)
 
 
 async def survey(writer: Writer, configured: Sequence[str], clock: Clock, *, again: bool = False) -> int:
-    """Look through the journal for what a configured storage lacks and nobody owes yet; returns how many copies that is.
+    """Search the journal for copies that a configured storage lacks and that are not recorded as owed; return their count.
 
-    Each storage is looked through once while it is configured, or `again`. What is no longer configured owes nothing.
+    The journal is searched once for each storage while that storage is configured, or now with `again`. A storage that
+    is no longer configured owes nothing.
     """
     await writer.run(lambda conn: owed.forget(conn, configured))
     due = configured if again else await writer.run(lambda conn: owed.unsurveyed(conn, configured))
@@ -69,14 +70,14 @@ async def _survey(writer: Writer, storage: str, now: datetime) -> int:
 
 
 async def make_missing_copies(bench: Bench, ending: Callable[[], bool] = lambda: False) -> int:
-    """Make every copy that is owed and due, into every storage that can be used. Returns how many were made."""
+    """Make every copy that is owed and due, into every usable storage. Return the count of copies made."""
     await bench.writer.run(lambda conn: owed.take_back(conn, bench.replica_id))
     usable = [each for each in bench.destinations if each.usable(bench.clock.now())]
     return sum(await asyncio.gather(*(_Catchup(bench, each, ending).run() for each in usable)))
 
 
 class _Catchup:
-    """One pass over what one storage owes."""
+    """One pass over the copies that one storage owes."""
 
     def __init__(self, bench: Bench, destination: Destination, ending: Callable[[], bool]) -> None:
         self._bench = bench
@@ -106,13 +107,13 @@ class _Catchup:
             await self._take(held)
 
     async def _take(self, held: Owed) -> None:
-        """One copy, as far as it goes; every outcome is written down."""
+        """Make one copy, as far as it goes; every outcome is written down."""
         bench = self._bench
         try:
             await self._copy(held)
         except errors.LeaseLostError:
             log.warning("copy.taken_over", storage=held.storage, recording_id=held.recording_id)
-        except errors.OutcomeUnknownError as unwritten:  # `take_back` finds it
+        except errors.OutcomeUnknownError as unwritten:  # `take_back` finds this copy again
             log.warning("copy.outcome_unwritten", recording_id=held.recording_id, problem=str(unwritten))
         except errors.ArchiverError as failed:
             spread = int.from_bytes(bench.chance.token(2), "big") / 65_536
@@ -132,7 +133,7 @@ class _Catchup:
 
     async def _copy(self, held: Owed) -> None:
         bench, row, now = self._bench, held.row, self._bench.clock.now()
-        if row.retain_until is not None and row.retain_until <= now:  # nothing could be locked until then
+        if row.retain_until is not None and row.retain_until <= now:  # no storage takes a lock that ends in the past
             await bench.writer.run(lambda conn: owed.settled(conn, held))
             return
         called = row.call_ended_at or row.call_started_at or row.listed_at
@@ -155,7 +156,7 @@ class _Catchup:
 
     @asynccontextmanager
     async def _content(self, held: Owed) -> AsyncIterator[Path]:
-        """The sealed object, from the first storage that gives exactly the bytes that were sealed, in the spool meanwhile."""
+        """Yield the sealed object as a spool file, from the first storage that gives exactly the bytes that were sealed."""
         bench = self._bench
         sources = {each.id: each for each in bench.destinations if each.id != held.storage}
         problems = []

@@ -1,7 +1,7 @@
-"""One storage as the pipe sees it: trusted or not, up or down.
+"""Shows one storage as the pipe sees it: trusted or not, up or down.
 
-A storage that failed is left alone for a while, so that fetching into the spool goes on at full speed; one that did not prove
-its lock is never written to at all, because nothing in it could be called archived (fail closed).
+A storage that failed is left alone for a while, so that fetching into the spool goes on at full speed. A storage that
+did not prove its lock is never written to at all, because no object there could be called archived (fail closed).
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from archiver.store.port import ObjectStore, ProbeReport
 
 _SHORTEST_PAUSE = timedelta(seconds=1)
 _LONGEST_PAUSE = timedelta(seconds=30)
-_LONGEST_ASKED = timedelta(minutes=5)  # of a pause that the storage asks for: deadlines go on
-_NOTHING_MORE_TO_PUT = timedelta(minutes=10)  # what could not be put is tried again each minute
+_LONGEST_ASKED = timedelta(minutes=5)  # the longest pause that a storage can ask for: deadlines go on
+# A failed put is tried again each minute, so a longer silence means that none is waiting.
+_NOTHING_MORE_TO_PUT = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """What a storage refuses: since when, when last, and what it said."""
+    """A refusal by a storage: its start, its latest occurrence, and the storage's message."""
 
     since: datetime
     at: datetime
@@ -30,25 +31,26 @@ class Outage:
 
 
 class Destination:
-    """A storage with its proof and its present health."""
+    """A storage with its probe report and its present health."""
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
         self.report: ProbeReport | None = None
         self.down_until: datetime | None = None
         self.problem: str | None = None
-        self.word: asyncio.Event | None = None  # set when the first probe has ended, or takes too long to be waited for
+        self.word: asyncio.Event | None = None  # set when the first probe has ended, or takes too long to wait for
         self._failures = 0
-        self._refused: dict[str, Outage] = {}  # by what was asked: "put" or "probe"; one does not make up for the other
+        # By kind of request, "put" or "probe": success with one does not end a refusal of the other.
+        self._refused: dict[str, Outage] = {}
 
     @property
     def outage(self) -> Outage | None:
-        """What it refuses now, the longest standing; None when it does all that it was last asked."""
+        """The longest-standing present refusal; None when the latest request of each kind succeeded."""
         return min(self._refused.values(), key=lambda each: each.since, default=None)
 
     @property
     def proven(self) -> bool:
-        """True when it proved its lock and has refused nothing since."""
+        """True when the storage proved its lock and refuses nothing now."""
         return self.report is not None and self.report.trusted and not self._refused
 
     @property
@@ -60,12 +62,12 @@ class Destination:
         return self.report is not None and self.report.trusted and (self.down_until is None or now >= self.down_until)
 
     async def first_word(self) -> None:
-        """Wait while the first probe is young: most storages answer within a moment, and then nothing need be put off."""
+        """Wait while the first probe is young: most storages answer within a moment, and then no recording is put off."""
         if self.report is None and self.word is not None:
             await self.word.wait()
 
     def proved(self, report: ProbeReport) -> None:
-        """Take over what the probe found."""
+        """Take over the findings of a probe."""
         self.report = report
         self._refused.pop("probe", None)
         refused = self._refused.get("put")
@@ -75,9 +77,9 @@ class Destination:
         self.problem = f"{failed[0].name}: {failed[0].detail}" if failed else None
 
     async def put(self, key: str, sealed: Sealed, retain_until: datetime, now: datetime) -> Stored:
-        """Store and read back one sealed object. A failure of the storage rests it; any success ends its rest.
+        """Store and read back one sealed object. A failure of the storage makes it rest; any success ends its rest.
 
-        Raises `VerificationError` when what the storage shows is not what was sealed: no caller needs to compare.
+        Raises `VerificationError` when the storage shows anything but the bytes that were sealed: no caller needs to compare.
         """
         await self.first_word()
         if not self.usable(now):
@@ -105,7 +107,9 @@ class Destination:
     def failed(
         self, error: errors.ArchiverError, now: datetime, *, doing: str = "put", since: datetime | None = None
     ) -> None:
-        """Rest after a failure, longer each time, and as long as the storage asks. `since`: when that began which has failed."""
+        """Let the storage rest after a failure, longer each time, and as long as it asks. `since`: the start of the
+        failed request.
+        """
         self._refuses(doing, error, now, since)
         self._failures += 1
         asked = error.retry_after if isinstance(error, errors.TransientError) else None

@@ -1,7 +1,7 @@
-"""What listings showed, written down: new recordings, changed ones, rows nobody understood, and the spans now covered.
+"""Writes down the content of listings: new recordings, changed recordings, rows not understood, and the spans now covered.
 
-Each function runs inside the caller's transaction, so that a row, its custody event and its place in the queue appear together
-or not at all. Listing the same thing twice changes nothing.
+Each function runs inside the caller's transaction, so that a row, its custody event and its place in the queue appear
+together or not at all. Listing the same recordings twice changes nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from archiver.schedule.window import merge
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """What one page changed. `ids` maps our ids to what was listed, of whatever is still to be fetched."""
+    """The changes that one page made. `ids` maps our ids to the listings of recordings that are still to be fetched."""
 
     new: int
     changed: int
@@ -39,7 +39,7 @@ class Noted:
 
 
 def pieces(listings: Sequence[Listing], most: int) -> list[list[Listing]]:
-    """`listings` in pieces of about `most`. All that have one id stay together: what stands beside it decides what a row is."""
+    """Divide `listings` into pieces of about `most`. Listings with one id stay together: they decide each other's meaning."""
     together: dict[str, list[Listing]] = {}
     for each in listings:
         together.setdefault(identity(each.ref), []).append(each)
@@ -52,13 +52,13 @@ def pieces(listings: Sequence[Listing], most: int) -> list[list[Listing]]:
 
 
 def identity(ref: RecordingRef) -> str:
-    """Names a recording of a provider account whatever its content; provider ids may be too long or odd for an index."""
+    """Return a key for a recording of a provider account, whatever its content; provider ids may be too long for an index."""
     named = json.dumps([ref.provider, ref.recording_id, ref.variant], ensure_ascii=True)
     return hashlib.sha256(named.encode()).hexdigest()
 
 
 def called_at(listing: Listing, now: datetime) -> datetime:
-    """The instant from which the provider's clocks run: the call's end, never in the future, else when we first saw it."""
+    """Return the start of the provider's clocks: the call's end, never in the future; when unstated, our first sight of it."""
     stated = listing.ended_at or listing.started_at
     return min(stated, now) if stated is not None else now
 
@@ -73,8 +73,9 @@ def note_page(
 ) -> Noted:
     """Bring the journal up to date with one page.
 
-    Same id and same revision is the same recording. Same id with another revision is another recording (the Vobiz document
-    itself shows one id with two audios), unless the row known so far never had audio: then the listing has been completed.
+    The same id with the same revision is the same recording. The same id with another revision is another recording
+    (the Vobiz document itself shows one id with two audios), unless the known row never had audio: then the listing has
+    been completed.
     """
     unique = {(identity(each.ref), each.revision): each for each in listings}
     listed_now: dict[str, set[str]] = {}
@@ -140,7 +141,7 @@ _SEEN = (
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """A window that was enumerated to its last page, and what that took."""
+    """A window that was enumerated to its last page, with the effort that took."""
 
     scope: str
     window: Window
@@ -151,7 +152,7 @@ class Walked:
 
 
 def cover(conn: Connection, chance: Chance, provider: str, walked: Walked, now: datetime) -> None:
-    """Record that a window is proved: only ever called after a full, stable walk whose rows are already noted."""
+    """Record that a window is covered; only called after a full, stable walk whose rows are already written down."""
     conn.execute(
         insert(listing_window).values(
             id=chance.uuid(),
@@ -176,7 +177,7 @@ def cover(conn: Connection, chance: Chance, provider: str, walked: Walked, now: 
 
 
 def covered(conn: Connection, provider: str, scope: str) -> tuple[Window, ...]:
-    """The spans of `scope` known to be enumerated, disjoint and ordered."""
+    """Return the spans of `scope` known to be enumerated, disjoint and ordered."""
     found = conn.execute(
         select(coverage.c.since, coverage.c.until)
         .where(coverage.c.provider == provider, coverage.c.scope == scope)
@@ -186,10 +187,10 @@ def covered(conn: Connection, provider: str, scope: str) -> tuple[Window, ...]:
 
 
 def recount(conn: Connection, provider: str, scope: str, latest: datetime) -> tuple[Window, ...]:
-    """What is covered, made anew from the listings where it is not what those up to `latest` show.
+    """Return the covered spans of `scope`, rebuilt when they contradict the listings up to `latest`.
 
-    A clock that ran ahead has covered time that had not come, a clock that fell behind knows less than there is: only listings
-    that ended, and were walked, by `latest` count, and the others count again when their time has come.
+    A clock that ran ahead has covered time that had not come; a clock that fell behind knows too little. So only
+    windows that ended and were walked by `latest` count; the others count again when their time has come.
     """
     known, windows = covered(conn, provider, scope), listing_window.c
     believed = and_(
@@ -211,14 +212,14 @@ def recount(conn: Connection, provider: str, scope: str, latest: datetime) -> tu
 
 
 def unjam(conn: Connection, provider: str, latest: datetime) -> int:
-    """Look again now at what is to rest until after `latest`: no rest is that long, a clock was wrong. Returns how many."""
+    """Make rows ready that are to rest until after `latest`: no rest is that long, so a clock was wrong. Return their count."""
     columns = recording.c
     jammed = and_(columns.provider == provider, columns.next_attempt_at > latest, columns.owner.is_(None))
     return conn.execute(update(recording).where(jammed).values(ready=True, next_attempt_at=None)).rowcount
 
 
 def polled(conn: Connection, provider: str, now: datetime, error: str | None, *, deep: bool = False) -> None:
-    """Record the end of a poll, good or bad."""
+    """Record the end of a poll, successful or not."""
     values: dict[str, object] = {"polled_at": now, "poll_error": error}
     if error is None:
         values["poll_succeeded_at"] = now
@@ -230,14 +231,14 @@ def polled(conn: Connection, provider: str, now: datetime, error: str | None, *,
 
 
 def deep_walk_at(conn: Connection, provider: str) -> datetime | None:
-    """When everything that this provider lists was last walked from end to end."""
+    """Return when all listings of this provider were last walked from end to end; None when they never were."""
     return conn.execute(
         select(provider_state.c.deep_walk_at).where(provider_state.c.provider == provider)
     ).scalar_one_or_none()
 
 
 def park(conn: Connection, provider: str, until: datetime, reason: str) -> None:
-    """The whole provider waits: its credentials were refused."""
+    """Make the whole provider wait: its credentials were refused."""
     _upsert_provider(conn, provider, {"parked_until": until, "parked_reason": reason})
 
 
@@ -250,9 +251,9 @@ def _upsert_provider(conn: Connection, provider: str, values: dict[str, object])
 def reckon_deadlines(
     conn: Connection, provider: str, now: datetime, deadline_of: Callable[[datetime], Deadline | None]
 ) -> int:
-    """Bring the deadlines of what is not safe yet up to what is known now; returns how many moved by an hour or more.
+    """Bring the deadlines of pending recordings up to date; return the count of those that moved by an hour or more.
 
-    A quota binds sooner the more is recorded, and how much that is shows only once it was listed.
+    A quota is reached sooner the more is recorded, and the rate of recording shows only once recordings are listed.
     """
     moved = []
     for row in conn.execute(_PENDING, {"of": provider}):
@@ -281,7 +282,7 @@ _MOVE = (
 
 
 def bytes_per_day(conn: Connection, providers: Sequence[str], now: datetime, bytes_per_second: int) -> float:
-    """The account's present rate of recording, from the durations listed over the last 30 days."""
+    """Return the account's present rate of recording, from the durations listed over the last 30 days."""
     days = 30
     milliseconds = conn.execute(
         select(func.sum(recording.c.duration_ms)).where(
@@ -308,7 +309,7 @@ def _rows_of(conn: Connection, identities: set[str]) -> list[Row[tuple[object, .
 def _awaiting_audio(
     siblings: dict[str, Row[tuple[object, ...]]], listed_now: set[str]
 ) -> Row[tuple[object, ...]] | None:
-    """The row that this listing completes: one that had no audio so far and is not itself listed beside it."""
+    """Return the row that this listing completes: a row without audio so far that is not itself listed beside it."""
     for revision, row in siblings.items():
         if is_silent(row) and revision not in listed_now and not is_refetched(revision):
             return row
@@ -324,9 +325,9 @@ def _refresh_row(
     deadline_of: Callable[[datetime], Deadline | None],
     edits: growth.Edits,
 ) -> bool:
-    """Take over what changed; wake the row when audio has turned up. True when anything but `last_seen_at` changed.
+    """Take over changes, and wake the row when audio has turned up. True when more than `last_seen_at` changed.
 
-    An edit beyond the day's budget is left for a later listing; the audio that it shows is fetched all the same.
+    An edit beyond the day's budget is left for a later listing; audio that the edit shows is fetched all the same.
     """
     values: dict[str, object] = {}
     edited = row.stable_digest != listing.stable_digest
@@ -343,19 +344,17 @@ def _refresh_row(
     if turned:
         values |= turned
     elif waits_for_link and listing.link is not None and row.owner is None and not _refused_egress(row):
-        values |= {
-            "ready": True,
-            "next_attempt_at": None,
-        }  # the link that came with this listing may be the only one there is
+        # The link in this listing may be the only one there is.
+        values |= {"ready": True, "next_attempt_at": None}
     if values:
         conn.execute(update(recording).where(recording.c.id == row.id).values(**values))
     return told or bool(turned)
 
 
 def _turned(row: Row[tuple[object, ...]], listing: Listing, *, edited: bool) -> dict[str, object]:
-    """What becomes of a row without audio when the listing shows some, shows what cannot be read, or shows nothing any more.
+    """Return the changes to a row without audio when its listing shows audio, unreadable audio, or none any more.
 
-    A flag that says "not understood" stays until audio has come, so that the gap that it makes does not flicker.
+    A flag that says "not understood" stays until audio has come, so that the gap based on the flag does not come and go.
     """
     puzzled = row.state == State.WAITING and row.reason == Reason.NOT_UNDERSTOOD
     flags = load_flags(str(row.flags))
@@ -363,7 +362,7 @@ def _turned(row: Row[tuple[object, ...]], listing: Listing, *, edited: bool) -> 
     if listing.audio is Audio.PRESENT:
         tried = listing.link is not None and listing.link.guessed and not edited  # that very guess led nowhere
         late = row.state == State.WAITING and row.reason == Reason.NOT_READY
-        # An original has a link whether there is one or not: only news of the recording is a reason to ask again.
+        # An original has a link whether it exists or not: only an edit of the recording is a reason to ask again.
         given_up = row.state in (State.ABSENT, State.GONE) and (edited or listing.ref.variant != ORIGINAL)
         woken = given_up or (late and edited) or (puzzled and not tried)
         return {"state": State.LISTED, "reason": None, **again} if woken else {}
@@ -378,7 +377,7 @@ def _turned(row: Row[tuple[object, ...]], listing: Listing, *, edited: bool) -> 
 
 
 def _told_once(row: Row[tuple[object, ...]], listing: Listing) -> dict[str, object]:
-    """The recording's own length, which a single answer stated and no listing does, outlives an edit of the call's tags."""
+    """Keep the recording's own length, which only a single answer stated, when an edit of the call's metadata is taken over."""
     told = json.loads(str(row.metadata)).get("recording_duration_ms")
     if told is None or row.revision != listing.revision or listing.metadata.get("recording_duration_ms") is not None:
         return {}
@@ -387,7 +386,7 @@ def _told_once(row: Row[tuple[object, ...]], listing: Listing) -> dict[str, obje
 
 
 def _refused_egress(row: Row[tuple[object, ...]]) -> bool:
-    """Every link of this provider leads where the archiver may not go, until a person changes that."""
+    """Say whether the provider's links lead where the archiver may not go, which only a person can change."""
     return Flag.EGRESS_REFUSED in load_flags(str(row.flags))
 
 
@@ -405,7 +404,8 @@ def _new_row(
         Audio.PRESENT: (State.LISTED, None),
         Audio.NOT_YET: (State.WAITING, Reason.NOT_READY),
         Audio.NONE: (State.ABSENT, None),
-        Audio.UNREADABLE: (State.WAITING, Reason.NOT_UNDERSTOOD),  # asked for by id at once: that may be readable
+        # Asked for by id at once: that answer may be readable.
+        Audio.UNREADABLE: (State.WAITING, Reason.NOT_UNDERSTOOD),
     }[listing.audio]
     return {
         "id": row_id,
@@ -430,7 +430,7 @@ def _new_row(
 def _described(
     listing: Listing, now: datetime, deadline_of: Callable[[datetime], Deadline | None]
 ) -> dict[str, object]:
-    """The columns that follow from the listing alone."""
+    """Return the columns that follow from the listing alone."""
     due = deadline_of(called_at(listing, now))
     about = listing.metadata
     return {
@@ -468,13 +468,13 @@ def _discovered(row_id: str, listing: Listing) -> Draft:
 
 
 def _differs(row_id: str, others: Sequence[str]) -> Draft:
-    """The provider lists other audio under an id that it used before."""
+    """Return the event that the provider lists other audio under an id that it used before."""
     data: dict[str, Json] = {"others": [f"rec:{each}" for each in sorted(others)[:20]], "source": "list"}
     return Draft(f"rec:{row_id}", Type.CONTENT_DIFFERS, data)
 
 
 def _private(listing: Listing) -> dict[str, dict[str, Json]]:
-    """What is personal: the provider's row as received and the parties, each under its own commitment."""
+    """Return the personal data: the provider's row as received and the parties, each under its own commitment."""
     parties = {
         name: unicodedata.normalize("NFC", str(listing.metadata[name]))
         for name in ("from_number", "to_number", "agent_id", "agent_name")
@@ -495,5 +495,7 @@ def _add_flags(conn: Connection, row: Row[tuple[object, ...]], flags: set[Flag])
 
 
 def _text(value: Json) -> str | None:
-    """For an indexed column: PostgreSQL's B-tree takes no entry beyond some 2.7 kB, and the whole stands in `metadata`."""
+    """Shorten a value for an indexed column: PostgreSQL's B-tree takes no entry over some 2.7 kB; `metadata` has the
+    whole value.
+    """
     return None if value is None else str(value)[:256]

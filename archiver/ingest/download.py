@@ -1,4 +1,4 @@
-"""One download, sealed into the spool while it comes."""
+"""Receives one download and seals it into the spool as it comes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ async def download(
 ) -> tuple[Received, Sealed]:
     """Receive a recording and seal it into our spool, durably under a name that the journal does not know yet.
 
-    `quarantine`: its deadline has come: whatever comes is kept, to the end of the connection, whatever length is stated.
-    Raises what `receive` raises; then the spool has nothing of it.
+    `quarantine`: the deadline has come. Every body is kept then, read to the end of the connection, whatever length was
+    stated. Raises what `receive` raises; after an error the spool keeps nothing of the download.
     """
     loop = asyncio.get_running_loop()
     part = bench.spool.part()  # one open(2): in a thread, a cancelled caller would never learn of its reservation
@@ -45,7 +45,7 @@ async def download(
 
 
 class _SealingSink:
-    """Seals what the receiver hands on into a part of the spool; made when the body's length is known."""
+    """Seals the receiver's bytes into a part of the spool. The sealer is made when the body's length is known."""
 
     def __init__(self, part: Part, bench: Bench, *, believes_length: bool) -> None:
         self._part = part
@@ -55,7 +55,7 @@ class _SealingSink:
         self._length: int | None = None
 
     def opening(self, opener: OpenMedia) -> OpenMedia:
-        """`opener`, noting the length that the first answer pins."""
+        """Return an opener like `opener` that also records the length in the first answer."""
 
         @asynccontextmanager
         async def opened(offset: int, etag: str | None) -> AsyncIterator[Media]:

@@ -1,7 +1,7 @@
-"""Growth that cannot be undone has a budget: each edit of a listed row is an event in locked storage, each odd row a gap.
+"""Limits growth that cannot be undone: each edit of a listed row is an event in locked storage, each unreadable row a gap.
 
-What one provider can make us keep for ever in a day is limited. Beyond it the journal stays as it is, so that the newest state
-is taken over when there is room again: edits that come in between coalesce. Recordings are saved all the same.
+One provider can make us keep only so much for ever in a day. Beyond that budget the journal stays as it is, and the
+newest state is taken over when there is room again: edits in between coalesce. Recordings are saved all the same.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from archiver.ingest.tables import edited_row, feed_day
 
 EDITS_A_DAY = 10_000
-"""Edits of one provider's rows that are told in a UTC day."""
+"""The number of edits of one provider's rows that are recorded in a UTC day."""
 EDITS_EACH = 4
-"""Edits of one recording that are told in a UTC day."""
+"""The number of edits of one recording that are recorded in a UTC day."""
 
 
 def day_of(now: datetime) -> str:
-    """The UTC day that budgets are counted by."""
+    """Return the UTC day by which budgets are counted."""
     return f"{now.astimezone(UTC):%Y-%m-%d}"
 
 
 def spend(conn: Connection, provider: str, now: datetime, *, edits: int = 0, rejects: int = 0) -> tuple[int, int]:
-    """Count edits and rejects of this provider's day. Returns how many there were before."""
+    """Count edits and rejects of this provider's day. Return the counts from before."""
     today = day_of(now)
     ours = (feed_day.c.provider == provider, feed_day.c.day == today)
     row = conn.execute(select(feed_day.c.edits, feed_day.c.rejects).where(*ours)).one_or_none()
@@ -50,7 +50,7 @@ class _Told:
 
 
 class Edits:
-    """The edits of one page of rows that are known: which may be told now, counted when the page is written down."""
+    """The edits that one page makes to known rows: decides which are recorded now, and counts them when the page is written."""
 
     def __init__(self, conn: Connection, provider: str, rows: Collection[str], now: datetime) -> None:
         self._conn = conn
@@ -65,13 +65,13 @@ class Edits:
         self._spent = 0
 
     def admits(self, recording_id: str) -> bool:
-        """Whether this edit may be told. When the provider's day is used up, that is remembered with the recording."""
+        """Say whether this edit may be recorded now. When the provider's day is used up, the recording is marked as deferred."""
         if self._left is None:
             self._left = EDITS_A_DAY - spend(self._conn, self._provider, self._now)[0]
         known = self._known.get(recording_id)
         times = known.times if known is not None and known.day == self._today else 0
         if times >= EDITS_EACH:
-            return False  # the next day's listing shows what it has come to
+            return False  # the next day's listing shows the latest state
         if self._left <= 0:
             since = known.deferred_since if known is not None and known.deferred_since is not None else self._now
             self._changed[recording_id] = _Told(self._today, times, since)
@@ -82,13 +82,13 @@ class Edits:
         return True
 
     def unchanged(self, recording_id: str) -> None:
-        """The listing shows what is known already: nothing is owed any more."""
+        """Clear a deferred edit: the listing shows the known state again."""
         known = self._known.get(recording_id)
         if known is not None and known.deferred_since is not None:
             self._changed[recording_id] = _Told(known.day, known.times, None)
 
     def save(self) -> None:
-        """Write down what was told and what was put off, in the transaction of the page."""
+        """Write down the recorded and the deferred edits, in the transaction of the page."""
         if self._spent:
             spend(self._conn, self._provider, self._now, edits=self._spent)
         if self._changed:
@@ -104,7 +104,7 @@ class Edits:
 
 
 def deferred(conn: Connection, provider: str) -> tuple[int, datetime | None]:
-    """How many of this provider's recordings were edited and are not taken over yet, and since when."""
+    """Count this provider's recordings with a deferred edit; return the count and the time of the oldest."""
     owed = (edited_row.c.provider == provider, edited_row.c.deferred_since.is_not(None))
     row = conn.execute(select(func.count(), func.min(edited_row.c.deferred_since)).where(*owed)).one()
     return int(row[0]), row[1]

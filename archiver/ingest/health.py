@@ -1,4 +1,4 @@
-"""What storages and disks show of themselves, on record: so that whoever asks later, or on another host, is told the same."""
+"""Records the health of storages and disks, so that a later question, or one from another host, gets the same answer."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ log = structlog.get_logger("archiver.health")
 
 PROBE_EVERY = timedelta(hours=1)
 STANDS = timedelta(seconds=20)
-"""A failure that is gone by the next try is none."""
+"""The shortest outage that counts: a failure that is gone by the next try is none."""
 GRACE = timedelta(seconds=5)
-"""How long what is sealed waits for the first probe before it is put off."""
+"""The time for which sealed recordings wait for the first probe before they are put off."""
 SILENCE = timedelta(seconds=30)
-"""A storage that is being probed and says nothing for so long hangs. One that says something now and then is slow."""
+"""The silence after which a storage under probe counts as hanging. A storage that still answers now and then is slow."""
 LONGEST = timedelta(minutes=10)
-"""How long a probe of a slow storage may take: fifty questions, or more."""
+"""The longest time for the probe of a slow storage: a probe asks fifty questions or more."""
 _FORGOTTEN = timedelta(days=2)
 _PATIENCE, _LOOK = 20.0, 0.25  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One host's disk, as a row. `no_room`: why nothing more can be fetched there."""
+    """The state of one host's disk. `no_room`: the reason that nothing more can be fetched there."""
 
     spool_id: str
     host: str
@@ -51,10 +51,11 @@ class Host:
 async def keep_probe(
     writer: Writer, destination: Destination, clock: Clock, *, force: bool = False, pace: timedelta | None = None
 ) -> None:
-    """Prove the storage and remember what it showed. One that cannot be asked keeps its last word and becomes an outage.
+    """Probe the storage and record the result. A storage that cannot be asked keeps its last report and becomes an outage.
 
-    `pace` is given by who ends after one sweep: how often sweeps are meant to come. Its proof is good for as long as that, or as
-    long as the last two proofs were apart. It goes by the proof of an earlier one within the hour, which keeps its date.
+    `pace`: for a process that ends after one sweep, the planned interval between sweeps. The proof of such a process is
+    good for that interval, or for the time between the last two proofs. The process also accepts an earlier proof from
+    the last hour, which keeps its date.
     """
     was_trusted = destination.report is not None and destination.report.trusted
     if destination.report is not None and not force:
@@ -80,11 +81,11 @@ async def keep_probe(
 
 
 def unproved(destinations: Mapping[str, Destination]) -> Callable[[str], Awaitable[str | None]]:
-    """Why each storage is not trusted, for who probes it; None for one that is."""
+    """Return a function for the prober that says why a storage is not trusted; None for a trusted storage."""
 
     async def doubt(storage: str) -> str | None:
         destination = destinations[storage]
-        for _ in range(round(_PATIENCE / _LOOK)):  # a probe is under way: the log can wait for that
+        for _ in range(round(_PATIENCE / _LOOK)):  # a probe is under way: the log can wait for its result
             if destination.report is not None or destination.problem is not None:
                 break
             await asyncio.sleep(_LOOK)
@@ -96,7 +97,9 @@ def unproved(destinations: Mapping[str, Destination]) -> Callable[[str], Awaitab
 
 
 def doubt(conn: Connection, storage: str) -> str | None:
-    """Why a storage is not trusted, by its last probe on record. One that nobody probed so far has nothing against it."""
+    """Return why the last probe on record does not trust a storage. A storage without a probe on record has no doubt
+    against it.
+    """
     row = conn.execute(select(storage_state).where(storage_state.c.storage == storage)).one_or_none()
     if row is None or row.trusted:
         return None
@@ -107,7 +110,7 @@ def doubt(conn: Connection, storage: str) -> str | None:
 
 
 async def _resumed(writer: Writer, destination: Destination, now: datetime) -> bool:
-    """Whether an earlier proof will do: of this configuration, within the hour, and with nothing against it on record since."""
+    """Take over an earlier proof if it serves: the same configuration, within the hour, and no fault on record since."""
     report = await writer.run(lambda conn: _kept(conn, destination.id, now))
     if report is None or not destination.store.resume(report):
         return False
@@ -118,7 +121,7 @@ async def _resumed(writer: Writer, destination: Destination, now: datetime) -> b
 
 
 def _kept(conn: Connection, storage: str, now: datetime) -> ProbeReport | None:
-    """The last proof, while it may be rested on: not of the future either, for then a clock was wrong."""
+    """Return the last proof while it may still be used. A proof from the future does not count: a clock was wrong."""
     row = conn.execute(select(storage_state).where(storage_state.c.storage == storage)).one_or_none()
     if row is None or not row.trusted or row.ways is None or not timedelta(0) <= now - row.probed_at < PROBE_EVERY:
         return None
@@ -129,7 +132,7 @@ def _kept(conn: Connection, storage: str, now: datetime) -> ProbeReport | None:
 
 
 async def _answer_of(destination: Destination) -> ProbeReport:
-    """What the probe found. Raises `DestinationError` too when nothing is heard any more, or when it takes too long in all.
+    """Run the probe and return its report. Also raises `DestinationError` when the storage falls silent or takes too long.
 
     A call that hangs goes on in its thread until it ends by itself, which is safe: a probe may be done twice.
     """
@@ -157,13 +160,13 @@ async def _answer_of(destination: Destination) -> ProbeReport:
 def record(
     conn: Connection, here: Host, destinations: Sequence[Destination], *, stands: timedelta = timedelta(0)
 ) -> None:
-    """Put down what each storage refuses, and how this host's disk is. An outage counts when it has stood for `stands`."""
+    """Record each storage's refusals and the state of this host's disk. An outage counts once it has lasted for `stands`."""
     for each in destinations:
         ours = (storage_fault.c.storage == each.id, storage_fault.c.spool_id == here.spool_id)
         outage = each.outage
         if outage is not None and outage.at - outage.since >= stands:
             _put_outage(conn, each.id, here.spool_id, outage)
-        elif outage is None and each.report is not None:  # not asked yet is no answer
+        elif outage is None and each.report is not None:  # a storage that was not asked yet gave no answer
             conn.execute(delete(storage_fault).where(*ours))
     values = {
         "host": here.host, "seen_at": here.seen_at, "spool_percent": here.spool_percent, "no_room": here.no_room,
@@ -179,7 +182,7 @@ def record(
 
 
 def outages(conn: Connection) -> dict[str, Outage]:
-    """What each storage refuses, by whoever saw it last; since the first of them did."""
+    """Return each storage's refusal as the latest observer saw it, dated from the first observer."""
     found: dict[str, Outage] = {}
     for row in conn.execute(select(storage_fault).order_by(storage_fault.c.at)):
         since = min(row.since, found[row.storage].since) if row.storage in found else row.since
@@ -188,7 +191,7 @@ def outages(conn: Connection) -> dict[str, Outage]:
 
 
 def hosts(conn: Connection) -> list[Host]:
-    """Each host as it last showed itself."""
+    """Return each host's last recorded state."""
     return [
         Host(row.spool_id, row.host, row.seen_at, row.spool_percent, row.no_room, timedelta(milliseconds=row.clock_offset_ms))
         for row in conn.execute(select(host_state).order_by(host_state.c.host, host_state.c.spool_id))

@@ -1,8 +1,8 @@
-"""The queue: who works on which recording, and the one fenced write that settles what came of it.
+"""Keeps the queue: claims recordings for workers, and settles each outcome with one fenced write.
 
-A claim gives a token; every later write names it, so that a replica that was paused or cut off changes nothing once somebody
-else has taken over (`LeaseLostError`). The attempt is counted by the claim, before the work: a recording that kills its worker
-is counted too.
+A claim gives a token, and every later write names that token: a replica that was paused or cut off changes nothing once
+another replica has taken over (`LeaseLostError`). The claim counts the attempt before the work begins, so that a
+recording that kills its worker is counted too.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from archiver.schedule.tables import replica
 
 _CRASH_LIMIT = 3
 _NAMED_AT_ONCE = 2_000
-# As the partial index says it: SQLite does not see that "ready = 1", SQLAlchemy's way, is the same, and would sort every row.
+# The words of the partial index: SQLite does not see that SQLAlchemy's "ready = 1" is the same, and would sort every row.
 READY = text("recording.ready")
 
 
-# What a worker does not ask about; the raw row may be long.
+# Columns that a worker does not need; the raw row may be long.
 _UNNEEDED = frozenset({"raw", "stable_digest", "last_seen_at", "recipients"})
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One recording that is ours to work on until we say what came of it."""
+    """One recording that this replica may work on until it settles the outcome."""
 
     id: str
     token: int
@@ -45,22 +45,22 @@ class Claim:
     ref: RecordingRef
     identity: str
     revision: str
-    silent: bool  # it has been listed without audio only
+    silent: bool  # only ever listed without audio
     situation: Situation
     listed_at: datetime
     format: str | None
     duration: timedelta | None
     of_call: bool  # `duration` is the whole call's: the recording may be shorter
-    attributes: Mapping[str, Json]  # as `archiver.vocabulary` reads them
+    attributes: Mapping[str, Json]  # in the form that `archiver.vocabulary` reads
     flags: frozenset[Flag]
     spool_id: str | None
     spool_name: str | None
     sealed: tuple[str, int, str, int] | None  # sealed digest and size, plaintext digest and size
     last_error: str | None
-    plaintext_sha256: str | None  # of what is archived, or kept in quarantine
+    plaintext_sha256: str | None  # of the archived content, or of the page in quarantine
     delete_at: datetime | None
     archived_at: datetime | None = None
-    measured: timedelta | None = None  # how long what came lasts
+    measured: timedelta | None = None  # the measured length of the received audio
 
     @property
     def subject(self) -> str:
@@ -68,7 +68,7 @@ class Claim:
 
 
 def wake_due(conn: Connection) -> int:
-    """Make ready what was to be looked at again by now."""
+    """Make rows ready whose next attempt is due."""
     due = and_(
         recording.c.next_attempt_at.is_not(None), recording.c.next_attempt_at <= db_now(), recording.c.owner.is_(None)
     )
@@ -76,7 +76,7 @@ def wake_due(conn: Connection) -> int:
 
 
 def wake(conn: Connection, reason: Reason, provider: str | None = None) -> int:
-    """What it waited for is there again: no need to wait out the delay."""
+    """Make rows ready that wait for this reason: the cause is over, so the delay need not run out."""
     waits = [recording.c.next_attempt_at.is_not(None), recording.c.reason == reason, recording.c.owner.is_(None)]
     if provider is not None:
         waits.append(recording.c.provider == provider)
@@ -84,7 +84,7 @@ def wake(conn: Connection, reason: Reason, provider: str | None = None) -> int:
 
 
 def name_want_of_room(conn: Connection, provider: str, problem: str) -> int:
-    """What could be fetched but for the room says so. It stays ready; the next claim takes it as soon as there is some."""
+    """Write the lack of room on rows that could be fetched otherwise. They stay ready; a claim takes them once there is room."""
     unsaid = or_(recording.c.reason.is_(None), recording.c.reason != Reason.ROOM)
     wanted = (READY, recording.c.provider == provider, recording.c.spool_id.is_(None), unsaid)
     some = select(recording.c.id).where(*wanted).limit(_NAMED_AT_ONCE)
@@ -93,7 +93,7 @@ def name_want_of_room(conn: Connection, provider: str, problem: str) -> int:
 
 
 def release_dead(conn: Connection, now: datetime) -> int:
-    """Take back the claims of replicas whose heartbeat ended. What kills its worker again and again has to wait longer."""
+    """Take back the claims of replicas whose heartbeat ended. A recording that kills its worker repeatedly waits longer."""
     alive = select(replica.c.id).where(replica.c.alive_until > db_now())
     orphaned = and_(recording.c.owner.is_not(None), recording.c.owner.not_in(alive))
     released = conn.execute(
@@ -114,10 +114,11 @@ def release_dead(conn: Connection, now: datetime) -> int:
 def claim(
     conn: Connection, provider: str, owner: str, spool_id: str, limit: int, *, fetching: bool, storing: bool
 ) -> list[Claim]:
-    """Up to `limit` recordings of `provider`, most urgent first, now ours. None while the provider is parked.
+    """Claim up to `limit` recordings of `provider` for `owner`, most urgent first. None are claimed while the provider
+    is parked.
 
-    `fetching` false when the spool is full, `storing` false while the storage is down: each leaves out the rows whose next step
-    that is. What another living replica holds sealed is left to it.
+    `fetching` is false when the spool is full, `storing` is false while the storage is down: rows with that next step
+    are left out. Recordings that another living replica holds sealed are left to that replica.
     """
     if not (fetching or storing):
         return []
@@ -126,12 +127,12 @@ def claim(
     return sorted((_claim(row) for row in rows), key=_urgency)
 
 
-# Statements of the hot path are built once: building one costs more than running it.
+# Statements of the hot path are built once: building a statement costs more than running it.
 @functools.cache
 def _claiming(fetching: bool, storing: bool) -> ReturningUpdate[Any]:
     here = bindparam("here", type_=recording.c.spool_id.type)
     dead_spools = recording.c.spool_id.not_in(select(replica.c.spool_id).where(replica.c.alive_until > db_now()))
-    # The provider is asked for what is in quarantine, whether a storage took the page or it lies in the spool still.
+    # A row with a page in quarantine is fetched again, whether a storage took the page or it is still in the spool.
     page = and_(recording.c.spool_id == here, recording.c.flags.contains(f'"{Flag.QUARANTINED}"'))
     fetchable = or_(recording.c.spool_id.is_(None), and_(recording.c.spool_id != here, dead_spools), page)
     steps = [
@@ -154,17 +155,17 @@ def _claiming(fetching: bool, storing: bool) -> ReturningUpdate[Any]:
 
 
 def hand_back(conn: Connection, held: Claim) -> None:
-    """Give the recording back untouched, as at shutdown: the attempt did not happen."""
+    """Give the recording back untouched, as at shutdown: the attempt does not count."""
     settle(conn, held, {"ready": True, "attempts": held.situation.attempts - 1})
 
 
 def strays(conn: Connection, owner: str, working: frozenset[str]) -> frozenset[str]:
-    """What the journal says is ours though nobody here works on it: an answer to a claim or to an outcome was lost."""
+    """Return orphaned claims: this replica owns them, but does not work on them, because a database answer was lost."""
     return frozenset(conn.execute(select(recording.c.id).where(recording.c.owner == owner)).scalars()) - working
 
 
 def take_back(conn: Connection, owner: str, ids: frozenset[str]) -> int:
-    """Return strays to the queue under a new token."""
+    """Return orphaned claims to the queue under a new token."""
     return conn.execute(
         update(recording)
         .where(recording.c.owner == owner, recording.c.id.in_(ids))
@@ -173,12 +174,12 @@ def take_back(conn: Connection, owner: str, ids: frozenset[str]) -> int:
 
 
 def retry_now(conn: Connection, recording_id: str) -> bool:
-    """A person asks for another try: gone and absent rows are looked at again too. False when nothing waits."""
+    """Make a recording ready because a person asks for another try, even if gone or absent. False when nothing waits."""
     again = [State.LISTED, State.WAITING, State.SPOOLED, State.ABSENT, State.GONE]
     found = conn.execute(
         update(recording)
         .where(recording.c.id == recording_id, recording.c.state.in_(again), recording.c.owner.is_(None))
-        .where(recording.c.provider_recording_id != "")  # nobody can be asked for what has lost its name
+        .where(recording.c.provider_recording_id != "")  # a recording whose provider id was lost cannot be asked for
         .values(
             ready=True,
             next_attempt_at=None,
@@ -191,13 +192,15 @@ def retry_now(conn: Connection, recording_id: str) -> bool:
 
 
 def referenced_spool(conn: Connection, spool_id: str) -> frozenset[str]:
-    """The spool files of ours that rows still point to."""
+    """Return the files of this spool to which rows still point."""
     found = conn.execute(select(recording.c.spool_name).where(recording.c.spool_id == spool_id))
     return frozenset(found.scalars())
 
 
 def settle(conn: Connection, held: Claim, values: Mapping[str, object], *, keep_owner: bool = False) -> None:
-    """The one fenced write: raises `LeaseLostError`, and nothing changes, unless the claim is still ours."""
+    """Write an outcome, fenced by the claim: unless this replica still holds the claim, raises `LeaseLostError` and
+    changes nothing.
+    """
     changed = dict(values) if keep_owner else {"owner": None, **values}
     if not changed.keys() <= _UNSAID:
         changed["segment"] = None
@@ -207,7 +210,7 @@ def settle(conn: Connection, held: Claim, values: Mapping[str, object], *, keep_
         raise errors.LeaseLostError(held.id)
 
 
-# What changes without the catalogue having to say so anew; how often was tried is only of use once there is an outcome.
+# Columns that may change without a new catalogue line; the count of attempts matters only once there is an outcome.
 _UNSAID = QUEUE | {"attempts"}
 
 
@@ -222,7 +225,7 @@ def _settling(columns: tuple[str, ...]) -> Update:
 
 
 def flags_now(conn: Connection, recording_id: str) -> frozenset[Flag]:
-    """The row's flags, which nobody else changes until this transaction ends."""
+    """Return the row's flags, which no other transaction changes until this one ends."""
     return load_flags(conn.execute(_FLAGS, {"of": recording_id}).scalar_one())
 
 
@@ -232,14 +235,14 @@ _FLAGS = select(recording.c.flags).where(recording.c.id == bindparam("of")).with
 def reflagged(
     conn: Connection, held: Claim, add: frozenset[Flag], less: frozenset[Flag] = frozenset()
 ) -> dict[str, object]:
-    """What `settle` is to write so that the row has `add` and not `less`, whatever flags others gave it since the claim."""
+    """Return the columns for `settle` that set `add` and clear `less`, whatever flags other writers set since the claim."""
     if (held.flags - less) | add == held.flags:
         return {}
     return {"flags": dump_flags((flags_now(conn, held.id) - less) | add)}
 
 
 def recatalogue(conn: Connection, recording_id: str) -> None:
-    """Make the row due for the catalogue again: for whoever changes what a segment says of it other than through `settle`."""
+    """Make the row due for the catalogue again, after a change to its catalogued columns that did not go through `settle`."""
     conn.execute(_RECATALOGUE, {"changed": recording_id})
 
 
@@ -247,7 +250,7 @@ _RECATALOGUE = update(recording).where(recording.c.id == bindparam("changed")).v
 
 
 def refetched(digest: str) -> str:
-    """The revision of a row that no listing showed: the provider sent other audio when asked again. A listing's is hex alone."""
+    """Return the revision of a row that no listing showed, only a second download. A listing's revision is plain hex."""
     return f"refetched:{digest[:54]}"
 
 
@@ -256,7 +259,7 @@ def is_refetched(revision: str) -> bool:
 
 
 def is_silent(row: Row[Any]) -> bool:
-    """Whether this row, given its `state` and `reason`, has never had audio that could be fetched."""
+    """Say whether this row, given its `state` and `reason`, has never had audio that could be fetched."""
     return row.state == State.ABSENT or (row.state == State.WAITING and row.reason in _WITHOUT_AUDIO)
 
 
@@ -264,7 +267,7 @@ _WITHOUT_AUDIO = frozenset({Reason.NOT_READY, Reason.NOT_UNDERSTOOD})
 
 
 def is_of_call(duration_ms: int | None, metadata: Mapping[str, Json]) -> bool:
-    """Whether the only length that is stated is the whole call's, which the recording may fall short of."""
+    """Say whether the only stated length is the whole call's; the recording may be shorter."""
     return (
         duration_ms is not None
         and metadata.get("call_duration_ms") == duration_ms
@@ -273,7 +276,7 @@ def is_of_call(duration_ms: int | None, metadata: Mapping[str, Json]) -> bool:
 
 
 def media_length(media: str | None) -> timedelta | None:
-    """How long what came lasts, by what the row remembers of it."""
+    """Return the length of the received audio, as the row recorded it."""
     milliseconds = json.loads(media).get("duration_ms") if media else None
     return None if milliseconds is None else timedelta(milliseconds=milliseconds)
 

@@ -1,6 +1,6 @@
-"""Links that came with listings, in memory only: a signed URL is a credential and is never written anywhere.
+"""Keeps the links from listings, in memory only: a signed URL is a credential and is never written anywhere.
 
-Losing them costs one request for each recording, no more. How many are kept, and how large they are together, has a limit.
+Losing a link costs one request for its recording, no more. The number of links and their total size are limited.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ _ROOM = 32 << 20
 
 
 class Links:
-    """The freshest link of each recording, the longest unused dropped first.
+    """The freshest link of each recording; the longest unused link is dropped first.
 
-    `most` links, each of at most `longest` characters and all of at most `room` together: the rest is asked for when needed.
+    Keeps `most` links, each of at most `longest` characters, and at most `room` characters in all. Any other link is
+    asked for when needed.
     """
 
     def __init__(self, most: int = _MOST, *, longest: int = _LONGEST, room: int = _ROOM) -> None:
@@ -37,7 +38,7 @@ class Links:
         self._size += size
 
     def fresh(self, recording_id: str, now: datetime) -> Link | None:
-        """A link with more than half of its life left; None when a new one must be asked for."""
+        """Return a link with more than half of its life left; None when a new link must be asked for."""
         link = self._links.get(recording_id)
         return None if link is None or link.half_spent(now) else link
 

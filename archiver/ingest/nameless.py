@@ -1,8 +1,8 @@
-"""Recordings of which only custody tells since a database was lost: they get a name when their provider lists them again.
+"""Names recordings that only custody knows since a database was lost, when their provider lists them again.
 
-Their provider's id is private, and what it was committed with is gone. Of the account's recordings that no other row knows, the
-one of the same variant that began in the same instant is taken for it, and an event says on what ground. Nothing was claimed of
-its content before.
+The provider's id is private, and the salt of its commitment is gone. Among the account's recordings that no other row
+knows, the one of the same variant that began at the same instant is taken as the match, and an event states the ground.
+No claim about the content was made before.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from archiver.custody.ledger import Draft
 from archiver.ingest.tables import recording
 from archiver.recording import Json, Listing, State
 
-_OPEN = (State.LISTED, State.ABSENT, State.GONE)  # what is archived was identified by its bytes
+_OPEN = (State.LISTED, State.ABSENT, State.GONE)  # an archived recording was identified by its bytes
 _PAGE = 500
 
 
 class Nameless:
-    """The nameless rows that the listings of one page may name, each to be taken once."""
+    """The nameless rows that the listings of one page may name; each row is taken once."""
 
     def __init__(self, conn: Connection, listings: Sequence[Listing]) -> None:
         self._waiting: dict[tuple[str, str, datetime | None], list[str]] = {}
@@ -36,20 +36,20 @@ class Nameless:
                     self._waiting.setdefault(key, []).append(row.id)
 
     def take(self, listing: Listing) -> str | None:
-        """The id of the row that this listing names, if there is one left."""
+        """Return the id of the nameless row that this listing names, if one is left."""
         ids = self._waiting.get((listing.ref.provider, listing.ref.variant, listing.started_at))
         return ids.pop() if ids else None
 
 
 def name(conn: Connection, values: Mapping[str, object]) -> None:
-    """Make the nameless row with the id in `values` a listed one, as new."""
+    """Turn the nameless row with the id in `values` into a newly listed row."""
     known = {name: value for name, value in values.items() if name not in ("id", "listed_at")}
     blank = dict.fromkeys(("last_error", "segment", "denied_at", "plaintext_sha256", "plaintext_bytes", "media"))
     conn.execute(update(recording).where(recording.c.id == values["id"]).values(**blank, **known))
 
 
 def found_again(recording_id: str, private: Mapping[str, Mapping[str, Json]]) -> Draft:
-    """The event that says so."""
+    """Return the event that a nameless recording was listed again."""
     said: dict[str, Json] = {"why": "listed again after a loss of the database", "matched": "variant and start"}
     return Draft(f"rec:{recording_id}", Type.SOURCE_REFRESHED, said, private)
 

@@ -1,7 +1,7 @@
-"""What came of the work on one recording: the row and the custody events that justify it, in one transaction.
+"""Writes the outcome of work on one recording: the row and the custody events that justify it, in one transaction.
 
-Each function is the body of one transaction of the claim's holder. It raises `LeaseLostError`, and nothing is kept, when the
-claim is no longer ours; run again after a rollback it does the same once more.
+Each function is the body of one transaction of the claim's holder. It raises `LeaseLostError`, and nothing is kept,
+when the claim is no longer ours; run again after a rollback, it does the same once more.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from archiver.recording import DOUBTS, ORIGINAL, Flag, Json, Received, Sealed, S
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 OF_A_PAGE = frozenset({Flag.QUARANTINED, Flag.NOT_AUDIO})
-"""Flags of an error page in a recording's place; they go when something else comes."""
+"""The flags of an error page in a recording's place; they go when other content comes."""
 
 OF_THE_BYTES = DOUBTS | OF_A_PAGE | {Flag.CONTENT_ENCODED}
-"""Flags that say something of what came; they go when something else comes."""
+"""The flags that describe the received bytes; they go when other bytes come."""
 
 
 def fetched(
@@ -46,10 +46,11 @@ def fetched(
     spool_id: str,
     alone: bool = False,
 ) -> Twin | None:
-    """A recording came and lies sealed in our spool: note it as ours to store.
+    """Record that a recording was received and lies sealed in our spool, ready to be stored.
 
-    Nothing is noted when the same content of the same recording is archived already, unless it is to stand `alone`: the twin is
-    returned. Once its copies have proved themselves, `adopted` lets them stand for this row too, and the spool file may go.
+    Nothing is recorded, and the twin is returned, when the same content of the same recording is archived already; with
+    `alone` no twin is looked for. Once the twin's copies have proved themselves, `adopted` lets them stand for this row
+    too, and the spool file may go.
     """
     twin = None if alone else _twin(conn, held, received.plaintext_sha256)
     if twin is None:
@@ -58,11 +59,11 @@ def fetched(
 
 
 _SETTLED = OF_THE_BYTES | {Flag.LINK_NOT_UNDERSTOOD, Flag.TOO_LARGE}
-"""What is over when a recording comes."""
+"""The flags that no longer apply once a recording has come."""
 
 
 def _spool(conn: Connection, ledger: Ledger, held: Claim, received: Received, sealed: Sealed, spool_id: str) -> None:
-    """Durable point 1: the sealed object is fsynced on our disk; from here the provider may delete the recording."""
+    """Reach durable point 1: the sealed object is fsynced on our disk; from here on the provider may delete the recording."""
     settle(
         conn,
         held,
@@ -73,7 +74,7 @@ def _spool(conn: Connection, ledger: Ledger, held: Claim, received: Received, se
 
 
 def what_came(received: Received, sealed: Sealed, spool_id: str) -> dict[str, object]:
-    """The row's columns, flags apart, once this is sealed in our spool."""
+    """Return the row's columns, without flags, for content that is sealed in our spool."""
     return {
         "state": State.SPOOLED,
         "reason": None,
@@ -91,7 +92,7 @@ def what_came(received: Received, sealed: Sealed, spool_id: str) -> dict[str, ob
 
 
 def telling(subject: str, held: Claim, received: Received, sealed: Sealed) -> list[Draft]:
-    """The three events of what came for `held`: downloaded, looked at, sealed."""
+    """Return the three events about the content that came for `held`: downloaded, verified, sealed."""
     took = received.finished_at - received.started_at
     downloaded: dict[str, Json] = {
         "bytes": received.size,
@@ -135,11 +136,11 @@ def archived(
     missing: Mapping[str, str] = _NOTHING,
     look_again_at: datetime | None = None,
 ) -> None:
-    """Durable point 2: every required copy was read back, locked, with the right digest. Nothing later may undo it.
+    """Reach durable point 2: every required copy was read back, locked, with the right digest. Nothing later may undo it.
 
-    Raises `VerificationError`, and nothing is kept, when there is no copy at all.
-    `missing`: which storage has no copy yet and why; a person sees it on the row, and the copy is owed. `look_again_at`: what
-    came is doubtful, and the provider could not be asked a second time yet.
+    Raises `VerificationError`, and keeps nothing, when there is no copy at all. `missing`: the storages without a copy
+    yet, with the reason; the row shows it, and the copy is owed. `look_again_at`: the content is doubtful, and the
+    provider could not be asked a second time yet.
     """
     if not copies:
         raise errors.VerificationError("no storage has a copy: nothing is archived")
@@ -168,9 +169,9 @@ def archived(
 
 
 def supersede(conn: Connection, recording_id: str) -> None:
-    """A second answer that is archived and sound is the recording: the doubts of the first are settled.
+    """Settle the doubts of a first answer once a second answer is archived and sound.
 
-    Nothing happens where it is not both. Two recordings that share an id began at different times.
+    Does nothing unless the second answer is both. Two recordings that share an id began at different times.
     """
     columns = recording.c
     it = conn.execute(select(recording).where(columns.id == recording_id)).one()
@@ -191,7 +192,7 @@ def supersede(conn: Connection, recording_id: str) -> None:
 
 
 def stored_events(subject: str, stored: Stored, number: int, rule: str) -> list[Draft]:
-    """The two events that justify calling a copy stored: what was sent, and what the storage showed when asked."""
+    """Return the two events that justify calling a copy stored: the bytes sent, and the storage's answer when asked."""
     sent: dict[str, Json] = {
         "storage": stored.storage,
         "bucket": stored.bucket,
@@ -215,7 +216,7 @@ def stored_events(subject: str, stored: Stored, number: int, rule: str) -> list[
 
 
 def keep_copies(conn: Connection, recording_id: str, copies: Sequence[Stored], now: datetime) -> None:
-    """Write down copies; the same copy again replaces what was known of it."""
+    """Write down copies; a copy in the same storage replaces the earlier record."""
     if copies:
         conn.execute(
             _KEEP_COPY[conn.dialect.name],
@@ -250,14 +251,14 @@ def _keep_copy(statement: Any) -> Any:
 
 _KEEP_COPY = {"sqlite": _keep_copy(sqlite.insert(copy)), "postgresql": _keep_copy(postgresql.insert(copy))}
 
-# What a row takes over from the one whose copies stand for it.
+# Columns that a row takes over from its twin.
 _SHARED = (
     "plaintext_bytes", "plaintext_sha256", "sealed_bytes", "sealed_sha256", "recipients", "retain_until", "retention_rule",
 )  # fmt: skip
 _TWINS = select(recording.c.id, recording.c.flags, recording.c.variant).where(
     recording.c.plaintext_sha256 == bindparam("digest"),
     recording.c.provider == bindparam("of"),
-    # Of what only custody remembers after a rebuild, nobody knows the provider's id.
+    # After a rebuild, a row that only custody knows has no provider id.
     recording.c.provider_recording_id.in_([bindparam("known_as"), ""]),
     recording.c.id != bindparam("own"),
     recording.c.state == State.ARCHIVED,
@@ -266,7 +267,7 @@ _TWINS = select(recording.c.id, recording.c.flags, recording.c.variant).where(
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """Another row of the same provider recording that is archived with exactly the bytes that came; its copies by storage."""
+    """Another archived row of the same provider recording with exactly the same bytes, and its copies by storage."""
 
     id: str
     variant: str
@@ -289,7 +290,7 @@ def _twin(conn: Connection, held: Claim, plaintext_sha256: str) -> Twin | None:
 
 
 def is_as_recorded(seen: Stored, known: Row[Any]) -> bool:
-    """Whether a storage shows a copy with the size, digest and lock that were recorded of it."""
+    """Say whether a storage shows a copy with the recorded size, digest and lock."""
     same = (seen.size, seen.sealed_sha256, seen.lock_mode) == (known.size, known.sealed_sha256, known.lock_mode)
     until = known.retain_until is None or (seen.retain_until is not None and seen.retain_until >= known.retain_until)
     return same and until
@@ -306,10 +307,10 @@ def adopted(
     *,
     look_again_at: datetime | None = None,
 ) -> bool:
-    """Same content once: the row points to the twin's copies, which its storages have just shown. Always true.
+    """Let the row share the twin's copies, which their storages have just shown: the same content is kept once. Always true.
 
-    An original that is the recording itself over again is none: the row says that there is no separate original.
-    `demanded`: the storages that are to have a copy; where the twin has none, one is owed.
+    An original with the same content as the main recording is no separate original, and the row says so. `demanded`:
+    the storages that must have a copy; where the twin has none, a copy is owed.
     """
     if held.ref.variant == ORIGINAL and twin.variant == "":
         _no_original(conn, ledger, held, twin)
@@ -355,7 +356,7 @@ def adopted(
 
 
 def _no_original(conn: Connection, ledger: Ledger, held: Claim, main: Twin) -> None:
-    """What came for the original is the recording itself: noise was never cancelled, and nothing is missing."""
+    """Record that the original is the main recording itself: noise was never cancelled, and nothing is missing."""
     nothing = dict.fromkeys(("reason", "next_attempt_at", "last_error", "spool_id", "spool_name"))
     settle(conn, held, {**nothing, "state": State.ABSENT, "ready": False})
     told: dict[str, Json] = {"reason": "no_separate_original", "same_content_as": f"rec:{main.id}"}
@@ -363,7 +364,7 @@ def _no_original(conn: Connection, ledger: Ledger, held: Claim, main: Twin) -> N
 
 
 def main_in_work(conn: Connection, held: Claim) -> bool:
-    """Whether the recording that this is the original of is still to be fetched or stored, and has not failed so far."""
+    """Say whether the main recording of this original is still to be fetched or stored, and has not failed so far."""
     columns = recording.c
     found = conn.execute(
         select(columns.id).where(
@@ -388,9 +389,9 @@ def quarantined(
     *,
     spool_id: str | None,
 ) -> None:
-    """At its deadline all that the provider gives is an error page: kept as bytes, and the recording is still not archived.
+    """Keep the error page that is all the provider sends at the deadline; the recording still counts as not archived.
 
-    `spool_id`: no storage took it, and it lies in this spool until one does.
+    `spool_id`: the spool that holds the page until a storage takes it; None when the page is stored.
     """
     settle(
         conn,
@@ -414,7 +415,7 @@ def quarantined(
 
 
 def page_stored(conn: Connection, ledger: Ledger, held: Claim, copies: Sequence[Stored], now: datetime) -> None:
-    """What lay in quarantine in the spool is in its storages now; the provider is asked on."""
+    """Record that a page in quarantine went from the spool into its storages; the provider is still asked for the recording."""
     gone = {"spool_id": None, "spool_name": None, "sealed_sha256": None, "sealed_bytes": None}
     settle(conn, held, gone, keep_owner=True)
     _page_kept(conn, ledger, held, copies, now)
@@ -433,7 +434,7 @@ def _page_kept(conn: Connection, ledger: Ledger, held: Claim, copies: Sequence[S
 def unfinished(
     conn: Connection, ledger: Ledger, held: Claim, verdict: Verdict, error: errors.ArchiverError, now: datetime
 ) -> State:
-    """Write down why an attempt did not finish and when to look again. Returns the state that follows."""
+    """Write down why an attempt did not finish and when to try again. Return the state that follows."""
     it = held.situation
     values: dict[str, object] = {
         "last_error": str(error)[:500],
@@ -464,10 +465,11 @@ def unfinished(
 
 
 def shows(conn: Connection, held: Claim, revision: str) -> bool:
-    """Whether what the API shows under this recording's id is this recording, and not another one with the same id.
+    """Say whether the API's answer for this recording's id is about this recording, not another one with the same id.
 
-    One that was listed without audio only is completed by another revision that no other row has, as in a listing
-    (`discovery.note_page`). An edit of one that had audio cannot be told from another recording: it is not believed.
+    A recording that was only ever listed without audio is completed by another revision that no other row has, as in a
+    listing (`discovery.note_page`). For a recording that had audio, an edit cannot be told from another recording, so
+    it is not believed.
     """
     if revision == held.revision or is_refetched(held.revision):
         return True
@@ -485,7 +487,7 @@ _TAKEN = select(recording.c.id).where(
 
 
 def clear_flag(conn: Connection, held: Claim, flag: Flag) -> None:
-    """A doubt was settled."""
+    """Remove a flag whose doubt was settled."""
     remaining = flags_now(conn, held.id) - {flag}
     conn.execute(update(recording).where(recording.c.id == held.id).values(flags=dump_flags(remaining), segment=None))
 
@@ -510,5 +512,5 @@ def _rfc3339(instant: datetime | None) -> str | None:
 
 
 def _plain(text: str | None) -> str | None:
-    """Printable ASCII of at most 200 characters: a header is a stranger's text and stands in signed evidence."""
+    """Keep printable ASCII of at most 200 characters: a header is a stranger's text and stands in signed evidence."""
     return None if text is None else "".join(c for c in text[:200] if " " <= c <= "~")

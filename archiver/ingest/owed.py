@@ -1,8 +1,9 @@
-"""The copies that policy demands and that are not there yet: who owes which, who works on it, when it is tried again.
+"""Keeps the copies that policy demands and that do not exist yet: their storage, their worker, their next attempt.
 
-Policy demands a copy of each archived recording in every configured storage, required or not. What is archived without one says
-so in the same transaction (`owe`); what a new or newly required storage lacks is found by looking through the whole journal
-once (`lacking`). A copy's holder names its token in every write, as in `journal`.
+Policy demands a copy of each archived recording in every configured storage, required or not. The transaction that
+archives a recording without some copy records that copy as owed (`owe`); copies that a new or newly required storage
+lacks are found by one search through the whole journal (`lacking`). The holder of a copy names its token in every
+write, as in `journal`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _OWE = {
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """One copy that is ours to make until we say what came of it, and where the recording lies already."""
+    """One copy that this replica may make until it settles the outcome, and the copies that exist already."""
 
     recording_id: str
     storage: str
@@ -45,7 +46,7 @@ class Owed:
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """How many recordings of a provider a storage lacks, since when, and what the oldest of them last ran into."""
+    """The count of a provider's recordings that a storage lacks, the time of the oldest, and the oldest one's last problem."""
 
     provider: str
     storage: str
@@ -55,34 +56,36 @@ class Lack:
 
 
 def owe(conn: Connection, recording_id: str, provider: str, missing: Mapping[str, str], since: datetime) -> None:
-    """Write down which storages lack a copy of what was just archived, and why. Saying it again changes nothing."""
+    """Record which storages lack a copy of a newly archived recording, and why. Recording this again changes nothing."""
     for storage, problem in missing.items():
         values = {"recording_id": recording_id, "provider": provider, "storage": storage, "since": since}
         conn.execute(_OWE[conn.dialect.name], {**values, "problem": problem[:500]})
 
 
-# --- looking through the whole journal --------------------------------------------------------------------------------
+# --- search through the whole journal ---------------------------------------------------------------------------------
 
 
 def unsurveyed(conn: Connection, storages: Iterable[str]) -> list[str]:
-    """The storages for which the journal has not been looked through since they are configured."""
+    """Return the storages for which the journal has not been searched since they were configured."""
     known = set(conn.execute(select(copy_survey.c.storage)).scalars())
     return [each for each in storages if each not in known]
 
 
 def forget(conn: Connection, configured: Collection[str]) -> int:
-    """Policy demands nothing of a storage that is no longer configured. Returns how many copies are owed no more."""
+    """Drop the copies owed by storages that are no longer configured. Return their count."""
     conn.execute(delete(copy_survey).where(copy_survey.c.storage.not_in(configured)))
     return conn.execute(delete(owed_copy).where(owed_copy.c.storage.not_in(configured))).rowcount
 
 
 def lacking(conn: Connection, storage: str, now: datetime, after: str = "") -> list[Any]:
-    """A page of archived recordings, by id behind `after`, that are locked still and of which `storage` has no copy."""
+    """Return a page of archived recordings after the id `after` whose retention has not ended and of which
+    `storage` has no copy.
+    """
     return list(conn.execute(_LACKING, {"in": storage, "now": now, "after": after, "most": _PAGE}).all())
 
 
 def owe_all(conn: Connection, storage: str, rows: Sequence[Any]) -> None:
-    """Write down what a page of `lacking` shows, unless a copy came meanwhile."""
+    """Record the copies that a page of `lacking` shows, unless a copy was made meanwhile."""
     for row in rows:
         values = {"recording_id": row.id, "provider": row.provider, "storage": storage, "since": row.archived_at}
         if not conn.execute(_HAS, {"of": row.id, "in": storage}).first():
@@ -90,7 +93,7 @@ def owe_all(conn: Connection, storage: str, rows: Sequence[Any]) -> None:
 
 
 def surveyed(conn: Connection, storage: str, now: datetime) -> None:
-    """The whole journal was looked through for `storage`."""
+    """Record that the whole journal was searched for `storage`."""
     same = copy_survey.c.storage == storage
     if conn.execute(update(copy_survey).where(same).values(surveyed_at=now)).rowcount == 0:
         conn.execute(insert(copy_survey).values(storage=storage, surveyed_at=now))
@@ -113,16 +116,16 @@ _LACKING = (
 )
 
 
-# --- what is owed -----------------------------------------------------------------------------------------------------
+# --- owed copies ------------------------------------------------------------------------------------------------------
 
 
 def count(conn: Connection) -> int:
-    """How many copies are owed."""
+    """Count the owed copies."""
     return conn.execute(select(func.count()).select_from(owed_copy)).scalar_one()
 
 
 def lacks(conn: Connection) -> list[Lack]:
-    """What is owed, by provider and storage."""
+    """Return the owed copies in total, by provider and storage."""
     columns = owed_copy.c
     grouped = select(columns.provider, columns.storage, func.count().label("n"), func.min(columns.since).label("since"))
     found = []
@@ -134,25 +137,25 @@ def lacks(conn: Connection) -> list[Lack]:
 
 
 def of_recording(conn: Connection, recording_id: str) -> dict[str, str | None]:
-    """The storages that owe a copy of this recording, and what each last ran into."""
+    """Return the storages that owe a copy of this recording, each with its last problem."""
     columns = owed_copy.c
     rows = conn.execute(select(columns.storage, columns.problem).where(columns.recording_id == recording_id))
     return {row.storage: row.problem for row in rows}
 
 
 def take_back(conn: Connection, owner: str) -> int:
-    """What the journal says is ours while nobody here works on any: the answer to a claim or an outcome was lost."""
+    """Release this replica's claims, on none of which it works: the answer to a claim or an outcome was lost."""
     return conn.execute(update(owed_copy).where(owed_copy.c.owner == owner).values(owner=None)).rowcount
 
 
 def wake(conn: Connection, storage: str) -> int:
-    """The storage is there again: no need to wait out the delay."""
+    """Make the storage's copies due at once: it is up again, so the delay need not run out."""
     waits = and_(owed_copy.c.storage == storage, owed_copy.c.next_attempt_at.is_not(None))
     return conn.execute(update(owed_copy).where(waits).values(next_attempt_at=None)).rowcount
 
 
 def claim(conn: Connection, storage: str, owner: str, now: datetime) -> Owed | None:
-    """The oldest copy that `storage` owes, nobody alive works on and is due, now ours; None when there is none."""
+    """Claim the oldest due copy that `storage` owes and that no living replica works on; None when there is none."""
     columns = owed_copy.c
     alive = select(replica.c.id).where(replica.c.alive_until > db_now())
     oldest = (
@@ -178,24 +181,24 @@ def claim(conn: Connection, storage: str, owner: str, now: datetime) -> Owed | N
 
 
 def settled(conn: Connection, held: Owed) -> None:
-    """The copy is owed no more. Raises `LeaseLostError`, and nothing changes, unless it is still ours to make."""
+    """Remove the owed copy. Raises `LeaseLostError`, and changes nothing, unless this replica still holds the claim."""
     if conn.execute(delete(owed_copy).where(*_fence(held))).rowcount != 1:
         raise errors.LeaseLostError(held.recording_id)
 
 
 def put_off(conn: Connection, held: Owed, problem: str, again_at: datetime) -> None:
-    """It could not be made: tried again at `again_at`, and in nobody's way until then."""
+    """Put off a copy that could not be made until `again_at`; it holds up no other copy."""
     values = {"owner": None, "next_attempt_at": again_at, "problem": problem[:500]}
     conn.execute(update(owed_copy).where(*_fence(held)).values(**values))
 
 
 def hand_back(conn: Connection, held: Owed) -> None:
-    """The attempt did not happen, as at shutdown."""
+    """Give the copy back, as at shutdown: the attempt does not count."""
     conn.execute(update(owed_copy).where(*_fence(held)).values(owner=None, attempts=held.attempts - 1))
 
 
 def delay(attempts: int, spread: float) -> timedelta:
-    """From a minute to an hour, doubling with each attempt; `spread` in [0, 1) shortens it by up to half. Pure."""
+    """Return a delay from a minute to an hour, doubled with each attempt; `spread` in [0, 1) shortens it by up to half. Pure."""
     return min(_FIRST_DELAY * 2.0 ** min(max(attempts - 1, 0), 10), _LONGEST_DELAY) * (1 - spread / 2)
 
 

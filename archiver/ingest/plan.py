@@ -1,7 +1,7 @@
-"""What to do next with a recording, and what a failure means. Pure: no I/O, no clock, no chance.
+"""Decides the next step for a recording, and the meaning of a failure. Pure: no I/O, no clock, no chance.
 
-Retries are data: every outcome maps to one `Verdict`, and the shell writes it down. Nothing here ever gives a recording up
-quietly: the worst verdicts leave a row that waits with a reason, or that is gone or absent with evidence.
+Retries are data: every outcome maps to one `Verdict`, and the caller writes it down. No verdict ever gives up a
+recording quietly: the worst verdicts leave a row that waits with a reason, or that is gone or absent with evidence.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _LOOK_EVERY = timedelta(hours=1)
 _LOOK_RARELY = timedelta(days=1)
 _LOOKS = 24
 _IN_VAIN = 200
-_LOOK_FOR = timedelta(days=365)  # where the provider keeps it for ever
+_LOOK_FOR = timedelta(days=365)  # for a provider that keeps recordings for ever
 
 
 class Step(enum.StrEnum):
-    """The two things that can be done with a recording that is not archived."""
+    """The two possible steps for a recording that is not archived."""
 
     FETCH = "fetch"
     STORE = "store"
 
 
 class Fate(enum.StrEnum):
-    """What becomes of a recording after an attempt that did not finish."""
+    """The fate of a recording after an attempt that did not finish."""
 
     WAIT = "wait"
     DENIED = "denied"
@@ -46,7 +46,7 @@ class Fate(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What is known of one recording when a verdict is due."""
+    """The known facts of one recording when a verdict is due."""
 
     state: State
     attempts: int
@@ -59,7 +59,7 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How to go on: `fate`, when to look again, why, and whether the attempt counts.
+    """The decision how to go on: `fate`, the time of the next try, its reason, and whether the attempt counts.
 
     `park`: the whole provider waits for this long. `flags` are added to the row.
     """
@@ -73,12 +73,14 @@ class Verdict:
 
 
 def next_step(spool_name: str | None, spool_id: str | None, ours: str) -> Step:
-    """Store what lies sealed in our own spool; otherwise fetch. Another replica's spool cannot be read from here."""
+    """Return "store" for an object sealed in our own spool, otherwise "fetch": another replica's spool cannot be read
+    from here.
+    """
     return Step.STORE if spool_name is not None and spool_id == ours else Step.FETCH
 
 
 def backoff(attempts: int, archive_by: datetime | None, now: datetime, spread: float) -> timedelta:
-    """Exponential from 2 s to a quarter of an hour with jitter (`spread` in [0, 1)), shorter as the deadline comes near.
+    """Return an exponential delay from 2 s to a quarter of an hour with jitter (`spread` in [0, 1)), shorter near the deadline.
 
     Never more than a quarter of the time left, so that a recording at risk gets several more tries; never under a second.
     """
@@ -91,11 +93,11 @@ def backoff(attempts: int, archive_by: datetime | None, now: datetime, spread: f
 def judge(  # noqa: PLR0911  one line for each kind of failure reads best
     error: errors.ArchiverError, it: Situation, now: datetime, *, spread: float, not_ready_for: timedelta
 ) -> Verdict:
-    """What `error` means for this recording."""
+    """Return the verdict that `error` means for this recording."""
     delay = backoff(max(it.attempts, 1), it.archive_by, now, spread)
     asked = error.retry_after if isinstance(error, errors.TransientError) and error.retry_after else timedelta(0)
     again = now + max(delay, min(asked, _LONGEST_PAUSE))
-    # An outage says nothing of this recording: it keeps its attempts, and is looked at soon after the outage ends.
+    # An outage says nothing of this recording: its attempts are not counted, and it is tried soon after the outage ends.
     soon = now + max(min(delay, _LONGEST_OUTAGE_DELAY), min(asked, _LONGEST_PAUSE))
     match error:
         case errors.RecordingGoneError():
@@ -105,11 +107,12 @@ def judge(  # noqa: PLR0911  one line for each kind of failure reads best
         case errors.NoRecordingError() | errors.NotReadyError():
             return Verdict(Fate.WAIT, again, Reason.NOT_READY)
         case errors.NotUnderstoodError():
-            # Neither "none" nor "not yet": it is asked again for as long as it takes, and a person is told.
+            # Neither "none" nor "not yet": the recording is asked for again for as long as it takes, and a person is told.
             rests = max(again, now + _PUZZLED_DELAY)
             return Verdict(Fate.WAIT, rests, Reason.NOT_UNDERSTOOD, flags=frozenset({Flag.LINK_NOT_UNDERSTOOD}))
         case errors.LinkRefusedError() | errors.OtherRecordingError():
-            # The first refusal is the ordinary end of a link's life and costs nothing; a fresh link that is refused too counts.
+            # A link's first refusal is the ordinary end of its life and was renewed at no cost; here a fresh link is
+            # refused too.
             return Verdict(Fate.WAIT, again, Reason.LINK)
         case errors.DestinationError() | errors.VerificationError():
             return Verdict(Fate.WAIT, soon, Reason.DESTINATION, counted=False)
@@ -122,7 +125,7 @@ def judge(  # noqa: PLR0911  one line for each kind of failure reads best
         case errors.EgressRefusedError():
             return Verdict(Fate.WAIT, now + _PARKED_DELAY, Reason.LINK, flags=frozenset({Flag.EGRESS_REFUSED}))
         case errors.TooLargeError():
-            # At the deadline as much is kept as is allowed, and a length that was only stated is not believed.
+            # At the deadline as much is kept as the limit allows, and a length that was only stated is not believed.
             rests = (
                 now + _PARKED_DELAY if it.archive_by is None else min(now + _PARKED_DELAY, max(again, it.archive_by))
             )
@@ -133,10 +136,11 @@ def judge(  # noqa: PLR0911  one line for each kind of failure reads best
 def look_again(
     kept_at: datetime, now: datetime, delete_at: datetime | None, attempts: int, *, answered: bool
 ) -> datetime | None:
-    """When to ask again for what is doubtful and kept since `kept_at`; None when no further look makes sense.
+    """Return when to ask again for doubtful content kept since `kept_at`; None when no further look makes sense.
 
-    After an answer that left the doubt standing: an hour later, then two, four and so on, a dozen downloads in the ninety
-    days that a provider has it, the last one an hour before it deletes it. After none: within the hour, later within the day.
+    After an answer that left the doubt standing: an hour later, then two, four and so on, a dozen downloads in the
+    ninety days that a provider keeps a recording, the last one an hour before the provider deletes it. After no answer:
+    within the hour, later within the day.
     """
     if now >= (kept_at + _LOOK_FOR if delete_at is None else delete_at):
         return None
@@ -149,9 +153,9 @@ def look_again(
 
 
 def _denied(it: Situation, now: datetime) -> Verdict:
-    """The provider says that there is none such: believed after three confirmations, each an hour after the last."""
+    """Handle the provider's denial: believed after three confirmations, each at least an hour after the last."""
     if it.spooled:
-        # Another replica's disk holds it sealed: the provider may well have deleted it, and nothing is lost.
+        # Another replica's disk holds the sealed object: the provider may well have deleted its own, and nothing is lost.
         return Verdict(Fate.WAIT, now + RECHECK_SPACING, Reason.DESTINATION, counted=False)
     fresh = it.denied_at is None or now - it.denied_at >= RECHECK_SPACING
     if not fresh and it.denied_at is not None:
@@ -160,9 +164,9 @@ def _denied(it: Situation, now: datetime) -> Verdict:
 
 
 def hopeless(it: Situation, now: datetime) -> bool:
-    """At the deadline and after several tries, whatever comes is better kept, marked as what it is, than lost (DESIGN §3).
+    """Say whether any body is better kept, marked as what it is, than lost: at the deadline after several tries.
 
-    Where there is no deadline, many tries in vain are as much: at the pace of `backoff` two days of them.
+    Without a deadline, many failed tries count the same: two days of them at the pace of `backoff`.
     """
     if it.archive_by is None:
         return it.attempts >= _IN_VAIN

@@ -1,6 +1,6 @@
-"""Enumerate one provider: which windows are due, walk each to its last page until two walks agree, then call it covered.
+"""Enumerates one provider: walks each due window to its last page until two walks agree, then calls the window covered.
 
-A window is covered only when its rows are in the journal. Whatever goes wrong in between leaves the window open, and the next
+A window is covered only when its rows are in the journal. Any failure in between leaves the window open, and the next
 poll walks it again: listing is idempotent.
 """
 
@@ -44,17 +44,17 @@ _DEEPEST = timedelta(days=92)
 _LONGEST_WAIT = timedelta(days=7)
 _LONGEST_REST = LEASE / 4
 _PATIENCE = timedelta(seconds=30)
-"""The longest Retry-After that a walk waits out."""
+"""The longest Retry-After for which a walk waits."""
 _PIECE = 200
-"""Rows that are written in one transaction."""
+"""The number of rows that are written in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollPlan:
-    """How one provider is to be enumerated. `bytes_per_second` estimates a quota's use from durations.
+    """The plan for enumerating one provider. `bytes_per_second` estimates a quota's use from durations.
 
-    `backfill_every`: the shortest time from one page of the past to the next, so that catching up takes its share of the
-    requests and leaves the others to downloads. `shared`: all providers of the same account, where it has one quota.
+    `backfill_every`: the shortest time between two pages of the past, so that catching up leaves enough requests to
+    downloads. `shared`: all providers of the same account, where the account has one quota.
     """
 
     overlap: timedelta
@@ -67,7 +67,7 @@ class PollPlan:
 
 
 class _Kind(enum.IntEnum):
-    """Why a window is walked, in the order in which it is done."""
+    """The reason for walking a window; the values are in order of urgency."""
 
     NEW = 0
     PAST = 1  # never listed so far
@@ -76,7 +76,7 @@ class _Kind(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    """One window that is to be walked now."""
+    """One window that must be walked now."""
 
     scope: str
     window: Window
@@ -85,10 +85,10 @@ class _Due:
 
 @dataclass(slots=True)
 class _Walk:
-    """The fingerprint of one walk: order does not matter, and a million pages take no more room than one."""
+    """The fingerprint of one walk. The order of rows does not matter, and a million pages need no more memory than one."""
 
     rows: int = 0
-    shown: int = 0  # all that came, what is younger than the window and what nobody understood too
+    shown: int = 0  # all rows, including those younger than the window and those not understood
     total: int | None = None
     pages: int = 0
     sum: int = 0
@@ -101,7 +101,7 @@ class _Walk:
         self.digest.update(bytes.fromhex(page.digest))
         for listing in page.listings:
             if listing.started_at is not None and listing.started_at >= until:
-                continue  # younger than the window: it may come and go between walks
+                continue  # younger than the window: the row may come and go between walks
             named = f"{discovery.identity(listing.ref)}{listing.revision}".encode()
             self.sum = (self.sum + int.from_bytes(hashlib.sha256(named).digest()[:8], "big")) % 2**64
             self.rows += 1
@@ -140,10 +140,11 @@ class Poller:
         self._lease_name = f"poll:{provider.id}"
 
     async def poll(self, patience: timedelta | None = None) -> bool:
-        """One full poll. True when every due window was covered; False when something is left, or another replica polls.
+        """Do one full poll. True when every due window was covered; False when a window is left, or another replica polls.
 
-        What is new comes first, in every scope. Then the past: with `patience`, for so long and one window at least, and the
-        next poll goes on from there. Never raises for what a provider does; says it in the journal, the log and the metrics.
+        New recordings come first, in every scope. Then the past: with `patience`, for that long and at least one
+        window, and the next poll goes on from there. Never raises for a provider's failure: the journal, the log and
+        the metrics record it.
         """
         held = await self._writer.run(self._lease)
         if held is None:
@@ -174,7 +175,7 @@ class Poller:
         return problem is None and not left
 
     async def _due(self, scope: str, held: lease.Held, deep: timedelta | None) -> list[_Due]:
-        """What is to be walked of one scope: what is new, every hole, and when it is time the last `deep` once more."""
+        """Return the due windows of one scope: the new span, every hole, and at times the last `deep` once more."""
         now = self._clock.now()
         facts = self._provider.facts
         earliest = beginning(facts.earliest, self._plan.earliest, now - self._plan.overlap)
@@ -182,7 +183,7 @@ class Poller:
         known = await self._writer.run(lambda conn: self._known(conn, scope, held, now))
         windows = due_windows(known, now, bounds, self._plan.overlap)
         if not facts.time_filtered and (deep or not known):
-            # The provider cannot narrow it down: one walk sees everything.
+            # The provider cannot filter by time: one walk sees everything.
             return [_Due(scope, Window(earliest, now), _Kind.NEW)]
         young = now - facts.settle - self._plan.overlap
         due = [_Due(scope, each, _Kind.NEW if each.until > young else _Kind.PAST) for each in windows]
@@ -193,15 +194,15 @@ class Poller:
     async def _enumerate(
         self, due: Sequence[_Due], held: lease.Held, problems: list[str], patience: timedelta | None
     ) -> int:
-        """Walk each window; one that is no listing leaves the others alone. Returns how many were left to the next poll."""
+        """Walk each window; a failed listing leaves the others alone. Return the count of windows left to the next poll."""
         rate = await self._writer.run(self._recording_rate)
         until, left, covered = math.inf, 0, 0
         for each in due:
             past = each.kind is _Kind.PAST
             if past and patience is not None and until == math.inf:
                 until = self._clock.monotonic() + patience.total_seconds()
-            # One that cannot be listed must not keep the next poll, too, from those behind it: so one is covered at least. What
-            # was never listed goes before what is listed again: a deep walk is only known to be over when it is whole.
+            # A window that cannot be listed must not block those behind it in the next poll too, so at least one window
+            # is covered. Windows never listed come before windows listed again: a deep walk counts only once all of it is done.
             if left or (past and covered and self._clock.monotonic() > until):
                 left += 1
                 continue
@@ -225,10 +226,10 @@ class Poller:
         )
 
     async def _cover(self, it: _Due, held: lease.Held, rate: float) -> None:
-        """Walk the window until two walks agree, then record it as covered.
+        """Walk the window until two walks agree, then record the window as covered.
 
-        One page is one consistent answer and needs no second look; keyset pages neither skip nor repeat. Offset pages shift
-        under inserts and deletions, so only two equal walks prove that nothing was stepped over.
+        One page is one consistent answer and needs no second walk; keyset pages neither skip nor repeat rows. Offset
+        pages shift under inserts and deletions, so only two equal walks prove that no row was skipped.
         """
         previous: _Walk | None = None
         for number in range(1, MOST_WALKS + 1):
@@ -241,7 +242,7 @@ class Poller:
         raise errors.ListingError(f"{MOST_WALKS} walks of the same window never agreed")
 
     async def _walk(self, it: _Due, held: lease.Held, rate: float) -> _Walk:
-        """One walk, begun anew after a passing failure: what was noted stays noted, and a pause that was asked for is kept."""
+        """Do one walk, restarted after a passing failure: rows written down stay, and a pause that was asked for is kept."""
         for attempt in range(1, _TRIES):
             try:
                 return await self._walk_once(it, held, rate)
@@ -264,17 +265,17 @@ class Poller:
             if it.kind is _Kind.PAST:
                 asked = await self._rest(asked)
         if it.kind is _Kind.PAST and not walk.pages:
-            await self._rest(asked)  # a window in which there was nothing was asked for all the same
+            await self._rest(asked)  # an empty window was asked for all the same
         return walk
 
     async def _rest(self, asked: float) -> float:
-        """Wait until the next page of the past is due after the one `asked` for. Returns when that was."""
+        """Wait until the next page of the past is due, counted from the request at `asked`. Return the time after the wait."""
         share = min(self._plan.backfill_every, _LONGEST_REST).total_seconds()
         await asyncio.sleep(max(0.0, share - (self._clock.monotonic() - asked)))
         return self._clock.monotonic()
 
     async def _note(self, scope: str, page: Page, began: datetime, held: lease.Held, rate: float) -> None:
-        """Write a page down, a large one in pieces: the writer has others to serve, and each piece stands by itself."""
+        """Write a page down, a large page in pieces: the writer has other work too, and each piece is complete by itself."""
         listed, odd = discovery.pieces(page.listings, _PIECE), rejects.pieces(scope, page.rejects, _PIECE)
         for listings, rejected in itertools.zip_longest(listed, odd, fillvalue=()):
             await self._note_piece(scope, listings, rejected, began, held, rate)
@@ -328,13 +329,13 @@ class Poller:
         return lease.acquire(conn, self._lease_name, self._replica_id, LEASE)
 
     def _fence(self, conn: Connection, held: lease.Held) -> None:
-        """Renew the lease in the same transaction as the write it protects."""
+        """Renew the lease in the same transaction as the write that it protects."""
         renewed = self._lease(conn)
         if renewed is None or renewed.token != held.token:
             raise errors.LeaseLostError(self._lease_name)
 
     def _deep_due(self, conn: Connection) -> timedelta | None:
-        """How far back to walk again now: a week every day, three months in every week; None when neither is due yet."""
+        """Return how far back to walk again now: a week every day, three months once a week; None when neither is due yet."""
         last, now = discovery.deep_walk_at(conn, self._provider.id), self._clock.now()
         if last is None or last - now >= _DEEP_EVERY:  # a clock that ran ahead puts nothing off
             return _DEEPEST
@@ -357,7 +358,9 @@ class Poller:
         return deadline(called_at, self._plan.retention, self._plan.margin, bytes_per_day=rate)
 
     def _known_within(self, conn: Connection, window: Window, now: datetime) -> int:
-        """How many recordings of this window the provider should still have. Scopes share rows; one scope is certain."""
+        """Count the recordings of this window that the provider should still have. 0 with several scopes, because they
+        share rows.
+        """
         if len(self._provider.scopes()) > 1:
             return 0
         kept = (recording.c.delete_at.is_(None)) | (recording.c.delete_at > now)

@@ -1,7 +1,7 @@
-"""Listing waits while the custody log is behind, as long as the log moves; saving never waits for it (ADR 8).
+"""Applies back-pressure: listing waits while the custody log is behind, if the log moves; saving never waits (ADR 8).
 
-Most events come from listings, thousands in a minute, and a page that is noted some seconds later loses nothing. What is fetched,
-sealed and stored has a deadline: it goes on however long the queue is.
+Most events come from listings, thousands in a minute, and a page that is written down some seconds later loses nothing.
+Fetching, sealing and storing have a deadline: they go on however long the queue is.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ _LOOK = 0.1
 
 
 class Pushback:
-    """What pollers of one process wait at. A queue from which nobody takes, as when the log is damaged, holds nobody up.
+    """The back-pressure that the pollers of one process wait for. A queue that stands still, as after damage to the
+    log, holds up no poller.
 
-    `backlog` says what `custody.log.backlog` does.
+    `backlog` answers like `custody.log.backlog`.
     """
 
     def __init__(self, backlog: Callable[[], Awaitable[int | None]], clock: Clock) -> None:
         self._backlog = backlog
         self._clock = clock
-        self._stuck_at: int | None = None  # the oldest row that nobody took
+        self._stuck_at: int | None = None  # the oldest row of a queue that stands still
 
     async def wait(self) -> None:
         """Return when the queue is below the mark, when it stands still, or after `LONGEST`. Raises `UnavailableError`."""

@@ -1,7 +1,7 @@
-"""Listed rows that nobody understood: each kept once, however often it is listed, and forgotten when it is understood.
+"""Keeps listed rows that were not understood: each once, however often it is listed, until it is understood.
 
-A row is known again by `Reject.identity`, not by its bytes: signed links, ages and costs change at each listing. What one
-provider can make us keep in a day is limited; the rest is counted.
+A row is recognised by `Reject.identity`, not by its bytes: signed links, ages and costs change with each listing. One
+provider can make us keep only so many rows in a day; the rest are only counted.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from archiver.providers.rows import digest, moment_identity
 from archiver.recording import Listing, Reject
 
 KEPT_A_DAY = 100
-"""Rows of one provider and day that are kept with their bytes, each a gap of its own."""
+"""The number of rows of one provider and day that are kept with their bytes, each a gap of its own."""
 COUNTED_A_DAY = 10_000
-"""Rows of one provider and day that are told apart at all; with more, the provider's listing is the trouble, and no row of it."""
+"""The number of rows of one provider and day that are kept apart at all. With more, the listing itself is at fault."""
 _ID_LENGTH = 1024
 
 
 def pieces(scope: str, found: Sequence[Reject], most: int) -> list[list[Reject]]:
-    """What is to be noted of a page, in pieces: one of each name, and none beyond what a day can hold."""
+    """Divide a page's rejects into pieces: one reject for each name, and none beyond a day's limit."""
     named = list({key(scope, each): each for each in found}.values())[: COUNTED_A_DAY + 1]
     return [named[at : at + most] for at in range(0, len(named), most)]
 
 
 def note(conn: Connection, provider: str, scope: str, rejects: Iterable[Reject], now: datetime) -> None:
-    """Write down rows that could not be understood, those that are known already as seen again.
+    """Write down rows that could not be understood; known rows are marked as seen again.
 
-    The first `KEPT_A_DAY` new ones of a day are kept with their bytes; those behind them, up to `COUNTED_A_DAY`, without.
+    The first `KEPT_A_DAY` new rows of a day are kept with their bytes; those behind them, up to `COUNTED_A_DAY`, without.
     """
     named = {key(scope, each): each for each in rejects}
     if not named:
@@ -49,7 +49,7 @@ def note(conn: Connection, provider: str, scope: str, rejects: Iterable[Reject],
     fresh = [name for name in named if name not in known]
     if not fresh:
         return
-    # Counted by the day, not by what is here: a row that is understood and odd in turn would else be new each time.
+    # Counted by the day, not by the rows kept: a row that is understood and odd in turn would otherwise be new each time.
     _, counted = growth.spend(conn, provider, now, rejects=len(fresh))
     values = [
         {
@@ -70,9 +70,10 @@ def note(conn: Connection, provider: str, scope: str, rejects: Iterable[Reject],
 
 
 def understood(conn: Connection, provider: str, scope: str, listings: Sequence[Listing], before: datetime) -> int:
-    """Forget what these listings show to be understood by now; returns how many.
+    """Forget the rejects that these listings show to be understood by now; return their count.
 
-    Only what was last seen earlier than `before`: one id may stand for two rows of one walk, of which one is not understood.
+    Only rows last seen earlier than `before` are forgotten: one id may stand for two rows of one walk, of which one is
+    not understood.
     """
     ours = (reject.c.provider == provider, reject.c.last_seen_at < before)
     if not listings or conn.execute(select(reject.c.digest).where(*ours).limit(1)).first() is None:
@@ -88,7 +89,7 @@ def understood(conn: Connection, provider: str, scope: str, listings: Sequence[L
 
 
 def key(scope: str, it: Reject) -> str:
-    """The name of a row in the journal: by its id in whichever listing it stands, otherwise within the listing `scope`."""
+    """Return a row's name in the journal: by its id, the same in every listing; without an id, within the listing `scope`."""
     if it.recording_id is not None and it.identity:
         return it.identity
     return _scoped(scope, it.identity or digest("bytes", it.raw.decode(errors="replace")))
@@ -99,7 +100,7 @@ def _scoped(scope: str, identity: str) -> str:
 
 
 def _forget_older_names(conn: Connection, provider: str, fresh: Sequence[str], named: dict[str, Reject]) -> None:
-    """Earlier versions named a row by its bytes: a row whose figures change has many names of theirs."""
+    """Delete names from earlier versions, which named a row by its bytes: a row whose figures change has many such names."""
     ids = [found for name in fresh if (found := named[name].recording_id) is not None]
     if ids:
         conn.execute(delete(reject).where(reject.c.provider == provider, reject.c.provider_recording_id.in_(ids)))

@@ -1,4 +1,4 @@
-"""A provider's recordings under another name, and providers that the journal knows and the configuration does not."""
+"""Moves a provider's recordings to another name, and finds providers that are in the journal but not in the configuration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LAST = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Stranger:
-    """A provider that the journal knows and the configuration does not. `pending`: recordings that are not archived yet."""
+    """A provider that the journal knows and the configuration does not. `pending`: its recordings that are not archived yet."""
 
     provider: str
     recordings: int
@@ -31,7 +31,7 @@ class Stranger:
 
 
 def strangers(conn: Connection, configured: Collection[str], *, pending_only: bool = False) -> list[Stranger]:
-    """Providers of the journal that are not configured: taken out of the configuration, or renamed in it."""
+    """Return the journal's providers that are not configured: removed from the configuration, or renamed in it."""
     waits = recording.c.state.in_(PENDING)
     nearest = (
         select(recording.c.delete_at)
@@ -52,15 +52,15 @@ def strangers(conn: Connection, configured: Collection[str], *, pending_only: bo
 
 
 def accounts_of(conn: Connection, provider: str) -> frozenset[str]:
-    """The accounts at the provider that its recordings are of; none where the journal knows no recording of it."""
+    """Return the provider-side accounts of this provider's recordings; none when the journal knows no recording of it."""
     known = (recording.c.provider == provider, recording.c.provider_recording_id != "")
     return frozenset(conn.execute(select(recording.c.account).where(*known).distinct()).scalars())
 
 
 def replay(conn: Connection) -> int:
-    """After a rebuild: give rows that bear an old name the one that events say they got later. Returns how many.
+    """Apply the renames in the log to a rebuilt journal: rows with an old name get the later name. Return their count.
 
-    What was first listed after a rename is of an account that took the old name up again, and keeps it.
+    A recording first listed after a rename belongs to an account that took up the old name again, and keeps that name.
     """
     return sum(
         move(conn, str(event.data.get("from")), str(event.data.get("to")), event.at)
@@ -69,14 +69,14 @@ def replay(conn: Connection) -> int:
 
 
 def renames(conn: Connection) -> list[Event]:
-    """The renames that the log tells of."""
+    """Return the rename events of the log."""
     return [parse(each.raw) for each in history.of_type(conn, ARCHIVE, Type.PROVIDER_RENAMED, _LAST, _PAGE)]
 
 
 def move(conn: Connection, old: str, new: str, listed_by: datetime | None = None) -> int:
-    """Give the recordings of `old` (those first listed by then) to `new`; their identity, which holds the name, with them.
+    """Give the recordings of `old` (first listed by `listed_by`) to `new`, with their identity, which holds the name.
 
-    The catalogue describes them under the old name: each is due for it again.
+    The catalogue describes these recordings under the old name, so each is due for the catalogue again.
     """
     moved, after, columns = 0, "", recording.c
     listed = [] if listed_by is None else [columns.listed_at <= listed_by]
@@ -95,7 +95,7 @@ def move(conn: Connection, old: str, new: str, listed_by: datetime | None = None
 
 
 def _named(row: Any, old: str, new: str) -> str:
-    """Of a row that only custody remembers, nobody knows the provider's id: its identity is no name, and stays."""
+    """Return the new identity of a row. A row that only custody knows keeps its own: no provider id is part of it."""
     before, now = (identity(RecordingRef(name, row.provider_recording_id, row.variant)) for name in (old, new))
     return now if row.identity == before else str(row.identity)
 

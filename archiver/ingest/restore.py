@@ -1,4 +1,6 @@
-"""Rows of a lost journal, written again; those of an older one, brought up to the log. Nobody works on them. Safe to repeat."""
+"""Writes the rows of a lost journal again, and brings an older journal's rows up to the log. No worker holds the rows.
+Safe to repeat.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from archiver.ingest.tables import catalogue_segment, copy, coverage, listing_wi
 from archiver.recording import State
 from archiver.store import layout
 
-# How far an interrupted rebuild came shows in its rows; that somebody has worked here, in these.
+# An interrupted rebuild leaves only recording rows; an archiver at work leaves traces in these tables.
 _TRACES = (provider_state, listing_window, coverage)
 
 
@@ -34,7 +36,7 @@ def require_unused(conn: Connection) -> None:
 
 
 def missing(conn: Connection, ids: Sequence[str]) -> list[str]:
-    """Those of these recordings that no row of the journal describes, in the order given."""
+    """Return those of these recordings that no row of the journal describes, in the order given."""
     there = set(conn.execute(_THERE, {"ids": list(ids)}).scalars())
     return [each for each in ids if each not in there]
 
@@ -42,9 +44,9 @@ def missing(conn: Connection, ids: Sequence[str]) -> list[str]:
 def write(
     conn: Connection, rows: Iterable[Mapping[str, Any]], copies: Mapping[str, Iterable[Mapping[str, Any]]]
 ) -> set[str]:
-    """Write rows, and the copies of each by its id. Returns the ids written.
+    """Write rows, and the copies of each by its id. Return the ids written.
 
-    Left out is what is there already, and a second row of the same identity and revision.
+    Rows that exist already are left out, and so is a second row of the same identity and revision.
     """
     written = set()
     for row in rows:
@@ -66,9 +68,9 @@ def write(
 
 
 def advance(conn: Connection, events: Iterable[Event]) -> None:
-    """Bring the rows that there are up to these events of their recordings: a backup is older than the log.
+    """Bring existing rows up to these events of their recordings, for a backup that is older than the log.
 
-    What only the catalogue tells of them, `write` puts in afterwards, over the mark that is left here.
+    Facts that only the catalogue has are written by `write` afterwards, over the mark left here.
     """
     ids = sorted({each.subject.removeprefix("rec:") for each in events if is_subject(each.subject) and bears(each)})
     for start in range(0, len(ids), _PAGE):
@@ -96,7 +98,7 @@ def _advance(conn: Connection, row: Mapping[str, Any]) -> None:
 
 
 def _follows(row: Mapping[str, Any], it: Told) -> dict[str, Any]:
-    """What the events change in a row of an older time."""
+    """Return the changes that the events make to a row from an older time."""
     if row["state"] == it.state:
         return {}
     given = {name: value for name, value in it.row.items() if value is not None and name in recording.c}
@@ -114,12 +116,12 @@ def _follows(row: Mapping[str, Any], it: Told) -> dict[str, Any]:
 
 
 def chain_of(conn: Connection, subject: str) -> list[Event]:
-    """The subject's events. They come out of a log that was proved leaf by leaf."""
+    """Return the subject's events. They come out of a log that was proved leaf by leaf."""
     return [parse(each.raw) for each in history.entries(conn, subject)] if is_subject(subject) else []
 
 
 def copies_of(conn: Connection, it: Told) -> dict[str, dict[str, Any]]:
-    """What events tell of a recording's copies; of one that has the same content as another, also that one's."""
+    """Return a recording's copies by its events; for a recording with the same content as another, also that one's copies."""
     copies, seen = dict(it.copies), set[str]()
     while it.twin is not None and it.twin not in seen:
         seen.add(it.twin)
@@ -129,7 +131,7 @@ def copies_of(conn: Connection, it: Told) -> dict[str, dict[str, Any]]:
 
 
 def behind(conn: Connection, ids: Sequence[str], sealed_at: datetime) -> set[str]:
-    """Those of these recordings whose row is older than a segment of this time: of a backup, and not described since."""
+    """Return those of these recordings whose row, from a backup, is older than a segment of this time and not described since."""
     return set(conn.execute(_BEHIND, {"ids": list(ids), "at": sealed_at}).scalars())
 
 
@@ -144,38 +146,38 @@ def replace(conn: Connection, row: Mapping[str, Any], copies: Iterable[Mapping[s
 
 
 def settle(conn: Connection) -> int:
-    """Everything that describes rows was read: those still marked as behind are as they can be had. Returns how many."""
+    """Clear the marks of rows still behind, once every description has been read: no better data exist. Return their count."""
     return conn.execute(update(recording).where(recording.c.last_error == BEHIND).values(last_error=None)).rowcount
 
 
 def known_segment_keys(conn: Connection) -> set[str]:
-    """Where the segments lie that are noted."""
+    """Return the keys of the segments that the journal knows."""
     return {layout.catalogue_key(each) for each in conn.execute(select(catalogue_segment.c.sealed_sha256)).scalars()}
 
 
 def keep_segment(
     conn: Connection, sealed_sha256: str, size: int, lines: int, until: datetime, storages: str, sealed_at: datetime
 ) -> None:
-    """Note a segment that the log tells of."""
+    """Record a segment that the log mentions."""
     values = {"sealed_sha256": sealed_sha256, "size": size, "lines": lines, "retain_until": until, "storages": storages,
               "sealed_at": sealed_at}  # fmt: skip
     conn.execute(_SEGMENT[conn.dialect.name], values)
 
 
 def has_segment(conn: Connection, sealed_sha256: str) -> bool:
-    """Whether the segment is noted already."""
+    """Say whether the journal knows the segment."""
     same = catalogue_segment.c.sealed_sha256 == sealed_sha256
     return conn.execute(select(catalogue_segment.c.lines).where(same)).first() is not None
 
 
 def unknown_keys(conn: Connection, storage: str, keys: Collection[str]) -> list[str]:
-    """Those of these keys under which the journal claims no copy, in order."""
+    """Return those of these keys under which the journal claims no copy, in order."""
     known = set(conn.execute(_KNOWN_KEYS, {"in_storage": storage, "keys": sorted(keys)}).scalars())
     return sorted(set(keys) - known)
 
 
 def counts(conn: Connection) -> dict[str, int]:
-    """How many rows there are by state, and copies."""
+    """Count the rows by state, and the copies."""
     by_state = select(recording.c.state, func.count()).group_by(recording.c.state)
     found: dict[str, int] = {str(state): number for state, number in conn.execute(by_state)}
     return found | {"copies": conn.execute(select(func.count()).select_from(copy)).scalar_one()}
@@ -192,7 +194,7 @@ _SEGMENT = {
 _PAGE = 400
 _AT_REST: dict[str, Any] = dict.fromkeys(("reason", "next_attempt_at", "owner", "spool_id", "spool_name"))
 _COPIES = select(copy).where(copy.c.recording_id == bindparam("of"))
-# A row that only events gave has no provider's id, and makes way for whatever describes it.
+# A row made from events alone has no provider id, and makes way for any row that describes the recording.
 _BARE = recording.c.provider_recording_id == ""
 _NAMED = select(recording).where(recording.c.id.in_(bindparam("ids", expanding=True)), ~_BARE).order_by(recording.c.id)
 _OLDER = select(catalogue_segment.c.sealed_sha256).where(

@@ -1,4 +1,4 @@
-"""What the custody events of one recording say of it, in the journal's words. Pure: no I/O, no clock.
+"""Rebuilds a recording's journal columns from its custody events. Pure: no I/O, no clock.
 
 Events are signed and proved by the log, a catalogue line is neither: where the two disagree, the events are right.
 """
@@ -29,10 +29,10 @@ _PROVED = ("plaintext_sha256", "plaintext_bytes", "sealed_sha256", "sealed_bytes
 
 @dataclass(slots=True)
 class Told:
-    """`row` holds the journal's columns that the events tell, `copies` those of its copies by storage.
+    """The state of a recording by its events: `row` holds the journal's columns, `copies` the columns of its copies by storage.
 
-    `twin` is the subject whose copies stand for it; `quarantine` has (storage, key) of what was kept instead of a recording.
-    `attempts`: how often it was asked for at least; of a call that never had audio, no event tells of any.
+    `twin` is the subject whose copies stand for this recording; `quarantine` has (storage, key) of each page kept
+    instead of a recording. `attempts`: the least number of attempts; for a call that never had audio, no event mentions any.
     """
 
     state: State = State.LISTED
@@ -44,9 +44,9 @@ class Told:
 
 
 def told(events: Iterable[Event], state: State = State.LISTED) -> Told:
-    """Follow a recording, which begins in `state`, through its events, which come in order.
+    """Follow a recording from `state` through its events, given in order.
 
-    Types and members that are not known say nothing. What is archived stays so until it is disposed of.
+    Unknown types and members are ignored. An archived recording stays archived until it is disposed of.
     """
     it = Told(state)
     for event in events:
@@ -59,7 +59,7 @@ def told(events: Iterable[Event], state: State = State.LISTED) -> Told:
 
 
 def bears(event: Event) -> bool:
-    """Whether the event may change what becomes of its recording."""
+    """Say whether the event may change the state of its recording."""
     return event.type in _STORY and (event.type != Type.GAP or "reason" in event.data)
 
 
@@ -75,7 +75,7 @@ def _discovered(it: Told, event: Event) -> None:
 
 def _downloaded(it: Told, event: Event) -> None:
     data = event.data
-    for name in _PROVED:  # whatever was sealed of it before is lost, or it would not have been fetched again
+    for name in _PROVED:  # any earlier sealed object is lost, or the recording would not have been fetched again
         it.row.pop(name, None)
     it.row |= {
         "plaintext_sha256": data.get("pt_sha256"),
@@ -183,9 +183,9 @@ def _number(data: Mapping[str, Any], name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Remade:
-    """A recording as it goes into the journal again. `findings`: what line and events disagree about, a sentence each.
+    """A recording's row for a new journal. `findings`: each disagreement between line and events, as a sentence.
 
-    `current`: the line says all that there is to say, so that it need not be catalogued anew.
+    `current`: the line is complete, so that the recording need not be catalogued anew.
     """
 
     row: dict[str, Any]
@@ -197,18 +197,19 @@ class Remade:
 def remake(
     line: Line | None, events: Sequence[Event], recording_id: str, copies: Mapping[str, Mapping[str, Any]]
 ) -> Remade:
-    """The row of a recording with these events, all from the first on, described by `line` if anything does.
+    """Return the row of a recording from all its events, and from `line` if a line describes it.
 
-    `copies` are what events tell of its copies, by storage: its own, or its twin's.
+    `copies`: its copies by its events, by storage: its own, or its twin's.
     """
     it = told(events)
     findings: list[str] = []
     current = False
     if line is None or it.state is State.DISPOSED:
-        # What was disposed of must not come back from a segment whose lock outlived it.
+        # A disposed recording must not come back from a segment whose lock outlived it.
         line, row = None, _bare(recording_id, it)
         row["last_error"] = _LACKS.get(it.state, NAMELESS)
-        for each in copies.values() if _archived(it) else ():  # of a twin's object, only the copy tells
+        # Only a copy's events describe an object shared with a twin.
+        for each in copies.values() if _archived(it) else ():
             row = {
                 "sealed_sha256": each["sealed_sha256"],
                 "sealed_bytes": each["size"],
@@ -246,7 +247,9 @@ def _archived(it: Told) -> bool:
 def _copies(
     described: Iterable[Mapping[str, Any]], proved: Mapping[str, Mapping[str, Any]], quarantine: set[tuple[str, str]]
 ) -> list[dict[str, Any]]:
-    """Signed is what was stored and how it was locked; when that was written down, and holds, only the journal knew."""
+    """Combine copies: events prove what was stored and how it was locked; only the journal knew times of writing and
+    legal holds.
+    """
     found = {storage: dict(each) for storage, each in proved.items()}
     for each in described:
         storage = each["storage"]
@@ -263,13 +266,12 @@ _LACKS: Mapping[State, str | None] = dict.fromkeys(FINAL, UNCATALOGUED) | {State
 _UNSIGNED = frozenset({"stored_at", "legal_hold"})
 
 
-_LISTED = frozenset(
-    {"provider", "variant", "call_started_at", "listed_at"}
-)  # all that counts before there is an outcome
+# The only columns that count before there is an outcome.
+_LISTED = frozenset({"provider", "variant", "call_started_at", "listed_at"})
 
 
 def _bare(recording_id: str, it: Told) -> dict[str, Any]:
-    """What there is without a line. The provider's own id is personal, so no event has it: the row is nobody's until listed."""
+    """Return the row without a line. The provider's id is personal, so no event has it: the row has no name until listed again."""
     unknown = hashlib.sha256(f"uncatalogued/{recording_id}".encode()).hexdigest()
     row: dict[str, Any] = {
         "identity": unknown,

@@ -1,9 +1,9 @@
-"""The one place where the stages meet: claimed → fetched → sealed → spooled → stored → archived.
+"""Joins the stages for each recording: claimed → fetched → sealed → spooled → stored → archived.
 
-Order of effects (DESIGN §3): the sealed object is fsynced in the spool before the journal says `spooled`; every required copy,
-and at least one, is read back before the journal says `archived`; the spool file goes last, and only for copies that proved
-themselves. Dying between any two of them is repaired by claiming the row again and doing whatever `next_step` says: there is
-no other recovery code.
+Order of effects (ARCHITECTURE.md, "Life of a recording"): the sealed object is fsynced in the spool before the journal
+says `spooled`; every required copy, and at least one, is read back before the journal says `archived`; the spool file
+goes last, and only for copies that proved themselves. A crash between any two effects is repaired by claiming the row
+again and doing whatever `next_step` says: there is no other recovery code.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ log = structlog.get_logger("archiver.ingest")
 
 
 _SEALED_AT_HAND = 4
-"""What may wait for its turn at the storages, as a multiple of `concurrency`, before it goes back into the queue."""
+"""The number of sealed recordings that may wait for a storage, in multiples of `concurrency`, before more go back to the queue.
+"""
 
 
 class Worker:
-    """Brings recordings of one provider from listed to archived, most urgent first: `concurrency` of them are fetched at a time,
-    and as many stored. Saving into the spool never waits for a storage that is slow.
+    """Brings recordings of one provider from listed to archived, most urgent first.
+
+    `concurrency` recordings are fetched at a time, and as many stored. Saving into the spool never waits for a slow storage.
     """
 
     def __init__(self, provider: Provider, policy: Policy, bench: Bench, concurrency: int) -> None:
@@ -46,18 +48,19 @@ class Worker:
         self._concurrency = concurrency
         self._looks = SecondLook(provider, policy.limits, bench, self._refresh)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._sealed = 0  # of the tasks: what they hold lies in the spool, and waits for a storage or is on its way
+        self._sealed = 0  # tasks whose recording lies in the spool, and waits for a storage or is on its way there
         self._turn = asyncio.Semaphore(concurrency)
-        self.held: set[str] = set()  # what the journal says is ours beside these is a stray (see `journal.strays`)
+        # The claims at work; any other claim of this replica in the journal is orphaned (see `journal.strays`).
+        self.held: set[str] = set()
         self.broken: BaseException | None = None
 
     @property
     def busy(self) -> int:
-        """How many recordings are being worked on."""
+        """The number of recordings in work."""
         return len(self._tasks)
 
     async def fill(self) -> int:
-        """Claim as many recordings as there are free places and start on them. Returns how many."""
+        """Claim as many recordings as there are free places and start on them. Return their count."""
         free = self._concurrency - (len(self._tasks) - self._sealed)
         if free <= 0:
             return 0
@@ -84,7 +87,7 @@ class Worker:
             self.broken = bug
 
     def _room(self) -> bool:
-        """False while the spool admits nothing: then only what lies in it is worked on."""
+        """Say whether the spool admits a recording; without room, only recordings that lie in the spool are worked on."""
         try:
             self._bench.spool.admit()
         except errors.ArchiverError:
@@ -97,7 +100,7 @@ class Worker:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
 
     async def drain(self, within: timedelta) -> None:
-        """Let what is in work finish for a while; what does not is handed back untouched."""
+        """Let the recordings in work finish for a while; unfinished ones are handed back untouched."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=within.total_seconds())
         for task in list(self._tasks):
@@ -106,9 +109,9 @@ class Worker:
             await asyncio.wait(list(self._tasks))
 
     async def _accession(self, held: journal.Claim) -> None:
-        """One recording, as far as it goes; every outcome is written down.
+        """Work on one recording, as far as it goes; every outcome is written down.
 
-        When the database does not take the outcome, the claim becomes a stray, and housekeeping hands it back.
+        When the database does not take the outcome, the claim becomes orphaned, and housekeeping hands it back.
         """
         try:
             await self._attempt(held)
@@ -128,8 +131,8 @@ class Worker:
                 log.error("recording.spool_lost", provider=self._provider.id, recording_id=held.id)
                 held = _unspooled(held)
             if Flag.QUARANTINED in held.flags and held.spool_id == bench.spool.id:
-                held = await self._store_page(held)  # whatever comes of it, the provider is asked again
-            settled = not self._looks.open(held)  # who died before the second look has not had it
+                held = await self._store_page(held)  # whatever the result, the provider is asked again
+            settled = not self._looks.open(held)  # a worker that died before the second look did not have it
             if Flag.QUARANTINED in held.flags or _step(held, bench) is Step.FETCH:
                 fetched = await self._fetch(held)
                 if fetched is None:
@@ -151,7 +154,7 @@ class Worker:
 
     @contextmanager
     def _at_the_storages(self) -> Iterator[None]:
-        """What is sealed takes no place of those that fetch."""
+        """Count a sealed recording separately, so that it takes no place from recordings to be fetched."""
         self._sealed += 1
         try:
             yield
@@ -161,13 +164,14 @@ class Worker:
     # --- fetch: provider → spool ------------------------------------------------------------------------------
 
     async def _fetch(self, held: journal.Claim) -> tuple[journal.Claim, bool] | None:
-        """Receive and seal into the spool, and whether what came is beyond doubt or was asked for twice.
+        """Receive and seal into the spool. Return the claim, and whether the content is beyond doubt or was asked for twice.
 
-        None when the same content is archived already or nothing is left to store.
+        None when the same content is archived already, or nothing is left to store.
         """
         bench = self._bench
         if held.ref.variant == ORIGINAL and await bench.writer.run(lambda conn: outcomes.main_in_work(conn, held)):
-            raise errors.OutOfTurnError(held.ref.recording_id[:80])  # so that it can be told from it when it comes
+            # The original waits, so that it can be compared with the main recording once that has come.
+            raise errors.OutOfTurnError(held.ref.recording_id[:80])
         started = bench.clock.monotonic()
         quarantine = hopeless(held.situation, bench.clock.now())
         received, sealed = await self._receive(held, quarantine=quarantine)
@@ -190,7 +194,9 @@ class Worker:
         return await self._looks.take(held, received.plaintext_sha256) if flags & DOUBTS else (held, told)
 
     async def _is_here_already(self, held: journal.Claim, received: Received, sealed: Sealed, *, told: bool) -> bool:
-        """Journal what came: as a twin of what is archived already, if its copies prove themselves now; else as ours to store."""
+        """Record the received content: as a twin of an archived row if that row's copies prove themselves now, else as
+        ours to store.
+        """
         bench, spool_id = self._bench, self._bench.spool.id
         twin = await bench.writer.run(
             lambda conn: outcomes.fetched(conn, bench.ledger, held, received, sealed, spool_id=spool_id)
@@ -212,13 +218,13 @@ class Worker:
         return False
 
     async def _proves(self, twin: outcomes.Twin) -> bool:
-        """Whether every required storage, and at least one, shows the twin's copy as it was recorded. In doubt it does not."""
+        """Say whether every required storage, and at least one, shows the twin's copy as recorded. Doubt counts as no."""
         proved = 0
         for destination in self._bench.destinations:
             known = twin.copies.get(destination.id)
             await destination.first_word()
             if not destination.usable(self._bench.clock.now()):
-                known = None  # it may hang, and what has just come belongs on the disk
+                known = None  # the storage may hang, and newly received content must reach the disk
             try:
                 seen = None if known is None else await destination.store.inspect(known.key, known.version_id)
             except (errors.DestinationError, errors.VerificationError) as failed:
@@ -249,9 +255,9 @@ class Worker:
             raise
 
     async def _refresh(self, held: journal.Claim) -> Link | None:
-        """A fresh link from the provider's API, which has the last word on whether there is audio at all.
+        """Return a fresh link from the provider's API, which has the last word on whether there is audio at all.
 
-        It is asked by id, and an id may stand for two recordings: the other one's audio is not this one's.
+        The API is asked by id, and an id may stand for two recordings: the audio of the other recording is not accepted.
         """
         listing = await self._provider.refresh(held.ref)
         self._bench.telemetry.refreshed(self._provider.id)
@@ -263,7 +269,7 @@ class Worker:
             raise errors.OtherRecordingError(held.ref.recording_id[:80])
         puzzled = Flag.LINK_NOT_UNDERSTOOD in held.flags
         if listing.audio is Audio.UNREADABLE or (puzzled and listing.audio is not Audio.PRESENT):
-            # The listing shows something; that the single call shows nothing does not make it nothing.
+            # The listing shows a recording; an empty single answer does not refute the listing.
             raise errors.NotUnderstoodError(held.ref.recording_id[:80])
         if puzzled:
             await self._bench.writer.run(lambda conn: outcomes.clear_flag(conn, held, Flag.LINK_NOT_UNDERSTOOD))
@@ -276,7 +282,9 @@ class Worker:
         return listing.link
 
     async def _ask_again(self, held: journal.Claim) -> None:
-        """The audio's address says 404: only the API can say that the recording is gone (it raises); else it is late."""
+        """Ask the API after a 404 for the audio: only the API can say that the recording is gone (this raises); else
+        the audio is late.
+        """
         self._bench.links.drop(held.id)
         link = await self._refresh(held)
         if link is not None and link.guessed:
@@ -289,7 +297,9 @@ class Worker:
     # --- store: spool → storages ------------------------------------------------------------------------------
 
     async def _store(self, held: journal.Claim, *, settled: bool) -> None:
-        """Put every copy, then say archived. Required copies must succeed, and one at least; an optional one is made later."""
+        """Put every copy, then record "archived". Every required copy, and at least one, must succeed; an optional one
+        is made later.
+        """
         bench, now = self._bench, self._bench.clock.now()
         sealed = self._from_spool(held)
         kept = self._retention(held, now)
@@ -311,7 +321,7 @@ class Worker:
         log.info("recording.archived", provider=self._provider.id, recording_id=held.id, copies=len(copies))
 
     async def _put_everywhere(self, key: str, sealed: Sealed, kept: Retention) -> tuple[list[Stored], dict[str, str]]:
-        """The copies that were made, and why each other storage has none. Raises when a required one, or every one, has none."""
+        """Return the copies made, and why each other storage has none. Raises when a required copy, or every copy, is missing."""
         bench = self._bench
         copies: list[Stored] = []
         missing: dict[str, str] = {}
@@ -327,14 +337,14 @@ class Worker:
             bench.telemetry.stored(destination.id, sealed.size, bench.clock.monotonic() - started)
             if was_down:
                 await bench.writer.run(lambda conn: journal.wake(conn, Reason.DESTINATION))
-        if not copies:  # where nothing is required, nothing else would say so
+        if not copies:  # without a required storage, nothing else would report this
             raise errors.DestinationError("; ".join(missing.values())[:500] or "there is no storage")
         return copies, missing
 
     async def _quarantine(self, held: journal.Claim, sealed: Sealed) -> None:
-        """Past the deadline an error page is all there is: keep it locked, marked, and go on asking.
+        """Keep an error page that is all there is past the deadline: locked, marked, and the provider is still asked.
 
-        When no storage takes it, it stays in the spool: it may be more than it looks like.
+        When no storage takes the page, it stays in the spool: it may be more than it looks like.
         """
         bench = self._bench
         copies = await self._put_page(held, sealed)
@@ -349,7 +359,7 @@ class Worker:
         log.error("recording.quarantined", provider=self._provider.id, recording_id=held.id, copies=len(copies))
 
     async def _store_page(self, held: journal.Claim) -> journal.Claim:
-        """What is in quarantine in our spool goes to the storages, when they take it now."""
+        """Put a page in quarantine from our spool into the storages, when they take it now."""
         bench, sealed = self._bench, self._from_spool(held)
         copies = await self._put_page(held, sealed)
         if not copies:
@@ -360,7 +370,7 @@ class Worker:
         return _unspooled(held)
 
     async def _put_page(self, held: journal.Claim, sealed: Sealed) -> list[Stored]:
-        """Put an error page under its own key. Nothing, when a required storage does not take it."""
+        """Put an error page under its own key. Empty when a required storage does not take the page."""
         key = layout.quarantine_key(held.id, sealed.sealed_sha256)
         try:
             copies, _ = await self._put_everywhere(key, sealed, self._retention(held, self._bench.clock.now()))
@@ -385,7 +395,7 @@ class Worker:
         return retention(held.attributes, held.situation.called_at, self._policy.rules, self._policy.default, now)
 
     async def _discard(self, sealed: Sealed) -> None:
-        """The spool file goes last; dying before this leaves a file that the next sweep removes."""
+        """Remove the spool file last; a crash before this leaves a file that the next sweep removes."""
         await asyncio.get_running_loop().run_in_executor(
             self._bench.executor, self._bench.spool.remove, sealed.path.name
         )
@@ -440,6 +450,6 @@ def _now_spooled(held: journal.Claim, sealed: Sealed, flags: frozenset[Flag], sp
 
 
 def _unspooled(held: journal.Claim) -> journal.Claim:
-    """Its sealed object is lost with the disk: the provider is asked again, and may be believed again."""
+    """Return the claim without its spool file, which is lost or stored: the provider is asked again, and may be believed again."""
     situation = dataclasses.replace(held.situation, spooled=False)
     return dataclasses.replace(held, spool_id=None, spool_name=None, sealed=None, situation=situation)

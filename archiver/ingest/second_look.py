@@ -1,7 +1,8 @@
-"""Doubtful audio is asked for again: one answer is not believed when its bytes speak against it.
+"""Asks again for doubtful audio: one answer is not believed when its bytes speak against it.
 
-The first look follows at once. While a doubt stands, others follow ever more rarely, up to the provider's deletion. What came
-first is kept in any case; other bytes become a recording beside it, and when those are sound, the doubt is settled.
+The second download follows at once. While a doubt stands, others follow ever more rarely, up to the provider's
+deletion. The first bytes are kept in any case; other bytes become a recording beside them, and when the other bytes are
+sound, the doubt is settled.
 """
 
 from __future__ import annotations
@@ -30,20 +31,21 @@ Refresh: TypeAlias = Callable[[journal.Claim], Awaitable[Link | None]]
 
 
 class SecondLook:
-    """Downloads doubtful recordings of one provider again. `refresh` gets a fresh link, or raises what the provider says."""
+    """Downloads doubtful recordings of one provider again. `refresh` gets a fresh link, or raises the provider's refusal."""
 
     def __init__(self, provider: Provider, limits: ReceiveLimits, bench: Bench, refresh: Refresh) -> None:
         self._provider = provider
         self._limits = limits
         self._bench = bench
         self._refresh = refresh
-        self._heard: dict[str, Listing] = {}  # of recordings in work whose length is still to be told
+        # The single answers for recordings in work whose own length is not recorded yet.
+        self._heard: dict[str, Listing] = {}
 
     async def take(self, held: journal.Claim, digest: str) -> tuple[journal.Claim, bool]:
         """Download once more and compare. Other bytes are kept from this very download: they may never come again.
 
-        Past the deadline a broken answer is other bytes too, if there are more of them than are kept. It confirms nothing.
-        False when the provider did not answer: then it is asked again soon.
+        Past the deadline a broken answer counts as other bytes too, if it is longer than the kept one; it confirms
+        nothing. False when the provider did not answer: then it is asked again soon.
         """
         bench = self._bench
         late = hopeless(held.situation, bench.clock.now())
@@ -69,7 +71,7 @@ class SecondLook:
         return dataclasses.replace(held, flags=held.flags | await self._differs(held, received, sealed)), True
 
     async def _differs(self, held: journal.Claim, received: Received, sealed: Sealed) -> frozenset[Flag]:
-        """Keep the other bytes too. Dying before they are journalled leaves a spool file that is swept."""
+        """Keep the other bytes too. A crash before they are in the journal leaves a spool file that a sweep removes."""
         bench, now = self._bench, self._bench.clock.now()
         new = await bench.writer.run(
             lambda conn: siblings.second_answer(
@@ -83,7 +85,7 @@ class SecondLook:
         return frozenset({Flag.ID_CONFLICT})
 
     async def again(self, held: journal.Claim) -> None:
-        """The next look at something archived that is doubtful, or that the provider was to be asked about."""
+        """Do the next look at an archived recording that is doubtful, or about which the provider had still to be asked."""
         digest = held.plaintext_sha256
         assert digest is not None
         held, answered = await self.told(held)
@@ -93,9 +95,9 @@ class SecondLook:
         await self._bench.writer.run(lambda conn: siblings.looked_again(conn, held, again_at))
 
     def again_at(self, held: journal.Claim, *, settled: bool) -> datetime | None:
-        """When to ask again; None when nothing is open. `settled`: the provider was asked, and answered.
+        """Return when to ask again; None when nothing is open. `settled`: the provider was asked, and answered.
 
-        What came second is not asked for by itself: the looks at the first show it.
+        A second answer is not asked for by itself: the looks at the first answer show it.
         """
         if Flag.SUPERSEDED in held.flags or journal.is_refetched(held.revision):
             return None
@@ -105,23 +107,25 @@ class SecondLook:
         kept_at = held.archived_at or now
         return look_again(kept_at, now, held.delete_at, held.situation.attempts, answered=settled)
 
-    # --- how long it is to be ---------------------------------------------------------------------------------
+    # --- the recording's own length -------------------------------------------------------------------------------
 
     def open(self, held: journal.Claim) -> bool:
-        """Whether something is still to be asked about what was sealed: its worker may have died before it could."""
+        """Say whether a question about the sealed content is still open: its worker may have died before asking."""
         return bool(held.flags & DOUBTS) or self._untold(held)
 
     def heard(self, held: journal.Claim, listing: Listing) -> None:
-        """The single answer came for the sake of its link: it need not be asked for its length again."""
+        """Keep a single answer that was fetched for its link: the provider need not be asked again for the length."""
         if self._untold(held):
             self._heard[held.id] = listing
 
     def forget(self, held: journal.Claim) -> None:
-        """The work on this recording is over for now."""
+        """Forget the kept answer: the work on this recording is over for now."""
         self._heard.pop(held.id, None)
 
     async def measured(self, held: journal.Claim, received: Received) -> tuple[journal.Claim, Received, bool]:
-        """What came, judged by the recording's own length where the listing gave the call's, and whether that was answered."""
+        """Judge the content by the recording's own length where the listing gave the call's; say also whether the
+        provider answered.
+        """
         came = received.media.duration
         if came is None or not self._untold(held):
             return held, received, True
@@ -166,7 +170,7 @@ class SecondLook:
 
 
 def _by_length(held: journal.Claim) -> frozenset[Flag]:
-    """The doubt, if what was measured is not as long as the recording is said to be."""
+    """Return the doubt, if the measured length differs from the recording's stated length."""
     if held.measured is None or held.duration is None or agree(held.measured, held.duration):
         return frozenset()
     return frozenset({Flag.DURATION_MISMATCH})

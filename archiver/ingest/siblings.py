@@ -1,4 +1,4 @@
-"""Two answers for one recording: the second gets a row of its own, which supersedes the first when it alone is sound.
+"""Keeps two answers for one recording: the second gets a row of its own, which supersedes the first when it alone is sound.
 
 Each function is the body of a transaction, or a part of one.
 """
@@ -19,7 +19,8 @@ from archiver.ingest.tables import recording
 from archiver.recording import DOUBTS, Flag, Received, Sealed
 
 MOST_DOUBTFUL = 3
-"""How many doubtful answers are kept beside the first: a provider that sends other noise each time must not fill the archive."""
+"""The number of doubtful answers kept beside the first: a provider that sends other noise each time must not fill the archive.
+"""
 
 _BLANK = ("owner", "next_attempt_at", "archived_at", "denied_at", "segment", "retain_until", "retention_rule")
 _NOT_INHERITED = OF_THE_BYTES | {Flag.NO_COPY, Flag.SUPERSEDED}
@@ -36,10 +37,10 @@ def second_answer(
     *,
     spool_id: str,
 ) -> bool:
-    """Other bytes came for `held` and lie sealed in our spool: note them as a recording beside it, ours to store.
+    """Record other bytes for `held`, sealed in our spool, as a recording beside it that is ours to store.
 
-    False, and the spool file may go, when these bytes are kept already, or are doubtful and enough doubtful ones are. What came
-    twice came whole.
+    False, and the spool file may go, when these bytes are kept already, or are doubtful and there are enough doubtful
+    answers. Bytes that came twice came whole.
     """
     columns = recording.c
     others = conn.execute(
@@ -89,7 +90,7 @@ def second_answer(
 
 
 def confirm_length(conn: Connection, recording_id: str) -> None:
-    """The same bytes came twice: they are all that there is."""
+    """Record that the same bytes came twice: the recording is complete."""
     flags = flags_now(conn, recording_id)
     if Flag.LENGTH_UNVERIFIED in flags:
         _reflag(conn, recording_id, flags - {Flag.LENGTH_UNVERIFIED})
@@ -99,9 +100,10 @@ def confirm_length(conn: Connection, recording_id: str) -> None:
 def length_told(
     conn: Connection, held: Claim, length: timedelta, now_flags: frozenset[Flag], *, archived: bool
 ) -> None:
-    """The provider's single answer states the recording's own length, where the listing gave the call's.
+    """Record the recording's own length from the provider's single answer, where the listing gave the call's.
 
-    `now_flags`: the row's doubts by that length, written when it is archived already; else they come with what is received.
+    `now_flags`: the row's doubts by that length, written here for an archived row; otherwise they are written with the
+    received content.
     """
     text = conn.execute(select(recording.c.metadata).where(recording.c.id == held.id)).scalar_one()
     milliseconds = round(length.total_seconds() * 1000)
@@ -116,7 +118,7 @@ def length_told(
 
 
 def looked_again(conn: Connection, held: Claim, again_at: datetime | None) -> None:
-    """A second look at what is archived is over, or is put off until `again_at`."""
+    """Record that a second look at an archived recording is over, or is put off until `again_at`."""
     settle(conn, held, {"ready": False, "next_attempt_at": again_at})
 
 

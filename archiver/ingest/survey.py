@@ -1,4 +1,4 @@
-"""Read-only questions to the journal: what there is, what waits, what is at risk, what was never looked at."""
+"""Answers read-only questions about the journal: its content, pending work, risks, and spans never enumerated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PENDING = (State.LISTED, State.WAITING, State.SPOOLED)
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Which recordings to list; every field narrows. `text` matches ids, numbers, agents and digests."""
+    """The filters of a list of recordings; every field narrows. `text` matches ids, numbers, agents and digests."""
 
     provider: str | None = None
     state: str | None = None
@@ -57,7 +57,7 @@ class ProviderCounts:
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """A span of provider time that nobody has enumerated."""
+    """A span of provider time that was never enumerated."""
 
     provider: str
     scope: str
@@ -66,7 +66,7 @@ class Hole:
 
 
 def recordings(conn: Connection, search: Search) -> Iterator[dict[str, Json]]:
-    """The rows as scripts see them (`archiver.recordings/v1`), oldest call first, streamed."""
+    """Yield the rows as scripts see them (`archiver.recordings/v1`), oldest call first, streamed."""
     wanted = (
         select(recording)
         .where(*_conditions(search))
@@ -82,7 +82,7 @@ def recordings(conn: Connection, search: Search) -> Iterator[dict[str, Json]]:
 
 
 def in_quarantine(conn: Connection) -> Iterator[dict[str, Json]]:
-    """The rows that are not archived and have copies all the same: of what came in the recording's place."""
+    """Yield the rows that are not archived but have copies: of a page that came in the recording's place."""
     has = select(copy.c.recording_id).where(copy.c.recording_id == recording.c.id).exists()
     flagged = recording.c.flags.contains(f'"{Flag.QUARANTINED}"')
     for row in conn.execute(select(recording).where(recording.c.state != State.ARCHIVED, flagged, has)).all():
@@ -90,7 +90,7 @@ def in_quarantine(conn: Connection) -> Iterator[dict[str, Json]]:
 
 
 def find(conn: Connection, wanted: str) -> list[str]:
-    """Our ids that begin with `wanted`, or whose provider id or digest is `wanted`."""
+    """Return our ids that begin with `wanted`, or whose provider id or digest is `wanted`."""
     rows = conn.execute(
         select(recording.c.id)
         .where(
@@ -107,7 +107,7 @@ def find(conn: Connection, wanted: str) -> list[str]:
 
 
 def one(conn: Connection, recording_id: str) -> dict[str, Json] | None:
-    """One recording with everything the journal knows of it."""
+    """Return one recording with everything the journal knows of it."""
     row = conn.execute(select(recording).where(recording.c.id == recording_id)).one_or_none()
     if row is None:
         return None
@@ -129,14 +129,14 @@ def one(conn: Connection, recording_id: str) -> dict[str, Json] | None:
 
 
 def knows(conn: Connection, provider: str) -> bool:
-    """True when the journal holds anything of a provider, configured or not."""
+    """Say whether the journal knows anything of a provider, configured or not."""
     seen = select(recording.c.id).where(recording.c.provider == provider).limit(1)
     polled = select(provider_state.c.provider).where(provider_state.c.provider == provider)
     return any(conn.execute(each).first() is not None for each in (polled, seen))
 
 
 def counts(conn: Connection, providers: Sequence[str], now: datetime) -> list[ProviderCounts]:
-    """One row per provider, configured or remembered: a provider taken out of the configuration stays visible."""
+    """Return one row per provider, configured or remembered: a provider removed from the configuration stays visible."""
     grouped: dict[str, dict[str, int]] = {name: {} for name in providers}
     for row in conn.execute(
         select(recording.c.provider, recording.c.state, func.count().label("n")).group_by(
@@ -155,7 +155,7 @@ def counts(conn: Connection, providers: Sequence[str], now: datetime) -> list[Pr
 
 
 def runway(conn: Connection, now: datetime, edges: Sequence[timedelta]) -> list[int]:
-    """How many pending recordings have less time left than each edge, and last those with more or no deadline at all."""
+    """Count the pending recordings with less time left than each edge; the last count is of those with more, or no deadline."""
     bucket = case(*((recording.c.archive_by < now + edge, index) for index, edge in enumerate(edges)), else_=len(edges))
     found: dict[int, int] = dict(
         conn.execute(select(bucket, func.count()).where(recording.c.state.in_(PENDING)).group_by(bucket)).all()
@@ -164,7 +164,7 @@ def runway(conn: Connection, now: datetime, edges: Sequence[timedelta]) -> list[
 
 
 def uncovered(conn: Connection, provider: str, scopes: Sequence[str], whole: Window) -> list[Hole]:
-    """The holes of `whole` that no listing has covered, scope by scope."""
+    """Return the holes of `whole` that no listing has covered, scope by scope."""
     return [
         Hole(provider, scope, hole.since, hole.until)
         for scope in scopes
@@ -173,7 +173,7 @@ def uncovered(conn: Connection, provider: str, scopes: Sequence[str], whole: Win
 
 
 def covered_until(conn: Connection, provider: str) -> datetime | None:
-    """The end of the newest covered span; of several scopes, the one that lags most."""
+    """Return the end of the newest covered span; of several scopes, the one that lags most."""
     per_scope = (
         select(func.max(coverage.c.until).label("until"))
         .where(coverage.c.provider == provider)
@@ -185,7 +185,7 @@ def covered_until(conn: Connection, provider: str) -> datetime | None:
 
 
 def gaps(conn: Connection, provider: str | None = None) -> list[dict[str, Json]]:
-    """Recordings that should be here and are not: gone, absent, quarantined, or past their deadline and still pending."""
+    """Return recordings that should be here and are not: gone, absent, quarantined, or past their deadline and still pending."""
     doubtful = or_(
         recording.c.state.in_([State.GONE, State.ABSENT]),
         recording.c.flags.contains(f'"{Flag.QUARANTINED}"'),
@@ -198,7 +198,7 @@ def gaps(conn: Connection, provider: str | None = None) -> list[dict[str, Json]]
 
 
 def rejected(conn: Connection, provider: str | None = None) -> list[dict[str, Json]]:
-    """Listed rows that could not be understood."""
+    """Return listed rows that could not be understood."""
     wanted = select(reject).order_by(reject.c.first_seen_at)
     if provider is not None:
         wanted = wanted.where(reject.c.provider == provider)
@@ -217,10 +217,12 @@ def rejected(conn: Connection, provider: str | None = None) -> list[dict[str, Js
 
 
 def pending_soon(conn: Connection, provider: str, until: datetime) -> int:
-    """How many recordings are in work, ready, or become ready before `until`. Audio that is not there yet is not waited for."""
+    """Count the recordings in work, ready, or ready before `until`. Audio that the provider does not have yet is not
+    waited for.
+    """
     waits = func.coalesce(recording.c.reason, "") != Reason.NOT_READY.value
-    # Each by the partial index that fits, so that a long history costs nothing. The concatenation keeps SQLite from walking all
-    # of the provider's rows by (provider, state) instead.
+    # One query for each partial index, so that a long history costs nothing. The concatenation keeps SQLite from
+    # walking all of the provider's rows by (provider, state) instead.
     ours = recording.c.provider.concat("") == provider
     parts = (
         (ours, READY),
@@ -231,26 +233,28 @@ def pending_soon(conn: Connection, provider: str, until: datetime) -> int:
 
 
 def unfinished(conn: Connection, providers: Sequence[str]) -> int:
-    """How many recordings with audio are not archived yet; without those that lost their name, which nobody can ask for."""
+    """Count the recordings with audio that are not archived yet, without those that have no provider id and cannot be
+    asked for.
+    """
     return conn.execute(
         select(func.count()).where(
             recording.c.provider.in_(providers),
             recording.c.provider_recording_id != "",
-            text("recording.state IN ('listed', 'waiting', 'spooled')"),  # as the partial index says it
+            text("recording.state IN ('listed', 'waiting', 'spooled')"),  # the words of the partial index
             func.coalesce(recording.c.reason, "") != Reason.NOT_READY.value,
         )
     ).scalar_one()
 
 
 def sealed(conn: Connection) -> int:
-    """How many recordings lie sealed on a host's disk and in no storage."""
-    pending = text("recording.state IN ('listed', 'waiting', 'spooled')")  # as the partial index says it
+    """Count the recordings that lie sealed on a host's disk and in no storage."""
+    pending = text("recording.state IN ('listed', 'waiting', 'spooled')")  # the words of the partial index
     waiting = select(func.count()).where(pending, recording.c.spool_name.is_not(None))
     return conn.execute(waiting).scalar_one()
 
 
 def replicas(conn: Connection) -> list[dict[str, Json]]:
-    """Who is alive, by the heartbeats."""
+    """Return the known replicas, each with the end of its heartbeat."""
     return [
         {"id": row.id, "host": row.host, "version": row.version, "started_at": _iso(row.started_at),
          "alive_until": _iso(row.alive_until)}
@@ -259,7 +263,7 @@ def replicas(conn: Connection) -> list[dict[str, Json]]:
 
 
 def storages(conn: Connection) -> dict[str, dict[str, Json]]:
-    """What each storage proved when it was last probed."""
+    """Return the result of each storage's last probe."""
     return {
         row.storage: {
             "trusted": row.trusted,
@@ -306,12 +310,12 @@ def _conditions(search: Search) -> list[ColumnElement[bool]]:
 
 
 def _pair(name: str, value: str) -> str:
-    """A name and its value as they stand in the journal's metadata."""
+    """Return a name and its value in the spelling of the journal's metadata."""
     return json.dumps({name: value}, ensure_ascii=False)[1:-1]
 
 
 def _spellings(number: str) -> list[str]:
-    """A telephone number as given, and as providers write it: with and without what says that it is international."""
+    """Return a telephone number as given, and as providers write it: with and without an international prefix."""
     digits = vocabulary.number(number)
     return [number, digits, f"+{digits}", f"00{digits}"]
 
@@ -373,7 +377,7 @@ def _copies(conn: Connection, ids: Sequence[str]) -> dict[str, list[dict[str, Js
 
 
 def _public(row: Row[tuple[object, ...]], copies: list[dict[str, Json]]) -> dict[str, Json]:
-    """The stable shape of one recording (`archiver.recordings/v1`): fields may be added, never renamed."""
+    """Return the stable shape of one recording (`archiver.recordings/v1`): fields may be added, never renamed."""
     return {
         "id": row.id,
         "provider": row.provider,

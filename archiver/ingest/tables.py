@@ -1,4 +1,4 @@
-"""The journal's tables: working state, disposable. Losing them costs work, not evidence."""
+"""Defines the journal's tables: disposable working state. Losing them costs work, not evidence."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ recording = Table(
     "recording",
     metadata,
     Column("id", String(36), primary_key=True),  # our UUID; custody subject is "rec:<id>"
-    # sha256 over (provider, account, provider id, variant): provider ids may be 4 kB long, too long for an index
+    # sha256 over (provider, provider id, variant): provider ids may be 4 kB long, too long for an index
     Column("identity", String(64), nullable=False),
-    # what the provider states of the content: one id with two audios is two rows (DESIGN §1, invariant 4)
+    # the provider's statement of the content: one id with two audios is two rows
     Column("revision", String(64), nullable=False),
     Column("provider", String(64), nullable=False),
     Column("account", Text, nullable=False),
@@ -34,7 +34,7 @@ recording = Table(
     Column("state", String(16), nullable=False),
     Column("reason", String(16)),
     Column("flags", Text, nullable=False, server_default="[]"),
-    # what the listing said
+    # from the listing
     Column("call_started_at", UtcDateTime),
     Column("call_ended_at", UtcDateTime),
     Column("duration_ms", BigInteger),
@@ -48,7 +48,7 @@ recording = Table(
     Column("stable_digest", String(64), nullable=False),
     Column("listed_at", UtcDateTime, nullable=False),
     Column("last_seen_at", UtcDateTime, nullable=False),
-    # deadlines: delete_at is the provider's fatal clock, archive_by is delete_at less the safety margin
+    # deadlines: delete_at is the provider's deletion, archive_by is delete_at less the safety margin
     Column("delete_at", UtcDateTime),
     Column("deadline_source", Text),
     Column("archive_by", UtcDateTime),
@@ -56,12 +56,12 @@ recording = Table(
     Column("ready", Boolean, nullable=False),
     Column("next_attempt_at", UtcDateTime),
     Column("attempts", Integer, nullable=False, server_default="0"),
-    Column("denials", Integer, nullable=False, server_default="0"),  # "there is none such", confirmed ≥ 1 h apart
+    Column("denials", Integer, nullable=False, server_default="0"),  # denials by the provider, confirmed ≥ 1 h apart
     Column("denied_at", UtcDateTime),
     Column("last_error", Text),
     Column("owner", String(36)),
     Column("token", BigInteger, nullable=False, server_default="0"),
-    # what came, and what was sealed of it
+    # the received content, and its sealed object
     Column("content_type", Text),
     Column("media", Text),
     Column("plaintext_bytes", BigInteger),
@@ -69,12 +69,12 @@ recording = Table(
     Column("sealed_bytes", BigInteger),
     Column("sealed_sha256", String(64)),
     Column("recipients", Text),
-    Column("spool_id", String(36)),  # whose disk holds the sealed object until it is stored
+    Column("spool_id", String(36)),  # the spool that holds the sealed object until it is stored
     Column("spool_name", String(64)),
     Column("retain_until", UtcDateTime),
     Column("retention_rule", Text),
     Column("archived_at", UtcDateTime),
-    Column("segment", String(64)),  # of the catalogue, that describes the row as it is; NULL: none does
+    Column("segment", String(64)),  # digest of the catalogue segment that describes the row as it is; NULL: none does
     UniqueConstraint("identity", "revision"),
 )
 
@@ -117,14 +117,14 @@ copy = Table(
     Column("verified_at", UtcDateTime),
 )
 
-# Copies that policy demands (every configured storage) and that are not there yet: a queue, the oldest first.
+# Copies that policy demands (in every configured storage) and that do not exist yet: a queue, the oldest first.
 owed_copy = Table(
     "owed_copy",
     metadata,
     Column("recording_id", ForeignKey("recording.id"), primary_key=True),
     Column("storage", String(64), primary_key=True),
     Column("provider", String(64), nullable=False),
-    Column("since", UtcDateTime, nullable=False),  # when it was archived without
+    Column("since", UtcDateTime, nullable=False),  # when the recording was archived without this copy
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("next_attempt_at", UtcDateTime),  # NULL: at once
     Column("problem", Text),
@@ -135,7 +135,8 @@ Index("owed_copy_oldest", owed_copy.c.storage, owed_copy.c.since)
 Index("owed_copy_owner", owed_copy.c.owner,
       sqlite_where=owed_copy.c.owner.is_not(None), postgresql_where=owed_copy.c.owner.is_not(None))  # fmt: skip
 
-# Until when the whole journal was looked through for what a storage lacks; what is archived afterwards says so itself.
+# When the whole journal was last searched for copies that a storage lacks; a recording archived
+# later records its owed copies in its own transaction.
 copy_survey = Table(
     "copy_survey",
     metadata,
@@ -151,7 +152,7 @@ catalogue_segment = Table(
     Column("size", BigInteger, nullable=False),
     Column("lines", Integer, nullable=False),
     Column("retain_until", UtcDateTime, nullable=False),
-    Column("storages", Text, nullable=False),  # JSON: the ids of those that have it
+    Column("storages", Text, nullable=False),  # JSON: the ids of the storages that have it
     Column("sealed_at", UtcDateTime, nullable=False),
 )
 
@@ -167,7 +168,7 @@ reject = Table(
     Column("last_seen_at", UtcDateTime, nullable=False),
 )
 
-# What one provider made us keep for ever on one UTC day (`growth`).
+# The count of edits and rejects that one provider made us keep for ever on one UTC day (`growth`).
 feed_day = Table(
     "feed_day",
     metadata,
@@ -177,7 +178,7 @@ feed_day = Table(
     Column("rejects", Integer, nullable=False, server_default="0"),
 )
 
-# Recordings whose rows were edited lately: how often that was told on that day, and since when an edit waits to be taken over.
+# Rows edited lately: the count of edits recorded on that day, and since when an edit is deferred.
 edited_row = Table(
     "edited_row",
     metadata,
@@ -205,7 +206,7 @@ listing_window = Table(
 )
 Index("listing_window_span", listing_window.c.provider, listing_window.c.scope, listing_window.c.until)
 
-# The spans of provider time that were enumerated to their last page, merged: a hole between rows is "never looked".
+# The spans of provider time that were enumerated to their last page, merged: a hole between rows was never enumerated.
 coverage = Table(
     "coverage",
     metadata,
@@ -234,11 +235,11 @@ storage_state = Table(
     Column("trusted", Boolean, nullable=False),
     Column("report", Text, nullable=False),
     Column("probed_at", UtcDateTime, nullable=False),
-    Column("every_s", BigInteger),  # how soon whoever probed is to probe again; NULL: within the hour
-    Column("ways", Text),  # how objects go there by this proof, for a sweep that comes soon after; NULL: not kept
+    Column("every_s", BigInteger),  # seconds until the next probe by the same prober; NULL: within the hour
+    Column("ways", Text),  # how objects are put there by this proof, for the next sweep soon after; NULL: not kept
 )
 
-# What a storage refuses, as one host sees it: here while it does, gone when it works again.
+# A storage's refusals as one host sees them: a row exists while the refusal lasts.
 storage_fault = Table(
     "storage_fault",
     metadata,
@@ -249,7 +250,7 @@ storage_fault = Table(
     Column("problem", Text, nullable=False),
 )
 
-# A host's disk, so that others can say that it is full.
+# The state of a host's disk, so that other hosts can report that it is full.
 host_state = Table(
     "host_state",
     metadata,

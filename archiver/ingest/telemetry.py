@@ -1,4 +1,4 @@
-"""What the pipe tells whoever measures it. Provider ids and outcomes only: never call data."""
+"""Defines the pipe's measurements. They carry provider ids and outcomes only: never call data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that an older version called archived while no storage had taken a copy: they are not, and are asked for again."""
+"""Finds rows that an older version called archived although no storage had taken a copy, and asks for them again."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _UNPROVED = (recording.c.state == State.ARCHIVED, recording.c.owner.is_(None), ~
 
 
 def unproved(conn: Connection) -> list[str]:
-    """The recordings that are called archived though neither journal nor custody knows of a copy. Walks the whole journal.
+    """Return the recordings called archived of which neither journal nor custody knows a copy. Walks the whole journal.
 
-    Where custody tells of a copy, the journal has lost it: that is a matter for `verify` and `rebuild`, not for the provider.
+    Where custody knows a copy, the journal has lost it: `verify` and `rebuild` deal with that, not the provider.
     """
     found = conn.execute(select(recording.c.id).where(*_UNPROVED).order_by(recording.c.id)).scalars().all()
     return [each for each in found if not _was_stored(conn, each)]
 
 
 def disown(conn: Connection, ledger: Ledger, ids: Sequence[str]) -> int:
-    """Put such recordings back into the queue, flagged and with an event each. Returns how many were there still."""
+    """Put such recordings back into the queue, flagged and with an event each. Return the count of those still found."""
     count = 0
     for each in ids:
         values = {
@@ -53,7 +53,7 @@ def disown(conn: Connection, ledger: Ledger, ids: Sequence[str]) -> int:
 
 
 def _was_stored(conn: Connection, recording_id: str) -> bool:
-    """Whether custody tells of a copy; in doubt it does."""
+    """Say whether custody knows a copy; in doubt it does."""
     try:
         return any(parse(each.raw).type == Type.STORED for each in history.entries(conn, f"rec:{recording_id}"))
     except errors.VerificationError:

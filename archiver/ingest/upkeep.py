@@ -1,4 +1,4 @@
-"""What keeps the pipe in order between recordings: the spool's sweep, and stale uploads."""
+"""Keeps the pipe in order between recordings: sweeps the spool and stale uploads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STALE_UPLOAD = timedelta(hours=24)
 
 
 async def sweep_spool(writer: Writer, spool: Spool, executor: Executor) -> None:
-    """Remove what no row points to: parts of interrupted downloads, and objects that were stored before a death."""
+    """Remove files to which no row points: parts of interrupted downloads, and objects that were stored before a crash."""
     keep = await writer.run(lambda conn: journal.referenced_spool(conn, spool.id))
     removed = await asyncio.get_running_loop().run_in_executor(executor, spool.sweep, keep)
     if removed:
@@ -28,7 +28,7 @@ async def sweep_spool(writer: Writer, spool: Spool, executor: Executor) -> None:
 
 
 async def sweep_uploads(destination: Destination) -> None:
-    """A death within a multipart upload leaves parts that no listing shows; a day later nobody can still be working on them."""
+    """Remove the parts of multipart uploads older than a day: a crash leaves them, no listing shows them, and no one uses them."""
     try:
         dropped = await destination.store.sweep_uploads(_STALE_UPLOAD)
     except (errors.DestinationError, errors.VerificationError) as failed:
