@@ -110,7 +110,7 @@ def adts(head: bytes) -> Frame | None:
 
 
 def loas(head: bytes) -> Frame | None:
-    """Read the header of an AAC frame in LATM from its first 3 bytes. The sample rate needs a decoder, so no duration is known."""
+    """Read the header of an AAC frame in LATM from its first 3 bytes. Only a decoder could tell its duration."""
     if head[0] != 0x56 or head[1] & 0xE0 != 0xE0:
         return None
     return Frame(((head[1] & 31) << 8 | head[2]) + 3, 1024, 0)

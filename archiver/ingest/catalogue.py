@@ -238,7 +238,7 @@ async def _seal(bench: Bench, group: Sequence[Due]) -> bool:
 
 
 async def _put_everywhere(bench: Bench, sealed: Sealed, until: datetime) -> list[str]:
-    """Put the segment into every storage and return the storages that have it. Raises when a required storage does not take it."""
+    """Put the segment into every storage; return those that have it. Raises when a required storage does not take it."""
     key, storages = layout.catalogue_key(sealed.sealed_sha256), []
     for destination in sorted(bench.destinations, key=lambda each: not each.store.required):
         try:

@@ -271,7 +271,7 @@ _LISTED = frozenset({"provider", "variant", "call_started_at", "listed_at"})
 
 
 def _bare(recording_id: str, it: Told) -> dict[str, Any]:
-    """Return the row without a line. The provider's id is personal, so no event has it: the row has no name until listed again."""
+    """Return the row without a line. The provider's id is personal, so no event has it: the row waits to be listed again."""
     unknown = hashlib.sha256(f"uncatalogued/{recording_id}".encode()).hexdigest()
     row: dict[str, Any] = {
         "identity": unknown,

@@ -450,6 +450,6 @@ def _now_spooled(held: journal.Claim, sealed: Sealed, flags: frozenset[Flag], sp
 
 
 def _unspooled(held: journal.Claim) -> journal.Claim:
-    """Return the claim without its spool file, which is lost or stored: the provider is asked again, and may be believed again."""
+    """Return the claim without its spool file, which is lost or stored: the provider's denial counts again."""
     situation = dataclasses.replace(held.situation, spooled=False)
     return dataclasses.replace(held, spool_id=None, spool_name=None, sealed=None, situation=situation)

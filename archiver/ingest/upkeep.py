@@ -28,7 +28,7 @@ async def sweep_spool(writer: Writer, spool: Spool, executor: Executor) -> None:
 
 
 async def sweep_uploads(destination: Destination) -> None:
-    """Remove the parts of multipart uploads older than a day: a crash leaves them, no listing shows them, and no one uses them."""
+    """Remove the parts of multipart uploads older than a day: a crash leaves them, and no listing shows them."""
     try:
         dropped = await destination.store.sweep_uploads(_STALE_UPLOAD)
     except (errors.DestinationError, errors.VerificationError) as failed:

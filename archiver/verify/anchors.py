@@ -1,4 +1,4 @@
-"""Whether the files of an anchor belong to the checkpoint that they are kept with. Pure: no I/O, no clock."""
+"""Checks that the files of an anchor belong to the checkpoint that they are kept with. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from archiver.errors import ConfigurationError, VerificationError
 def anchor_problems(
     files: Mapping[str, bytes], note: bytes, roots: Sequence[x509.Certificate], logged: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """What is wrong with which of the `files` kept with the checkpoint `note`.
+    """Yield a problem for each bad file among the `files` kept with the checkpoint `note`.
 
-    `logged` are the SHA-256 of tokens that leaves tell of, by authority: the daemon had verified those when it logged them, so
-    what counts is that they are the same, and an authority that is no longer configured is no fault. A token that no leaf names
-    must lead to `roots`, if any are given.
+    `logged` gives, by authority, the SHA-256 of each token that a leaf records. The daemon had verified such a token
+    when it logged the token, so only equality counts, and an authority that is no longer configured is no fault. A
+    token that no leaf names must lead to `roots`, if any are given.
     """
     for name in sorted(files):
         authority, _, kind = name.rpartition(".")

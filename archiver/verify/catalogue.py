@@ -1,7 +1,8 @@
-"""Whether a rebuild would find the catalogue: every segment that the log tells of, in every storage, whole, saying what is so.
+"""Checks that a rebuild would find the catalogue: every logged segment, in every storage, whole and with true content.
 
-Without a private key: each is there, with the digest that a signed event names, and locked as long as it says. With one: each
-opens, has its lines, and what they say is what the recordings' own events and the journal say. Reads only.
+Without a private key: each segment is there, with the digest that a signed event names, and locked as long as the event
+says. With a private key: each segment opens and has its lines, and the lines agree with the recordings' own events and
+with the journal. Reads only.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _LARGEST = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment as its signed event tells of it; `storages` are all that are to have it now."""
+    """A segment by its signed event; `storages` are all the storages that must have it now."""
 
     digest: str
     size: int
@@ -48,10 +49,11 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """What the journal says of its catalogue.
+    """The journal's data about its catalogue.
 
-    `storages`: where a segment was put since it was told. `rows`: those of some that a segment describes as they are, by id, as a
-    line has them. `segments`: how many rows each segment that is named so describes; `undescribed` final rows name none.
+    `storages`: the storages that a segment was put into since its event. `rows`: those of some rows that a segment
+    describes as they are, by id, in the form of a line. `segments`: the count of rows that each named segment
+    describes; `undescribed`: the count of final rows that name no segment.
     """
 
     storages: Callable[[str], Awaitable[frozenset[str]]]
@@ -68,7 +70,7 @@ async def check_catalogue(
     now: datetime,
     result: Verification,
 ) -> None:
-    """Read every copy of every segment, the newest first; open each once."""
+    """Read every copy of every segment, the newest first; open each segment once."""
     named = dict(await journal.segments())
     before = _LAST
     while True:
@@ -88,7 +90,7 @@ async def check_catalogue(
 
 
 def _told(conn: Connection, before: int) -> list[Event]:
-    """A page of the events that tell of segments, in the log; before the first page, those that wait for it."""
+    """Return a page of the logged events about segments; before the first page, also the events that wait for the log."""
     found = [parse(each.raw) for each in history.of_type(conn, ARCHIVE, Type.CATALOGUED, before, _PAGE)]
     if before == _LAST:
         known = {each.seq for each in found}
@@ -139,7 +141,7 @@ async def _check(
     if lines is not None:
         described = await journal.rows(segment.digest, sorted(lines))
         problems = await read(engine, lambda conn: list(_contradictions(conn, lines, described)))
-        if rows > len(described):  # unless they changed meanwhile: whoever did, says so anew elsewhere
+        if rows > len(described):  # unless the rows changed meanwhile: a changed row no longer names this segment
             rows = (await journal.segments()).get(segment.digest, 0)
         if (lacking := rows - len(described)) > 0:
             problems.append(f"the journal says of {lacking} recordings more that they are described here")
@@ -147,11 +149,11 @@ async def _check(
             result.findings.append(Finding(Kind.CATALOGUE_CONTRADICTS, f"segment {segment.digest}", problem))
 
 
-# --- what lies in a storage -----------------------------------------------------------------------------------
+# --- the copy in a storage ------------------------------------------------------------------------------------
 
 
 async def _copy(store: ObjectStore, segment: Segment, now: datetime, result: Verification) -> bytes | None:
-    """The segment as this storage has it; None, and a finding says so, when it does not."""
+    """Return the segment as this storage has it. Without a good copy, add a finding and return None."""
 
     def found(kind: Kind, detail: str, version: str | None = None) -> None:
         result.findings.append(Finding(kind, f"segment {segment.digest}", detail, None, store.id, segment.key, version))
@@ -201,13 +203,13 @@ async def _content(store: ObjectStore, key: str, version_id: str | None) -> byte
     return bytes(content)
 
 
-# --- what it says ---------------------------------------------------------------------------------------------
+# --- the content ----------------------------------------------------------------------------------------------
 
 
 async def _opened(
     segment: Segment, content: bytes, identities: Sequence[Identity], result: Verification
 ) -> dict[str, Mapping[str, Any]] | None:
-    """The lines by their recording."""
+    """Return the lines by their recording; None, and a finding or a note, when they cannot be read."""
 
     async def chunks() -> AsyncIterator[bytes]:
         yield content
@@ -238,7 +240,7 @@ _ERASED: tuple[object, ...] = (None, "", "{}", "e30=", {}, [])  # "e30=": an emp
 
 
 def _is_erased(value: object) -> bool:
-    """True of what an erasure of people's data leaves in the journal: it contradicts nothing that was said before."""
+    """Say whether an erasure of personal data leaves this value in the journal: it contradicts no earlier line."""
     return value in _ERASED
 
 
@@ -263,7 +265,7 @@ def _contradictions(
 
 
 def _line_problems(line: Mapping[str, Any], events: Sequence[Event]) -> Iterator[str]:
-    """Whether the digests and the private groups of a line are those that its recording's events speak of."""
+    """Yield a problem for each digest or private group of a line that the recording's events do not confirm."""
     if not events:
         yield "no event tells of this recording"
         return

@@ -1,4 +1,4 @@
-"""What verification can find, and what it did not look at. Pure: no I/O, no clock."""
+"""Defines the findings of verification, and the record of what was not checked. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOCK_STRENGTH = {LockMode.OFF: 0, LockMode.GOVERNANCE: 1, LockMode.COMPLIANCE: 2
 
 
 class Kind(enum.StrEnum):
-    """Everything that can be wrong, one word each; scripts rely on them."""
+    """The kinds of findings, each with a fixed name; scripts rely on the names."""
 
     MISSING = "object_missing"
     SIZE = "size_differs"
@@ -51,7 +51,9 @@ class Kind(enum.StrEnum):
 
 
 class Gravity(enum.StrEnum):
-    """FAILURE: evidence is not as promised (exit 65). NOTICE: a person should know; nothing is lost or false."""
+    """The weight of a finding. FAILURE: evidence is not as promised (exit 65). NOTICE: a person should know; nothing is
+    lost or false.
+    """
 
     FAILURE = "failure"
     NOTICE = "notice"
@@ -60,12 +62,12 @@ class Gravity(enum.StrEnum):
 _NOTICES: frozenset[Kind] = frozenset({Kind.LOG_VOUCHER})
 
 LIVE = frozenset({Kind.COPY_MISSING, Kind.LOG_FORKED, Kind.LOG_VOUCHER})
-"""What the register of gaps tells for as long as it is so: not kept among what stands until all is verified anew."""
+"""The kinds that the register of gaps shows only while they are true. Other findings stay until all is verified anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as it should be, and where."""
+    """One fault and its place."""
 
     kind: Kind
     subject: str
@@ -94,9 +96,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """One recording that the journal calls archived, with what it claims of it; or what is in quarantine in its place.
+    """One recording that the journal calls archived, with the journal's claims about it; or a page in quarantine in its place.
 
-    `odd`: what a column holds that it never should, each at its copy.
+    `odd`: impossible column values, each with its copy.
     """
 
     id: str
@@ -121,7 +123,7 @@ class Claimed:
 
 @dataclass(slots=True)
 class Verification:
-    """What was checked, what was found, and what was left out and why."""
+    """The result of a verification: the checks done, the findings, and the omissions with their reasons."""
 
     recordings: int = 0
     objects_read: int = 0
@@ -142,7 +144,7 @@ class Verification:
 
     @property
     def clean(self) -> bool:
-        """True when nothing was wrong *and* nothing that was asked for could not be reached."""
+        """True when nothing was wrong *and* everything that was asked for could be reached."""
         return not self.failures and not self.unreachable
 
     def as_json(self) -> dict[str, Json]:
@@ -165,7 +167,7 @@ class Verification:
 
 
 def lock_findings(claimed: Claimed, recorded: Stored, seen: Stored) -> Iterable[Finding]:
-    """Whether the storage still protects the copy as it was recorded to."""
+    """Yield a finding where the storage no longer protects the copy as recorded."""
 
     def found(kind: Kind, detail: str) -> Finding:
         return at_copy(claimed, recorded, kind, detail)
@@ -186,7 +188,7 @@ def lock_findings(claimed: Claimed, recorded: Stored, seen: Stored) -> Iterable[
 
 
 def lacking_findings(claimed: Claimed, demanded: Iterable[str], at: datetime | None) -> Iterable[Finding]:
-    """The storages that policy demands a copy in, and that have none on record."""
+    """Yield a finding for each storage in which policy demands a copy and none is on record."""
     if at is None or (claimed.retain_until is not None and claimed.retain_until <= at):
         return
     there = {each.storage for each in claimed.copies}
@@ -197,15 +199,15 @@ def lacking_findings(claimed: Claimed, demanded: Iterable[str], at: datetime | N
 
 
 def at_copy(claimed: Claimed, copy: Stored, kind: Kind, detail: str) -> Finding:
-    """A finding at one copy of one recording."""
+    """Return a finding at one copy of one recording."""
     return Finding(kind, claimed.subject, detail, claimed.provider, copy.storage, copy.key, copy.version_id)
 
 
 def justification_findings(claimed: Claimed, events: Iterable[tuple[str, Mapping[str, Json]]]) -> Iterable[Finding]:
-    """Whether signed events back every claim that the journal makes: digests, and each copy stored and read back.
+    """Yield a finding for each claim of the journal that no signed event backs: digests, and each copy stored and read back.
 
-    `events` are (type, data) in order. A later sealing supersedes an earlier one (a spool may be lost and filled again); an
-    adopted recording points to the row whose object it shares, which has its own events.
+    `events` are (type, data) in order. A later sealing supersedes an earlier one (a spool may be lost and filled
+    again). An adopted recording points to the row whose object it shares, and that row has its own events.
     """
     sealed: Mapping[str, Json] | None = None
     adopted = False
@@ -254,7 +256,7 @@ def _copies_findings(
 
 
 def _copy_findings(claimed: Claimed, copy: Stored, said: Mapping[str, Json]) -> Iterable[Finding]:
-    """Whether the journal says of a copy what its signed events say."""
+    """Yield a finding for each value of a copy that differs between the journal and the signed events."""
     for name, ours in (
         ("bucket", copy.bucket),
         ("ct_bytes", copy.size),
@@ -267,7 +269,7 @@ def _copy_findings(claimed: Claimed, copy: Stored, said: Mapping[str, Json]) -> 
             yield at_copy(claimed, copy, Kind.CLAIM_UNJUSTIFIED, detail)
     told = said.get("retain_until")
     until = None if told is None else datetime.fromisoformat(str(told)).replace(microsecond=0)
-    # It may have been made longer since, which the storage has to show.
+    # The lock may have been extended since; then the storage must show the later date.
     if (until is None) is not (copy.retain_until is None) or (
         until and copy.retain_until and copy.retain_until < until
     ):

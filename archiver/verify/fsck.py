@@ -1,4 +1,4 @@
-"""Re-derive every claim from the storage's bytes and the signed events; believe nothing that the journal says by itself."""
+"""Re-derives every claim from the storage's bytes and the signed events; believes no statement of the journal by itself."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ from archiver.verify.kept import (
 
 @dataclass(frozen=True, slots=True)
 class Instruments:
-    """What verification may use: storages to read, keys to open with (if any), and who may enrol writers.
+    """The means of verification: the storages to read, the keys to open with (if any), and the hosts that may enrol writers.
 
-    `at`: the instant by which policy demands a copy in every storage of what is to be kept longer; None asks for no such copy.
-    `by_pages`: listing all there is costs less than asking for each key.
+    `at`: a recording kept beyond this instant must have a copy in every storage, by policy; None demands no such copy.
+    `by_pages`: listing all versions costs less than asking for each key.
     """
 
     stores: Mapping[str, ObjectStore]
@@ -66,7 +66,7 @@ async def check_objects(
     concurrency: int = 4,
     progress: Callable[[int], None] = lambda _done: None,
 ) -> None:
-    """Read every copy of every claim, `concurrency` at a time, comparing digests, locks and what opens."""
+    """Read every copy of every claim, `concurrency` at a time: compare digests and locks, and open with the keys at hand."""
     places = asyncio.Semaphore(concurrency)
     beside = await look_beside(claims, tools.stores) if tools.by_pages else Beside()
 
@@ -123,7 +123,7 @@ async def _check_copy(
 async def _check_bytes(
     claimed: Claimed, copy: Stored, store: ObjectStore, tools: Instruments, result: Verification
 ) -> list[Finding]:
-    """Hash the copy as it lies there, and open it when a key is at hand: one read for both."""
+    """Hash the stored copy, and open it when a key is at hand: one read serves both."""
     digest = hashlib.sha256()
     size = 0
 
@@ -175,7 +175,7 @@ async def _digest(pieces: AsyncIterator[bytes]) -> tuple[hashlib._Hash, int]:
 async def _check_beside(
     claimed: Claimed, copy: Stored, store: ObjectStore, beside: Beside, result: Verification
 ) -> list[Finding]:
-    """The lock protects versions, not names: something newer over the key hides the evidence from careless readers."""
+    """Look for other versions under the key: the lock protects versions, not names, and a newer one hides the evidence."""
     if copy.version_id is None:
         return []
     others = beside.of(copy)
@@ -190,11 +190,11 @@ async def _check_beside(
 
 
 async def _check_newest(claimed: Claimed, copy: Stored, store: ObjectStore) -> list[Finding]:
-    """Where versions are not listed, the name still tells what lies on top."""
+    """Check the newest version by the key alone, for a storage that does not list versions."""
     try:
         newest = await store.inspect(copy.key, None)
     except errors.DestinationError:
-        return []  # said already
+        return []  # reported already
     if newest is not None and newest.version_id in {copy.version_id, None}:
         return []
     return [_covered(claimed, copy, newest.version_id if newest else None, marker=newest is None)]
@@ -209,7 +209,9 @@ def _covered(claimed: Claimed, copy: Stored, version_id: str | None, *, marker: 
 def check_chains(
     conn: Connection, claims: Mapping[str, Claimed], tools: Instruments, result: Verification, *, whole: bool
 ) -> None:
-    """Hold the journal's claims against the signed events. Walk the claims' chains too, unless `whole`: then `check_log` does."""
+    """Compare the journal's claims with the signed events. Walk the claims' chains too, unless `whole`: then
+    `check_log` does.
+    """
     writers = enrolled_writers(history.entries(conn, ARCHIVE), tools.hosts)
     by_subject: dict[str, Claimed | None] = {} if whole else {ARCHIVE: None}
     by_subject |= {each.subject: each for each in claims.values()}
@@ -240,7 +242,7 @@ def check_kept(
     segments: Sequence[SegmentRow],
     result: Verification,
 ) -> None:
-    """Hold what the journal keeps beside the log against the events of the archive's own chain."""
+    """Compare the journal's rows beside the log with the events of the archive's own chain."""
     events = _parsed(history.entries(conn, ARCHIVE))
     said = {seq: Said(seq, each.at, each.data) for seq, each in events.items() if each.type == Type.RECONCILED}
     told = [Said(seq, each.at, each.data) for seq, each in events.items() if each.type == Type.CATALOGUED]
@@ -253,7 +255,7 @@ def check_kept(
 
 
 def _parsed(entries: Iterable[Entry]) -> dict[int, Event]:
-    """The events by the numbers of their rows; what is none is said elsewhere."""
+    """Return the events by the numbers of their rows; invalid events are reported elsewhere."""
     events = {}
     for entry in entries:
         with contextlib.suppress(errors.VerificationError):
@@ -264,7 +266,7 @@ def _parsed(entries: Iterable[Entry]) -> dict[int, Event]:
 def _check_private(
     conn: Connection, claimed: Claimed, events: Mapping[int, Event], result: Verification, *, whole: bool
 ) -> Iterable[Finding]:
-    """Whether the deletable private data are those that the events committed to. Deleted data are not a failure."""
+    """Yield a finding for deletable private data other than the events committed to. Deleted data are not a failure."""
     number = rows.subject_number(conn, claimed.subject)
     groups = () if number is None else rows.private(conn, number, number)
     kept = {

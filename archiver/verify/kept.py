@@ -1,6 +1,6 @@
-"""Whether what the database keeps beside the log is what signed events say: statements, listings, segments, pages in quarantine.
+"""Compares the database's rows beside the log with signed events: statements, listings, segments, pages in quarantine.
 
-Pure: rows and events in, findings out. Each row is named; what no event can speak of is not judged.
+Pure: rows and events in, findings out. Each finding names its row; values that no event can confirm are not judged.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from archiver.recording import Json
 from archiver.verify.finding import Claimed, Finding, Kind, at_copy
 
-_SLACK = timedelta(hours=1)  # between an event and the row that was written with it
+_SLACK = timedelta(hours=1)  # the most between an event and the row that was written with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class StatementRow:
-    """A row of `statement`. The document is empty where it was lost with the database and the log told the rest."""
+    """A row of `statement`. The document is empty where it was lost with the database, and the log gave the rest."""
 
     provider: str
     day: str
@@ -45,7 +45,7 @@ class StatementRow:
 
 @dataclass(frozen=True, slots=True)
 class WindowRow:
-    """A row of `listing_window`; times as a statement writes them."""
+    """A row of `listing_window`, with times in the form of a statement."""
 
     provider: str
     scope: str
@@ -71,9 +71,9 @@ class SegmentRow:
 def statement_findings(
     rows: Iterable[StatementRow], events: Mapping[int, Said], renames: Sequence[Said] = ()
 ) -> Iterator[Finding]:
-    """Each statement is the document that its event names, of the same provider, day and revision.
+    """Yield a finding for each statement that is not the document its event names, of the same provider, day and revision.
 
-    `renames`: the events that gave a provider another name; the rows went with it.
+    `renames`: the events that gave a provider another name; its rows were renamed too.
     """
     for row in rows:
         name = f"statement {row.provider} {row.day}"
@@ -102,12 +102,12 @@ def _now_called(provider: Json, seq: int, renames: Sequence[Said]) -> Json:
 
 
 def window_findings(statements: Iterable[StatementRow], windows: Iterable[WindowRow]) -> Iterator[Finding]:
-    """Each listing that a statement names has the digest and the numbers that the statement gives.
+    """Yield a finding for each listing without the digest and the numbers of the statement that names it.
 
-    The statement's document is signed for; a listing that no statement names yet is nobody's word.
+    The statement's document is signed for; a listing that no statement names yet has nothing to be compared with.
     """
     known = {(each.provider, each.scope, each.since, each.until, each.completed_at): each for each in windows}
-    oldest: dict[str, str] = {}  # of each provider: a rebuild has no listings, and begins anew
+    oldest: dict[str, str] = {}  # by provider: a rebuilt journal has no older listings
     for place in known:
         oldest[place[0]] = min(oldest.get(place[0], place[-1]), place[-1])
     said: set[tuple[str, ...]] = set()
@@ -135,12 +135,12 @@ def _listings(document: bytes) -> Sequence[Mapping[str, Json]]:
     try:
         found = json.loads(document).get("listings")
     except (ValueError, AttributeError):
-        return ()  # its digest says so
+        return ()  # reported already: the document's digest differs
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else ()
 
 
 def segment_findings(rows: Iterable[SegmentRow], events: Iterable[Said]) -> Iterator[Finding]:
-    """Each segment of the catalogue that the journal knows is one that an event tells of, with the same numbers."""
+    """Yield a finding for each catalogue segment in the journal that no event records with the same numbers."""
     told = {str(each.data.get("ct_sha256")): each for each in events}
     for row in rows:
         name, said = f"segment {row.sealed_sha256}", told.get(row.sealed_sha256)
@@ -157,7 +157,7 @@ def segment_findings(rows: Iterable[SegmentRow], events: Iterable[Said]) -> Iter
 
 
 def page_findings(claimed: Claimed, events: Iterable[tuple[str, Mapping[str, Json]]]) -> Iterator[Finding]:
-    """Each copy of a page in quarantine is one that an event says was kept."""
+    """Yield a finding for each copy of a page in quarantine that no event records as kept."""
     kept: set[tuple[Json, Json, Json]] = set()
     for kind, data in events:
         listed = data.get("kept") if kind == "anomaly.audio_invalid" else None

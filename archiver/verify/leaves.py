@@ -1,4 +1,4 @@
-"""What the log's events say, heard one after another: whose they are; what they tell of writers, refusals, stamps, losses.
+"""Follows the log's events one after another: their signers, and the writers, refusals, time stamps and losses they record.
 
 Pure: no I/O, no clock.
 """
@@ -28,8 +28,10 @@ _AT_MOST = 1000
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What the checker believes: the log's public key, the host keys that may enrol writers (in hex), and, if there are any, the
-    certificates that time stamps must lead to."""
+    """The checker's trust: the log's public key, the host keys that may enrol writers (in hex), and the time stamps' roots.
+
+    `roots`: the certificates that time stamps must lead to, if any are configured.
+    """
 
     log_key: VerifierKey | LogKeys
     hosts: frozenset[str]
@@ -38,7 +40,7 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Adds findings about one log. Of each kind the first thousand; the others are counted."""
+    """Adds findings about one log. Of each kind the first thousand are kept; the others are counted."""
 
     result: Verification
     subject: str
@@ -53,7 +55,7 @@ class Findings:
 
 
 class Enrolment(NamedTuple):
-    """By which host, at which leaf, and at which leaf it ended; the same leaf where a key was retired before it was enrolled."""
+    """The host that enrolled a writer, and the leaves of enrolment and retirement; equal when the key was retired first."""
 
     host: str
     enrolled: int
@@ -65,7 +67,7 @@ class Enrolment(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """What a row of `custody_quarantine` and the event about it both say, as far as an event can."""
+    """A refusal, with the fields that a row of `custody_quarantine` and its event have in common."""
 
     leaf_hash: str
     reason: str
@@ -74,14 +76,14 @@ class Refusal(NamedTuple):
 
 
 def refusal(leaf_hash: str, reason: str, subject: Json, seq: Json) -> Refusal:
-    """Whoever forged the row chose its subject and number: an event repeats only what the format has room for."""
+    """Return the refusal as an event can record it: whoever forged a row chose its subject and number freely."""
     named = subject if isinstance(subject, str) and is_subject(subject) else None
     number = seq if isinstance(seq, int) and 0 <= seq <= _MAX_SEQ else None
     return Refusal(leaf_hash, reason, named, number)
 
 
 class Stamp(NamedTuple):
-    """A logged time stamp: the leaf that tells of it, and the SHA-256 of the token."""
+    """A logged time stamp: the leaf that records it, and the SHA-256 of the token."""
 
     leaf: int
     token: str
@@ -101,7 +103,7 @@ class Leaves:
     renamed: list[Renamed] = field(default_factory=list)
 
     def hear(self, index: int, entry: bytes, kind: Kind, name: str) -> Event | None:
-        """Judge the event by itself, and learn from it if it is one of ours. None for what is no event."""
+        """Judge the event by itself, and learn from the archive's own events. None for an invalid event."""
         try:
             event = verify(entry)
         except VerificationError as exc:
@@ -115,11 +117,13 @@ class Leaves:
         return event
 
     def rolled_back(self, leaf: int) -> bool:
-        """Whether the database that this leaf was first in is lost: the bucket gave it back, not what was kept beside it."""
+        """Say whether the database in which this leaf was first is lost: the bucket gave back the leaf, not the rows
+        beside it.
+        """
         return any(had <= leaf < published for had, published in self.lost)
 
     def logged(self, size: int) -> dict[str, str]:
-        """The SHA-256 of the tokens over the checkpoint of this size, by authority."""
+        """Return, by authority, the SHA-256 of the tokens over the checkpoint of this size."""
         return {authority: stamp.token for (at, authority), stamp in self.stamps.items() if at == size}
 
     def _stranger(self, index: int, event: Event) -> str:
@@ -162,14 +166,14 @@ class Leaves:
             return
         known = self.writers.get(key)
         if event.type == Type.WRITER_RETIRED and (known is None or known.retired is None):
-            # Retired before anything enrolled it: it never writes, whatever enrols it later.
+            # Retired before any enrolment: the key never writes, whatever enrols it later.
             self.writers[key] = (known or Enrolment(event.writer, index, None))._replace(retired=index)
         elif event.type == Type.WRITER_ENROLLED and known is None:
             self.writers[key] = Enrolment(event.writer, index, None)
 
 
 def key_in(data: Mapping[str, Json]) -> str | None:
-    """The session key that an enrolment or retirement is about."""
+    """Return the session key of an enrolment or retirement."""
     key = data.get("writer")
     try:
         return key if isinstance(key, str) and len(key) == 64 and bytes.fromhex(key).hex() == key else None

@@ -1,8 +1,8 @@
-"""Whether the log in the database is whole: every leaf, tile, root, checkpoint, index row and refused row against the others.
+"""Checks that the log in the database is whole: leaves, tiles, roots, checkpoints, index rows and refused rows must agree.
 
-Re-derives the tree from the stored entries alone and compares it with everything that claims to know it. Reads only; shares with
-the writing side nothing but the pure formats. Each finding names the row, leaf or tile. Time is linear in the log's size; what is
-in memory is a page of each table and one path of the tree.
+Re-derives the tree from the stored entries alone and compares the tree with every table that describes it. Reads only;
+shares with the writing side nothing but the pure formats. Each finding names the row, leaf or tile. Time is linear in
+the log's size; memory holds a page of each table and one path of the tree.
 """
 
 from __future__ import annotations
@@ -29,22 +29,23 @@ from archiver.verify.subjects import check_subjects
 
 _TIMESTAMP = 2  # custody_anchor.kind
 _QUEUE_LOG = 1  # custody_pending.log_id
-_CLOCKS = timedelta(hours=1)  # what writers' and signers' clocks may differ by, and how long an event may wait
+# The most by which the clocks of writers and signers may differ, and for which an event may wait.
+_CLOCKS = timedelta(hours=1)
 
 __all__ = ["Trust", "check_log", "find_log"]
 
 
 def find_log(conn: Connection, trust: Trust) -> int | None:
-    """The number of the log that the key signs; the newest one's if none has its name; None when there is no log."""
+    """Return the number of the log with the key's name, or of the newest log if none has that name; None without any log."""
     logs = rows.logs(conn)
     named = [each.log_id for each in logs if each.origin == trust.log_key.name]
     return named[0] if named else logs[-1].log_id if logs else None
 
 
 def check_log(conn: Connection, log_id: int | None, trust: Trust, result: Verification) -> list[tuple[int, int]]:
-    """Everything of one log in the database, and of the queue; `log_id` None: there is no log yet, so there is only the queue.
+    """Check all of one log in the database, and the queue. `log_id` None: there is no log yet, so only the queue is checked.
 
-    Returns from which size to which the log was recovered from a storage.
+    Returns the spans of sizes, (from, to), that were recovered from a storage.
     """
     found = Findings(result, "the queue" if log_id is None else f"log {log_id}")
     heard = Leaves(trust, found)
@@ -74,7 +75,7 @@ def check_log(conn: Connection, log_id: int | None, trust: Trust, result: Verifi
 
 
 def check_logs(conn: Connection, log_id: int, trust: Trust, found: Findings) -> None:
-    """The log has the key's name, and is the only one that is open; nothing stands in the tables of a log that is not there."""
+    """Check that the log has the key's name and is the only open one, and that no table has rows of an unknown log."""
     known = {log_id}
     for each in rows.logs(conn):
         if each.log_id == log_id:
@@ -94,7 +95,7 @@ def check_logs(conn: Connection, log_id: int, trust: Trust, found: Findings) -> 
 
 
 def _check_tree(conn: Connection, log_id: int, heard: Leaves, found: Findings) -> int:
-    """Every entry by itself, its hash in its tile, the roots that were signed and the one that stands. Returns the size."""
+    """Check every entry, its hash in its tile, the signed roots and the stored root. Return the log's size."""
     stated = rows.tree(conn, log_id)
     tree = Regrown(conn, log_id, lambda detail: found(Kind.LOG_TILE, detail))
     signed = _Signed(conn, log_id, heard.trust, found)
@@ -127,23 +128,25 @@ def _check_tree(conn: Connection, log_id: int, heard: Leaves, found: Findings) -
 
 
 class _Signed:
-    """The checkpoints, each compared as soon as the tree has grown to its size."""
+    """The checkpoints; each is compared as soon as the tree has grown to its size."""
 
     def __init__(self, conn: Connection, log_id: int, trust: Trust, found: Findings) -> None:
         self._rows = rows.checkpoints(conn, log_id)
         self._next = next(self._rows, None)
         self._trust = trust
         self._found = found
-        self._oldest: datetime | None = None  # of the events since the checkpoint before
+        self._oldest: datetime | None = None  # the oldest event since the checkpoint before
         self._before: rows.CheckpointRow | None = None
 
     def heard(self, at: datetime | None) -> None:
-        """An event of this time is among those that the next checkpoint is over."""
+        """Note the time of an event that the next checkpoint covers."""
         if at is not None:
             self._oldest = at if self._oldest is None else min(self._oldest, at)
 
     def _signed_at(self, row: rows.CheckpointRow) -> None:
-        """No signature says when a checkpoint was signed: not before all that is new in it, and not after the next one."""
+        """Check the unsigned time of a checkpoint: not before the events that are new in it, and not after the next
+        checkpoint.
+        """
         name = f"checkpoint {row.size}"
         if row.signed_at is None or (self._oldest is not None and row.signed_at < self._oldest - _CLOCKS):
             self._found(Kind.LOG_CHECKPOINT, f"{name} says that it was signed before the events that are new in it")
@@ -170,7 +173,7 @@ class _Signed:
 
 
 def opened(row: rows.CheckpointRow, trust: Trust, found: Findings) -> Checkpoint | None:
-    """The checkpoint of a row, if the log signed it and the row says the same."""
+    """Return the checkpoint of a row, if the log signed it and the row says the same."""
     try:
         checkpoint, _ = open_checkpoint(row.note, trust.log_key)
     except VerificationError as exc:
@@ -186,7 +189,7 @@ def opened(row: rows.CheckpointRow, trust: Trust, found: Findings) -> Checkpoint
 
 
 def check_writers(conn: Connection, log_id: int, heard: dict[str, Enrolment], found: Findings) -> None:
-    """The index of session keys says what the leaves say."""
+    """Check that the index of session keys agrees with the leaves."""
     stated = {}
     for row in rows.writers(conn):
         stated[row.key] = Enrolment(row.host, row.enrolled, row.retired)
@@ -200,7 +203,7 @@ def check_writers(conn: Connection, log_id: int, heard: dict[str, Enrolment], fo
 
 
 def check_queue(conn: Connection, size: int, heard: Leaves) -> None:
-    """What waits is signed by writers that are enrolled, by a leaf or by an event that waits before it."""
+    """Check that waiting events are signed by writers that a leaf, or an earlier waiting event, enrolled."""
     for number, row in enumerate(rows.queue(conn)):
         heard.hear(size + number, row.entry, Kind.LOG_QUEUE, f"custody_pending {row.pid}")
         if row.log_id != _QUEUE_LOG:
@@ -208,7 +211,7 @@ def check_queue(conn: Connection, size: int, heard: Leaves) -> None:
 
 
 def _check_quarantine(conn: Connection, heard: Leaves, found: Findings) -> None:
-    """What was refused is kept, and an event says that it was: as often, and in the same words."""
+    """Check that refused events are kept, and that events record the refusals, equally often and with the same values."""
     said: Counter[Refusal] = Counter(each for each, _ in heard.refused)
     for row in rows.refused(conn):
         each = refusal(leaf_hash(row.entry).hex(), row.reason, row.subject, row.seq)
@@ -227,7 +230,7 @@ def _check_quarantine(conn: Connection, heard: Leaves, found: Findings) -> None:
 
 
 def check_anchors(conn: Connection, log_id: int, heard: Leaves, found: Findings, after: int = -1) -> None:
-    """Each anchor beyond size `after` is over the checkpoint that it is kept with; each time stamp that was logged is there."""
+    """Check that each anchor beyond size `after` is over its checkpoint, and that no logged time stamp is missing."""
     lacking = {place: stamp for place, stamp in heard.stamps.items() if place[0] > after}
     for size, anchors in rows.anchors(conn, log_id, after):
         signed = rows.checkpoint(conn, log_id, size)
@@ -257,7 +260,7 @@ def _check_files(anchors: list[rows.AnchorRow], note: bytes, heard: Leaves, foun
     problems = dict(anchor_problems(files, note, heard.trust.roots, logged))
     for anchor in anchors:
         response = files.get(f"{anchor.name.rpartition('.')[0]}.tsr")
-        with contextlib.suppress(VerificationError):  # said of the response
+        with contextlib.suppress(VerificationError):  # reported with the response
             if response is not None and stamped_at(response) != anchor.at:
                 problems.setdefault(anchor.name, "has another time than its time stamp")
     for file, problem in problems.items():
@@ -268,8 +271,9 @@ def _check_files(anchors: list[rows.AnchorRow], note: bytes, heard: Leaves, foun
 def count_untrusted(
     files: Mapping[str, bytes], note: bytes, trust: Trust, logged: Mapping[str, str], result: Verification
 ) -> None:
-    """Tokens that were logged when they were verified, by an authority whose certificates are not configured now; and all, where
-    none are configured: what such a stamp says is its own word."""
+    """Count unverified time stamps: logged ones that do not lead to the configured certificates, or all, where none are
+    configured.
+    """
     stamped = {file.removesuffix(".tsr") for file in files if file.endswith(".tsr")}
     if stamped and not trust.roots:
         result.unchecked["time stamps, whose authority was not verified: no custody.timestamp is configured"] += len(

@@ -1,6 +1,6 @@
-"""The quick and the middling check of the log in the database: its edge at every start, the last hours every hour.
+"""Does the quick and the medium check of the log in the database: its edge at every start, the last hours every hour.
 
-What they do not look at is `log.check_log`'s. Both read only.
+`log.check_log` checks the rest. Both read only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from archiver.verify.subjects import check_subjects
 
 
 def check_edge(conn: Connection, log_id: int, trust: Trust, result: Verification) -> None:
-    """The tree's root from the tiles at its edge, its last leaf, and the newest checkpoint."""
+    """Check the tree's root by the tiles at its edge, its last leaf, and the newest checkpoint."""
     found = Findings(result, f"log {log_id}")
     check_logs(conn, log_id, trust, found)
     stated = rows.tree(conn, log_id)
@@ -47,9 +47,10 @@ def check_edge(conn: Connection, log_id: int, trust: Trust, result: Verification
 
 
 def check_window(conn: Connection, log_id: int, trust: Trust, since: datetime, result: Verification) -> None:
-    """What was logged since: entries, hashes up to the root, their subjects' chains, checkpoints and anchors; and the queue.
+    """Check the log since an instant: entries, hashes up to the root, their subjects' chains, checkpoints, anchors; and
+    the queue.
 
-    Goes by what the signed events say of their time, not by the database's columns. `check_edge` comes first.
+    Times are those of the signed events, not of the database's columns. `check_edge` comes first.
     """
     found = Findings(result, f"log {log_id}")
     stated = rows.tree(conn, log_id)
@@ -60,7 +61,7 @@ def check_window(conn: Connection, log_id: int, trust: Trust, since: datetime, r
     touched: set[str] = set()
     for row in rows.leaves(conn, log_id, start):
         if row.index >= size:
-            break  # said by the quick check
+            break  # reported by the quick check
         if row.index != at:
             found(Kind.LOG_LEAF, f"custody_event has no leaf {at}: the next is {row.index}")
         at = row.index + 1
@@ -94,7 +95,7 @@ def _same_leaf(index: int, entry: bytes, hashes: Hashes, found: Findings) -> Non
 
 
 def _same_parents(size: int, hashes: Hashes, found: Findings) -> None:
-    """Each tile that is full at `size` makes its hash in the tile above."""
+    """Check that each tile that is full at `size` gives its hash in the tile above."""
     level = 0
     while size and size % (1 << HEIGHT * (level + 1)) == 0:
         level += 1
@@ -121,7 +122,9 @@ def _continued(checkpoint: Checkpoint, size: int, hashes: Hashes, found: Finding
 
 
 def _first_since(conn: Connection, log_id: int, size: int, since: datetime) -> int:
-    """The first leaf of the window, by bisection. A leaf that cannot tell its time counts as young: then more is checked."""
+    """Return the first leaf of the window, by bisection. A leaf without a readable time counts as young: then more is
+    checked.
+    """
     low, high = 0, size
     while low < high:
         middle = (low + high) // 2
@@ -134,7 +137,7 @@ def _first_since(conn: Connection, log_id: int, size: int, since: datetime) -> i
 
 
 def _writers(conn: Connection, log_id: int, trust: Trust, found: Findings) -> dict[str, Enrolment]:
-    """The index of session keys, as far as the leaves that it names bear it out."""
+    """Return the index of session keys, as far as the leaves that the index names confirm it."""
     writers = {}
     for row in rows.writers(conn):
         for leaf, what in ((row.enrolled, "writer.enrolled"), (row.retired, "writer.retired")):
@@ -162,7 +165,7 @@ def _check_subjects(conn: Connection, log_id: int, touched: set[str], found: Fin
 
 
 def _check_refused(conn: Connection, heard: Leaves, found: Findings) -> None:
-    """Whatever the window's leaves say was refused is kept."""
+    """Check that each refused event which the window's leaves record is kept."""
     wanted = {each.leaf_hash: leaf for each, leaf in heard.refused if not heard.rolled_back(leaf)}
     if wanted:
         for row in rows.refused(conn):

@@ -1,4 +1,4 @@
-"""The log's tree, grown again from its leaves, with every tile of the database held beside it."""
+"""Recomputes the log's tree from its leaves, and compares every tile of the database with the result."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _HASH = 32
 
 
 class Regrown:
-    """The tree as it grows out of leaf hashes, each level beside the rows of `custody_tile`."""
+    """The tree as it is recomputed from leaf hashes, each level compared with the rows of `custody_tile`."""
 
     def __init__(self, conn: Connection, log_id: int, found: Callable[[str], None]) -> None:
         self._conn = conn
         self._log_id = log_id
         self._found = found
-        self._levels: list[list[bytes]] = []  # of each tile level, the hashes of the tile that grows
+        self._levels: list[list[bytes]] = []  # by tile level, the hashes of the tile that is not full yet
         self._indexes: list[int] = []
         self._rows: list[Iterator[rows.TileRow]] = []
         self._range: list[tuple[int, bytes]] = []  # complete subtrees from the left: (leaves, hash)

@@ -1,7 +1,7 @@
-"""Whether the log on a storage is whole, is the one in the database, stays locked, and has nothing put over it. Reads only.
+"""Checks that the log published in a storage is whole, equals the database's log, stays locked, and is not covered. Reads only.
 
-The daemon may go on meanwhile: what the database calls published is read before anything of the storage, how far its tree goes
-after it.
+The daemon may keep running: the database's published size is read before any object of the storage, and the size of its
+tree afterwards.
 """
 
 from __future__ import annotations
@@ -34,16 +34,17 @@ from archiver.verify.finding import LOCK_STRENGTH, Finding, Kind, Verification
 from archiver.verify.leaves import Trust
 
 _EXPIRY = timedelta(days=1)
-_BACK = 100  # names behind the newest checkpoint that may be rubbish before we stop looking for it
+_BACK = 100  # the number of names behind the newest checkpoint that may be invalid before the search ends
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What the database has. `last`: the newest checkpoint that it calls published, read before the storage is looked at.
+    """The database's side. `last`: the newest checkpoint that it calls published, read before the storage is looked at.
 
-    `lost`: where a rolled-back database was recovered, from which size to which, so that rows beside the log are not there.
-    The others are asked when they are needed: the tree's size, its root at a smaller one, a tile, the notes behind a size (a page
-    of them, by size, and whether they are called published), the anchors over a checkpoint by file name, all time stamps.
+    `lost`: the spans of sizes for which a rolled-back database was recovered, so that the rows beside the log are
+    missing. The other members are asked when they are needed: the tree's size, its root at a smaller size, a tile, the
+    notes behind a size (a page of them, by size, with a mark for published ones), the anchors over a checkpoint by file
+    name, all time stamps.
     """
 
     last: int
@@ -58,7 +59,9 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """How the storage is to protect what never changes: in this mode, and until the date that today's rules give for its day."""
+    """The lock that the storage must show on files that never change: its mode, and its end by today's rules for a day
+    of writing.
+    """
 
     mode: LockMode
     until: Callable[[datetime], datetime]
@@ -73,9 +76,9 @@ async def check_shelf(
     whole: bool,
     locked: Locked | None = None,
 ) -> None:
-    """The newest checkpoint of one storage against the database; with `whole`, every object of the log there.
+    """Compare the newest checkpoint of one storage with the database; with `whole`, check every published log file there.
 
-    Without `kept` the shelf is checked by itself. A storage that cannot be reached is noted as such.
+    Without `kept` the published log is checked by itself. A storage that cannot be reached is noted as such.
     """
     check = _Check(shelf, trust, kept, result, locked)
     try:
@@ -95,7 +98,7 @@ class _Check:
         self._kept = kept
         self._result = result
         self._locked = locked
-        self._until: dict[str, datetime] = {}  # the longest lock so far of each series of pieces
+        self._until: dict[str, datetime] = {}  # by series of pieces: the longest lock so far
         self._said: set[str] = set()
 
     def found(self, kind: Kind, name: str, detail: str) -> None:
@@ -104,7 +107,9 @@ class _Check:
         )
 
     def failed(self, name: str, exc: VerificationError) -> None:
-        """A finding at the piece that the error names, else at `name`; once, though other pieces lean on it."""
+        """Add a finding at the piece that the error names, else at `name`; only once, even when other pieces depend on
+        that piece.
+        """
         detail = exc.detail.removeprefix(f"{self._shelf.id}: ")
         if detail in self._said:
             return
@@ -114,10 +119,10 @@ class _Check:
             name, detail = named.rstrip(":"), rest
         self.found(Kind.LOG_SHELF, name, detail)
 
-    # --- the head -------------------------------------------------------------------------------------------------
+    # --- the newest checkpoint ------------------------------------------------------------------------------------
 
     async def newest(self) -> Published | None:
-        """The newest checkpoint that opens, held against pointer and database."""
+        """Return the newest checkpoint that opens, after comparing it with pointer and database."""
         pointer = await self._shelf.read_current(CHECKPOINT)
         pointed = None
         if pointer is not None:
@@ -128,7 +133,8 @@ class _Check:
         newest = await self._last_behind(pointed) or pointed
         size = newest.checkpoint.size if newest else 0
         if self._kept is not None and self._kept.last > size and not self._shelf.required:
-            self._result.unchecked[f"checkpoints that {self._shelf.id} does not have"] += 1  # it may lag behind
+            # An optional storage may lag behind.
+            self._result.unchecked[f"checkpoints that {self._shelf.id} does not have"] += 1
         elif self._kept is not None and self._kept.last > size:
             self.found(Kind.LOG_SHELF, checkpoint_name(self._kept.last), "is missing; the database calls it published")
         if newest is None:
@@ -162,14 +168,14 @@ class _Check:
     async def _pointer(self, pointer: bytes | None, pointed: Published | None, newest: Published) -> None:
         size = newest.checkpoint.size
         if pointer is not None and (pointed is None or pointer == newest.note):
-            return  # said already, or as it should be
+            return  # reported already, or as it should be
         if pointed is not None and pointed.checkpoint.size == size:
             self.found(Kind.LOG_SHELF, CHECKPOINT, f"is another note than {checkpoint_name(size)}")
-        elif self._kept is None or self._kept.last >= size:  # else it is being published
+        elif self._kept is None or self._kept.last >= size:  # otherwise it is just being published
             self.found(Kind.LOG_SHELF, CHECKPOINT, f"does not point to the newest, {size} leaves")
 
     async def _continues(self, newest: Published, kept: Kept) -> None:
-        """The database has what was published."""
+        """Check that the database has the published tree."""
         size, name = newest.checkpoint.size, checkpoint_name(newest.checkpoint.size)
         has = await kept.size()
         if size > has:
@@ -183,10 +189,10 @@ class _Check:
         if root != newest.checkpoint.root:
             self.found(Kind.LOG_SHELF, name, "was signed over another tree than the database has")
 
-    # --- everything -----------------------------------------------------------------------------------------------
+    # --- all files ------------------------------------------------------------------------------------------------
 
     async def everything(self, newest: Published) -> None:
-        """Each object by its name; each piece and checkpoint that is to be there."""
+        """Check each file by its name, and that no piece or checkpoint is missing."""
         key = f"keys/{newest.checkpoint.origin}.vkey"
         await self._protected(key)
         if await self._shelf.read(key) != f"{self._trust.log_key.first.vkey}\n".encode():
@@ -212,9 +218,9 @@ class _Check:
             return None
 
     async def _checkpoints(self, newest: Published, tree: ShelvedLog | None) -> int:
-        """Each opens, is covered by nothing, has its place in the newest tree, and is the note that the database kept.
+        """Check that each checkpoint opens, is not covered, has its place in the newest tree, and equals the database's note.
 
-        Returns the size of the first. A storage that joined later, or may lag behind, lacks some and is none the worse for it.
+        Returns the size of the first. A storage that joined later, or that may lag behind, lacks some without fault.
         """
         first: int | None = None
         lacking = self._noted()
@@ -222,9 +228,9 @@ class _Check:
         async for name in self._shelf.names("checkpoints/"):
             size = checkpoint_size(name)
             if size is None:
-                continue  # said of all names that are none
+                continue  # reported with all invalid names
             if size > newest.checkpoint.size:
-                break  # judged with the head, or younger
+                break  # checked as the newest, or younger
             published = await self._checkpoint(name)
             if published is None:
                 continue
@@ -270,7 +276,7 @@ class _Check:
             self.found(Kind.LOG_SHELF, checkpoint_name(size), "is missing; the database calls it published")
 
     async def _pieces(self, newest: Published, tree: ShelvedLog) -> None:
-        """Each entry is the one that was signed for, each tile follows from the root; nothing covers them."""
+        """Check that each entry is the signed one, that each tile follows from the root, and that nothing covers them."""
         size = newest.checkpoint.size
         for tile in tiles_of(0, size):
             await self._piece(tile, tree.tile(tile.level, tile.index))
@@ -285,14 +291,16 @@ class _Check:
         if piece.width == WIDTH:
             await self._protected(piece.path)
             return
-        # Partial ones may be put again, or go once a wider one is there; but what is there never differs.
+        # Partial pieces may be put again, or go once a wider one is there; but a piece that is there never differs.
         await self._uncovered(piece.path)
         current = await self._shelf.read_current(piece.path)
         if current is not None and current != await self._shelf.read(piece.path):
             self.found(Kind.LOG_SHELF, piece.path, "is covered by other bytes; the oldest version counts")
 
     async def _uncovered(self, name: str) -> None:
-        """What the newest tree ends with stands open; a rule that lets old partial ones go takes a day at least."""
+        """Check that no delete marker covers the newest partial pieces. A rule that removes old partial pieces takes a
+        day or more.
+        """
         versions = await self._shelf.versions(name)
         markers = [each.modified_at for each in versions if each.is_delete_marker]
         puts = [each.modified_at for each in versions if not each.is_delete_marker]
@@ -300,7 +308,7 @@ class _Check:
             self.found(Kind.LOG_SHELF, name, "is covered by a delete marker; the version is still there")
 
     async def _others(self, newest: Published, tree: ShelvedLog | None, key: str) -> None:
-        """Nothing lies there that is no piece of this log; the partial pieces of smaller trees are what they were."""
+        """Check that only files of this log lie there, and that the partial pieces of smaller trees are unchanged."""
         async for name in self._shelf.names(""):
             if name.startswith("tile/"):
                 await self._other_piece(name, newest, tree)
@@ -316,7 +324,7 @@ class _Check:
                 self.found(Kind.LOG_SHELF, name, "is no piece of this log")
 
     async def _rotation(self, name: str) -> None:
-        """A note that introduces one of the log's keys, as it was signed."""
+        """Check a note that introduces one of the log's keys: it must be the signed one."""
         notes = {each.note for each in getattr(self._trust.log_key, "rotations", ())}
         await self._protected(name)
         if await self._shelf.read(name) not in notes:
@@ -331,11 +339,11 @@ class _Check:
         level = piece.level if isinstance(piece, Tile) else 0
         needs = (piece.index * WIDTH + piece.width) << HEIGHT * level
         if needs > newest.checkpoint.size:
-            # Signed next, perhaps: then the database has as many leaves.
+            # Perhaps signed next: then the database has as many leaves.
             if self._kept is not None and needs > (has := await self._kept.size()):
                 self.found(Kind.LOG_SHELF, name, f"lies beyond the log, which has {has} leaves")
         elif tree is not None and piece.width < WIDTH:
-            with contextlib.suppress(VerificationError):  # said of the whole piece
+            with contextlib.suppress(VerificationError):  # reported with the whole piece
                 if isinstance(piece, Tile):
                     wanted = (await tree.tile(level, piece.index))[: piece.width * HASH_BYTES]
                 else:
@@ -344,7 +352,7 @@ class _Check:
                     self.failed(name, VerificationError(f"{name} is not the one that was signed"))
 
     async def _anchors(self, first: int) -> None:
-        """Each time stamp is over the checkpoint of its size, and is the one that the database has; none is missing."""
+        """Check that each time stamp is over the checkpoint of its size, equals the database's, and that none is missing."""
         lacking = set(await self._kept.stamps()) if self._kept is not None else set()
         files: dict[str, bytes] = {}
         size: int | None = None
@@ -367,7 +375,7 @@ class _Check:
         if size is None:
             return
         prefix = f"anchors/{size}/"
-        with contextlib.suppress(VerificationError):  # said of the checkpoint
+        with contextlib.suppress(VerificationError):  # reported with the checkpoint
             published = await read_checkpoint(self._shelf, self._trust.log_key, checkpoint_name(size))
             if published is None:
                 self.found(Kind.LOG_ANCHOR, prefix, f"there is no {checkpoint_name(size)}")
@@ -383,7 +391,7 @@ class _Check:
     # --- versions and locks ---------------------------------------------------------------------------------------
 
     async def _protected(self, name: str) -> None:
-        """The lock protects versions, not names: what lies over one hides it from careless readers. And the lock holds."""
+        """Check that the lock holds and that nothing covers a file: the lock protects versions, not names."""
         versions = await self._shelf.versions(name)
         puts = [each for each in versions if not each.is_delete_marker]
         if len(puts) < len(versions):
@@ -394,8 +402,11 @@ class _Check:
             await self._lock(name, puts[0].modified_at, self._locked)
 
     async def _lock(self, name: str, put_at: datetime, rules: Locked) -> None:
-        """Too short is a lock that ends before what today's rules give for the day it was put *and* before an older piece's:
-        rules that have changed since are nobody's fault."""
+        """Report a weaker or shorter lock than the rules demand.
+
+        Too short is a lock that ends before the date that today's rules give for the day of writing *and* before the
+        lock of an older piece: a change of the rules since then is no fault.
+        """
         lock = await self._shelf.lock(name)
         if lock is None:
             return

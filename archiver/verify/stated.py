@@ -1,4 +1,4 @@
-"""Whether the statements of completeness follow one another as they say (docs/spec/completeness-statement.md). Pure."""
+"""Checks the order of the statements of completeness (docs/spec/completeness-statement.md). Pure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from archiver.recording import Json
 
 
 class Said(NamedTuple):
-    """A statement as its signed event tells of it; `seq` is the event's number in the archive's chain."""
+    """A statement by its signed event; `seq` is the event's number in the archive's chain."""
 
     seq: int
     data: Mapping[str, Json]
 
 
 class Renamed(NamedTuple):
-    """A provider account that goes by another name from event `seq` of the archive's chain on."""
+    """A provider account that has another name from event `seq` of the archive's chain on."""
 
     seq: int
     old: str
@@ -25,7 +25,7 @@ class Renamed(NamedTuple):
 
 
 def problems(statements: Iterable[Said], renamed: Iterable[Renamed] = ()) -> Iterator[tuple[str, str]]:
-    """What is wrong with the order of these statements: (provider and day, sentence) for each."""
+    """Yield each problem in the order of these statements, as (provider and day, sentence)."""
     days: dict[tuple[str, str], _Day] = {}
     told: list[Said | Renamed] = [*statements, *renamed]
     for each in sorted(told, key=lambda it: it.seq):
@@ -40,9 +40,11 @@ def problems(statements: Iterable[Said], renamed: Iterable[Renamed] = ()) -> Ite
 
 @dataclass(slots=True)
 class _Day:
-    """The statements of one day so far. Early ones do not name the one before them; whoever began to, goes on.
+    """The statements of one day so far.
 
-    What was stated by a database that had been turned back, and was brought home, counts where it fits: it is known to be astray.
+    Early statements do not name the one before; once a statement does, every later one must. A statement that a
+    rolled-back database made, and that was brought back into the log, counts only where it fits: it is known to be
+    misplaced.
     """
 
     digests: dict[int, str] = field(default_factory=dict)

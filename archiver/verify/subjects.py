@@ -1,6 +1,6 @@
-"""Each subject's rows held beside one another: its head, its events in log and queue, its private data. One pass, by subject.
+"""Compares each subject's rows with one another: its head, its events in log and queue, its private data. One pass, by subject.
 
-All come sorted by subject and number of the event, so that however long the log is, one row of each is in memory.
+All rows come sorted by subject and number of the event, so that memory holds one row of each table, however long the log is.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ _Row = rows.SubjectRow | rows.PlaceRow | rows.QueueRow | rows.PrivateRow
 def check_subjects(
     conn: Connection, log_id: int | None, found: Findings, first: int = LOWEST, last: int = HIGHEST
 ) -> int:
-    """Of the subjects numbered `first` to `last`: every chain whole up to its head, every index row what its leaf says, private
-    data what was committed to. Returns how many index rows are right. `log_id` None: there is no log yet.
+    """Check the subjects numbered `first` to `last`, and return the count of correct index rows.
 
-    Whose signatures the events carry is not looked at here (`leaves`). Erased private data are no fault.
+    Every chain must be whole up to its head, every index row must agree with its leaf, and private data must match
+    their commitments. `log_id` None: there is no log yet. The signatures of the events are not checked here (`leaves`).
+    Erased private data are no fault.
     """
     streams: list[Iterator[tuple[tuple[int, int, int, int], _Row]]] = [
         (((row.number, 0, 0, 0), row) for row in rows.subjects(conn, first, last)),
@@ -62,7 +63,7 @@ class _Subject:
         self._log_id = log_id
         self._found = found
         self._row: rows.SubjectRow | None = None
-        self._last = -1  # number of the newest event so far, its bytes, and what they say
+        self._last = -1  # number of the newest event so far; below, its bytes and its content
         self._entry: bytes | None = None
         self._event: Event | None = None
         self.right = 0
@@ -77,7 +78,7 @@ class _Subject:
         self._take[type(row)](row)
 
     def close(self) -> None:
-        """The chain ends where the subject's row says."""
+        """Check that the chain ends where the subject's row says."""
         row = self._row
         if row is None:
             self._found(Kind.LOG_INDEX, f"custody_subject has no row {self._number}; other tables speak of it")
@@ -110,13 +111,13 @@ class _Subject:
         self._follow(row.seq, row.entry, event, f"leaf {row.leaf}")
 
     def _misplaced(self, row: rows.PlaceRow, event: Event | None) -> str:
-        """What is wrong with a row of the index; empty when it says what the entry says."""
+        """Return the problem of an index row; empty when the row agrees with the entry."""
         if row.log_id != self._log_id:
             return f"is of log {row.log_id}"
         if row.entry is None:
             return "points to no leaf"
         if event is None:
-            return ""  # said of the leaf
+            return ""  # reported with the leaf
         if self._row is None:
             return f"belongs to no row of custody_subject; the leaf is of {event.subject}"
         if (event.subject, event.seq) != (self._row.subject, row.seq):
@@ -130,7 +131,7 @@ class _Subject:
     def _waiting(self, row: rows.QueueRow) -> None:
         name = f"custody_pending {row.pid}"
         if row.seq == self._last and row.entry == self._entry:
-            return  # a restored queue may hold what the log has
+            return  # a restored queue may repeat the log's events
         if row.seq <= self._last:
             self._found(Kind.LOG_QUEUE, f"{name}: there is an event {row.seq} of {self._name} already")
             return
@@ -140,14 +141,11 @@ class _Subject:
         self._follow(row.seq, row.entry, event, name)
 
     def _follow(self, seq: int, entry: bytes | None, event: Event | None, where: str) -> None:
-        """The chain goes on with this event, as it should or not."""
+        """Add this event to the chain; report it if it does not follow the event before."""
         scar = self._scars.get(seq - 1) if self._name == ARCHIVE and event is not None else None
         if scar is not None and event is not None and event.prev == scar:
-            self._last, self._entry, self._event = (
-                seq,
-                entry,
-                event,
-            )  # what is missing is kept beside the log, and told of
+            # The missing events are kept beside the log, and an event records them.
+            self._last, self._entry, self._event = seq, entry, event
             return
         if seq > self._last + 1:
             lacking = f"event {seq - 1}" if seq == self._last + 2 else f"events {self._last + 1} to {seq - 1}"
