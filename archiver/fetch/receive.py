@@ -134,7 +134,7 @@ class _Body:
     ) -> None:
         self.size = 0
         self.cut = False
-        """Less or more came than was stated, and it is kept all the same."""
+        """True when a body is kept although it broke off, or is shorter or longer than was stated."""
         self.sink_failed = False
         self.head: _Head | None = None
         self.digest = hashlib.sha256()

@@ -1,7 +1,7 @@
 """Writes the outcome of work on one recording: the row and the custody events that justify it, in one transaction.
 
 Each function is the body of one transaction of the claim's holder. It raises `LeaseLostError`, and nothing is kept,
-when the claim is no longer ours; run again after a rollback, it does the same once more.
+when this replica no longer holds the claim; run again after a rollback, it does the same once more.
 """
 
 from __future__ import annotations

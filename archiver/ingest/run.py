@@ -195,7 +195,7 @@ class Worker:
 
     async def _is_here_already(self, held: journal.Claim, received: Received, sealed: Sealed, *, told: bool) -> bool:
         """Record the received content: as a twin of an archived row if that row's copies prove themselves now, else as
-        ours to store.
+        a recording to store.
         """
         bench, spool_id = self._bench, self._bench.spool.id
         twin = await bench.writer.run(

@@ -37,7 +37,7 @@ def second_answer(
     *,
     spool_id: str,
 ) -> bool:
-    """Record other bytes for `held`, sealed in our spool, as a recording beside it that is ours to store.
+    """Record other bytes for `held`, sealed in our spool, as a recording beside it that this replica is to store.
 
     False, and the spool file may go, when these bytes are kept already, or are doubtful and there are enough doubtful
     answers. Bytes that came twice came whole.
