@@ -1,7 +1,8 @@
-"""The web link in whatever a provider put where its link belongs. Pure.
+"""Reads the web link of a recording from the provider's field for it, however the link is written. Pure.
 
-There are three answers, and they are never confused: nothing stands there (None), a link can be read (`Address`), or something
-stands there that cannot be read (`OddLinkError`). Only the first may ever come to mean that a call has no recording.
+There are three answers, and they are never confused: the field is empty (None), a link can be read (`Address`), or the
+field holds something that cannot be read (`OddLinkError`). Only the first may ever come to mean that a call has no
+recording.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 
 class OddLinkError(ValueError):
-    """Something stands where the link belongs, and it cannot be read as one."""
+    """The field for the link holds something that cannot be read as a link."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An absolute http(s) link. `guessed`: it had to be mended to be one, so that "not found" there says nothing."""
+    """An absolute http(s) link. `guessed`: the text had to be mended to give a link, so that "not found" there says
+    nothing."""
 
     url: str
     guessed: bool = False
@@ -47,17 +49,17 @@ _BASE = "https://"
 
 
 def read_address(value: object, *, allow_http: bool, base_url: str = _BASE) -> Address | None:
-    """The link in `value`; None when nothing stands there. Raises `OddLinkError` for what cannot be read.
+    """Return the link in `value`; None when `value` is empty. Raises `OddLinkError` for a value that cannot be read.
 
-    Taken to be meant: a link without scheme or host has the API's (RFC 3986 §5.2); wrappings, escapes, and what stands around
-    the only link are left out. A plain http link on the standard port is asked for over https unless `allow_http`: Plivo still
-    lists http links of hosts that have long served https.
+    These readings are assumed: a link without scheme or host has the API's (RFC 3986 §5.2); wrappings, escapes and text
+    around the only link are left out. A plain http link on the standard port is asked for over https unless
+    `allow_http`: Plivo still lists http links of hosts that have long served https.
     """
     if value is None:
         return None
     if isinstance(value, dict | list):
         return _only(value.values() if isinstance(value, dict) else value, allow_http, base_url)
-    if type(value) is not str:  # a number keeps its spelling as a text of another type, and so does what was refused
+    if type(value) is not str:  # `NumberText` and `Blemish` are texts too, but never links
         raise OddLinkError("is no text")
     said = _INVISIBLE.sub("", value).strip()
     if not said:
@@ -71,7 +73,7 @@ def read_address(value: object, *, allow_http: bool, base_url: str = _BASE) -> A
 
 
 def _only(parts: Iterable[object], allow_http: bool, base_url: str, level: int = 1) -> Address:
-    """The one link in a list or an object. With several, which is meant is not ours to choose."""
+    """Return the one link in a list or an object. With several links the archiver does not choose one, and raises."""
     found: set[str] = set()
     for part in parts:
         if isinstance(part, dict | list):
@@ -122,7 +124,7 @@ def _absolute(said: str, stated: str, allow_http: bool, base_url: str) -> Addres
 
 
 def _unwrapped(text: str) -> str:
-    """`text` less what stands around its one link: quotes, brackets, markup, words."""
+    """Return `text` without the characters around its one link: quotes, brackets, markup, words."""
     if _WHOLE.fullmatch(text) or _WHOLE_WITH_SPACES.fullmatch(text):
         return _less_tail(text)
     found = {_less_tail(each) for each in _WITHIN.findall(text)}
@@ -141,7 +143,7 @@ def _unwrapped(text: str) -> str:
 
 
 def _less_tail(link: str) -> str:
-    """A link less what belongs to the sentence around it: commas, and brackets that were opened before it."""
+    """Return a link without the end of the sentence around it: commas, and brackets that were opened before the link."""
     while link and (
         link[-1] in ",;" or any(link[-1] == shut and link.count(shut) > link.count(start) for start, shut in _PAIRS)
     ):

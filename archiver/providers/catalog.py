@@ -1,4 +1,4 @@
-"""Which providers there are: kind → settings, adapter, and what its documents say before any configuration does."""
+"""Lists the kinds of providers: for each its settings, its adapter, and the defaults that its documents give."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A provider's adapter and defaults. `filters` are the documented list filters, as patterns; `allows` decides on a
-    name. `origin` None means that every site has its own. `media_hosts` are where its recordings are known to lie."""
+    """A provider's adapter and defaults. `filters` are the documented list filters, as patterns; `allows` tells whether
+    a filter of this name is documented. `origin` None means that every site has its own. `media_hosts` are the hosts
+    that are known to serve its recordings."""
 
     settings: type[Any]
     adapter: Callable[..., Provider]
@@ -39,7 +40,8 @@ class Kind:
     rate: Rate
 
     def build(self, name: str, settings: object, client: HttpClient, clock: Clock) -> Provider:
-        """The adapter. Raises `ConfigurationError` when the settings contradict one another or the documents."""
+        """Make the adapter. Raises `ConfigurationError` when the settings contradict one another or the provider's
+        documents."""
         return self.adapter(name, settings, client, clock)
 
 

@@ -1,8 +1,8 @@
-"""Where a provider's requests may go: schemes, hosts, ports and addresses. Pure.
+"""Decides where a provider's requests may go: schemes, hosts, ports and addresses. Pure.
 
-Two walls, because each has holes that the other closes. `Policy.check` judges the URL before anything is sent;
-`address_problem` judges the address that the socket is about to connect to, so that neither a DNS answer that changes
-between the check and the use nor an odd spelling of an address gets past.
+There are two checks, because each has holes that the other closes. `Policy.check` judges the URL before anything is
+sent; `address_problem` judges the address that the socket is about to connect to, so that neither a DNS answer that
+changes between the check and the use nor an odd spelling of an address gets past.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _PRIVATE = _networks("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/
 
 
 def address_problem(address: str, *, allow_private: bool) -> str | None:
-    """Why no connection may be made to `address` (as in a socket address); None when one may.
+    """Return the reason why no connection may be made to `address` (as in a socket address); None when one may.
 
     `allow_private` admits loopback, private (RFC 1918, RFC 4193) and carrier-grade NAT (RFC 6598) addresses, never
     link-local ones.
@@ -61,7 +61,7 @@ def address_problem(address: str, *, allow_private: bool) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Scheme, host and port (RFC 6454): what a credential belongs to."""
+    """Scheme, host and port (RFC 6454): a credential belongs to one origin."""
 
     scheme: str
     host: str
@@ -80,7 +80,8 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A URL taken apart once, so that what is checked is what is sent. `path_query` is percent-encoded, as given."""
+    """A URL taken apart once, so that the URL that is checked is the URL that is sent. `path` and `query` are
+    percent-encoded, as given."""
 
     origin: Origin
     path: str
@@ -94,8 +95,8 @@ class Target:
 class HostPattern:
     """An entry of `media_hosts`: `host`, `host:port`, or `*.suffix` for any name below a domain.
 
-    Without a port it stands for the usual two; `any_port` for every one, because services on private networks seldom
-    live at those.
+    An entry without a port stands for the two usual ports (80 and 443); with `any_port`, for every port, because
+    services on private networks seldom use the usual ones.
     """
 
     host: str
@@ -111,7 +112,7 @@ class HostPattern:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What one provider may reach. Built by `policy`; every method is pure."""
+    """The hosts and addresses that one provider may reach. Built by `policy`; every method is pure."""
 
     provider: str
     origin: Origin
@@ -120,7 +121,8 @@ class Policy:
     allow_private_addresses: bool
 
     def check(self, url: str) -> Target:
-        """`url` as a target that may be asked. Raises `EgressRefusedError`, naming the host but never path or query."""
+        """Return `url` as a target that may be asked. Raises `EgressRefusedError`, which names the host but never path
+        or query."""
         target = take_apart(url)
         origin = target.origin
         if origin.scheme == "http" and not self.allow_http:
@@ -135,7 +137,7 @@ class Policy:
         return target
 
     def follow(self, here: Target, location: str) -> Target:
-        """Where a redirect from `here` leads, under the same rules. Raises `EgressRefusedError`."""
+        """Return the target of a redirect from `here`, under the same rules. Raises `EgressRefusedError`."""
         base = f"{here.origin}{here.path}"
         try:
             joined = urljoin(base, _printable(location))
@@ -153,7 +155,7 @@ class Policy:
 def policy(
     provider: str, base_url: str, media_hosts: Sequence[str], *, allow_http: bool, allow_private_addresses: bool
 ) -> Policy:
-    """The rules for one provider. Raises `ConfigurationError`, naming the provider and the entry at fault."""
+    """Build the rules for one provider. Raises `ConfigurationError`, which names the provider and the entry at fault."""
     try:
         target = take_apart(base_url)
     except EgressRefusedError as exc:
@@ -175,14 +177,16 @@ def policy(
 
 
 def origins(texts: Iterable[str]) -> frozenset[Origin]:
-    """The origins of `texts` ("https://host", "http://host:port"). Raises `EgressRefusedError` for what is none."""
+    """Return the origins of `texts` ("https://host", "http://host:port"). Raises `EgressRefusedError` for a text that
+    is no origin."""
     return frozenset(take_apart(text).origin for text in texts)
 
 
 def api_path(path: str) -> str:
-    """`path` if a server cannot read it as another one than meant. Raises `EgressRefusedError`.
+    """Return `path`, if no server can read it as another path than meant. Raises `EgressRefusedError`.
 
-    An id from a listing becomes part of a path; `..` in it would turn the deletion of one recording into that of all.
+    An id from a listing becomes part of a path; `..` in the id would turn the deletion of one recording into that of
+    all.
     """
     segments = re.sub("%2e", ".", path, flags=re.IGNORECASE).split("/")
     if not _API_PATH.fullmatch(path) or "." in segments or ".." in segments:
@@ -200,8 +204,8 @@ _SAFE = "!#$%&'()*+,/:;=?@[]~"
 
 
 def take_apart(url: str) -> Target:
-    """`url` in parts, its path and query unchanged except for characters that no URL may hold (RFC 3986), which are
-    percent-encoded. Raises `EgressRefusedError`."""
+    """Split `url` into its parts. Path and query stay unchanged except for characters that no URL may hold (RFC 3986),
+    which are percent-encoded. Raises `EgressRefusedError`."""
     text = _printable(url.strip())
     try:
         parts = urlsplit(text)
@@ -225,13 +229,13 @@ def _printable(text: str) -> str:
 
 
 def _host(text: str) -> str:
-    """A host name in lower case without the root's dot, or an IP address in canonical form."""
+    """Return a host name in lower case without the root's dot, or an IP address in canonical form."""
     host = text.lower().removesuffix(".")
     try:
         return ipaddress.ip_address(host).compressed if "%" not in host else _no_host()
     except ValueError:
         pass
-    # what ends in a number is an IPv4 address to some parsers (WHATWG URL): only its canonical form is taken
+    # some parsers (WHATWG URL) read a name that ends in a number as an IPv4 address: only its canonical form is taken
     return host if _HOST_NAME.fullmatch(host) and not _NUMBER_LIKE.fullmatch(host) else _no_host()
 
 

@@ -1,7 +1,7 @@
-"""The only way to a provider: one client per provider account, its credentials bound to their own origin.
+"""The HTTP client for providers: one client per provider account, whose credentials are sent to their own origin only.
 
-Every request goes through the same gates: the rate budget, the egress policy on the URL and again on the connected
-address, time and size limits. No exception of the HTTP library passes.
+Every request passes the same checks: the rate budget, the egress policy on the URL and again on the connected address,
+time and size limits. No exception of the HTTP library leaves this module.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 LISTING = "list"
 """The endpoint whose answers may be large."""
 MAX_SMALL_ANSWER = 4 << 20
-"""Bytes of an answer about one thing: a recording, a login, a deletion."""
+"""The most bytes of an answer about one thing: a recording, a login, a deletion."""
 _SAID_TO_ANYONE = frozenset({"accept", "accept-encoding", "user-agent", "range", "if-range"})
 _NOT_YET = frozenset({202, 204, 205, 409, 423, 425})
 _PASSING = frozenset({407, 408, 416, 421})
-"""Client errors that say nothing of what was asked for: a proxy's, a time-out's, a range's, a wrongly routed connection's."""
+"""Client errors that say nothing of the recording: of a proxy, a time-out, a range, a wrongly routed connection."""
 _OWN_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "compliance-archiver"}
 
 
@@ -71,10 +71,9 @@ class HttpClient:
     """Requests to one provider's API and downloads from its hosts. Safe for concurrent use within one event loop.
 
     `origin` is scheme, host and port of the API; `media_hosts` are further hosts that links may lead to (`host`,
-    `host:port`, `*.suffix`). `ca_bundle` replaces the system's certificate authorities. With `proxy`,
-    every request goes through it. `jitter` gives numbers in [0, 1)
-    that spread the default pause over many clients. `observe` hears of every exchange: endpoint, status or kind of
-    failure, seconds. Raises `ConfigurationError` for settings that cannot be meant.
+    `host:port`, `*.suffix`). `ca_bundle` replaces the system's certificate authorities. With `proxy`, every request
+    goes through it. `jitter` gives numbers in [0, 1) that spread the default pause over many clients. `observe` is told
+    of every exchange: endpoint, status or kind of failure, seconds. Raises `ConfigurationError` for invalid settings.
     """
 
     def __init__(
@@ -119,9 +118,10 @@ class HttpClient:
 
         `path` is percent-encoded by the caller and joined to the origin. Raises `ThrottledError` on 429, after pausing
         the budget; `UnavailableError` on 5xx, 408 and everything that goes wrong below HTTP; `ListingError` on a
-        redirect or an encoding other than gzip and deflate, `AnswerTooLargeError` on more than `max_answer` bytes, encoded
-        or not, of anything but a listing on more than `MAX_SMALL_ANSWER`; `EgressRefusedError` when the address is refused.
-        Every other status is the caller's to judge. What is no valid HTTP is asked for twice, and then read as browsers do.
+        redirect or an encoding other than gzip and deflate; `AnswerTooLargeError` on more than `max_answer` bytes,
+        encoded or not, or, of anything but a listing, on more than `MAX_SMALL_ANSWER`; `EgressRefusedError` when the
+        address is refused. The caller judges every other status. An answer that is not valid HTTP is asked for again,
+        and then read as browsers do.
         """
         target = Target(self._policy.origin, egress.api_path(path), urlencode(params, quote_via=quote))
         sent = self._headers(headers or {})
@@ -140,7 +140,7 @@ class HttpClient:
                     body = await self._body(response, host, most)
         answered = http_answer.flatten(response.headers.items())
         answer = Answer(response.status, answered, body, http_answer.http_date(answered.get("date")))
-        if self._hear is not None and answer.date is not None and "age" not in answered:  # not out of somebody's cache
+        if self._hear is not None and answer.date is not None and "age" not in answered:  # not from a cache
             self._hear(answer.date)
         answer = await self._judged(answer)
         return await asyncio.to_thread(http_answer.decoded, answer, host, most)
@@ -161,14 +161,14 @@ class HttpClient:
     ) -> AsyncIterator[Download]:
         """Open a download, following up to `max_redirects` redirects within the egress policy.
 
-        `credentials` are sent to `credential_origins` only; of `headers`, another origin sees only what is said to anyone
-        (Accept, User-Agent). With `offset` and a strong `etag` the rest is asked for; `Download.offset` tells what was
-        granted. `to_the_end`: no stated length is believed, whatever comes until the connection ends is the body.
-        What is no valid HTTP is asked for twice, and then read as browsers do.
+        `credentials` are sent to `credential_origins` only; of `headers`, another origin sees only what is said to
+        anyone (Accept, User-Agent). With `offset` and a strong `etag` the rest is asked for; `Download.offset` tells
+        what was granted. `to_the_end`: no stated length is believed, and all bytes until the connection ends are the
+        body. An answer that is not valid HTTP is asked for again, and then read as browsers do.
 
         Raises `RecordingGoneError` (404), `NotReadyError` (202, 204, 205, 409, 423, 425), `ThrottledError` (429),
-        `UnavailableError` (407, 408, 416, 421, 5xx and what goes wrong below HTTP), `LinkRefusedError` (every other 4xx: a
-        status that is not known means what the first of its hundred means), `TooLargeError`, `EgressRefusedError`.
+        `UnavailableError` (407, 408, 416, 421, 5xx and failures below HTTP), `LinkRefusedError` (every other 4xx: an
+        unknown status means the same as 400), `TooLargeError`, `EgressRefusedError`.
         """
         target = self._policy.check(url)
         trusted = egress.origins(credential_origins)
@@ -187,7 +187,7 @@ class HttpClient:
         await pay()
         response, last = await self._follow(target, to, endpoint, pay, to_the_end=to_the_end)
         if resume and not _granted(response, offset):
-            # the part is not to be had (416, or another part than asked for): the whole is asked for instead
+            # the part cannot be had (416, or another part than asked for): the whole is asked for instead
             response.close()
             resume.clear()
             response, last = await self._follow(target, to, endpoint, pay, to_the_end=to_the_end)
@@ -210,7 +210,7 @@ class HttpClient:
             response.close()
 
     async def throttle(self, wait: timedelta) -> None:
-        """The provider said so in an answer's body: nobody sends for `wait` (at most 1 hour)."""
+        """Pause the budget for `wait` (at most 1 hour), because the provider asked for a pause in an answer's body."""
         await self._budget.pause(min(wait, http_answer.MAX_WAIT))
 
     async def aclose(self) -> None:
@@ -222,7 +222,7 @@ class HttpClient:
     async def _follow(
         self, start: Target, headers: Callable[[Origin], dict[str, str]], endpoint: str, pay: Pay, *, to_the_end: bool
     ) -> tuple[aiohttp.ClientResponse, Target]:
-        """The first answer that is no redirect, and whose it is. Its body is unread."""
+        """Return the first answer that is no redirect, and its target. The body is unread."""
         target = start
         for _ in range(self._limits.max_redirects + 1):
             host = target.origin.host
@@ -249,7 +249,7 @@ class HttpClient:
                 if len(body) > most:
                     raise AnswerTooLargeError(f"{host} answered with more than {most} bytes")
         except aiohttp.ClientPayloadError:
-            # A wrong length, or no last chunk: a document that ends by its own rules is whole; half of one is no JSON.
+            # A wrong length, or no last chunk: what ends like a JSON document goes to the parser, which refuses half of one.
             if not body.rstrip().endswith((b"}", b"]")):
                 raise
         return bytes(body)
@@ -257,7 +257,7 @@ class HttpClient:
     # --- judging ----------------------------------------------------------------------------------------------------
 
     async def _judged(self, answer: Answer) -> Answer:
-        """The answer, if it is the caller's to judge."""
+        """Return the answer, if the caller is to judge its status."""
         host, status, headers = self._policy.origin.host, answer.status, answer.headers
         if status == 429:
             raise await self._throttled(host, headers, pause=True)
@@ -270,7 +270,7 @@ class HttpClient:
         return answer
 
     async def _accept(self, status: int, host: str, headers: Mapping[str, str], *, counted: bool, ranged: bool) -> None:
-        """Return for an answer that carries a recording."""
+        """Return for an answer that carries a recording; raise for every other."""
         said = f"{host} answered {status}"
         if status == 206 and (ranged or http_answer.is_whole_range(headers)):
             return
@@ -299,7 +299,7 @@ class HttpClient:
         return _OWN_HEADERS | self._clean(given)
 
     def _clean(self, given: Mapping[str, str]) -> dict[str, str]:
-        """Header values without the newline that ends every secret kept in a file. Raises `ConfigurationError`."""
+        """Return header values without the newline that ends every secret kept in a file. Raises `ConfigurationError`."""
         cleaned = {name: value.strip() for name, value in given.items()}
         for name, value in cleaned.items():
             if not _HEADER_VALUE.fullmatch(value):

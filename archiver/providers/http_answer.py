@@ -1,4 +1,4 @@
-"""What a provider's answer says beyond its body: how long to wait, when it was given, which headers may be kept. Pure."""
+"""Reads the headers and status of a provider's answer: the pause asked for, the date, the headers to keep. Pure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from archiver.providers.rows import parse
 from archiver.recording import Json
 
 MAX_WAIT = timedelta(hours=1)
-"""The longest pause that a header can ask of us: a Retry-After of 30 years must not stop an archive."""
+"""The longest pause that a header can ask for: a Retry-After of 30 years must not stop an archive."""
 MAX_HEAD = 256 * 1024
-"""Bytes of an answer's head that the lenient reader takes; browsers take as much."""
+"""The most bytes of an answer's head that the lenient reader takes; browsers take as much."""
 STATED_LENGTH = "x-archiver-stated-length"
-"""Where the lenient reader passes on a Content-Length that it was told not to go by. What comes under this name is dropped."""
+"""The header in which the lenient reader passes on a Content-Length that it was told to ignore. A server's own header
+of this name is dropped."""
 _EITHER_HEADER = 47
-"""zlib's window bits for a gzip or a zlib header, whichever comes."""
+"""zlib's window bits that accept either header, gzip's or zlib's."""
 _SHORTEST = timedelta(seconds=1)
 _LIMITS = ("x-ratelimit", "x-rate-limit", "x-rate-limit-burst", "ratelimit")
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,6})?")
@@ -29,8 +30,8 @@ _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,6})?")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer of a provider's API. Header names are in lower case, repeated ones joined by a comma; `date` is the
-    provider's clock, when it told."""
+    """A whole answer of a provider's API. Header names are in lower case, repeated ones joined by a comma; `date` is
+    the time by the provider's clock, where the answer tells it."""
 
     status: int
     headers: Mapping[str, str]
@@ -38,11 +39,11 @@ class Answer:
     date: datetime | None
 
     def json(self) -> Json:
-        """The body as JSON; numbers that are no small integers stay text in the provider's spelling.
+        """Return the body as JSON; numbers that are no small integers stay text in the provider's spelling.
 
-        What one row may not hold (a lone surrogate, invalid UTF-8, NaN, a doubled key, a number of 5,000 digits, 100,000
-        levels) is marked where it stands and found by `archiver.providers.rows.blemish`, so that the other rows remain.
-        Raises `ListingError` when the body is no JSON document.
+        Values that no row may hold (a lone surrogate, invalid UTF-8, NaN, a doubled key, a number of 5,000 digits,
+        100,000 levels) are marked in place and found by `archiver.providers.rows.blemish`, so that the other rows
+        remain. Raises `ListingError` when the body is no JSON document.
         """
         return cast(Json, parse(self.body))
 
@@ -50,20 +51,21 @@ class Answer:
 _CODINGS = frozenset({
     "gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd", "dcb", "dcz", "exi", "pack200-gzip",
 })  # fmt: skip
-"""The registered content codings (RFC 9110 §18.6); whatever else stands in Content-Encoding packs nothing (UTF-8, none)."""
+"""The registered content codings (RFC 9110 §18.6); any other word in Content-Encoding means no packing (UTF-8, none).
+"""
 
 
 def codings(encoding: str | None) -> list[str]:
-    """The codings in which a body was packed, in the order of packing. What is no coding is left out."""
+    """Return the codings in which a body was packed, in the order of packing. Words that are no coding are left out."""
     named = (each.strip().lower() for each in (encoding or "").split(","))
     return [each for each in named if each in _CODINGS]
 
 
 def decoded(answer: Answer, host: str, limit: int) -> Answer:
-    """A success with its body as it was before gzip or deflate: some servers and proxies pack what nobody asked them to.
+    """Return a success with its body unpacked from gzip or deflate: some servers and proxies pack without being asked.
 
-    Raises `AnswerTooLargeError` beyond `limit` bytes or for more growth than rows ever have, `UnavailableError` when the packed
-    body ends early or is damaged, `ListingError` for another encoding.
+    Raises `AnswerTooLargeError` beyond `limit` bytes or for more growth than rows ever have, `UnavailableError` when
+    the packed body ends early or is damaged, `ListingError` for another encoding.
     """
     packed = codings(answer.headers.get("content-encoding"))
     if answer.status >= 300 or not packed:
@@ -79,11 +81,12 @@ def decoded(answer: Answer, host: str, limit: int) -> Answer:
 _MOST_CODINGS = 2
 _FREE = 1 << 20
 _GROWTH = 100
-"""How many times its size a packed answer may become, beyond the first MiB. The rows of a page grow ten- to fortyfold."""
+"""The factor by which a packed answer may grow, beyond the first MiB. The rows of a page grow by a factor of 10 to 40.
+"""
 
 
 def _inflated(packed: bytes, coding: str, host: str, limit: int) -> bytes:
-    """One coding undone: gzip in any number of members (RFC 1952 §2.2), deflate with its zlib header or without."""
+    """Undo one coding: gzip in any number of members (RFC 1952 §2.2), deflate with its zlib header or without."""
     body, rest = b"", packed
     limit = min(limit, _FREE + _GROWTH * len(packed))
     try:
@@ -105,12 +108,13 @@ def _inflated(packed: bytes, coding: str, host: str, limit: int) -> bytes:
 
 
 def _zlib(body: bytes) -> bool:
-    """Whether a body begins with a zlib header (RFC 1950 §2.2), or with gzip's: some say deflate and mean that."""
+    """Tell whether a body begins with a zlib header (RFC 1950 §2.2), or with gzip's: some servers say deflate and send
+    gzip."""
     return body[:2] == b"\x1f\x8b" or (len(body) > 1 and body[0] & 15 == 8 and (body[0] << 8 | body[1]) % 31 == 0)
 
 
 def flatten(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """One value per header name, in lower case. Cookies are nobody's here."""
+    """Return one value per header name, in lower case. Cookies are dropped."""
     flat: dict[str, str] = {}
     for name, value in headers:
         key = name.lower()
@@ -120,7 +124,7 @@ def flatten(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def http_date(text: str | None) -> datetime | None:
-    """An HTTP date (RFC 9110 §5.6.7) as aware UTC; None for what is none."""
+    """Read an HTTP date (RFC 9110 §5.6.7) as aware UTC; None for a text that is no date."""
     try:
         moment = parsedate_to_datetime(text) if text else None
         return moment.astimezone(UTC) if moment is not None and moment.tzinfo is not None else None
@@ -129,8 +133,8 @@ def http_date(text: str | None) -> datetime | None:
 
 
 def wait_asked(headers: Mapping[str, str], now: datetime, default: timedelta) -> timedelta:
-    """How long a 429 asks to wait: Retry-After in seconds or as a date (RFC 9110 §10.2.3), else the reset of the limit
-    that is used up, else the next reset of any, else `default`. Between 1 second and 1 hour."""
+    """Return the pause that a 429 asks for: Retry-After in seconds or as a date (RFC 9110 §10.2.3), else the reset of
+    the limit that is used up, else the next reset of any, else `default`. The pause is between 1 second and 1 hour."""
     asked = _retry_after(headers, now)
     if asked is None:
         asked = wait_due(headers, now)
@@ -140,13 +144,13 @@ def wait_asked(headers: Mapping[str, str], now: datetime, default: timedelta) ->
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """Retry-After, at most 1 hour; None when it is not there or says nothing."""
+    """Return Retry-After, at most 1 hour; None when the header is missing or cannot be read."""
     asked = _retry_after(headers, now)
     return None if asked is None else min(max(asked, _SHORTEST), MAX_WAIT)
 
 
 def wait_due(headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """How long until a limit that is used up (Remaining: 0) resets, at most 1 hour; None when none is used up."""
+    """Return the time until a used-up limit (Remaining: 0) resets, at most 1 hour; None when no limit is used up."""
     used_up = [wait for name, wait in _resets(headers, now) if _number(headers.get(f"{name}-remaining")) == 0]
     return min(max(used_up), MAX_WAIT) if used_up else None
 
@@ -161,7 +165,8 @@ def _retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
 
 
 def _resets(headers: Mapping[str, str], now: datetime) -> Iterator[tuple[str, timedelta]]:
-    """The limits whose reset lies ahead. A reset is seconds from now, or seconds or milliseconds since 1970."""
+    """Yield the limits whose reset lies ahead. A reset is given in seconds from now, or in seconds or milliseconds
+    since 1970."""
     for name in _LIMITS:
         value = _number(headers.get(f"{name}-reset"))
         if value is None:
@@ -173,7 +178,8 @@ def _resets(headers: Mapping[str, str], now: datetime) -> Iterator[tuple[str, ti
 
 
 def _their_now(headers: Mapping[str, str], now: datetime) -> datetime:
-    """Their instants are told by their clock, which need not be ours."""
+    """Return the time by the provider's clock: the provider's instants are told by that clock, which may differ from
+    this host's."""
     return http_date(headers.get("date")) or now
 
 
@@ -193,7 +199,7 @@ _KEPT = frozenset({
 
 
 def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers that describe the body: no cookie, no location, no file name (it may hold a phone number)."""
+    """Return the headers that describe the body: no cookie, no location, no file name (it may hold a phone number)."""
     kept = {name: _shown(value) for name, value in headers.items() if name in _KEPT}
     if disposition := headers.get("content-disposition"):
         kept["content-disposition"] = _shown(disposition.partition(";")[0].strip())
@@ -205,12 +211,12 @@ def _shown(value: str) -> str:
 
 
 def media_type(headers: Mapping[str, str]) -> str | None:
-    """Content-Type as sent, fit to be kept; None when there is none."""
+    """Return Content-Type as sent, fit to be kept; None when there is none."""
     return _shown(headers["content-type"].strip()) or None if "content-type" in headers else None
 
 
 def has_content(status: int) -> bool:
-    """Whether this success carries what was asked for: every 2xx but those that say otherwise (RFC 9110 §15)."""
+    """Tell whether this success carries the content asked for: every 2xx but those with another meaning (RFC 9110 §15)."""
     return 200 <= status < 300 and status not in {202, 204, 205, 206}
 
 
@@ -218,17 +224,17 @@ _CONTENT_RANGE = re.compile(r"bytes +([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15}|\*
 
 
 def is_whole_range(headers: Mapping[str, str]) -> bool:
-    """Whether the "part" of a 206 that nobody asked for is the whole."""
+    """Tell whether a 206 that was not asked for holds the whole, not a part."""
     found = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
     return found is not None and found[1] == "0" and found[3].isdigit() and int(found[2]) + 1 == int(found[3])
 
 
 def range_start(headers: Mapping[str, str]) -> int | None:
-    """Where the body of a 206 starts in the whole (RFC 9110 §14.4); None when that is not said."""
+    """Return the place in the whole where the body of a 206 starts (RFC 9110 §14.4); None when the answer does not say."""
     found = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
     return int(found[1]) if found else None
 
 
 def is_strong(etag: str | None) -> bool:
-    """A strong entity tag (RFC 9110 §8.8.3): only with one may two parts be joined."""
+    """Tell whether an entity tag is strong (RFC 9110 §8.8.3): only with a strong one may two parts be joined."""
     return etag is not None and re.fullmatch(r'"[\x21\x23-\x7e]{0,200}"', etag) is not None

@@ -1,8 +1,8 @@
-"""The one place where an exception of the HTTP library becomes one of ours.
+"""Turns exceptions of the HTTP library into the archiver's own; no other module does.
 
-The library's texts are dropped: `str(ClientResponseError)` holds the whole signed URL. What is kept is a short code for
-metrics and a sentence without anything that the other side wrote. Hence `raise … from None` around here: a chained
-exception would bring the text back.
+The library's texts are dropped: `str(ClientResponseError)` holds the whole signed URL. A short code for metrics and a
+sentence without any text of the other side are kept. Hence `raise … from None` around here: a chained exception would
+bring the text back.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ import aiohttp
 from aiohttp.http import HttpProcessingError
 
 LIBRARY_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError, EOFError)
-"""Everything that the client may raise on account of the other side. `TimeoutError` and `ssl.SSLError` are `OSError`."""
+"""Everything that the HTTP client may raise because of the other side. `TimeoutError` and `ssl.SSLError` are `OSError`.
+"""
 
 REFUSED_ADDRESS = -0xE9
 """The errno of a connection that the address policy refused. Negative, so that no kernel can give it."""
 
 
-class AddressRefused(OSError):  # noqa: N818 - never leaves: it only carries the reason through the library
-    """The address policy said no to this socket address."""
+class AddressRefused(OSError):  # noqa: N818 - internal: it only carries the reason through the library
+    """The address policy refused this socket address."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(REFUSED_ADDRESS, problem)
@@ -30,14 +31,14 @@ class AddressRefused(OSError):  # noqa: N818 - never leaves: it only carries the
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`code` names the kind for metrics; `sentence` is fit for logs."""
+    """A failure of the HTTP library. `code` names the kind for metrics; `sentence` is fit for logs."""
 
     code: str
     sentence: str
 
 
 def fault(exc: BaseException) -> Fault:
-    """What happened, in our words."""
+    """Describe an exception of the library in the archiver's own words."""
     cause = exc.os_error if isinstance(exc, aiohttp.ClientConnectorError) else exc
     if isinstance(cause, ssl.SSLError):
         return Fault("tls", f"TLS: {_tls_words(cause)}")
@@ -58,7 +59,7 @@ def fault(exc: BaseException) -> Fault:
 
 
 def _tls_words(exc: ssl.SSLError) -> str:
-    """OpenSSL's own reason; it names at most the host that was asked for."""
+    """Return OpenSSL's own reason; it names at most the host that was asked for."""
     words = exc.verify_message if isinstance(exc, ssl.SSLCertVerificationError) else exc.reason
     return (words or "handshake failed")[:160].lower().replace("_", " ")
 

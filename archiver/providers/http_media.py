@@ -1,4 +1,5 @@
-"""An open download: bytes exactly as sent, never more than allowed, never slower than allowed, a cut never unseen."""
+"""An open download: bytes exactly as sent, never more or slower than allowed; a body that was cut short is always
+noticed."""
 
 from __future__ import annotations
 
@@ -22,11 +23,12 @@ PIECE = MIB
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one answer may cost. Sizes in bytes.
+    """The limits on what one answer may cost. Sizes are in bytes.
 
     `answer_time` bounds a whole API answer, and of a download everything before its body: a peer that drips headers or
-    sends 100 Continue for ever would else keep the slot. `minimum_rate` is bytes per second, over every `rate_window` of
-    time spent waiting for the peer (our own slowness does not count); with `max_size` it bounds a download's time.
+    sends 100 Continue for ever would otherwise keep the connection. `minimum_rate` is bytes per second, over every
+    `rate_window` of time spent waiting for the peer (our own slowness does not count); with `max_size` it bounds a
+    download's time.
     """
 
     connect_timeout: timedelta = timedelta(seconds=30)
@@ -40,16 +42,18 @@ class Limits:
 
 
 _BEYOND = timedelta(seconds=3)
-"""How long to wait for more than the stated length, where everything is wanted that comes."""
+"""The time to wait for bytes beyond the stated length, where every byte is wanted (`to_the_end`)."""
 
 _LIBRARY = timedelta(seconds=1)
-"""The library's own timer comes first. It has stopped it by mistake before, and then nobody would be told."""
+"""The delay that lets the library's own timer come first. The library has stopped that timer by mistake before, and
+then the download would wait for ever."""
 
 
 class Download:
     """`archiver.providers.port.Media` over one HTTP response.
 
-    `to_the_end`: the response knows no length of its own; the one that was stated is only told, and more than that is taken too.
+    `to_the_end`: the response knows no length of its own; the stated length is only passed on, and bytes beyond it are
+    taken too.
     """
 
     __slots__ = (
@@ -79,7 +83,7 @@ class Download:
         clock: Clock,
         to_the_end: bool = False,
     ) -> None:
-        """Raises `TooLargeError` when the declared length is more than `limits.max_size`, unless it need not be believed."""
+        """Raise `TooLargeError` when the declared length is more than `limits.max_size`, except with `to_the_end`."""
         self._response = response
         self._host = host
         self._limits = limits
@@ -101,8 +105,8 @@ class Download:
             raise TooLargeError(f"{host} declares {offset + self.length} bytes, {limits.max_size} are allowed")
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Pieces of up to 1 MiB. Raises `CutShortError` (also when the connection breaks once something has come, and when more
-        came than was declared), `TooSlowError`, `TooLargeError`, `UnavailableError`."""
+        """Yield pieces of up to 1 MiB. Raises `CutShortError` (also when the connection breaks after the first bytes,
+        and when more bytes came than were declared), `TooSlowError`, `TooLargeError`, `UnavailableError`."""
         connection = self._response.connection
         protocol = connection.protocol if connection is not None else None
         pace = _Pace(self._limits.minimum_rate, self._limits.rate_window.total_seconds())
@@ -134,21 +138,21 @@ class Download:
                 return await self._response.content.read(PIECE)
         except TimeoutError:
             if beyond:
-                return b""  # it keeps the connection, and all that was stated has come
+                return b""  # the server keeps the connection open, and all stated bytes have come
             seconds = self._limits.read_timeout.total_seconds()
             raise TooSlowError(f"{self._host} sent nothing for {seconds:g} s after {received} bytes") from None
         except aiohttp.ClientPayloadError:
             of = f" of {self.length}" if self.length is not None else ""
             raise CutShortError(f"{self._host} sent {received}{of} bytes") from None
         except LIBRARY_ERRORS as exc:
-            # A connection that breaks within the body is counted: it may be this recording at which its server fails.
+            # `CutShortError` counts as an attempt: the server may fail at this very recording.
             failed = CutShortError if received else UnavailableError
             raise failed(f"{self._host}: {fault(exc).sentence} after {received} bytes") from None
 
 
 @dataclass(slots=True)
 class _Pace:
-    """Bytes against seconds waited, window by window."""
+    """Bytes received against seconds waited, window by window."""
 
     rate: int
     window: float

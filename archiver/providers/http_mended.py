@@ -1,8 +1,9 @@
-"""Answers whose head breaks the rules of HTTP, mended into such as the library reads: what curl, requests and browsers accept.
+"""Mends answers whose head breaks the rules of HTTP, so that the library reads them as curl, requests and browsers do.
 
-Only a second try comes here, after the strict reader has refused an answer, and it comes over a connection of its own that
-carries nothing else: how such a body is framed can decide over that body alone, never over the next one (no smuggling). All
-that is not the head (addresses, TLS, time, size, redirects, the body itself) stays with the same library and the same guards.
+Only a second try comes here, after the strict reader has refused an answer, and it uses a connection of its own that
+carries nothing else: the framing of such a body can decide over that body alone, never over the next one (no
+smuggling). Everything but the head (addresses, TLS, time, size, redirects, the body itself) stays with the same library
+and the same guards.
 """
 
 from __future__ import annotations
@@ -28,18 +29,21 @@ _MAX_BODY = 2**62
 
 
 def head_ends(received: bytes) -> int:
-    """Where the body begins; -1 while the head is not complete. Any pair of line ends is an empty line."""
+    """Return the place where the body begins; -1 while the head is not complete. Any pair of line ends is an empty
+    line."""
     start = len(received) - len(received.lstrip(b"\r\n"))
     found = _END.search(received, start)
     return -1 if found is None else found.end()
 
 
 def mended(head: bytes, *, to_the_end: bool = False) -> bytes:
-    """The head as RFC 9112 wants it. Returned as it came when it has no status line at all, for the strict reader to refuse.
+    """Return the head as RFC 9112 wants it. A head without any status line is returned as it came, for the strict
+    reader to refuse.
 
-    A line that is no header field is left out. Beside "chunked" a length does not count; one length stated twice is one; several,
-    or what is no number, are none, and the body ends with the connection. `to_the_end`: no length is believed, and whatever
-    comes until the connection ends is the body; the stated one is passed on under another name.
+    A line that is no header field is left out. Beside "chunked" a length does not count; one length stated twice is one
+    length; several lengths, or a text that is no number, count as none, and the body ends with the connection.
+    `to_the_end`: no length is believed, and all bytes until the connection ends are the body; the stated length is
+    passed on under another name.
     """
     first, *lines = _LINE.split(head.decode("latin-1").lstrip("\r\n"))
     status = _STATUS.fullmatch(first)
@@ -69,7 +73,7 @@ _FRAMING = frozenset({"transfer-encoding", "content-length", "connection", "keep
 
 
 def _fields(lines: list[str]) -> list[tuple[str, str]]:
-    """Names in lower case with their values; a line that begins with a space goes on with the value before it."""
+    """Return names in lower case with their values; a line that begins with a space continues the value before it."""
     fields: list[tuple[str, str]] = []
     for line in lines:
         name, colon, value = line.partition(":")
@@ -90,9 +94,9 @@ def _length(stated: set[str]) -> int | None:
 
 
 class _Prompt(ResponseHandler):
-    """The library's protocol, which tells whoever reads a body when its framing breaks.
+    """The library's protocol, which also tells the reader of a body when the body's framing breaks.
 
-    The library's own lets them wait for ever when that happens in a later segment than the head's.
+    The library's own protocol lets the reader wait for ever when that happens in a later segment than the head's.
     """
 
     def data_received(self, data: bytes) -> None:
@@ -103,7 +107,7 @@ class _Prompt(ResponseHandler):
 
 
 class _Mending(_Prompt):
-    """The library's protocol, which is shown a mended head and then the body as it comes."""
+    """The library's protocol, which is given a mended head and then the body as it comes."""
 
     def __init__(self, *args: Any, to_the_end: bool, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -125,19 +129,19 @@ class _Mending(_Prompt):
                 return
         if len(data) > MAX_HEAD:
             self._head = None
-            super().data_received(data)  # refused, as too long a line or too many of them
+            super().data_received(data)  # the strict reader refused it: a line too long, or too many lines
             return
         self._head = data
 
     def _mended(self, head: bytes, came: int) -> bytes:
-        """A body that is longer than its length already is read on, so that whoever reads it can tell."""
+        """Let a body that is already longer than its length be read on, so that its reader can notice."""
         short = mended(head, to_the_end=True)
         stated = _STATED.search(short)
         return short if self._to_the_end or (stated and int(stated[1]) < came) else mended(head)
 
 
 class Connector(aiohttp.TCPConnector):
-    """Connections of one kind. Those whose answers are `mending` carry one answer each and are never used again."""
+    """Connections of one kind. A connection with `mending` carries one answer and is never used again."""
 
     def __init__(self, *, mending: bool, to_the_end: bool = False, **more: Any) -> None:
         super().__init__(**more)

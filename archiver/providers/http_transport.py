@@ -1,4 +1,4 @@
-"""Connections to one provider's hosts, with everything off that a library does of its own accord.
+"""Makes connections to one provider's hosts, with everything switched off that the library does of its own accord.
 
 No redirect is followed, no cookie kept, no proxy or netrc read from the environment, no body decompressed, no
 certificate left unchecked; a socket exists only for an address that the egress policy allows.
@@ -35,26 +35,28 @@ Pay: TypeAlias = "Callable[[], Awaitable[None]]"
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """Where requests go through: origin of the proxy, and the credentials that it alone is shown."""
+    """The proxy that requests go through: its origin, and the credentials that only the proxy is sent."""
 
     url: str
     user: str = ""
     password: Secret | None = None
 
     def options(self) -> dict[str, Any]:
-        """What the library wants to be told. Raises `ConfigurationError` for credentials that no header can carry."""
+        """Return the library's options for this proxy. Raises `ConfigurationError` for credentials that no header can
+        carry."""
         if self.password is None:
             return {"proxy": URL(self.url)}
         user, password = self.user.strip(), self.password.reveal().strip()
         if ":" in user or not (user + password).isprintable():
             raise ConfigurationError("proxy: user or password hold characters that no header may")
         shown = aiohttp.encode_basic_auth(user, password)
-        # The library turns it into `Proxy-Authorization`, on the CONNECT alone where there is one.
+        # The library sends this as `Proxy-Authorization`: on the CONNECT alone, where there is one.
         return {"proxy": URL(self.url), "proxy_headers": {"Authorization": shown}}
 
 
 class Reading(enum.Enum):
-    """How an answer is read: strictly (`SHARED`, `ALONE`), with a `MENDED` head, or `TO_THE_END` and by no stated length."""
+    """The way in which an answer is read: strictly (`SHARED`, `ALONE`), with a `MENDED` head, or `TO_THE_END` without a
+    stated length."""
 
     SHARED = "shared"
     ALONE = "alone"
@@ -63,12 +65,14 @@ class Reading(enum.Enum):
 
 
 class Transport:
-    """Sends what it is given to a target that the policy has checked.
+    """Sends requests to targets that the policy has checked.
 
-    API calls share connections. A download has its own, closed after it: what a broken server sends beyond the end of a
-    body can then never be taken for the next recording. The number of connections is bounded by the callers.
+    API calls share connections. A download has its own connection, closed after it: bytes that a broken server sends
+    beyond the end of a body can then never be taken for the next recording. The callers bound the number of
+    connections.
 
-    What the strict reader refuses as no valid HTTP is asked for once more, and read as browsers would (`http_mended`).
+    An answer that the strict reader refuses as invalid HTTP is asked for once more, and read as browsers would
+    (`http_mended`).
     """
 
     def __init__(
@@ -92,7 +96,8 @@ class Transport:
     async def ask(
         self, method: str, target: Target, headers: Mapping[str, str], data: bytes | None, pay: Pay | None = None
     ) -> aiohttp.ClientResponse:
-        """The head of an API answer. `pay` is awaited before a second request to read it leniently; without, none is sent.
+        """Return the head of an API answer. `pay` is awaited before a second request that is read leniently; without
+        `pay`, no second request is sent.
 
         The library repeats an idempotent request once, by itself, when the connection ended before an answer: the usual
         fate of a kept connection that the server has just closed.
@@ -102,7 +107,8 @@ class Transport:
     async def download(
         self, target: Target, headers: Mapping[str, str], pay: Pay, *, to_the_end: bool = False
     ) -> aiohttp.ClientResponse:
-        """The head of an answer that may be a recording. `to_the_end`: its body is whatever comes, until the connection ends."""
+        """Return the head of an answer that may be a recording. `to_the_end`: all bytes until the connection ends are
+        its body."""
         return await self._send(Reading.TO_THE_END if to_the_end else Reading.ALONE, pay, "GET", target, headers, None)
 
     async def _send(
@@ -128,7 +134,7 @@ class Transport:
 
     @contextmanager
     def exchange(self, endpoint: str, host: str) -> Iterator[list[int | str]]:
-        """Translate what the library raises within, and tell the observer how it went.
+        """Translate the library's exceptions within the block, and tell the observer how the exchange went.
 
         The block adds the status to the list. Raises `EgressRefusedError` or `UnavailableError`.
         """
@@ -155,7 +161,7 @@ class Transport:
             await session.close()
 
     def _session(self, reading: Reading) -> aiohttp.ClientSession:
-        """Made on first use, because it belongs to the running event loop."""
+        """Return the session, made on first use, because it belongs to the running event loop."""
         guards: dict[str, Any] = {"ssl": self._tls(), "limit": 0, "socket_factory": self._guarded_socket}
         lines: dict[str, Any] = {}
         if reading not in _STRICT:
@@ -182,12 +188,13 @@ class Transport:
         return session
 
     def _tls(self) -> ssl.SSLContext:
-        """Made on first use: reading the system's certificates takes longer than most commands that connect to nobody."""
+        """Return the TLS context, made on first use: reading the system's certificates takes longer than most commands
+        that connect to nobody."""
         self._own_tls = self._own_tls or _tls(self._policy.provider, None)
         return self._own_tls
 
     async def _judge(self, target: Target) -> None:
-        """Behind a proxy no socket shows the target's address: it is judged by what its name means here, if it means anything.
+        """Judge the target's address behind a proxy by this host's DNS, because no socket shows it there.
 
         A name that only the proxy can resolve is the proxy's to judge; host and scheme have passed the policy already.
         """
@@ -204,9 +211,9 @@ class Transport:
                 raise AddressRefused(problem)
 
     def _guarded_socket(self, info: tuple[Any, Any, int, str, tuple[Any, ...]]) -> socket.socket:
-        """The last gate: it sees address literals as well as every answer of DNS."""
+        """Judge the address of a socket before it connects: address literals as well as every answer of DNS."""
         family, kind, protocol, _, address = info
-        if self._through:  # every socket is one to the proxy, whose address the operator chose
+        if self._through:  # every socket goes to the proxy, whose address the operator chose
             return socket.socket(family=family, type=kind, proto=protocol)
         if problem := self._policy.address_problem(str(address[0])):
             raise AddressRefused(problem)
@@ -217,7 +224,8 @@ _STRICT = frozenset({Reading.SHARED, Reading.ALONE})
 
 
 def _url(target: Target) -> URL:
-    """The very parts that were checked: nothing is parsed or quoted again, so a signature stays as it was signed."""
+    """Return the very parts that were checked: nothing is parsed or quoted again, so a signature stays as it was
+    signed."""
     origin = target.origin
     return URL.build(
         scheme=origin.scheme,

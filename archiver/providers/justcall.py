@@ -1,8 +1,8 @@
 """JustCall: recordings by way of the call log, in two dialects.
 
-`v2` is the API of provider-docs/justcall-*. `v2.1` is what the vendor serves (developer.justcall.io), with other
-paging, times and fields; it pages from 0 in some of the vendor's words and from 1 in others. `justcall_dialects` holds
-what differs.
+`v2` is the API of the vendor's older documents. `v2.1` is the API that the vendor serves (developer.justcall.io), with
+other paging, times and fields; it pages from 0 in some of the vendor's words and from 1 in others. `justcall_dialects`
+holds the differences.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PLAN_RETENTION: Mapping[str, timedelta | None] = {
     "business": timedelta(days=730),
     "enterprise": None,
 }
-"""How long a plan keeps recordings; the enterprise plan's is agreed on."""
+"""The time for which each plan keeps recordings; for the enterprise plan it is agreed by contract."""
 LONGEST_PLAN = timedelta(days=730)
 _PER_PAGE = (100, 20, 4)
 _ABOUT_PARAMETERS = re.compile(r"\b(param\w*|validation|bad request|page|per_page|\w*date\w*|format|required)\b")
@@ -46,8 +46,9 @@ _ABOUT_CREDENTIALS = re.compile(r"key|secret|auth|credential|token")
 
 @dataclass(frozen=True, slots=True)
 class JustCallSettings:
-    """`sales_dialer` (v2.1) lists the dialer's calls too, a collection of its own that not every plan opens. `child`
-    (v2.1) archives a call's second recording as the variant "child". `retention` overrides the plan's."""
+    """The settings of one JustCall account. `sales_dialer` (v2.1) lists the dialer's calls too, a collection of its own
+    that not every plan opens. `child` (v2.1) archives a call's second recording as the variant "child". `retention`
+    overrides the plan's."""
 
     api_key: Secret
     api_secret: Secret
@@ -101,9 +102,11 @@ class JustCall:
         return (CALLS, SALES_DIALER) if self._settings.sales_dialer else (CALLS,)
 
     async def list(self, scope: str, window: Window) -> AsyncIterator[Page]:
-        """Every call, with or without a recording: whether one is missing or only late is the journal's to decide.
+        """Yield every call, with or without a recording: the journal decides whether a recording is missing or only
+        late.
 
-        A page number means other rows in pages of another size: where one is too large to be read, the walk begins anew.
+        A page number means other rows in pages of another size: where a page is too large to be read, the walk begins
+        anew.
         """
         for size in _PER_PAGE:
             try:
@@ -142,7 +145,7 @@ class JustCall:
             page, seen, claimed = page + 1, progress.read, progress.claimed()
 
     async def _page(self, scope: str, window: Window, page: int, size: int, *, may_be_refused: bool) -> Row:
-        """One page of the call log; nothing where a page that need not exist is refused."""
+        """Return one page of the call log; an empty document where a page that need not exist is refused."""
         filters = [
             self._dialect.filter(name, value)
             for name, value in self._settings.filters.items()

@@ -43,12 +43,12 @@ _SILENT = frozenset(
         "not connected",
     ]
 )
-"""Outcomes of a call that nobody spoke in."""
+"""Outcomes of a call in which nobody spoke."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Whose row it is, when it was read, and how its link becomes ours."""
+    """The context in which a row is read: its provider and account, the time, and the function that reads its link."""
 
     provider: str
     now: datetime
@@ -59,7 +59,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a walk has come: rows of this page and so far, beside the counts that the provider states."""
+    """The progress of a walk: the rows of this page and so far, beside the counts that the provider states."""
 
     page: int
     rows: int
@@ -69,21 +69,23 @@ class Progress:
     total: int | None
 
     def claimed(self) -> bool:
-        """True when the counts say that nothing follows: every stated one does, and there is one."""
+        """Tell whether the counts say that nothing follows: at least one is stated, and every stated one says so."""
         by_pages = self.pages is None or self.page >= self.pages
         by_rows = self.total is None or self.read >= self.total
         return by_pages and by_rows and (self.pages is not None or self.total is not None)
 
     def complete(self) -> bool:
-        """True when nothing can follow. The counts are hints: after a full page the next one is asked for all the same."""
+        """Tell whether nothing can follow. The counts are hints: after a full page the next one is asked for all the
+        same."""
         uncounted = self.pages is None and self.total is None and self.page > 0
         return self.rows < self.limit and (self.claimed() or uncounted)
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """`first_page`: where a walk starts. `filters`: those known, and how one goes over the wire. `paths`: scope →
-    collection. `counts`: the pages and the rows that an answer says there are."""
+    """One dialect of the call log. `first_page`: the page at which a walk starts. `filters`: the known filters;
+    `filter`: one as it is sent. `paths`: scope → collection. `counts`: the numbers of pages and rows that an answer
+    states."""
 
     first_page: int
     filters: frozenset[str]
@@ -100,7 +102,7 @@ _DAY = timedelta(days=1)
 
 
 def _window_v2(window: Window) -> Sequence[tuple[str, str]]:
-    """Bare dates, a day wider at both ends: a date may mean the account's local midnight, wherever that is."""
+    """Return bare dates, a day wider at both ends: a date may mean the account's local midnight, in any time zone."""
     return (
         ("start_date", (window.since - _DAY).date().isoformat()),
         ("end_date", (window.until + _DAY).date().isoformat()),
@@ -115,8 +117,8 @@ _FIELDS_V2 = {
 
 
 def _read_v2(row: Row, context: Context) -> Iterable[Listing]:
-    """The revision rests on the call's duration alone, which is all of the content that both the call log and the
-    single call state."""
+    """Yield the listing of one row. The revision rests on the call's duration alone, the only part of the content that
+    both the call log and the single call state."""
     call = seconds(row.get("duration"))
     silent = _word(row.get("status")) in _SILENT or (row.get("voicemail") is False and call == timedelta(0))
     yield _listing(
@@ -138,8 +140,9 @@ def _read_v2(row: Row, context: Context) -> Iterable[Listing]:
 
 
 def _window_v21(window: Window) -> Sequence[tuple[str, str]]:
-    """Times in the account's own zone, which the API does not tell: a day wider at both ends holds every zone. By
-    ascending id, so that calls made during the walk come after it instead of shifting its pages."""
+    """Return times in the account's own zone, which the API does not tell: a day wider at both ends holds every zone.
+    The rows are sorted by ascending id, so that calls made during the walk come at its end instead of shifting its
+    pages."""
     return (
         ("from_datetime", (window.since - _DAY).strftime("%Y-%m-%d %H:%M:%S")),
         ("to_datetime", (window.until + _DAY).strftime("%Y-%m-%d %H:%M:%S")),
@@ -153,7 +156,7 @@ _NAMES_V21 = {"direction": "call_direction", "number": "justcall_number"}
 
 
 def _filter_v21(name: str, value: str) -> tuple[str, str]:
-    """The documented names in the vendor's words; numbers go without the plus."""
+    """Translate a documented filter into the vendor's words; numbers are sent without the plus."""
     wire = _NAMES_V21.get(name, name)
     return wire, value.removeprefix("+") if wire.endswith("_number") else _WORDS_V21.get(value, value)
 
@@ -189,7 +192,7 @@ def _read_v21(row: Row, context: Context) -> Iterable[Listing]:
         voicemail=outcome == "voicemail" if outcome else None,
     )
     info = row.get("call_info")
-    odd = info is not None and not isinstance(info, dict)  # whatever it says of a recording stands in there
+    odd = info is not None and not isinstance(info, dict)  # everything that a row says of recordings is in there
     for variant, path in ("", "call_info.recording"), (CHILD, "call_info.recording_child"):
         link = (None, Audio.UNREADABLE) if odd and not variant else link_in(context.link, at(row, path))
         if variant and (link[1] is Audio.NOT_YET or not context.child):

@@ -1,6 +1,6 @@
 """KAZOO (2600Hz crossbar): recordings of an account or of its users, media under the same URL as their metadata.
 
-Reference: provider-docs/kazoo-recordings and crossbar's documents for paging, filters and authentication.
+Reference: crossbar's documents for recordings, paging, filters and authentication.
 """
 
 from __future__ import annotations
@@ -37,13 +37,15 @@ FILTERS = ("filter_*", "has_key", "key_missing", "has_value")
 """Crossbar's generic document filters; the documents name no others."""
 _PAGE_SIZE = 100
 _LOW = 20
-"""Requests left in crossbar's bucket below which everyone pauses; it refills by 10 a second and sends no Retry-After."""
+"""Requests left in crossbar's bucket below which everyone pauses; it refills by 10 a second and sends no
+Retry-After."""
 
 
 @dataclass(frozen=True, slots=True)
 class KazooSettings:
-    """`users` lists these users' recordings, each on its own, instead of the account's. `read_only` restricts the
-    tokens that we log in for to GET. `max_window` is for operators who changed crossbar's `maximum_range`."""
+    """The settings of one KAZOO account. `users` lists these users' recordings, each on its own, instead of the
+    account's. `read_only` restricts the archiver's own tokens to GET. `max_window` is for operators who changed
+    crossbar's `maximum_range`."""
 
     base_url: str
     account_id: str
@@ -81,7 +83,8 @@ class Kazoo:
         return tuple(f"user:{user}" for user in self._settings.users) or ("account",)
 
     async def list(self, scope: str, window: Window) -> AsyncIterator[Page]:
-        """Keyset pages, oldest first. Every page repeats the window: crossbar works out from it which months to read."""
+        """Yield keyset pages, oldest first. Every request repeats the window: crossbar works out from it which months
+        to read."""
         user = scope.partition(":")[2]
         path = f"{self._account()}/users/{walk.segment(user)}/recordings" if user else f"{self._account()}/recordings"
         params = [
@@ -102,7 +105,7 @@ class Kazoo:
             except AnswerTooLargeError:
                 if size == 1:
                     raise
-                size = max(1, size // 4)  # a key holds whatever the size of its page
+                size = max(1, size // 4)  # a key stays valid for every page size
                 continue
             size = min(_PAGE_SIZE, size * 2)
             if rows:
@@ -129,17 +132,17 @@ class Kazoo:
         etag: str | None = None,
         to_the_end: bool = False,
     ) -> AsyncIterator[Media]:
-        """The attachment, asked for by header and by query: with neither, crossbar answers 200 and JSON.
+        """Open the attachment, asked for by header and by query: with neither, crossbar answers 200 and JSON.
 
-        A recording whose document is there and whose media is not has been saved and not yet uploaded, which crossbar
-        retries for most of an hour: `NotReadyError`.
+        A recording with a document and without media has been saved and not yet uploaded, which crossbar retries for
+        most of an hour: then this raises `NotReadyError`.
         """
         download = partial(self._download, ref=ref, offset=offset, etag=etag, to_the_end=to_the_end)
         async with AsyncExitStack() as stack:
             try:
                 media = await download(stack)
             except (LinkRefusedError, RecordingGoneError) as refusal:
-                await self.refresh(ref)  # renews a stale token; says whether it is gone, or the credentials refused
+                await self.refresh(ref)  # renews a stale token; tells a recording that is gone from refused credentials
                 if isinstance(refusal, RecordingGoneError):
                     raise NotReadyError("kazoo has the document but not its media") from refusal
                 media = await download(stack)
@@ -164,7 +167,8 @@ class Kazoo:
         return await stack.enter_async_context(download)
 
     async def delete(self, ref: RecordingRef) -> None:
-        """Crossbar marks the document deleted; bytes at a storage provider stay. Proof of asking, not of erasure."""
+        """Ask crossbar to delete, which marks the document deleted; bytes at a storage provider stay. This proves the
+        request, not the erasure."""
         walk.confirm_deleted(await self._ask("DELETE", self._path(ref.recording_id), "delete"))
 
     async def aclose(self) -> None:
@@ -191,7 +195,7 @@ class Kazoo:
         )
 
     async def _envelope(self, answer: Answer) -> Row:
-        """The envelope of a listing. It echoes the live token, so nothing but its rows is ever kept."""
+        """Return the envelope of a listing. The envelope echoes the live token, so nothing but its rows is ever kept."""
         document = await walk.listed(answer)
         if document.get("status", "success") != "success":
             raise ListingError(walk.told(answer))
@@ -210,14 +214,14 @@ class Kazoo:
 
 
 def allows(name: str) -> bool:
-    """True for crossbar's generic filters."""
+    """Tell whether the name is one of crossbar's generic filters."""
     return any(fnmatchcase(name, pattern) for pattern in FILTERS)
 
 
 def _key(value: object) -> str | None:
-    """A start key as it is sent back; older crossbars show the view key itself.
+    """Return a start key as it is sent back; older crossbars show the view key itself.
 
-    Raises `GarbledAnswerError` for one that cannot be sent.
+    Raises `GarbledAnswerError` for a key that cannot be sent.
     """
     if value in (None, ""):
         return None

@@ -1,4 +1,4 @@
-"""KAZOO's recording document, as listed and as read alone (crossbar schema call_recordings). Pure."""
+"""Reads KAZOO's recording document, as listed and as shown alone (crossbar schema call_recordings). Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from archiver.providers.rows import Row, canonical, digest, redacted, stable_dig
 from archiver.recording import Audio, Link, Listing, RecordingRef
 
 _VOLATILE = frozenset({"_read_only", "content_types"})
-"""What the listing tells of attachments: it grows when the media arrives, and the single document lacks it."""
+"""Fields of the listing about attachments: they change when the media arrives, and the single document lacks them."""
 _FIELDS = {
     "media_name": "name",
     "sip_from": "from",
@@ -36,7 +36,7 @@ _FIELDS = {
 
 
 def read(row: Row, *, provider: str, account: str, now: datetime, link: Callable[[str], Link]) -> Listing:
-    """The listing of one document. Raises `RowError` when it has no usable id.
+    """Return the listing of one document. Raises `RowError` when the document has no usable id.
 
     Metadata is saved before the media is uploaded: an empty list of attachments means not yet.
     """
@@ -73,5 +73,5 @@ def read(row: Row, *, provider: str, account: str, now: datetime, link: Callable
 
 
 def _user(value: object) -> str | None:
-    """The user part of a SIP URI (RFC 3261 §19.1): user@realm."""
+    """Return the user part of a SIP URI (RFC 3261 §19.1): user@realm."""
     return value.removeprefix("sip:").partition("@")[0] or None if isinstance(value, str) else None

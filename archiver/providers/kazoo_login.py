@@ -1,4 +1,5 @@
-"""KAZOO tokens: one given, or one got by API key or user credentials, kept for 50 minutes and renewed when refused.
+"""Gives KAZOO tokens: a configured one, or one from a login by API key or user, kept for 50 minutes and renewed when
+refused.
 
 Reference: 2600hz crossbar docs api_authentication, user_authentication, token_auth.
 """
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     from archiver.providers.http import HttpClient
 
 _TOKEN_LIFE = 50 * 60.0
-"""Seconds; crossbar's default is an hour from issue, whatever its documents say of sliding."""
+"""The seconds for which a token is used; crossbar's default is an hour from issue, although its documents speak of
+sliding."""
 _LOGIN_PAUSE = 60.0
-"""Seconds between logins, once one more did not help: each costs 35 of the 100 tokens in crossbar's bucket."""
+"""The seconds between logins after a renewed token was refused too: each login costs 35 of the 100 tokens in crossbar's
+bucket."""
 _LOGIN_COST = 35
 
 
@@ -41,7 +44,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user's credentials, with whichever name of the account the operator knows."""
+    """A user's credentials, with the name, realm or phone number of the account, whichever the operator knows."""
 
     username: Secret
     password: Secret
@@ -68,17 +71,17 @@ class Session:
         self._lock = asyncio.Lock()
 
     async def token(self) -> Secret:
-        """A token believed good. Raises `CredentialsRefusedError`, `UnavailableError`, `ThrottledError`."""
+        """Return a token believed good. Raises `CredentialsRefusedError`, `UnavailableError`, `ThrottledError`."""
         async with self._lock:
             if self._token is None or (self._age() or 0.0) > _TOKEN_LIFE:
                 self._token, self._soon = await self._log_in(), False
             return self._token
 
     async def renewed(self, refused: Secret) -> Secret:
-        """A token other than `refused`. Raises `CredentialsRefusedError` when there is no other to be had."""
+        """Return a token other than `refused`. Raises `CredentialsRefusedError` when no other can be had."""
         async with self._lock:
             if self._token is not None and self._token != refused:
-                return self._token  # somebody renewed it while we waited
+                return self._token  # another task renewed the token during the wait
             if isinstance(self._login, Token):
                 raise CredentialsRefusedError("the configured auth_token is refused")
             age = self._age()
@@ -89,7 +92,7 @@ class Session:
                 raise CredentialsRefusedError(
                     "a token was refused within a minute of the login, and so was the next one"
                 )
-            self._token = None  # if we fail below, the next request logs in again
+            self._token = None  # if the login below fails, the next request logs in again
             self._token, self._soon = await self._log_in(), soon
             return self._token
 
@@ -115,7 +118,7 @@ class Session:
 
 
 def _credentials(login: Login) -> tuple[str, dict[str, Json]]:
-    """The path and the `data` of a login. The user name is lower-cased before hashing, as crossbar does."""
+    """Return the path and the `data` of a login. The user name is lower-cased before hashing, as crossbar does."""
     if isinstance(login, ApiKey):
         return "/v2/api_auth", {"api_key": login.api_key.reveal()}
     assert isinstance(login, User)

@@ -1,4 +1,5 @@
-"""What providers say in five ways, said in one: instants, durations, numbers, identifiers. Pure.
+"""Reads the values that each provider writes in its own way into one form: instants, durations, numbers, identifiers.
+Pure.
 
 Every reader is total: nonsense gives None (or `RowError` for an identifier, without which a row is useless), never
 another exception.
@@ -31,14 +32,14 @@ _INSTANT = re.compile(
 
 
 def text(value: object) -> str | None:
-    """A non-empty string, or a number's spelling."""
+    """Return a non-empty string, or a number's spelling."""
     if isinstance(value, str):
         return value or None
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def number(value: object) -> Decimal | None:
-    """A finite number, however it was sent: 7880, "7880.00000", 0.0004."""
+    """Return a finite number, however it was sent: 7880, "7880.00000", 0.0004."""
     spelled = text(value)
     if spelled is None or not _NUMBER.fullmatch(spelled):
         return None
@@ -49,13 +50,14 @@ def number(value: object) -> Decimal | None:
 
 
 def count(value: object) -> int | None:
-    """A whole number from 0 up, such as a total. One that no database holds (`1e99`) says nothing."""
+    """Return a whole number from 0 up, such as a total; None for a number that no database holds (`1e99`)."""
     found = number(value)
     return int(found) if found is not None and 0 <= found < 2**63 and found == found.to_integral_value() else None
 
 
 def identifier(value: object) -> str:
-    """The provider's own id. Raises `RowError` when there is none that could be asked for again.
+    """Return the provider's own id. Raises `RowError` when the value is no id by which the recording could be asked for
+    again.
 
     "." and ".." cannot be sent as a path segment, not even percent-encoded (RFC 3986 §6.2.2.3).
     """
@@ -71,7 +73,8 @@ def identifier(value: object) -> str:
 
 
 def instant(value: object) -> datetime | None:
-    """A written date and time, UTC. No offset means UTC; one to twelve fraction digits; unpadded hours."""
+    """Read a written date and time as UTC. Without an offset the text is UTC; one to twelve fraction digits and
+    unpadded hours are read."""
     match = _INSTANT.fullmatch(value) if isinstance(value, str) and len(value) < 64 else None
     if match is None:
         return None
@@ -93,19 +96,19 @@ def instant(value: object) -> datetime | None:
 
 
 def since_epoch_ms(value: object) -> datetime | None:
-    """Milliseconds since 1970, as Plivo and Vobiz write them ("1407235163907.00000")."""
+    """Read milliseconds since 1970, as Plivo and Vobiz write them ("1407235163907.00000")."""
     found = number(value)
     return _after_epoch(found / 1000) if found is not None else None
 
 
 def gregorian(value: object) -> datetime | None:
-    """KAZOO's Gregorian seconds."""
+    """Read KAZOO's Gregorian seconds."""
     found = number(value)
     return _after_epoch(found - GREGORIAN_EPOCH) if found else None
 
 
 def to_gregorian(moment: datetime) -> int:
-    """KAZOO's Gregorian seconds for `moment`, rounded down."""
+    """Return KAZOO's Gregorian seconds for `moment`, rounded down."""
     return int((moment - _EPOCH) // timedelta(seconds=1)) + GREGORIAN_EPOCH
 
 
@@ -117,12 +120,12 @@ def _after_epoch(seconds: Decimal) -> datetime | None:
 
 
 def seconds(value: object) -> timedelta | None:
-    """A duration in seconds; None when it is negative or longer than a year."""
+    """Read a duration in seconds; None when it is negative or longer than a year."""
     return _lasting(number(value))
 
 
 def milliseconds(value: object) -> timedelta | None:
-    """A duration in milliseconds, with the same bounds."""
+    """Read a duration in milliseconds, with the same bounds as `seconds`."""
     found = number(value)
     return _lasting(None if found is None else found / 1000)
 
@@ -132,8 +135,8 @@ def _lasting(found: Decimal | None) -> timedelta | None:
 
 
 def time_flags(now: datetime, *stated: tuple[object, datetime | None]) -> frozenset[Flag]:
-    """`TIME_IMPLAUSIBLE` when a (value as stated, instant as read) says nonsense: unreadable, before 2000, or over
-    24 h ahead of `now`. An empty value says nothing."""
+    """Return `TIME_IMPLAUSIBLE` when a (value as stated, instant as read) is nonsense: unreadable, before 2000, or over
+    24 h ahead of `now`. An empty value raises no flag."""
     latest = now + timedelta(hours=24)
     doubtful = any(
         value not in (None, "") and (moment is None or not _OLDEST_PLAUSIBLE <= moment <= latest)
@@ -143,7 +146,7 @@ def time_flags(now: datetime, *stated: tuple[object, datetime | None]) -> frozen
 
 
 def earlier(moment: datetime | None, by: timedelta | None) -> datetime | None:
-    """`moment` − `by`, when both are known and the calendar reaches that far."""
+    """Return `moment` − `by`, when both are known and the calendar reaches that far."""
     try:
         return moment - by if moment is not None and by is not None else None
     except OverflowError:
@@ -151,7 +154,7 @@ def earlier(moment: datetime | None, by: timedelta | None) -> datetime | None:
 
 
 def later(moment: datetime | None, by: timedelta | None) -> datetime | None:
-    """`moment` + `by`, when both are known and the calendar reaches that far."""
+    """Return `moment` + `by`, when both are known and the calendar reaches that far."""
     return earlier(moment, -by) if by is not None else None
 
 
@@ -165,20 +168,20 @@ _FORMATS = {"mpeg": "mp3", "x-mpeg": "mp3", "x-wav": "wav", "wave": "wav", "vnd.
 
 
 def direction(value: object) -> str | None:
-    """inbound or outbound (or whatever else is said), in lower case."""
+    """Return "inbound" or "outbound" (or any other word as stated), in lower case."""
     return vocabulary.direction(value) or None if isinstance(value, str) else None
 
 
 def audio_format(value: object) -> str | None:
-    """mp3, wav, …: from "mp3", ".mp3" or "audio/mpeg"."""
+    """Return the format (mp3, wav, …) from "mp3", ".mp3" or "audio/mpeg"."""
     word = value.strip().lower().rpartition("/")[2].lstrip(".") if isinstance(value, str) else ""
     return _FORMATS.get(word, word) or None
 
 
 def link_in(read: Callable[[object], Link | None], *values: object) -> tuple[Link | None, Audio]:
-    """The first of `values` that `read` finds a link in, and what that says of the audio.
+    """Return the link in the first of `values` that holds one, and the state of the audio that follows from it.
 
-    `UNREADABLE` where something stands and nothing can be read; `NOT_YET` where nothing stands.
+    The state is `UNREADABLE` where a value is there and no link can be read, `NOT_YET` where every value is empty.
     """
     odd = False
     for value in values:
@@ -193,30 +196,31 @@ def link_in(read: Callable[[object], Link | None], *values: object) -> tuple[Lin
 
 
 def at(row: object, path: str) -> object:
-    """The value at a dotted path, or None."""
+    """Return the value at a dotted path, or None."""
     for key in path.split("."):
         row = row.get(key) if isinstance(row, dict) else None
     return row
 
 
 def first(row: Row, *names: str) -> object:
-    """The first of these fields that says something."""
+    """Return the first of these fields that is not empty."""
     return next((row[name] for name in names if row.get(name) not in (None, "")), None)
 
 
 def same(names: str) -> dict[str, str]:
-    """Fields that keep their names: a mapping for `metadata`."""
+    """Return a mapping for `metadata` in which fields keep their names."""
     return {name: name for name in names.split()}
 
 
 def metadata(row: Row, fields: Mapping[str, str], **known: Json) -> dict[str, Json]:
-    """Searchable keys: our name → dotted path in the row, then what the adapter worked out. Nothing empty."""
+    """Return searchable keys: our name → value at the field's dotted path in the row, then the values that the adapter
+    worked out. Empty values are left out."""
     found = {name: plain(at(row, path)) for name, path in fields.items()} | known
     return {name: value for name, value in found.items() if value not in (None, "", [], {})}
 
 
 def plain(value: object) -> Json:
-    """A value of the row without floats: what is no small integer is text."""
+    """Return a value of the row without floats: a number that is no small integer becomes text."""
     if isinstance(value, NumberText):
         return str(value)
     if isinstance(value, dict):

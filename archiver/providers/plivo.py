@@ -1,6 +1,6 @@
 """Plivo: recordings by HTTP Basic, windows of `add_time` in UTC, subaccounts, the pre-denoise original.
 
-Reference: provider-docs/plivo-recordings.
+Reference: Plivo's documents of its recording API.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class PlivoSettings:
-    """`filters` as documented for the listing. `subaccounts` are listed through the parent, each on its own;
-    `subaccount_tokens` are needed only where HTTP Auth protects the media. `original` asks for the recording before
-    noise cancellation too (India region), as the variant "original"."""
+    """The settings of one Plivo account. `filters` are as documented for the listing. `subaccounts` are listed through
+    the parent, each on its own; `subaccount_tokens` are needed only where HTTP Auth protects the media. `original` asks
+    for the recording before noise cancellation too (India region), as the variant "original"."""
 
     auth_id: str
     auth_token: Secret
@@ -73,7 +73,7 @@ class Plivo:
         self._max_pages = max_pages
         self._by_storage = any(name.startswith("recording_storage_duration") for name in settings.filters)
         self.facts = Facts(
-            # a minute below the documented 30 days: the 400 beyond them must not depend on how an end is rounded
+            # a minute below the documented 30 days: the rounding of an end must not bring the 400 for a longer window
             max_window=timedelta(days=36_500) if self._by_storage else timedelta(days=30) - timedelta(minutes=1),
             earliest=datetime(2011, 1, 1, tzinfo=UTC),
             time_filtered=not self._by_storage,
@@ -148,13 +148,14 @@ class Plivo:
         return f"{base}{walk.segment(recording_id)}/" if recording_id else base
 
     def _basic(self, account: str) -> Mapping[str, str]:
-        """A subaccount's media open with its own credentials, where they are configured; all else with the parent's."""
+        """Return the credentials: a subaccount's own for its media, where they are configured; the parent's for
+        everything else."""
         own = self._settings.subaccount_tokens.get(account)
         name, token = (account, own) if own else (self._settings.auth_id, self._settings.auth_token)
         return {"Authorization": "Basic " + b64encode(f"{name}:{token.reveal()}".encode()).decode()}
 
     def _bounds(self, window: Window) -> Sequence[tuple[str, str]] | None:
-        """The window narrowed by the configured `add_time` filters, as parameters. None when nothing is left."""
+        """Return the window narrowed by the configured `add_time` filters, as parameters. None when nothing is left."""
         if self._by_storage:
             return ()
         since, until = window.since, window.until
@@ -177,7 +178,8 @@ class Plivo:
             yield of(link=partial(self._original, row, account), variant=ORIGINAL)
 
     def _owner(self, row: Row) -> str:
-        """The parent's own listing may show a subaccount's recording; `resource_uri` tells."""
+        """Return the account that owns the row: the parent's listing may show a subaccount's recording, as
+        `resource_uri` tells."""
         uri = row.get("resource_uri")
         named = uri.split("/") if isinstance(uri, str) else []
         return next((name for name in self._settings.subaccounts if name in named), self._settings.auth_id)
@@ -187,10 +189,11 @@ class Plivo:
         return Link(Secret(found.url), self._clock.now(), guessed=found.guessed) if found else None
 
     def _original(self, row: Row, account: str, value: object) -> Link | None:
-        """The recording before noise cancellation, at the address that the documents give for media.
+        """Return the link of the recording before noise cancellation, at the address that the documents give for media.
 
-        What is listed may be the old address of a storage that knows no `type`, and sends the denoised recording for it. It is
-        taken only where it is the documented one, wherever its host; and it tells whether there is anything yet.
+        The listed link may be the old address of a storage that ignores `type` and sends the denoised recording. The
+        listed link is used only where it is the documented address, on any host; where no link is listed, there is no
+        audio yet.
         """
         try:
             listed = self._link(value)
@@ -205,7 +208,7 @@ class Plivo:
         return Link(Secret(f"{url}{'&' if '?' in url else '?'}type={ORIGINAL}"), self._clock.now())
 
     def _media_origin(self) -> str:
-        """Where media lie: beside the API, under another name (api.… and media.…) unless the operator's API is elsewhere."""
+        """Return the origin of media: the API's with another name (api.… → media.…), or the operator's own API host."""
         base = self._settings.base_url.rstrip("/")
         return base.replace("://api.", "://media.", 1)
 
@@ -223,7 +226,7 @@ def _utc(moment: datetime) -> str:
 
 
 def allows(name: str) -> bool:
-    """True for a documented filter, with one of the documented operators where it takes any."""
+    """Tell whether a filter is documented, with one of the documented operators where the filter takes any."""
     field_name, mark, operator = name.partition("__")
     return any(fnmatchcase(name, pattern) for pattern in FILTERS) and mark + operator in _OPERATORS and bool(field_name)
 

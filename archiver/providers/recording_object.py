@@ -1,8 +1,8 @@
-"""The recording object that Plivo and Vobiz share, field for field (reference: plivo-recordings, vobiz-recordings). Pure.
+"""Reads the recording object that Plivo and Vobiz share, field for field. Pure.
 
-Both list rows with fewer fields than they show for one recording, so the revision rests on what both always state:
-format, creation time, duration and type. Vobiz's document lists one id with two such contents; Plivo's SDK fixture
-lists one content twice, with two callers.
+Both list rows with fewer fields than they show for one recording, so the revision rests on the fields that both always
+state: format, creation time, duration and type. Vobiz's document lists one id with two such contents; Plivo's SDK
+fixture lists one content twice, with two callers.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ VOLATILE = frozenset(
     same("api_id resource_uri rounded_recording_duration")
     | same("recording_storage_duration recording_storage_rate monthly_recording_storage_amount")
 )
-"""Billing figures, of which some tick by themselves, and what tells of the request or of the resource's place."""
+"""Fields that say nothing of the recording: billing figures, some of which change by themselves, the request's id, the
+resource's place."""
 
 LINKS = ("recording_url", "url", "download_path")
-"""Where a row may keep its link. It always has one of them, of which null means "not yet"."""
+"""Fields in which a row may keep its link. A row always has one of them; null in it means "not yet"."""
 
 _FIELDS = (
     same("direction from_number to_number call_uuid conference_name conference_uuid mpc_name mpc_uuid recording_type")
@@ -49,7 +50,7 @@ _FIELDS = (
 
 
 def batch(document: Row) -> Batch:
-    """The rows and the end hints of a listing, in the current shape or in Vobiz's older one.
+    """Return the rows and the end hints of a listing, in the current shape or in Vobiz's older one.
 
     Raises `ListingError` when there is no list of rows.
     """
@@ -66,7 +67,7 @@ def batch(document: Row) -> Batch:
 def read(
     row: Row, *, provider: str, account: str, now: datetime, link: Callable[[object], Link | None], variant: str = ""
 ) -> Listing:
-    """The listing of one recording object. Raises `RowError` when it has no usable id.
+    """Return the listing of one recording object. Raises `RowError` when the object has no usable id.
 
     Where start and end are not stated (Plivo's listing, Vobiz's trunk captures) they follow from `add_time`, which is
     the end of the recording to within seconds. `add_time` carries a real offset; without one it is UTC.

@@ -1,8 +1,8 @@
-"""Provider rows as evidence: read without trusting, kept canonically, compared by digest. Pure.
+"""Reads provider rows as evidence: parsed without trust, kept in a canonical form, compared by digest. Pure.
 
-A row is what a provider lists for one recording. It is hostile until sifted: a field that may not go on is mended and the
-row flagged, a row without a usable id becomes a `Reject`, and its page's other rows go on. Numbers keep the provider's own
-spelling ("7880.00000", 0.0004), because a float would not give it back.
+A row is a provider's description of one recording. A row is hostile until sifted: a field with an illegal value is
+mended and the row flagged, a row without a usable id becomes a `Reject`, and the other rows of the page are still used.
+Numbers keep the provider's own spelling ("7880.00000", 0.0004), because a float would not give it back.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from archiver.recording import Flag, Listing, Page, Reject
 Row: TypeAlias = "dict[str, object]"
 
 MAX_TEXT = 256 * 1024
-"""Characters of one string in a row; the longest honest field is an agent's note."""
+"""The most characters of one string in a row; the longest honest field is an agent's note."""
 MAX_DEPTH = 32
-"""Levels of nesting in a row; the documented shapes have three."""
+"""The most levels of nesting in a row; the documented shapes have three."""
 MAX_VALUES = 500_000
-"""Values of one answer, counted by its punctuation before anything is made of them. 10,000 rows have some 300,000."""
+"""The most values in one answer, counted by its punctuation before anything is parsed. 10,000 rows have some 300,000.
+"""
 _MAX_DIGITS = 40
 _REMOVED = "(removed)"
 
@@ -37,7 +38,7 @@ class NumberText(str):
 
 
 class Blemish(str):
-    """Stands where a value was that no row may carry; its text says what was there."""
+    """A mark in place of a value that no row may carry; its text describes the value."""
 
     __slots__ = ()
 
@@ -50,14 +51,15 @@ class RowError(ValueError):
 
 
 def parse(body: bytes) -> object:
-    """The JSON document in `body`, its oddities marked by `Blemish` where they stand instead of failing the whole.
+    """Parse the JSON document in `body`; illegal values are marked by `Blemish` in place instead of failing the whole
+    document.
 
-    Raises `AnswerTooLargeError` for more than `MAX_VALUES`, before anything is made of them; `ListingError` when it is no JSON
-    document (a login page, a cut answer).
+    Raises `AnswerTooLargeError` for more than `MAX_VALUES`, before anything is parsed; `ListingError` when the body is
+    no JSON document (a login page, a cut answer).
     """
     if (marks := sum(map(body.count, _MARKS))) > MAX_VALUES:
         raise AnswerTooLargeError(f"an answer of some {marks} values")
-    text = body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")  # stray bytes become surrogates: `blemish`
+    text = body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")  # `blemish` finds the surrogates
     try:
         try:
             return _DECODER.decode(text)
@@ -86,13 +88,14 @@ def _object(pairs: Sequence[tuple[str, object]]) -> Row:
         seen: Row = {}
         for key, value in pairs:
             if key in seen and not _same(seen[key], value):
-                row[key] = Blemish("a key that stands twice")  # which of the two was meant is not ours to choose
+                row[key] = Blemish("a key that stands twice")  # the archiver does not choose one of the two
             seen.setdefault(key, value)
     return row
 
 
 def _same(one: object, other: object) -> bool:
-    """Whether two plain values are one. What is nested is not compared: a hostile answer could make that long."""
+    """Tell whether two plain values are equal. Nested values are not compared: a hostile answer could make that take
+    long."""
     return type(one) is type(other) and not isinstance(one, dict | list) and one == other
 
 
@@ -100,11 +103,11 @@ _DECODER = json.JSONDecoder(
     object_pairs_hook=_object, parse_int=_integer, parse_float=_real, parse_constant=Blemish, strict=False
 )
 _TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
-_TOO_DEEP = '"\\udfff"'  # a lone surrogate: refuses its row, and only that
+_TOO_DEEP = '"\\udfff"'  # a lone surrogate: `blemish` finds it, and only its row suffers
 
 
 def _pruned(text: str) -> str:
-    """`text` with everything below `MAX_DEPTH` + 8 levels cut out, so that the decoder's recursion holds."""
+    """Return `text` with everything below `MAX_DEPTH` + 8 levels cut out, so that the decoder's recursion holds."""
     pieces: list[str] = []
     depth = kept = 0
     for token in _TOKENS.finditer(text):
@@ -121,7 +124,7 @@ def _pruned(text: str) -> str:
 
 
 def blemish(value: object, depth: int = 0) -> str | None:
-    """Why `value` may not go on to a database, a log or a person; None when it may."""
+    """Return the reason why `value` may not go on to a database, a log or a person; None when it may."""
     if isinstance(value, str):
         return _text_blemish(value)
     if not isinstance(value, dict | list):
@@ -149,7 +152,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def canonical(value: object) -> bytes:
-    """One spelling per value: UTF-8 JSON, keys sorted, no spaces, numbers as the provider wrote them."""
+    """Return one spelling per value: UTF-8 JSON, keys sorted, no spaces, numbers as the provider wrote them."""
     return _spelled(value).encode()
 
 
@@ -181,7 +184,7 @@ _USERINFO = re.compile(r"(?<=://)[^\s/?#@]*@")
 
 
 def redacted(value: object) -> object:
-    """`value` less tokens, the queries of links (they carry signatures) and user information in links."""
+    """Return `value` without tokens, the queries of links (they carry signatures) and user information in links."""
     if isinstance(value, dict):
         return {k: _redacted_member(str(k).lower(), v) for k, v in value.items()}
     if isinstance(value, list):
@@ -196,7 +199,8 @@ def _redacted_member(name: str, value: object) -> object:
 
 
 def _less_queries(value: object) -> object:
-    """What stands where a link belongs, less every query: however oddly it is written, what follows a "?" may be a signature."""
+    """Return the value of a link's field without any query: in any spelling, the text after a "?" may be a
+    signature."""
     if isinstance(value, dict):
         return {k: _less_queries(v) for k, v in value.items()}
     if isinstance(value, list):
@@ -208,7 +212,8 @@ def _less_queries(value: object) -> object:
 
 
 def without_signature(text: str) -> str:
-    """A text that is a link loses its query; within prose, only queries that look signed. Time linear in the text."""
+    """Remove the query of a text that is a link; within prose, remove only queries that look signed. Time linear in the
+    text."""
     text = _USERINFO.sub("", text)
     return _LINK_QUERY.sub("", text) if _IS_LINK.fullmatch(text) else _WORD.sub(_unsigned, text)
 
@@ -220,12 +225,12 @@ def _unsigned(word: re.Match[str]) -> str:
 
 
 def digest(*parts: object) -> str:
-    """SHA-256 over the canonical spelling of `parts`, lower-case hex."""
+    """Return the SHA-256 over the canonical spelling of `parts`, lower-case hex."""
     return hashlib.sha256(canonical(list(parts))).hexdigest()
 
 
 def stable_digest(row: Mapping[str, object], volatile: frozenset[str]) -> str:
-    """Digest of a redacted row without the fields that change by themselves."""
+    """Return the digest of a redacted row without the fields that change by themselves."""
     return digest({key: value for key, value in row.items() if key not in volatile})
 
 
@@ -233,7 +238,7 @@ def stable_digest(row: Mapping[str, object], volatile: frozenset[str]) -> str:
 
 
 def sift(rows: Sequence[object], read: Callable[[Row], Iterable[Listing]], *, total: int | None = None) -> Page:
-    """Every row as listings or as a `Reject`; the page's digest covers all of them in order."""
+    """Read every row into listings or a `Reject`; the page's digest covers all rows in order."""
     listings: list[Listing] = []
     rejects: list[Reject] = []
     marks: list[str] = []
@@ -257,7 +262,8 @@ _IDS = ("recording_id", "id", "_id", "call_id")
 
 
 def _usable(row: object) -> tuple[Row, bool]:
-    """The row as it may go on, and whether a field had to be mended for that. Only an id must be as it was sent."""
+    """Return the row as it may go on, and whether a field had to be mended for that. Only an id must be as it was
+    sent."""
     if not isinstance(row, dict):
         raise RowError("is not a JSON object")
     if blemish(row) is None:
@@ -270,7 +276,8 @@ def _usable(row: object) -> tuple[Row, bool]:
 
 
 def _mended(value: object, depth: int = 0, *, link: bool = False) -> object:
-    """`value` with text, or a word for it, in place of what no row may carry. A link that was mended is none: it stays marked."""
+    """Return `value` with a readable text in place of values that no row may carry. A mended link is no link: it stays
+    marked."""
     if isinstance(value, dict | list) and depth >= MAX_DEPTH:
         return "(nested deeper)"
     if isinstance(value, dict):
@@ -318,9 +325,10 @@ _DIGITS = re.compile(r"\d+")
 
 
 def reject_identity(row: object, name: str | None, problem: str) -> str:
-    """What a row that is not understood is called: by its id; else by call and time; else by all that does not change by itself.
+    """Return the identity of a row that is not understood: by its id; else by call and time; else by all lasting
+    fields.
 
-    The first two do not depend on what is wrong with it, so that the row is known again once it is understood.
+    The first two do not depend on the fault in the row, so that the row is recognised once it is understood.
     """
     if name is not None:
         return digest("id", name)
@@ -330,7 +338,7 @@ def reject_identity(row: object, name: str | None, problem: str) -> str:
 
 
 def moment_identity(row: object) -> str | None:
-    """What a row without an id is called if it tells of its call and of a time; None if it tells of neither."""
+    """Return the identity of a row without an id by its call and times; None when the row states neither."""
     if not isinstance(row, dict):
         return None
     told = [_plain_text(row.get(key)) for key in (*_PLACES, *_TIMES)]
@@ -351,7 +359,7 @@ def _lasting(value: object) -> object:
 
 
 def _shown(value: object, depth: int = 0) -> object:
-    """`value` as far as a person needs it: what is too deep or too long is named instead."""
+    """Return `value` as far as a person needs it: parts that are too deep or too long are only named."""
     if isinstance(value, dict | list) and depth >= MAX_DEPTH:
         return "(nested deeper)"
     if isinstance(value, dict):

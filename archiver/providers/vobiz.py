@@ -1,6 +1,6 @@
 """Vobiz: recordings by two headers, offset pages without a time filter, media that may redirect and need the headers.
 
-Reference: provider-docs/vobiz-recordings.
+Reference: Vobiz's documents of its recording API.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ MEDIA_HOSTS = ("media.vobiz.ai", "recordings.vobiz.ai", "storage.vobiz.ai")
 FILTERS = ("call_uuid", "recording_type")
 _LIMIT = 100
 _NEAR = timedelta(days=3)
-"""How far outside a window a row still counts as its own: as far as the completeness check looks for what it showed."""
+"""The distance from a window within which a row still counts as the window's own: the completeness check looks as far.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class VobizSettings:
-    """`base_url` is the origin alone; the documented /api/v1 path is added here."""
+    """The settings of one Vobiz account. `base_url` is the origin alone; the documented /api/v1 path is added here."""
 
     auth_id: str
     auth_token: Secret
@@ -67,9 +68,9 @@ class Vobiz:
         return ("account",)
 
     async def list(self, scope: str, window: Window) -> AsyncIterator[Page]:  # noqa: ARG002 - there is one scope
-        """The whole listing, newest first as far as anyone has seen, cut short only when its order proves that the
-        rest is older than the window. A walk to the very end tells the total of the window: the account's, less the
-        rows that came and are dated well outside."""
+        """Yield the whole listing, newest first as far as anyone has seen, cut short only when its order proves the
+        rest older than the window. A walk to the very end tells the total of the window: the account's total, less the
+        rows that came and are dated well outside the window."""
 
         async def ask(offset: int, limit: int) -> walk.Batch:
             answer = await self._client.request(
@@ -126,7 +127,7 @@ class Vobiz:
         return walk.own_origins(link.url.reveal(), settings.base_url, "vobiz.ai", settings.media_hosts)
 
     async def delete(self, ref: RecordingRef) -> None:
-        """One recording. `…/Recording/BulkDelete/` would empty the account, so no id may spell it."""
+        """Delete one recording. `…/Recording/BulkDelete/` would empty the account, so no id may spell it."""
         if not ref.recording_id or "bulkdelete" in ref.recording_id.lower():
             raise NotAllowedError("vobiz: this id would address the bulk deletion")
         path = self._path(ref.recording_id)
@@ -137,7 +138,7 @@ class Vobiz:
         await self._client.aclose()
 
     def _path(self, recording_id: str = "") -> str:
-        """The exact case and the trailing slash matter: without them Vobiz answers 401."""
+        """Return the path in the exact case and with the trailing slash: Vobiz answers 401 to any other spelling."""
         base = f"/api/v1/Account/{walk.segment(self._settings.auth_id)}/Recording/"
         return f"{base}{walk.segment(recording_id)}/" if recording_id else base
 
@@ -155,7 +156,7 @@ class Vobiz:
 
 
 def _descends(moments: Sequence[datetime | None]) -> bool:
-    """True when every instant is known and none is later than the one before it."""
+    """Tell whether every instant is known and none is later than the one before it."""
     known = [moment for moment in moments if moment is not None]
     return len(known) == len(moments) and all(newer >= older for newer, older in pairwise(known))
 

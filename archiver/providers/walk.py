@@ -1,4 +1,4 @@
-"""What the adapters do with a provider in the same way: walk pages to a provable end, judge answers, open links."""
+"""Does the tasks that all adapters share: walk pages to a provable end, judge answers, open links."""
 
 from __future__ import annotations
 
@@ -32,23 +32,24 @@ if TYPE_CHECKING:
     from archiver.providers.http import Answer, HttpClient
 
 MAX_PAGES = 50_000
-"""Pages of one walk; at the smallest documented page size that is a million recordings."""
+"""The most pages of one walk; at the smallest documented page size that is a million recordings."""
 
 
 SMALLEST_PAGE = 20
-"""Rows of a full page at a server that follows its documented default instead of what it was asked for."""
+"""Rows of a full page at a server that uses its documented default and ignores the size asked for."""
 
 MAX_ENORMOUS = 3
-"""Rows of one walk that may be too large to be read; with more, the server sends too much whatever it is asked for."""
+"""The most rows of one walk that may be too large to be read; with more, the server sends too much whatever it is asked
+for."""
 
 
 MAX_ROWS = 10_000
-"""Rows of one page that are looked at. The largest page that any provider documents has 100."""
+"""The most rows of one page that are read. The largest page that any provider documents has 100."""
 
 
 @dataclass(slots=True)
 class Trail:
-    """The pages of one walk so far. A page seen before, or one too many, ends the walk with `ListingError`."""
+    """The pages of one walk so far. A page seen before, or one page too many, ends the walk with `ListingError`."""
 
     limit: int = MAX_PAGES
     pages: int = 0
@@ -69,15 +70,16 @@ class Trail:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The rows of one offset page, the provider's total, and whether it says that these are the last (None: unsaid)."""
+    """The rows of one offset page, the provider's total, and whether the provider calls these rows the last (None:
+    unsaid)."""
 
     rows: Sequence[object]
     total: int | None
     last: bool | None
 
     def ends(self, offset: int, asked: int = SMALLEST_PAGE) -> bool:
-        """True when nothing can follow the rows that end at `offset`. A stated total outweighs "last"; with neither, only
-        a page shorter than any documented page size, and than the page `asked` for, is taken for the last."""
+        """Tell whether nothing can follow the rows that end at `offset`. A stated total outweighs "last"; with neither,
+        only a page shorter than any documented page size, and than the page `asked` for, is taken for the last."""
         if self.last is None:
             return len(self.rows) < min(SMALLEST_PAGE, asked) if self.total is None else offset >= self.total
         return self.last and (self.total is None or offset >= self.total)
@@ -90,12 +92,12 @@ async def offset_walk(
     limit: int,
     trail: Trail,
 ) -> AsyncIterator[Page]:
-    """Pages by our own offset arithmetic over the rows that really came: a server may cap `limit`, and a `next` link is
-    never followed (Vobiz's lacks the /api of its own base).
+    """Yield pages by our own offset arithmetic over the rows that really came: a server may cap `limit`, and a `next`
+    link is never followed (Vobiz's lacks the /api of its own base).
 
-    `ask(offset, limit)` asks for one page. Where one is too large to be read, fewer rows are asked for, so that one
-    enormous row does not hide the rest; a row too large by itself becomes a `Reject`. The provider's total stands on the
-    page that ends the walk, and there alone: only then can it be held against the rows that came.
+    `ask(offset, limit)` asks for one page. Where a page is too large to be read, fewer rows are asked for, so that one
+    enormous row does not hide the rest; a row too large by itself becomes a `Reject`. The provider's total stands on
+    the page that ends the walk, and on no other: only then can the total be compared with the rows that came.
     """
     offset, asked, enormous, behind = 0, limit, 0, 0
     before: object = None
@@ -126,9 +128,10 @@ async def offset_walk(
 
 
 def _unreadable(offset: int, before: object, number: int, exc: AnswerTooLargeError) -> Page:
-    """What is kept of a row that is too large by itself, and that it is the first (second, …) behind the row `before`.
+    """Return a `Reject` for a row too large by itself, named as the first (second, …) behind the row `before`.
 
-    Not its offset: rows before it come and go. So two are two, and one that is listed again is one.
+    The name does not use the offset, because rows before it come and go. So two such rows stay two, and a row that is
+    listed again stays one.
     """
     name = text(first(before, "recording_id", "id", "call_id")) if isinstance(before, dict) else None
     known = {"unreadable": exc.detail, "behind": name and name[:200], "number": number}
@@ -136,17 +139,17 @@ def _unreadable(offset: int, before: object, number: int, exc: AnswerTooLargeErr
 
 
 async def sifted(rows: Sequence[object], read: Callable[[Row], Iterable[Listing]], *, total: int | None = None) -> Page:
-    """`rows.sift` beside the event loop: a page of 10,000 rows takes it seconds."""
+    """Run `rows.sift` in a thread beside the event loop: a page of 10,000 rows takes seconds."""
     return await asyncio.to_thread(sift, rows, read, total=total)
 
 
 async def listed(answer: Answer) -> Row:
-    """`listing_document` beside the event loop."""
+    """Run `listing_document` in a thread beside the event loop."""
     return await asyncio.to_thread(listing_document, answer)
 
 
 async def single(answer: Answer) -> Row:
-    """`item_document` beside the event loop."""
+    """Run `item_document` in a thread beside the event loop."""
     return await asyncio.to_thread(item_document, answer)
 
 
@@ -154,8 +157,8 @@ async def single(answer: Answer) -> Row:
 
 
 def listing_document(answer: Answer) -> Row:
-    """The JSON object of a listing. Raises `CredentialsRefusedError` on 401 and 403, `GarbledAnswerError` for a success that
-    is no such object, `ListingError` on all else."""
+    """Return the JSON object of a listing. Raises `CredentialsRefusedError` on 401 and 403, `GarbledAnswerError` for a
+    success that is no such object, `ListingError` on everything else."""
     if answer.status in {401, 403}:
         raise CredentialsRefusedError(told(answer))
     if not has_content(answer.status):
@@ -169,10 +172,10 @@ def listing_document(answer: Answer) -> Row:
 
 
 def item_document(answer: Answer) -> Row:
-    """The JSON object of one recording. 401, 403 → `CredentialsRefusedError`; 404, 410 → `RecordingGoneError`.
+    """Return the JSON object of one recording. 401, 403 → `CredentialsRefusedError`; 404, 410 → `RecordingGoneError`.
 
-    What else is no success, or no JSON → `GarbledAnswerError`; a success that is no object → `NotUnderstoodError`. None of
-    them says that there is no audio.
+    Any other status but success, or a body that is no JSON → `GarbledAnswerError`; a success that is no object →
+    `NotUnderstoodError`. None of these errors says that there is no audio.
     """
     if answer.status in {401, 403}:
         raise CredentialsRefusedError(told(answer))
@@ -190,7 +193,8 @@ def item_document(answer: Answer) -> Row:
 
 
 def confirm_deleted(answer: Answer) -> None:
-    """A delete that took effect, now or earlier. 401 → `CredentialsRefusedError`; anything else → `NotAllowedError`."""
+    """Return when the delete took effect, now or earlier. 401 → `CredentialsRefusedError`; anything else →
+    `NotAllowedError`."""
     if answer.status == 401:
         raise CredentialsRefusedError(told(answer))
     if not 200 <= answer.status < 300 and answer.status not in {404, 410}:
@@ -205,10 +209,11 @@ def _object(answer: Answer) -> Row:
 
 
 def row_list(document: Row, *names: str, total: int | None = None) -> Sequence[object]:
-    """The rows under the first of `names` that is there. Raises `ListingError` when none is a list, `AnswerTooLargeError` for
-    more than `MAX_ROWS`.
+    """Return the rows under the first of `names` that is there. Raises `ListingError` when that is no list,
+    `AnswerTooLargeError` for more than `MAX_ROWS`.
 
-    Beside a `total` of 0, null is an empty list (Go writes it so); an object whose keys are numbers is one, too (PHP).
+    Beside a `total` of 0, null is an empty list (Go writes it so); an object whose keys are numbers is a list, too
+    (PHP).
     """
     rows = next((document[name] for name in names if name in document), None)
     if isinstance(rows, list | dict) and len(rows) > MAX_ROWS:
@@ -226,7 +231,7 @@ _INDEX = re.compile(r"[0-9]{1,9}")
 
 
 def only_row(document: object) -> Row:
-    """The row of a single-recording answer, which some providers wrap in a list."""
+    """Return the row of a single-recording answer, which some providers wrap in a list."""
     row = document[0] if isinstance(document, list) and document else document
     if not isinstance(row, dict):
         raise NotUnderstoodError("the answer holds no recording")
@@ -234,10 +239,10 @@ def only_row(document: object) -> Row:
 
 
 def only_listing(row: Row, read: Callable[[Row], Iterable[Listing]], ref: RecordingRef) -> Listing:
-    """The listing of `ref` in one row.
+    """Return the listing of `ref` in one row.
 
-    Raises `NotUnderstoodError` when the row is of another recording or is unusable, `NotReadyError` when it shows this one and
-    not this variant.
+    Raises `NotUnderstoodError` when the row is of another recording or is unusable, `NotReadyError` when the row shows
+    this recording without this variant.
     """
     page = sift([row], read)
     if page.rejects:
@@ -251,9 +256,10 @@ def only_listing(row: Row, read: Callable[[Row], Iterable[Listing]], ref: Record
 
 
 def told(answer: Answer) -> str:
-    """The status and a few of the provider's own words, less anything that might be a credential or a signature.
+    """Return the status and a few of the provider's own words, without anything that might be a credential or a
+    signature.
 
-    None of its words where credentials were refused: such answers echo them.
+    Where credentials were refused, no words are returned: such answers echo credentials.
     """
     if answer.status in {401, 403}:
         return f"HTTP {answer.status}"
@@ -262,7 +268,7 @@ def told(answer: Answer) -> str:
 
 
 def said(answer: Answer) -> str:
-    """The provider's own words in an error answer, as they came: to be judged, never shown."""
+    """Return the provider's own words in an error answer, as they came: to be judged, never shown."""
     try:
         document = parse(answer.body) if len(answer.body) <= _WORDS else None
     except ListingError:
@@ -272,7 +278,7 @@ def said(answer: Answer) -> str:
 
 
 _WORDS = 64 * 1024
-"""Bytes of an error answer beyond which nobody looks for words in it."""
+"""The size of an error answer in bytes, above which its words are not read."""
 _CREDENTIAL_LIKE = re.compile(r"\S*(?:\d[A-Za-z_-]*){3}\S*|\S*[:=]\S+|\S{24,}|[A-Z0-9]{8,}|https?\S*")
 
 
@@ -280,26 +286,27 @@ _CREDENTIAL_LIKE = re.compile(r"\S*(?:\d[A-Za-z_-]*){3}\S*|\S*[:=]\S+|\S{24,}|[A
 
 
 def segment(name: str) -> str:
-    """`name` as exactly one path segment, whatever it holds."""
+    """Return `name` as exactly one path segment, whatever characters it holds."""
     return quote(name, safe="")
 
 
 def check_filters(filters: Mapping[str, str], allowed: Callable[[str], bool], provider: str) -> None:
-    """Raises `ConfigurationError` naming the filters that the provider's documents do not know."""
+    """Raise `ConfigurationError`, which names the filters, for filters that the provider's documents do not know."""
     if unknown := sorted(name for name in filters if not allowed(name)):
         raise ConfigurationError(f"{provider}: unknown filter {', '.join(unknown)}")
 
 
 def origin_of(link: str) -> str:
-    """Scheme, host and port of a link, in lower case, the port only when it is written."""
+    """Return scheme, host and port of a link, in lower case, the port only when it is written."""
     parts = urlsplit(link)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port is not None else "")
 
 
 def own_origins(link: str, base_url: str, domain: str, media_hosts: Sequence[str]) -> tuple[str, ...]:
-    """The link's origin, if credentials may go there: the API's own, https within the provider's `domain`, or another
-    port of the API's host that the operator put among the media hosts ("host:port", or "host" by the API's scheme)."""
+    """Return the link's origin, if credentials may go there: the API's own, https within the provider's `domain`, or
+    another port of the API's host that the operator put among the media hosts ("host:port", or "host" by the API's
+    scheme)."""
     origin, host = origin_of(link), urlsplit(link).hostname or ""
     within = origin.startswith("https://") and (host == domain or host.endswith(f".{domain}"))
     scheme, _, authority = origin.partition("://")
@@ -322,8 +329,8 @@ async def open_link(
 ) -> AsyncIterator[Media]:
     """Download from a listed link. Credentials go to `origins` only: at once, or (`ask_bare_first`) after a refusal.
 
-    Public media is the rule at Plivo and JustCall and a console switch can change it at any time, so the answer
-    decides, not the configuration.
+    Public media is the rule at Plivo and JustCall and a console switch can change it at any time, so the provider's
+    answer decides, not the configuration.
     """
     if link is None:
         raise LinkRefusedError("there is no link yet")
