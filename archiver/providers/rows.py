@@ -59,7 +59,8 @@ def parse(body: bytes) -> object:
     """
     if (marks := sum(map(body.count, _MARKS))) > MAX_VALUES:
         raise AnswerTooLargeError(f"an answer of some {marks} values")
-    text = body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")  # `blemish` finds the surrogates
+    # Invalid bytes become surrogates, which `blemish` finds.
+    text = body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     try:
         try:
             return _DECODER.decode(text)

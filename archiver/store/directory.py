@@ -1,8 +1,8 @@
-"""Objects in a folder: a second copy on another disk, a mounted archive, the demo.
+"""Keeps objects in a folder: a second copy on another disk, a mounted archive, the demo.
 
-A folder protects nothing from whoever may write to its disk, and this store does not pretend: `lock_mode` is always off. What
-it does promise is put-once, durability on return, and that what is read back is what was put. Retention and legal hold
-are noted beside the object (`KEY.lock`, JSON), so that our own disposition respects them.
+A folder protects nothing from anyone who may write to its disk, and this store does not pretend: `lock_mode` is always
+off. The store does promise put-once, durability on return, and that the bytes read back are the bytes put. Retention
+and legal hold are noted beside the object (`KEY.lock`, JSON), so that our own disposition respects them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PART_KEPT = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """What we keep of a lock that nobody enforces. `retain_until` in ISO 8601."""
+    """The note of a lock that nobody enforces. `retain_until` in ISO 8601."""
 
     retain_until: str | None = None
     legal_hold: bool = False
@@ -48,7 +48,7 @@ class _Note:
 
 
 class DirectoryStore:
-    """One folder. Implements `ObjectStore`; files are mode 0400, and there are no versions."""
+    """A store in one folder. Implements `ObjectStore`; files are mode 0400, and there are no versions."""
 
     lock_mode = LockMode.OFF
 
@@ -59,16 +59,16 @@ class DirectoryStore:
         self._clock = clock
         self._chance = chance
         self._folder = Folder(path, chance)
-        # Its own: a disk that hangs, as network mounts do, must not take the threads that others read the database with.
+        # The store's own threads: a disk that hangs, as network mounts do, must not take the threads that read the database.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"store-{id}")
         self.answers = 0
 
     async def probe(self) -> ProbeReport:
-        """See `ObjectStore.probe`. Raises `DestinationError` when nothing can be written there."""
+        """See `ObjectStore.probe`. Raises `DestinationError` when nothing can be written to the folder."""
         return await self._run(self._probe)
 
     def resume(self, report: ProbeReport) -> bool:  # noqa: ARG002  the port's
-        """See `ObjectStore.resume`. A folder is probed each time: it costs nothing."""
+        """See `ObjectStore.resume`. A folder is probed each time, which costs nothing."""
         return False
 
     async def put_once(self, key: str, path: Path, *, size: int, sealed_sha256: str, lock: Lock) -> Stored:
@@ -108,15 +108,15 @@ class DirectoryStore:
         return await self._run(self._amend, layout.object_key("", key), version_id, None, on)
 
     async def sweep_uploads(self, older_than: timedelta) -> int:  # noqa: ARG002  the port's
-        """A directory has no unfinished uploads; parts left by a death go with the probe."""
+        """Return 0: a directory has no unfinished uploads; `probe` removes parts that a killed process left."""
         return 0
 
     def shelf(self, *, in_passing: bool = False) -> DirectoryShelf:  # noqa: ARG002  nothing is listed
-        """The custody log in this folder."""
+        """Return the place of the custody log in this folder."""
         return DirectoryShelf(self.id, self._folder, self._run, required=self.required)
 
     async def aclose(self) -> None:
-        """Release the threads; one that hangs is left to itself."""
+        """Release the threads; a thread that hangs is left to itself."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, call: Callable[..., _T], *arguments: object) -> _T:
@@ -135,7 +135,7 @@ class DirectoryStore:
         if (stored.size, stored.sealed_sha256) != (size, sha256):
             if not placed:
                 raise errors.ConflictError(key)
-            # Ours and wrong: the source was bad, or the disk is. It must not stand in the way of the right bytes.
+            # This call wrote wrong bytes: the source was bad, or the disk is. They must not block the right ones.
             with translated("remove"):
                 self._folder.path(key).unlink(missing_ok=True)
             raise errors.VerificationError("the file holds other bytes than were sealed")
@@ -158,7 +158,7 @@ class DirectoryStore:
         )
 
     def _listed(self, prefix: str) -> list[Version]:
-        # A name with a dot is a note of ours, or a piece of the custody log that its shelf shows.
+        # A name with a dot is a note of this store, or a file of the custody log, which `DirectoryShelf` lists.
         found = [each for each in self._folder.files(prefix) if "." not in each[0].rpartition("/")[2]]
         return [Version(key, None, size, modified_at, True) for key, size, modified_at in sorted(found)]
 
@@ -183,7 +183,7 @@ class DirectoryStore:
         return _Note()
 
     def _merged(self, key: str, until: datetime | None, hold: bool | None) -> _Note:
-        """Longer, never shorter."""
+        """Merge the present note with a date and a hold. The date only ever becomes later."""
         present = self._note(key)
         dates = [each for each in (present.until, until) if each is not None]
         latest = max(dates).astimezone(UTC).isoformat() if dates else None

@@ -1,4 +1,5 @@
-"""The custody log in a folder: a copy that needs no server, and no protection from whoever may write there."""
+"""Keeps the published log files in a folder: a copy that needs no server, without protection from anyone who may write
+there."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from archiver.store.port import Version
 
 
 class DirectoryShelf:
-    """The log of one folder. Implements `Shelf`; made by `DirectoryStore.shelf`. There are no versions and no locks."""
+    """The published log files of one folder. Implements `Shelf`; made by `DirectoryStore.shelf`. There are no versions
+    and no locks."""
 
     def __init__(self, id: str, folder: Folder, run: Callable[..., Awaitable[Any]], *, required: bool) -> None:  # noqa: A002
         self.id = id
@@ -45,7 +47,7 @@ class DirectoryShelf:
         return found
 
     async def lock(self, name: str) -> Lock | None:
-        """See `Shelf.lock`: there is none."""
+        """See `Shelf.lock`: a folder has no lock."""
         return Lock(LockMode.OFF, None) if await self.versions(name) else None
 
     async def names(self, prefix: str, after: str = "") -> AsyncIterator[str]:

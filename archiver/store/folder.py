@@ -1,4 +1,5 @@
-"""Files that appear whole or not at all and stay after a power cut. Blocking; what the directory store and its shelf stand on."""
+"""Writes files that appear whole or not at all and survive a power cut, for the directory store and its log files.
+Blocking."""
 
 from __future__ import annotations
 
@@ -19,9 +20,11 @@ _PARTS = ".parts"
 
 
 class Folder:
-    """A root with files under keys; what grows is kept apart until it is whole. Safe for use by several threads.
+    """A root with files under keys; unfinished files are kept apart until they are whole. Safe for use by several
+    threads.
 
-    Raises `DestinationError`, for one when the root is gone, such as a disk not mounted: it is not made anew.
+    Raises `DestinationError`, also when the root is gone, as with a disk that is not mounted: the root is not made
+    anew.
     """
 
     def __init__(self, root: Path, chance: Chance) -> None:
@@ -29,7 +32,7 @@ class Folder:
         self._chance = chance
 
     def path(self, key: str) -> Path:
-        """Where the file of this key is."""
+        """Return the path of the file under this key."""
         return self.root / key
 
     def require(self) -> None:
@@ -38,7 +41,7 @@ class Folder:
             raise errors.DestinationError("the directory is not there")
 
     def new_part(self) -> Path:
-        """Where a file grows before it gets its name."""
+        """Return a path for an unfinished file, which gets its name later."""
         self.require()
         parts = self.root / _PARTS
         with translated("put"):
@@ -46,9 +49,11 @@ class Folder:
         return parts / self._chance.uuid()
 
     def place(self, key: str, source: Path | bytes) -> bool:
-        """Whole or not at all, and never over another file: a hard link fails where a rename would replace.
+        """Write a file whole or not at all, and never over another file: a hard link fails where a rename would
+        replace.
 
-        False when the key is taken. Dying before the link leaves a part, which no listing shows and a later sweep removes.
+        Returns False when the key is taken. A process that dies before the link leaves a part, which no listing shows
+        and a later sweep removes.
         """
         target, part = self.path(key), self.new_part()
         try:
@@ -68,7 +73,7 @@ class Folder:
         return True
 
     def replace(self, key: str, data: bytes) -> None:
-        """Whole or not at all, over whatever is there."""
+        """Write a file whole or not at all, over any file that is there."""
         target, part = self.path(key), self.new_part()
         with translated("put"):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +85,8 @@ class Folder:
             self.sync(target.parent)
 
     def sync(self, folder: Path) -> None:
-        """A name is durable only with its folder, and that with the one above. Also on adoption: who linked it may have died."""
+        """Make the names in `folder`, and those of the folders above it, durable. Also called when another process made
+        the link, for that process may have died before its own sync."""
         while folder != self.root.parent:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -90,9 +96,9 @@ class Folder:
             folder = folder.parent
 
     def files(self, prefix: str) -> Iterator[tuple[str, int, datetime]]:
-        """Key, size and time of every file whose key begins with `prefix`; in no order."""
+        """Yield key, size and time of every file whose key begins with `prefix`; in no order."""
         with translated("list"):
-            # Only the folder that the prefix names can hold such keys: a log of millions of files is not walked for one.
+            # Only the folder that the prefix names can hold such keys, so a log of millions of files is not walked for one key.
             for folder, folders, names in os.walk(self.path(prefix.rpartition("/")[0])):
                 folders[:] = [each for each in folders if each != _PARTS]
                 for name in names:
@@ -104,7 +110,7 @@ class Folder:
                             yield key, facts.st_size, datetime.fromtimestamp(facts.st_mtime, UTC)
 
     def sweep_parts(self, before: datetime) -> None:
-        """What a death left."""
+        """Remove unfinished files, older than `before`, of processes that died."""
         for part in (self.root / _PARTS).glob("*"):
             with contextlib.suppress(FileNotFoundError):
                 if part.stat().st_mtime < before.timestamp():
@@ -121,7 +127,7 @@ def _fill(part: Path, incoming: io.BufferedReader | io.BytesIO) -> None:
 
 @contextlib.contextmanager
 def translated(what: str) -> Iterator[None]:
-    """The errno's name says enough; the path stays out of errors."""
+    """Translate `OSError` in the block. The errno's name says enough; the path stays out of errors."""
     try:
         yield
     except FileNotFoundError as failed:

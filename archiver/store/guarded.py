@@ -1,4 +1,4 @@
-"""A log's place in a storage that must have proved itself before anything is written there."""
+"""Guards the published log files of a storage: nothing is written before the storage has proved itself."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from archiver.recording import Lock
 from archiver.store.port import Shelf, Version
 
 Doubt = Callable[[str], Awaitable[str | None]]
-"""Tells why a storage, by its id, is not to be written to; None when it may be."""
+"""A function that returns the reason why a storage, by its id, must not be written to; None when it may be."""
 
 
 class GuardedShelf:
-    """Passes everything on to `shelf`; what writes raises `DestinationError` while there is a doubt. Implements `Shelf`."""
+    """Passes all calls on to `shelf`; calls that write raise `DestinationError` while there is a doubt. Implements
+    `Shelf`."""
 
     def __init__(self, shelf: Shelf, doubt: Doubt) -> None:
         self.id = shelf.id

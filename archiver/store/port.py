@@ -1,4 +1,4 @@
-"""What the archiver asks of a storage."""
+"""The interface of a storage, as the archiver needs it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing the probe asked of the storage, and what the storage did."""
+    """One check of the probe: its name, and the storage's behaviour."""
 
     name: str
     ok: bool
@@ -34,14 +34,16 @@ class Check:
 
 
 REMARKED = frozenset({"default-retention"})
-"""Checks that cost a storage no trust when they fail, and that people are told of all the same, wherever they look."""
+"""Checks that cost a storage no trust when they fail; people are told of them all the same, in every report."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeReport:
-    """What this very bucket proved, found by doing, never by brand. `trusted` is false when a fatal check failed.
+    """The result of one probe of one bucket: proofs by trial, never by brand. `trusted` is false when a fatal check
+    failed.
 
-    `ways`: how objects go there by what was proved, in the store's own words, for `resume`; empty where it keeps none.
+    `ways`: the way of sending objects that was proved, in the store's own words, for `resume`; empty where the store
+    keeps none.
     """
 
     storage: str
@@ -55,9 +57,9 @@ class ProbeReport:
 
 
 class ObjectStore(Protocol):
-    """A place for immutable objects. Safe for concurrent use.
+    """A store for immutable objects. Safe for concurrent use.
 
-    Every method may raise `DestinationError` (try later, no blame on the object). No exception of an SDK passes.
+    Every method may raise `DestinationError` (try later, the object is not at fault). No exception of an SDK passes.
     """
 
     id: str
@@ -66,14 +68,15 @@ class ObjectStore(Protocol):
 
     @property
     def answers(self) -> int:
-        """How many answers have come, of any kind: who is slow is told from who says nothing by whether it grows."""
+        """The number of answers so far, of any kind: whether it grows tells a slow storage from a silent one."""
 
     async def probe(self) -> ProbeReport:
-        """Prove on the real bucket what it promises: put-once, checksums, and a canary that must refuse deletion,
-        shortening and bypass. Costs a few small objects locked for a day."""
+        """Prove on the real bucket that it keeps its promises: put-once, checksums, and a canary that must refuse
+        deletion, shortening and bypass. Costs a few small objects locked for a day."""
 
     def resume(self, report: ProbeReport) -> bool:
-        """Go the ways of an earlier proof instead of probing. False, and nothing changes, for one of another configuration."""
+        """Use the results of an earlier probe instead of probing. Returns False, and changes nothing, for a report of
+        another configuration."""
 
     async def put_once(self, key: str, path: Path, *, size: int, sealed_sha256: str, lock: Lock) -> Stored:
         """Store the file under `key` unless it is there already, then read back what the storage kept.
@@ -84,27 +87,30 @@ class ObjectStore(Protocol):
         """
 
     async def inspect(self, key: str, version_id: str | None) -> Stored | None:
-        """What the storage says now of this version: size, digest where kept, lock. None when it is not there."""
+        """Return the storage's present statement of this version: size, digest where kept, lock. None when the version
+        is not there."""
 
     def read(self, key: str, version_id: str | None) -> AsyncIterator[bytes]:
-        """The bytes of this version in pieces of up to 1 MiB. Raises `NotFoundError`."""
+        """Yield the bytes of this version in pieces of up to 1 MiB. Raises `NotFoundError`."""
 
     def versions(self, prefix: str) -> AsyncIterator[Version]:
-        """Every version and delete marker under `prefix`, by key."""
+        """Yield every version and delete marker under `prefix`, by key."""
 
     async def extend(self, key: str, version_id: str | None, until: datetime) -> Stored:
-        """Lock longer. Never shortens: an earlier date than the present one changes nothing."""
+        """Lock until a later date. Never shortens: a date earlier than the present one changes nothing."""
 
     async def hold(self, key: str, version_id: str | None, on: bool) -> Stored:
         """Set or lift the storage's legal hold on this version and read it back."""
 
     async def sweep_uploads(self, older_than: timedelta) -> int:
-        """Drop unfinished uploads of ours that began so long ago: no listing shows them and they cost money."""
+        """Drop unfinished uploads of this archive that are older than this: no listing of objects shows them and they
+        cost money."""
 
     def shelf(self, *, in_passing: bool = False) -> Shelf:
-        """Where the custody log lies in this storage.
+        """Return the place of the custody log in this storage.
 
-        `in_passing` is for who reads most of it, in order: listings are read a page at a time and remembered for a while.
+        `in_passing` is for a caller that reads most of the log, in order: listings are read a page at a time and
+        remembered for a while.
         """
 
     async def aclose(self) -> None:
@@ -112,7 +118,7 @@ class ObjectStore(Protocol):
 
 
 class Shelf(Protocol):
-    """What the custody log needs of a storage. Names are the log's own ("tile/0/000"); safe for concurrent use.
+    """A storage's place for the published log files. Names are the log's own ("tile/0/000"); safe for concurrent use.
 
     Every method may raise `DestinationError` (try later) and `NotAllowedError` (a name that the log does not make).
     """
@@ -123,29 +129,33 @@ class Shelf(Protocol):
     async def put_new(self, name: str, data: bytes, until: datetime | None) -> None:
         """Create, durably; never replace.
 
-        The same bytes there already are success, so that an answer lost is repaired by calling again.
+        The same bytes there already are success, so that a lost answer is repaired by calling again.
 
-        `until` locks it, where the storage locks at all; a lock is only ever made longer. Raises `ConflictError` when other
-        bytes stand there, `NotLockedError` when the lock did not take, `VerificationError` when other bytes are read back.
+        `until` locks the version, where the storage locks at all; a lock is only ever made longer. Raises
+        `ConflictError` when other bytes stand there, `NotLockedError` when the lock did not take effect,
+        `VerificationError` when other bytes are read back.
         """
 
     async def put_current(self, name: str, data: bytes) -> None:
-        """Put, durably, over what may be there: the pointer to the newest checkpoint, and partial tiles.
+        """Put, durably, over an earlier version: the pointer to the newest checkpoint, and partial tiles.
 
-        Without a lock; in a storage that locks by itself, with that of a day.
+        The version has no lock; in a storage that locks by itself, it has a lock of one day.
         """
 
     async def read(self, name: str) -> bytes | None:
-        """The oldest version, which is the one that counts; None when there is none. A delete marker hides nothing."""
+        """Return the oldest version, which is the one that counts; None when there is none. A delete marker hides
+        nothing."""
 
     async def read_current(self, name: str) -> bytes | None:
-        """The newest version; None when there is none or a delete marker covers it."""
+        """Return the newest version; None when there is none or a delete marker covers it."""
 
     async def versions(self, name: str) -> list[Version]:
-        """Every version and delete marker of this name, the oldest first. More than one is a finding, unless it may change."""
+        """Return every version and delete marker of this name, the oldest first. More than one is a finding, unless the
+        file may change."""
 
     async def lock(self, name: str) -> Lock | None:
-        """What protects the oldest version; None when there is no version."""
+        """Return the protection of the oldest version; None when there is no version."""
 
     def names(self, prefix: str, after: str = "") -> AsyncIterator[str]:
-        """The names that begin with `prefix` and sort behind `after`, in order. What a delete marker covers is among them."""
+        """Yield the names that begin with `prefix` and sort behind `after`, in order. Names covered by a delete marker
+        are among them."""

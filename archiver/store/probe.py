@@ -1,8 +1,9 @@
-"""What a bucket really does, found by doing: the canaries that must survive, and the ways that the store may use.
+"""Finds by trial the real behaviour of a bucket: the canaries that must survive, and the ways that the store may use.
 
-Brands and versions are never asked (docs/adr/0003-probe-not-brand.md). Two canaries, one put whole and one in parts, are locked
-for a day; then everything is tried that an intruder or a mistake would try. A check counts what is *there* afterwards, not
-what the answer said. Which failures make a bucket untrusted depends on the lock mode asked for, and is data: `FATAL`.
+Brands and versions are never asked (docs/adr/0003-probe-not-brand.md). Two canaries, one put whole and one in parts,
+are locked for a day; then the probe tries everything that an intruder or a mistake would try. A check counts the
+objects that are *there* afterwards, not the answers. `FATAL` lists the failures that make a bucket untrusted under each
+lock mode.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from archiver.store.s3_vault import whole_second
 
 LARGEST_SKEW = timedelta(seconds=300)
 
-# What guards an object on its way, the least demanding first.
+# The checksums that guard an object in transit, the least demanding first.
 _WAYS: Mapping[str, Mapping[str, Any]] = {
     "SHA-256": {"md5": False, "sha256": True},
     "SHA-256 and MD5": {"md5": True, "sha256": True},
@@ -58,7 +59,7 @@ class Probe(LockTrial):
         self._known = known  # the default retention that an earlier probe saw
 
     def run(self) -> ProbeReport:
-        """Try everything, tidy up, report. `profile` then holds the ways found."""
+        """Try everything, tidy up, report. `profile` then holds the ways that the storage takes."""
         if self._mode is not LockMode.OFF:
             self._lock = Lock(self._mode, whole_second(self._clock.now() + CANARY_LOCK))
         self._look_at_bucket()
@@ -107,7 +108,7 @@ class Probe(LockTrial):
             self._lock = brief(self._mode, self._clock.now())
 
     def _ask(self, name: str, question: Callable[[], tuple[bool, str]]) -> None:
-        """What the bucket says of itself. Whether it is so is tried further on: no answer is no "no"."""
+        """Ask the bucket about itself and record the answer. No answer is no "no": the later trials decide."""
         try:
             ok, said = question()
         except Unreadable as odd:
@@ -142,7 +143,7 @@ class Probe(LockTrial):
     # --- ways -------------------------------------------------------------------------------------------------
 
     def _put_canary(self) -> Canary | None:
-        """The first object, by the least demanding way that the storage takes; what it takes becomes the profile."""
+        """Put the first object, by the least demanding way that the storage takes; that way goes into the profile."""
         key = self._key()
         signs = (False, True) if self._options.sign_payload is None else (self._options.sign_payload,)
         refusals: list[str] = []
@@ -168,7 +169,8 @@ class Probe(LockTrial):
         return None
 
     def _try_listing(self, canary: Canary) -> bool:
-        """What stands under a key is found by listing its versions; where nothing is locked, by its name at least."""
+        """Tell whether an object is found by listing its versions; where nothing is locked, a name in the listing is
+        enough."""
         try:
             listed = any(each.key == canary.key for page in self._bucket.versions(canary.key) for each in page)
         except Refused as refused:
@@ -183,7 +185,8 @@ class Probe(LockTrial):
         )
 
     def _try_default(self, canary: Canary) -> None:
-        """What the bucket locks by itself: as it told, or else as is seen of something that states no lock, once."""
+        """Find the lock that the bucket sets by itself: as the bucket told it, or as seen on one object that states no
+        lock."""
         if not self._told and self._known is not None:
             self._default_is(self._known)
         elif not self._told:
@@ -225,7 +228,7 @@ class Probe(LockTrial):
         self.profile = replace(self.profile, checksum_proves=kept and refuses, md5=self.profile.md5 or md5)
 
     def _head_with_checksum(self, canary: Canary) -> Head | None:
-        """Whatever refuses it, it is asked without: until the next probe, that is the way."""
+        """Ask with the checksum, and without it after any refusal; then it is not asked for until the next probe."""
         with contextlib.suppress(Refused):
             return self._bucket.head(canary.key, canary.version_id, checksum=True)
         self.profile = replace(self.profile, shows_checksum=False)
@@ -248,7 +251,7 @@ class Probe(LockTrial):
         self._check("put-once-single", honoured, said)
 
     def _put_parts(self, canary: Canary) -> Canary | None:
-        """A second canary, in parts; and whether its completion can be made conditional."""
+        """Put a second canary, in parts, and try whether its completion can be made conditional."""
         key = self._key()
         refused = self._refusal(lambda: self._upload(key, self._lock, if_absent=False))
         if refused:
@@ -284,7 +287,8 @@ class Probe(LockTrial):
         )
 
     def _try_covering(self, canary: Canary) -> None:
-        """The lock protects versions, not names: what is put over a name must leave the version below readable."""
+        """Check that the lock protects versions, not names: an object put over a name must leave the version below
+        readable."""
         digests = digests_of(b"", self.profile)
         tagged = self._refusal(lambda: self._bucket.put(canary.key, b"", digests, tags=PARTIAL, lock=self._least))
         if tagged is not None:
@@ -304,7 +308,8 @@ class Probe(LockTrial):
         self._check("delete-marker-hides-nothing", kept, said)
 
     def _tidy(self) -> None:
-        """Everything that is not locked goes again, and canaries of earlier probes whose lock has ended. The rest is small."""
+        """Remove everything that is not locked, and canaries of earlier probes whose lock has ended. The rest is
+        small."""
         with contextlib.suppress(errors.DestinationError):
             there = listed(self._bucket, self._options.prefix)
             for each in there:

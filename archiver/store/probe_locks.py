@@ -1,4 +1,5 @@
-"""Whether a lock holds: made, made longer, held; and then everything that an intruder or a mistake would try against it."""
+"""Tries locks: sets a lock, extends it, sets a hold; then tries everything that an intruder or a mistake would try
+against it."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class LockTrial(Trial):
         self._try_shortening(canaries)
 
     def _locked(self, canary: Canary) -> bool:
-        """Locked by the upload itself, or else afterwards; how, is said, and only the outcome counts."""
+        """Tell whether a canary is locked, by the upload itself or else afterwards; the report says which, and only the
+        outcome counts."""
         if canary.version_id is None:
             return False
         head = self._bucket.head(canary.key, canary.version_id)
@@ -50,7 +52,8 @@ class LockTrial(Trial):
         return self._retain(canary, self._until)
 
     def _retain(self, canary: Canary, until: datetime) -> bool:
-        """Lock until then, with a checksum or with Content-MD5 alone: what is seen to take effect is the way."""
+        """Lock until then, with a checksum or with Content-MD5 alone; the way whose effect is seen goes into the
+        profile."""
 
         def lock(md5: bool) -> Refused | None:
             return self._refusal(lambda: self._bucket.retain(canary.key, canary.version_id, self._mode, until, md5=md5))
@@ -74,7 +77,8 @@ class LockTrial(Trial):
         )
 
     def _try_shortening(self, canaries: list[Canary]) -> None:
-        """Last, because where it works the canaries are locked no more."""
+        """Try to shorten or weaken the locks. This trial is the last, because where it succeeds the canaries are not
+        locked any more."""
         sooner, md5 = self._until - CANARY_LOCK / 2, self.profile.lock_md5
         attacks = [(self._mode, sooner, False)]
         if self._mode is LockMode.COMPLIANCE:
@@ -82,7 +86,7 @@ class LockTrial(Trial):
         weakened = set()
         for each in canaries:
             for mode, until, bypass in attacks:
-                # As the storage takes locks: one that is refused for its checksum proves nothing.
+                # Guarded as the storage takes locks: a request refused for its checksum proves nothing.
                 attack = partial(self._bucket.retain, each.key, each.version_id, mode, until, bypass=bypass, md5=md5)
                 self._refusal(attack)
             head = self._bucket.head(each.key, each.version_id)
@@ -96,7 +100,8 @@ class LockTrial(Trial):
         )
 
     def _try_hold(self) -> None:
-        """On a version without a date of its own, so that the hold is all that protects it; where a bucket allows that."""
+        """Try a legal hold on a version without a date of its own, where the bucket allows that, so that only the hold
+        protects it."""
         key = self._key()
         held = None
         put = lambda: self._bucket.put(key, self._body, digests_of(self._body, self.profile), lock=self._least)  # noqa: E731

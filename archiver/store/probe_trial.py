@@ -1,4 +1,4 @@
-"""What every trial of a probe has at hand: the bucket, its canaries, what was found so far, and patience."""
+"""Holds what every trial of a probe needs: the bucket, its canaries, the results so far, and the rule for retries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from archiver.store.s3_upload import Profile
 _ALWAYS = frozenset(LockMode)
 _LOCKING = frozenset({LockMode.COMPLIANCE, LockMode.GOVERNANCE})
 
-# A check that is not here informs, and decides the way taken; it never makes a bucket untrusted.
+# A check that is not in `FATAL` informs people and chooses the way of sending; it never makes a bucket untrusted.
 FATAL: Mapping[str, frozenset[LockMode]] = {
     "clock-agrees": _ALWAYS,
     "takes-objects": _ALWAYS,
@@ -41,7 +41,7 @@ FATAL: Mapping[str, frozenset[LockMode]] = {
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """One version to try things on. `version_id` None where the storage names none."""
+    """One version for the trials. `version_id` None where the storage names none."""
 
     key: str
     version_id: str | None
@@ -49,9 +49,10 @@ class Canary:
 
 
 class Patience:
-    """Whether to send a call of the probe again: one fault that passes must not keep a whole sweep from storing.
+    """Decides whether to send a call of the probe again: one passing fault must not keep a whole sweep from storing.
 
-    Every effect of a probe may be done twice. It waits as long as the storage asks, but `LONGEST` seconds in one probe at most.
+    Every effect of a probe may be done twice. The wait is as long as the storage asks, but at most `LONGEST` seconds in
+    one probe.
     """
 
     LONGEST = 20.0
@@ -66,10 +67,10 @@ class Patience:
         if isinstance(failed, Unreadable):
             return False
         if isinstance(failed, Refused):
-            # HEAD tells no reason: a 400 may be of the moment, and one that comes twice is the storage's way.
+            # HEAD tells no reason: a 400 may pass, and a second one is the storage's final answer.
             again = tries == 1 if (operation, failed.status) == ("HeadObject", 400) else failed.momentary
             again = again and tries <= self.TRIES
-        else:  # a storage that is away says so by the first question
+        else:  # an absent storage is noticed at the first call, HeadBucket
             again = operation != "HeadBucket" and self._silences > 0
             self._silences -= 1
         wait = 0.25 * 2.0 ** (tries - 1) if failed.retry_after is None else failed.retry_after.total_seconds()
@@ -81,7 +82,7 @@ class Patience:
 
 
 class Trial:
-    """One bucket on trial. Blocking."""
+    """The trials of one bucket. Blocking."""
 
     def __init__(
         self,
@@ -116,7 +117,8 @@ class Trial:
 
     @property
     def _least(self) -> Lock | None:
-        """The lock of what need not be locked: where the bucket locks by itself, a canary's, or it would stay for years."""
+        """The shortest lock for test objects: none, or a canary's where the bucket locks by itself, or they would stay
+        for years."""
         return None if self.profile.default is None else self._lock
 
     def _key(self) -> str:
@@ -125,7 +127,8 @@ class Trial:
         return key
 
     def _refusal(self, attempt: Callable[[], object]) -> Refused | None:
-        """The storage's refusal of an attempt, or None when it was let through. No answer at all ends the probe."""
+        """Return the storage's refusal of an attempt, or None when it was let through. No answer at all ends the
+        probe."""
         try:
             attempt()
         except Refused as refused:
@@ -141,7 +144,7 @@ class Trial:
             return False
 
     def _version_of(self, key: str) -> str | None:
-        with contextlib.suppress(Refused):  # told by `lists-versions`
+        with contextlib.suppress(Refused):  # `lists-versions` reports it
             found = [each for page in self._bucket.versions(key) for each in page if each.key == key]
             return found[0].version_id if found else None
         return None

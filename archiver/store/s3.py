@@ -1,8 +1,8 @@
-"""Objects in an S3 bucket, at AWS or at any server that speaks S3. The asynchronous face of `s3_vault`.
+"""Stores objects in an S3 bucket, at AWS or at any server that speaks S3. The asynchronous face of `s3_vault`.
 
-boto3 blocks: each call runs in a pool of this storage's own, so that a slow storage holds up nobody else. A cancelled caller
-leaves its call to end by itself, which is safe, because every effect here may be done twice. So do all at the end: a storage
-that hangs does not keep the process.
+boto3 blocks: each call runs in a thread pool of this storage's own, so that a slow storage delays no other. The call of
+a cancelled caller ends by itself, which is safe, because every effect here may be done twice. The same holds for all
+calls when the process ends: a storage that hangs does not keep the process.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _CLOSING_SECONDS = 2
 
 
 class S3Store:
-    """One bucket. Implements `ObjectStore`.
+    """A store in one bucket. Implements `ObjectStore`.
 
-    Until `probe` has run nothing is presumed of the bucket: objects are looked for before they are put, and read back whole.
-    Raises `ConfigurationError` when no client can be made. `hear` is told what each answer says of the time.
+    Until `probe` has run nothing is presumed of the bucket: objects are looked for before they are put, and read back
+    whole. Raises `ConfigurationError` when no client can be made. `hear` is given the date of each answer.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class S3Store:
 
     @property
     def profile(self) -> Profile:
-        """What the last probe proved."""
+        """The profile that the last probe proved."""
         return self._vault.profile
 
     @property
@@ -71,7 +71,7 @@ class S3Store:
         return self._bucket.answers
 
     async def probe(self) -> ProbeReport:
-        """See `ObjectStore.probe`. From here on objects go the way that the probe found."""
+        """See `ObjectStore.probe`. From then on objects are sent in the way that the probe found."""
         probe = Probe(self._bucket, self._options, self._clock, self._chance, known=self._vault.profile.default)
         report = await self._run(probe.run)
         self._vault.profile = probe.profile
@@ -117,19 +117,21 @@ class S3Store:
         return await self._run(functools.partial(self._vault.hold, self._key(key), version_id, on=on))
 
     async def sweep_uploads(self, older_than: timedelta) -> int:
-        """Drop unfinished uploads under our prefix that began so long ago; no listing shows them and they cost money.
+        """Drop unfinished uploads under our prefix that are older than this; no listing of objects shows them and they
+        cost money.
 
         A day is long enough for any upload under way, here or in another replica. Returns how many were dropped.
         """
         return await self._run(self._sweep, self._clock.now() - older_than)
 
     def shelf(self, *, in_passing: bool = False) -> S3Shelf:
-        """The custody log in this bucket."""
+        """Return the place of the custody log in this bucket."""
         pages = Pages(self._bucket, layout.log_listing(self._options.prefix, "")) if in_passing else None
         return S3Shelf(self._bucket, self._vault, self._options, self._soon, self._each, pages)
 
     async def aclose(self) -> None:
-        """Wait a moment for the calls under way, then release connections and threads. What hangs is left to itself."""
+        """Wait a moment for the calls under way, then release connections and threads. A call that hangs is left to
+        itself."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         under_way = [asyncio.wrap_future(each) for each in list(self._calls)]
         with contextlib.suppress(TimeoutError):
@@ -138,7 +140,7 @@ class S3Store:
         self._bucket.close()
 
     def _sweep(self, before: datetime) -> int:
-        dropped = 0  # as they are listed: what is gone is gone, whatever the next page says
+        dropped = 0  # each upload as it is listed: a later page that cannot be read undoes nothing
         for key, upload_id, began_at in self._bucket.uploads(self._options.prefix):
             if began_at < before:
                 self._bucket.abort_upload(key, upload_id)
@@ -152,7 +154,8 @@ class S3Store:
         return await asyncio.wrap_future(self._begin(call, *arguments))
 
     async def _soon(self, call: Callable[..., _T], *arguments: object) -> _T:
-        """`_run` for what is small: the log's keeper, which sees to each storage in turn, waits only so long for one."""
+        """Do what `_run` does, with a time limit, for small objects: the log's keeper, which serves each storage in
+        turn, waits only so long for one."""
         try:
             async with asyncio.timeout(_SHELF_SECONDS):
                 return await self._run(call, *arguments)
@@ -166,9 +169,10 @@ class S3Store:
         return future
 
     async def _each(self, blocking: Generator[_T, None, None]) -> AsyncIterator[_T]:
-        """A blocking generator's items, each made in a thread.
+        """Yield a blocking generator's items, each made in a thread.
 
-        Left early, even while a thread is reading, the generator is closed as soon as it rests, and its connection with it.
+        When the caller leaves early, even while a thread is reading, the generator is closed as soon as that read ends,
+        and its connection with it.
         """
         end = object()
         step: Future[_T | object] | None = None

@@ -1,8 +1,8 @@
-"""What S3's answers say: read where only the spelling differs, refused where the meaning is open. Pure: no I/O, no clock.
+"""Reads S3's answers: accepts other spellings, refuses answers whose meaning is open. Pure: no I/O, no clock.
 
-Servers that speak S3 write times in half a dozen ways, leave out lengths, repeat the page that they gave last, and now and then a
-proxy answers in their place, with a page and status 200. Nothing here guesses: an answer that does not say what was asked is
-`Unreadable`, which is that storage's failure and nobody else's.
+Servers that speak S3 write times in half a dozen ways, leave out lengths, repeat the last page, and now and then a
+proxy answers in their place, with a page and status 200. Nothing here guesses: an answer that does not say what was
+asked is `Unreadable`, a failure of that storage alone.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from archiver.store.port import Version
 
 
 class Unreadable(errors.DestinationError):
-    """The storage's answer is none of S3's."""
+    """The storage's answer is not an answer of S3."""
 
 
 EMPTY_PAGES = 100
-"""So many pages in a row that list nothing and promise more end a listing."""
+"""The number of pages in a row, without entries but with the promise of more, that end a listing."""
 
 _SHOWN = 40
 _PLAIN = re.compile(r"[^A-Za-z0-9 .,:;+/=()'%-]+")
 _CODE = re.compile(r"[^A-Za-z0-9._:-]+")
 
-# 2027-06-10T00:00:00.000Z, without its zone, with a space (Go), with +0000 and the zone's name behind it
+# 2027-06-10T00:00:00.000Z; also without the zone, with a space (Go), with +0000 and the zone's name behind it
 _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))? ?(Z|UTC|GMT|[+-]\d\d:?\d\d)?(?: ?(?:Z|[A-Z]{2,5}))?",
     re.IGNORECASE,
@@ -43,17 +43,17 @@ _SCRIPT = re.compile(
 )
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _EPOCH = re.compile(r"\d{9,13}(\.\d+)?")
-_MILLISECONDS = 10**11  # as seconds that is the year 5138
+_MILLISECONDS = 10**11  # as seconds this would be the year 5138
 
 
 def shown(text: object, longest: int = _SHOWN) -> str:
-    """Somebody else's words, fit for a log line and a chat: nothing that could be markup, and cut."""
+    """Make another party's words fit for a log line and a chat: without markup, and cut to length."""
     plain = _PLAIN.sub("?", str(text)[: 4 * longest]).strip()
     return plain if len(plain) <= longest else plain[: longest - 1] + "…"
 
 
 def code_of(text: object) -> str:
-    """An error code as a word: nothing in it can be markup."""
+    """Return an error code as a word without any markup."""
     return _CODE.sub("", str(text)[:200])[:64]
 
 
@@ -61,7 +61,7 @@ def code_of(text: object) -> str:
 
 
 def instant(value: object, what: str) -> datetime:
-    """A time in any of the ways that S3 servers write one. Without a zone it is UTC, as all times of S3 are.
+    """Read a time in any of the ways that S3 servers write one. Without a zone the time is UTC, as all times of S3 are.
 
     Raises `Unreadable`, which names `what`.
     """
@@ -76,7 +76,7 @@ def instant(value: object, what: str) -> datetime:
 
 
 def date_of(headers: Mapping[str, str]) -> datetime | None:
-    """What the storage's clock said as it answered; None where it says nothing that can be read."""
+    """Return the time of the storage's clock in an answer; None where the answer states no readable time."""
     try:
         return instant(headers["date"], "Date") if headers.get("date") else None
     except Unreadable:
@@ -84,7 +84,7 @@ def date_of(headers: Mapping[str, str]) -> datetime | None:
 
 
 def retry_after(headers: Mapping[str, str]) -> timedelta | None:
-    """The pause that was asked for, in seconds or as a date."""
+    """Return the pause that was asked for, in seconds or as a date."""
     text = headers.get("retry-after", "").strip()
     if re.fullmatch(r"\d{1,9}", text):
         return timedelta(seconds=int(text))
@@ -96,10 +96,10 @@ def retry_after(headers: Mapping[str, str]) -> timedelta | None:
 
 
 def sha256_of(checksum: object, kind: object) -> str | None:
-    """The SHA-256 over the whole object, in hex; None where the storage shows none.
+    """Return the SHA-256 over the whole object, in hex; None where the storage shows none.
 
-    A composite checksum is a hash over the parts' hashes ("…-3"): it says nothing of the whole. What is not a SHA-256 at all
-    proves as little.
+    A composite checksum is a hash over the parts' hashes ("…-3"): it says nothing of the whole. A checksum that is no
+    SHA-256 at all proves as little.
     """
     if not isinstance(checksum, str) or str(kind or "FULL_OBJECT").upper() != "FULL_OBJECT":
         return None
@@ -111,15 +111,16 @@ def sha256_of(checksum: object, kind: object) -> str | None:
 
 
 def total_of(content_range: object) -> int | None:
-    """How large the whole is of which an answer is a part: `bytes 0-0/1000`."""
+    """Return the size of the whole from the Content-Range of a part: `bytes 0-0/1000`."""
     found = re.fullmatch(r"bytes \d+-\d+/(\d{1,15})", str(content_range or "").strip())
     return int(found[1]) if found else None
 
 
 def no_page(operation: str, headers: Mapping[str, str]) -> None:
-    """Raise `Unreadable` when what came in an object's place is a page for people: our objects are none, and S3 names itself.
+    """Raise `Unreadable` when a web page came in an object's place: no object of the archive is a page, and S3 names
+    itself.
 
-    Only of objects: some servers say `text/html` of every other answer, because their framework does.
+    This holds for objects only: some servers say `text/html` of every other answer, because their framework does.
     """
     if operation not in {"HeadObject", "GetObject"}:
         return
@@ -133,7 +134,7 @@ _REDIRECTS = frozenset({301, 302, 307})
 
 
 def leads_somewhere(status: int, headers: Mapping[str, str], body: object) -> bool:
-    """False for an answer that sends us on and does not say to which region, or names one that cannot be."""
+    """Return False for a redirect that names no region, and for an answer that names an invalid one."""
     found = _REGION.search(body) if isinstance(body, bytes) else None
     region = headers.get("x-amz-bucket-region") or (found[1].decode("latin-1") if found else None)
     return (
@@ -150,7 +151,7 @@ _PROXY = (
 
 # --- documents ------------------------------------------------------------------------------------------------
 
-# The document's name, or the operation's with whatever generators put behind it; rclone leaves that out.
+# The document's name, or the operation's name with any suffix of a generator; rclone writes it without a suffix.
 _LISTED = re.compile(r"List[A-Z]\w+")
 _ROOTS: Mapping[str, re.Pattern[str]] = {
     "GetBucketVersioning": re.compile(r"VersioningConfiguration|GetBucketVersioning\w*"),
@@ -166,9 +167,9 @@ LISTINGS = frozenset({"ListObjectVersions", "ListObjects", "ListMultipartUploads
 
 
 def document(operation: str, body: bytes) -> ElementTree.Element | None:
-    """The answer's root when it is the document that this operation answers with; None for an operation without one.
+    """Return the answer's root when it is the document that answers this operation; None for an operation without one.
 
-    An empty page, a login page or half a document is no bucket without objects and no "versioning is off".
+    An empty page, a login page or half a document is neither a bucket without objects nor "versioning is off".
     """
     expected = _ROOTS.get(operation)
     if expected is None:
@@ -194,7 +195,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """Where a page ends: behind this key, and within the key behind this version or upload."""
+    """The end of a page: behind this key, and within the key behind this version or upload."""
 
     key: str = ""
     part: str | None = None
@@ -202,7 +203,7 @@ class Marker:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a listing, in the order in which it was written. `next` None: it says that it is the last.
+    """One page of a listing, in the order in which it was written. `next` None: the page says that it is the last.
 
     `names_only`: asked for versions, the storage listed names.
     """
@@ -214,7 +215,7 @@ class Page:
 
 
 def page(operation: str, root: ElementTree.Element) -> Page:
-    """Read one page. Raises `Unreadable` for one that does not say whether more follows, or where."""
+    """Read one page. Raises `Unreadable` for a page that does not say whether more follows, or where."""
     fields = {_name(each): (each.text or "").strip() for each in root if len(each) == 0}
     decode: Callable[[str], str] = unquote_plus if fields.get("EncodingType", "").lower() == "url" else str
     entries = [(_name(each), {_name(it): (it.text or "") for it in each}) for each in root if len(each)]
@@ -226,7 +227,7 @@ def page(operation: str, root: ElementTree.Element) -> Page:
     uploads = tuple(_upload(operation, entry, decode) for name, entry in entries if name == "Upload")
     truncated = fields.get("IsTruncated", "").lower()
     if operation == "ListMultipartUploads" and not truncated:
-        truncated = "true" if uploads else "false"  # no recording hangs on what rclone leaves out there
+        truncated = "true" if uploads else "false"  # rclone leaves the flag out, and no recording depends on it
     if truncated not in {"true", "false", "1", "0"}:
         raise Unreadable(f"{operation}: a page that does not say whether it is the last one is no listing")
     return Page(
@@ -240,7 +241,8 @@ def page(operation: str, root: ElementTree.Element) -> Page:
 
 @dataclass(slots=True)
 class Walk:
-    """One listing on its way to a provable end: each page ends behind the one before, and pages that show nothing are few."""
+    """One listing on its way to a provable end: each page ends behind the one before, and only a few pages may be
+    empty."""
 
     operation: str
     at: Marker
@@ -248,7 +250,8 @@ class Walk:
     _empty: int = 0
 
     def onward(self, found: Page) -> Marker | None:
-        """Where the next page begins; None at the end. Raises `Unreadable` for a listing that does not get on."""
+        """Return the place where the next page begins; None at the end. Raises `Unreadable` for a listing that does not
+        advance."""
         if found.next is None:
             return None
         ahead, here = found.next, self.at
@@ -267,7 +270,7 @@ class Walk:
 
 
 def version_of(text: object) -> str | None:
-    """A bucket without versioning says nothing or the word null; neither names a version."""
+    """Return the version id, or None: a bucket without versioning sends nothing or the word null."""
     return None if text in {None, "", "null"} else str(text)
 
 
@@ -347,7 +350,7 @@ def _next(
     uploads: tuple[Upload, ...],
     decode: Callable[[str], str],
 ) -> Marker:
-    """What the page names; where it names nothing, its own last entry, which says the same."""
+    """Return the end of a page: the marker that it names, or else its own last entry, which means the same."""
     named = fields.get("NextKeyMarker") or fields.get("NextMarker")
     if named:
         part = fields.get("NextVersionIdMarker") or fields.get("NextUploadIdMarker") or None

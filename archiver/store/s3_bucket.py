@@ -1,6 +1,6 @@
-"""One bucket, one blocking method per S3 verb, no policy: what S3 answered, in the archiver's words.
+"""Calls S3 for one bucket: one blocking method per S3 verb, no policy, answers in the archiver's words.
 
-What only looks is repeated by the client once; what has an effect is sent once, because a repeat that we do not see may leave a
+The client repeats a call that only reads once; a call with an effect is sent once, because an unseen repeat may leave a
 second version behind.
 """
 
@@ -24,21 +24,22 @@ from archiver.store.s3_values import STANDARD, Digests, Head, LockRules, Part, h
 
 _T = TypeVar("_T")
 Again = Callable[[str, errors.DestinationError, int], bool]
-"""Whether to send a call again: which operation, what came of it, and how often it was sent."""
+"""A function that decides whether to send a call again, from the operation, the failure, and the number of tries."""
 
 
 @dataclass(slots=True)
 class _Wire:
-    """The clients: one that sends a call once, and one that repeats it."""
+    """The clients: one sends a call once, the other repeats it."""
 
     once: Any = None
     twice: Any = None
     signs: bool = False
-    answers: int = 0  # no lock: whoever reads it only asks whether it changes
+    answers: int = 0  # no lock: readers only ask whether the number changes
 
 
 class Bucket:
-    """The verbs. Blocking, safe for use by several threads. Raises `Refused` for an answer, `DestinationError` for none."""
+    """The verbs of one bucket. Blocking, safe for use by several threads. Raises `Refused` for a refusal,
+    `DestinationError` for no answer."""
 
     def __init__(self, options: S3Options, hear: Callable[[str | None], None] | None = None) -> None:
         self._options = options
@@ -54,12 +55,12 @@ class Bucket:
 
     @property
     def signs(self) -> bool:
-        """Whether bodies are signed."""
+        """True when bodies are signed."""
         return self._wire.signs
 
     @property
     def answers(self) -> int:
-        """How many answers have come, of any kind."""
+        """The number of answers so far, of any kind."""
         return self._wire.answers
 
     @property
@@ -71,7 +72,8 @@ class Bucket:
         return self._wire.twice
 
     def sign_payloads(self, on: bool) -> None:
-        """Build the clients, with or without a signature over each body (a third hash pass, which some servers insist on).
+        """Build the clients, with or without a signature over each body (a third hash pass, which some servers insist
+        on).
 
         Calls under way keep the client that they began with.
         """
@@ -83,17 +85,19 @@ class Bucket:
             client.meta.events.register("before-parse.s3", self._listen)
 
     def _listen(self, response_dict: Any, **_: Any) -> None:
-        """What time it is over there, from each answer, a refusal too: who signs by a wrong clock is told nothing else."""
+        """Pass on the date of each answer, of a refusal too: a storage refuses a signature by a wrong clock, and tells
+        nothing else."""
         if self._hear is not None:
             self._hear(response_dict["headers"].get("date"))
 
     def patient(self, again: Again) -> Bucket:
-        """The same bucket for whoever may repeat every effect: a call that fails is sent again while `again` says so.
+        """Return the same bucket for a caller that may repeat every effect: a failed call is sent again while `again`
+        says so.
 
-        `again` waits, for as long as it sees fit.
+        `again` itself waits between the tries.
         """
         other = copy.copy(self)
-        other._again = again  # noqa: SLF001 - another of ourselves
+        other._again = again  # noqa: SLF001 - the copy is a `Bucket` too
         return other
 
     def close(self) -> None:
@@ -103,9 +107,10 @@ class Bucket:
     # --- the bucket -------------------------------------------------------------------------------------------
 
     def clock_skew(self, now: Callable[[], datetime]) -> timedelta | None:
-        """How far the storage's clock is ahead of ours, to about a second; None where no answer tells a time.
+        """Return by how much the storage's clock is ahead of ours, to about a second; None where no answer tells a
+        time.
 
-        By the Date header of an answer to HEAD, also of one that says that this question is not allowed.
+        The time is the Date header of an answer to HEAD, also of an answer that does not allow this call.
         """
         before = now()
         try:
@@ -119,7 +124,7 @@ class Bucket:
         return date - middle if date else None
 
     def refuses_owner(self, owner: str) -> bool:
-        """True when the storage refuses a call that expects this account to own the bucket."""
+        """Tell whether the storage refuses a call that expects this account to own the bucket."""
         try:
             with translated("HeadBucket"):
                 self._twice.head_bucket(Bucket=self.name, ExpectedBucketOwner=owner)
@@ -130,13 +135,13 @@ class Bucket:
         return False
 
     def versioning(self) -> str:
-        """`Enabled`, `Suspended` or `Off`."""
+        """Return `Enabled`, `Suspended` or `Off`."""
         return str(self._call("GetBucketVersioning", self._twice.get_bucket_versioning).get("Status", "Off"))
 
     def lock_rules(self) -> LockRules:
-        """What the bucket says of locks: whether it was made with Object Lock, and what it locks by itself.
+        """Return the bucket's lock rules: whether it was made with Object Lock, and its default retention.
 
-        Raises `Refused` where it may not be asked, or does not know the question.
+        Raises `Refused` where these keys may not ask, or the storage does not know the question.
         """
         try:
             answer = self._call("GetObjectLockConfiguration", self._twice.get_object_lock_configuration)
@@ -160,7 +165,8 @@ class Bucket:
         tags: str | None = None,
         storage_class: str = STANDARD,
     ) -> str | None:
-        """Store a body, once. Returns the version id when the answer has one. `tags` is a URL query, for lifecycle rules."""
+        """Store a body, once. Returns the version id when the answer has one. `tags` is a URL query, for lifecycle
+        rules."""
         fields = {
             **self._object_fields(lock, storage_class),
             **digests.fields(),
@@ -172,9 +178,9 @@ class Bucket:
         return version_in(answer)
 
     def head(self, key: str, version_id: str | None, *, checksum: bool = False) -> Head | None:
-        """What the storage says of this version (None: the current one). None when there is no such thing.
+        """Return the storage's statement of this version (None: the current one). None when there is no such object.
 
-        `checksum` asks for the one that the storage keeps, too; some refuse the whole call for that.
+        `checksum` also asks for the checksum that the storage keeps; some storages refuse the whole call for that.
         """
         fields = _named(version_id)
         if checksum:
@@ -192,7 +198,8 @@ class Bucket:
         return head_of(answer, self._size_of(key, version_id) if "ContentLength" not in answer else None)
 
     def _size_of(self, key: str, version_id: str | None) -> int:
-        """For an answer to HEAD without a length, as proxies that compress give it: the size by a part of the object."""
+        """Return the size by reading a part of the object, for an answer to HEAD without a length, as compressing
+        proxies give it."""
         answer = self._call("GetObject", self._twice.get_object, Key=key, Range="bytes=0-0", **_named(version_id))
         answer["Body"].close()
         size = total_of(answer.get("ContentRange"))
@@ -201,7 +208,7 @@ class Bucket:
         return size
 
     def read(self, key: str, version_id: str | None) -> Generator[bytes, None, None]:
-        """The bytes of this version in pieces of up to 1 MiB. Raises `NotFoundError`."""
+        """Yield the bytes of this version in pieces of up to 1 MiB. Raises `NotFoundError`."""
         try:
             answer = self._call("GetObject", self._twice.get_object, Key=key, **_named(version_id))
         except Refused as refused:
@@ -214,16 +221,16 @@ class Bucket:
                 yield piece
 
     def versions(self, prefix: str, after: str = "") -> Generator[list[Version], None, None]:
-        """Every version and delete marker under `prefix`, a page at a time; by key, newest first within a key.
+        """Yield every version and delete marker under `prefix`, a page at a time; by key, newest first within a key.
 
-        With `after`, only of the keys that sort behind it.
+        With `after`, only the keys that sort behind it.
         """
         try:
             yield from self._versions("ListObjectVersions", self._twice.list_object_versions, prefix, after)
         except Refused as refused:
             if not refused.unsupported or self._options.lock_mode is not LockMode.OFF:
                 raise
-            # Where nothing is locked, and no versions are kept, names are all there is.
+            # Where nothing is locked and no versions are kept, the storage can list only names.
             yield from self._versions("ListObjects", self._twice.list_objects, prefix, after)
 
     def _versions(
@@ -236,7 +243,8 @@ class Bucket:
             yield sorted(found, key=lambda each: (each.key, not each.is_latest, -each.modified_at.timestamp()))
 
     def _pages(self, operation: str, call: Callable[..., Any], prefix: str, at: Marker) -> Generator[Page, None, None]:
-        """A listing, page by page, to an end that the storage states. Raises `Unreadable` for one that does not get on."""
+        """Yield a listing, page by page, to an end that the storage states. Raises `Unreadable` for a listing that does
+        not advance."""
         walk = Walk(operation, at)
         key_marker, part_marker = _MARKERS[operation]
         onward: Marker | None = at
@@ -295,7 +303,7 @@ class Bucket:
         return word_in(answer, "UploadId", "CreateMultipartUpload: the upload has no id")
 
     def upload_part(self, key: str, upload_id: str, number: int, body: bytes, digests: Digests) -> Part:
-        """Send one part. Sending the same part again replaces it, so this one may be repeated by the client."""
+        """Send one part. Sending the same part again replaces it, so the client may repeat this call."""
         answer = self._call(
             "UploadPart",
             self._twice.upload_part,
@@ -324,7 +332,7 @@ class Bucket:
         return version_in(answer)
 
     def abort_upload(self, key: str, upload_id: str) -> None:
-        """Drop an upload and its parts. One that is not there any more is success."""
+        """Drop an upload and its parts. An upload that is already gone is success."""
         try:
             self._call("AbortMultipartUpload", self._twice.abort_multipart_upload, Key=key, UploadId=upload_id)
         except Refused as refused:
@@ -332,7 +340,7 @@ class Bucket:
                 raise
 
     def uploads(self, prefix: str) -> Iterator[tuple[str, str, datetime]]:
-        """Unfinished uploads under `prefix`: key, upload id, when they began."""
+        """Yield unfinished uploads under `prefix`: key, upload id, time of their beginning."""
         for page in self._pages("ListMultipartUploads", self._twice.list_multipart_uploads, prefix, Marker()):
             for each in page.uploads:
                 if each.key.startswith(prefix):
@@ -372,9 +380,10 @@ class Bucket:
                 return answer
 
     def _told(self, asked: str, refused: Refused, operation: str, call: Callable[..., Any], **fields: Any) -> Any:
-        """An answer to HEAD has no body, and so no reason: one GET tells it. Raises `Refused` with what the GET was told.
+        """Find the reason for a refused HEAD, whose answer has no body, by one GET. Raises `Refused` with the reason
+        that the GET was given.
 
-        Returns the answer to a GET that is allowed: then only the HEAD is not.
+        Returns the answer to a GET that is allowed: then only the HEAD is refused.
         """
         if not (refused.nameless and refused.status in {301, 302, 307, 400, 401, 403, 405, 501}):
             raise refused
@@ -386,7 +395,8 @@ class Bucket:
             raise Refused(asked, told.code, told.status, cause=told.cause if told.passing else None) from told
 
     def _owner(self) -> dict[str, str]:
-        """With every call, so that a bucket of the same name in another account gets nothing of ours, and gives nothing."""
+        """Return the expected owner for every call, so that a bucket of the same name in another account is neither
+        written nor read."""
         owner = self._options.bucket_owner
         return {} if owner is None else {"ExpectedBucketOwner": owner}
 
@@ -400,7 +410,7 @@ def _never(_operation: str, _failed: errors.DestinationError, _tries: int) -> bo
 
 
 def _guard(md5: bool) -> dict[str, str]:
-    """The client fills in the digest, over the document that it makes."""
+    """Return a placeholder for Content-MD5; the client computes the digest over the document that it makes."""
     return {"ContentMD5": "to be computed"} if md5 else {}
 
 

@@ -1,7 +1,7 @@
-"""Canaries whose day is over: every version of theirs goes, and nothing else.
+"""Removes old canaries: every version of canaries whose lock has ended, and nothing else.
 
-What if we die after any deletion? The next probe finds what is left. A lock that has not ended is refused by the storage, which
-knows better; a hold that a probe left behind when it died is lifted first.
+What if the process dies after any deletion? The next probe finds the rest. A storage refuses the deletion while a lock
+has not ended; a hold that a killed probe left behind is lifted first.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from archiver.store.port import Version
 from archiver.store.s3_bucket import Bucket
 
 CANARY_LOCK = timedelta(days=1)
-_SPENT = CANARY_LOCK + timedelta(minutes=10)  # clocks differ a little
+_SPENT = CANARY_LOCK + timedelta(minutes=10)  # clocks may differ a little
 _AT_ONCE = 500
 _REFUSALS = 10
 
 
 def listed(bucket: Bucket, prefix: str) -> list[Version]:
-    """Every version and marker where canaries lie, below this prefix. Raises `DestinationError`."""
+    """Return every version and marker in the folder of canaries, below this prefix. Raises `DestinationError`."""
     return [each for page in bucket.versions(f"{prefix}{layout.CANARIES}") for each in page]
 
 
 def spent(versions: Iterable[Version], prefix: str, now: datetime) -> list[Version]:
-    """Those of canaries whose lock has ended by their age, the oldest first."""
+    """Return the versions of canaries whose lock has ended by their age, the oldest first."""
     ours = (
         each for each in versions if each.key.startswith(prefix) and layout.is_canary(each.key.removeprefix(prefix))
     )
@@ -35,12 +35,14 @@ def spent(versions: Iterable[Version], prefix: str, now: datetime) -> list[Versi
 
 
 def sweep(bucket: Bucket, versions: Sequence[Version]) -> int:
-    """Delete these, some hundreds at a time. Returns how many are gone."""
+    """Delete these versions, some hundreds at a time. Returns how many are gone."""
     gone = refused = 0
     for each in versions[:_AT_ONCE]:
         if _gone(bucket, each):
             gone += 1
-        elif (refused := refused + 1) >= _REFUSALS:  # a default retention that overrides ours: it takes years
+        elif (
+            refused := refused + 1
+        ) >= _REFUSALS:  # a default retention overrides the canaries' own lock: they stay for years
             break
     return gone
 

@@ -1,8 +1,9 @@
-"""How this machine speaks to one bucket: options, the client, and what its calls raise, in the archiver's error tree.
+"""Connects this host to one bucket: options, the client, and the SDK's errors translated into the archiver's.
 
-Nothing depends on boto3's defaults, which differ between releases and collide with half of the servers that speak S3
-(docs/adr/0003-probe-not-brand.md). Checksums are passed as values: named without one they become a trailer, which the
-Ceph gateway refuses over TLS. Payloads are not signed, since they carry a checksum; a signature costs a third hash pass.
+Nothing depends on boto3's defaults, which differ between releases and do not fit half of the servers that speak S3
+(docs/adr/0003-probe-not-brand.md). Checksums are passed as values: named without a value they become a trailer, which
+the Ceph gateway refuses over TLS. Payloads are not signed, since they carry a checksum; a signature costs a third hash
+pass.
 """
 
 from __future__ import annotations
@@ -34,13 +35,14 @@ READ_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class S3Options:
-    """How to reach one bucket and how to write to it.
+    """The options for one bucket: its address, and the way of writing to it.
 
     Without keys, boto3's own chain applies (environment, profile, pod or machine role). `endpoint` None means AWS.
-    `bucket_owner` is the AWS account that every call expects to own the bucket. `storage_class` is that of recordings: what
-    must be read at any time (log, catalogue, canaries) has the standard one. `sign_payload` None leaves it to the probe.
-    Sizes in bytes; parts of S3 are 5 MiB or more, at most 10,000 an object. What is larger than `multipart_threshold` goes in
-    parts, but where a single PUT's SHA-256 is proved and kept: there only what is larger than `single_limit`.
+    `bucket_owner` is the AWS account that every call expects to own the bucket. `storage_class` is that of recordings:
+    objects that must be readable at any time (log, catalogue, canaries) have the standard one. `sign_payload` None
+    leaves the choice to the probe. Sizes are in bytes; parts of S3 are 5 MiB or more, at most 10,000 an object. An
+    object larger than `multipart_threshold` is sent in parts, except where a single PUT's SHA-256 is proved and kept:
+    there only an object larger than `single_limit`.
     """
 
     id: str
@@ -67,9 +69,11 @@ class S3Options:
 
 
 def new_session(options: S3Options) -> Any:
-    """What clients are made from. Raises `ConfigurationError`, for one when AWS_PROFILE names no profile.
+    """Make the session from which clients are made. Raises `ConfigurationError`, also when AWS_PROFILE names no
+    profile.
 
-    Times come as they were written: the SDK refuses half of what servers write, and takes the other half for what it is not.
+    Times stay as they were written: the SDK refuses half of the spellings that servers use, and misreads the other
+    half.
     """
     try:
         session = botocore.session.get_session()
@@ -82,14 +86,15 @@ def new_session(options: S3Options) -> Any:
 
 @functools.cache
 def _models(path: str | None) -> Loader:
-    """The SDK's description of S3, a megabyte of JSON, read once for all buckets of this process: 15 ms a bucket, not 190."""
+    """Return the SDK's description of S3, a megabyte of JSON, read once for all buckets of this process: 15 ms a
+    bucket, not 190."""
     return create_loader(path)
 
 
 def connect(session: Any, options: S3Options, *, sign: bool, attempts: int) -> Any:
-    """A client that tries each call `attempts` times in all. Raises `ConfigurationError` when none can be made.
+    """Make a client that tries each call `attempts` times in all. Raises `ConfigurationError` when none can be made.
 
-    boto3 clients are safe between threads, sessions are not (boto/botocore#2985): one session to one `Bucket`.
+    boto3 clients are safe between threads, sessions are not (boto/botocore#2985): each `Bucket` has its own session.
     """
     if options.ca_bundle is not None and not options.ca_bundle.is_file():
         raise errors.ConfigurationError(f"storage {options.id}: ca_bundle is not a file")
@@ -108,7 +113,7 @@ def connect(session: Any, options: S3Options, *, sign: bool, attempts: int) -> A
             region_name=options.region,
             verify=str(options.ca_bundle) if options.ca_bundle else None,
             config=Config(
-                user_agent=f"compliance-archiver/{__version__}",  # the SDK's own takes it a tenth of the call to spell
+                user_agent=f"compliance-archiver/{__version__}",  # building the SDK's own costs a tenth of each call
                 connect_timeout=CONNECT_SECONDS,
                 read_timeout=READ_SECONDS,
                 max_pool_connections=options.threads,
@@ -137,7 +142,7 @@ def make_bucket(options: S3Options) -> None:
         client.create_bucket(Bucket=options.bucket, **fields)
 
 
-# What reading an answer may raise when it is none. Around the SDK's calls only: elsewhere each of these is a bug of ours.
+# Errors that the SDK raises when it cannot read an answer. Caught around its calls only: elsewhere each is a bug of ours.
 _STUMBLES = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError, SyntaxError, TypeError,
     ValueError,
@@ -146,8 +151,8 @@ _STUMBLES = (
 
 @contextlib.contextmanager
 def translated(operation: str) -> Iterator[None]:
-    """No exception of the SDK passes, and no message of one either: it may quote the request. One party's odd answer is its own
-    failure."""
+    """Translate the SDK's exceptions. None passes, and no message of one either: it may quote the request. An odd
+    answer of one storage is that storage's failure alone."""
     try:
         yield
     except ClientError as failed:
@@ -159,14 +164,14 @@ def translated(operation: str) -> Iterator[None]:
 
 
 def _read_answer(operation_model: Any, response_dict: Any, customized_response_dict: Any, **_: Any) -> None:
-    """Look at a good answer before the SDK makes of it what it can: a page for people would become a bucket without objects.
+    """Check a good answer before the SDK reads it: the SDK would make a bucket without objects of a web page.
 
     Listings are read here alone; the SDK loses the order of their entries and takes any word for "that was all".
     """
     operation, status, body = operation_model.name, response_dict["status_code"], response_dict["body"]
     headers = {str(name).lower(): str(value) for name, value in response_dict["headers"].items()}
     if status >= 300 and not leads_somewhere(status, headers, body):
-        # The SDK would go round in a circle until its stack is full, or take a region that is none for the rest of its life.
+        # The SDK would follow the redirect until its stack is full, or keep an invalid region for as long as it lives.
         raise refusal(operation, {"ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": headers}})
     if status >= 300:
         return
@@ -178,7 +183,7 @@ def _read_answer(operation_model: Any, response_dict: Any, customized_response_d
 
 
 def _with_md5(params: Any, context: Any, **_: Any) -> None:
-    """Where `ContentMD5` was given, whatever it was: the MD5 of what is sent, and no other checksum."""
+    """Replace a given `ContentMD5`, whatever its value, by the MD5 of the body, and drop every other checksum."""
     if "Content-MD5" in params["headers"]:
         digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
         params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()

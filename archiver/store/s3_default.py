@@ -1,8 +1,9 @@
-"""A bucket's own default retention: what it locks by itself where a PUT states no lock. Pure.
+"""Rules for a bucket's own default retention, which locks objects whose PUT states no lock. Pure.
 
-A lock that is stated counts instead, also where it is shorter: so S3's documentation, and so SeaweedFS 4.48 as measured. Hence
-two rules where a bucket has a default. What is to stay is locked no shorter than whoever set it wanted; and what is not to stay
-(canaries, the pointer to the newest checkpoint, partial tiles) states a short lock of its own, or each would stay for years.
+A stated lock counts instead of the default, also where it is shorter: so S3's documentation, and so SeaweedFS 4.48 as
+measured. Hence two rules where a bucket has a default. Objects that must stay are locked no shorter than the default;
+and short-lived objects (canaries, the pointer to the newest checkpoint, partial tiles) state a short lock of their own,
+or each would stay for years.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from datetime import UTC, datetime, timedelta
 from archiver.recording import Json, Lock, LockMode
 
 BRIEF = timedelta(days=1)
-"""How long what is not to stay is locked where nothing can be unlocked."""
+"""The lock time of short-lived objects where nothing can be unlocked."""
 _DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class DefaultRetention:
-    """The default that a bucket states, or was seen to apply."""
+    """The default retention that a bucket states, or was seen to apply."""
 
     mode: LockMode
     days: int = 0
@@ -31,14 +32,15 @@ class DefaultRetention:
         return f"{count} {unit}{'' if count == 1 else 's'} in {self.mode} mode"
 
     def until(self, now: datetime) -> datetime:
-        """When a lock of today's would end, at midnight: asked for twice a day, it is the same."""
+        """Return the end of a lock that is set today, at midnight: two calls on one day give the same instant."""
         tomorrow = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + _DAY
         if (tomorrow.month, tomorrow.day) == (2, 29):
             tomorrow += _DAY
         return tomorrow.replace(year=tomorrow.year + self.years) + timedelta(days=self.days)
 
     def at_least(self, lock: Lock, now: datetime) -> Lock:
-        """This lock, no shorter than the default. What states no lock has the default anyhow."""
+        """Return this lock, no shorter than the default. A lock off or without a date stays as it is: the default
+        applies anyhow."""
         if lock.mode is LockMode.OFF or lock.retain_until is None:
             return lock
         return replace(lock, retain_until=max(lock.retain_until, self.until(now)))
@@ -48,7 +50,8 @@ class DefaultRetention:
 
 
 def stated(rule: object) -> DefaultRetention | None:
-    """The default in the `Rule` of a bucket's Object Lock configuration; None when it states none that can be read."""
+    """Read the default in the `Rule` of a bucket's Object Lock configuration; None when the rule states no readable
+    default."""
     found = rule.get("DefaultRetention") if isinstance(rule, Mapping) else None
     if not isinstance(found, Mapping):
         return None
@@ -56,19 +59,19 @@ def stated(rule: object) -> DefaultRetention | None:
 
 
 def from_json(found: object) -> DefaultRetention | None:
-    """What `as_json` gave; None for anything else."""
+    """Read the default from the output of `as_json`; None for anything else."""
     return _made(found.get("mode"), found.get("days"), found.get("years")) if isinstance(found, Mapping) else None
 
 
 def seen(lock: Lock, now: datetime) -> DefaultRetention | None:
-    """The default by the lock of what was just put without one; None when it has none."""
+    """Derive the default from the lock of an object just put without one; None when the object is not locked."""
     if lock.mode is LockMode.OFF or lock.retain_until is None:
         return None
     return DefaultRetention(lock.mode, days=max(1, round((lock.retain_until - now) / _DAY)))
 
 
 def brief(mode: LockMode, now: datetime) -> Lock:
-    """The lock of what is not to stay, in a bucket that locks everything."""
+    """Return the lock of short-lived objects, in a bucket that locks everything."""
     until = (now + BRIEF).replace(microsecond=0)
     return Lock(LockMode.GOVERNANCE if mode is LockMode.OFF else mode, until)
 

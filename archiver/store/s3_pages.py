@@ -1,7 +1,8 @@
-"""The versions of keys that are asked for in order, read a page at a time: a thousand keys for one request.
+"""Reads the versions of keys that are asked for in order, a page at a time: a thousand keys for one request.
 
-Only what a page showed is answered from it. A key that it did not show, and the last one, which may go on behind it, are asked
-for by themselves: so nothing is taken for missing, and nothing that lies over a key is missed.
+A page answers only for the keys that it showed. A key that it did not show, and the last one, which may continue on the
+next page, are asked for by themselves: so no object is wrongly taken for missing, and no version above another is
+overlooked.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Pages:
         self._lock = threading.Lock()
 
     def oldest_first(self, key: str) -> list[Version]:
-        """Every version and delete marker of this key. Raises `DestinationError`."""
+        """Return every version and delete marker of this key. Raises `DestinationError`."""
         with self._lock:
             if key not in self._shown:
                 self._read(key)
@@ -37,7 +38,8 @@ class Pages:
             return list(self._shown[key])
 
     def _read(self, key: str) -> None:
-        """The page that begins with this key. A storage that gives none is asked for the key by itself, and says why."""
+        """Read the page that begins with this key. Where the storage gives no page, `oldest_first` asks for the key by
+        itself and raises the reason."""
         page: list[Version] = []
         with (
             contextlib.suppress(errors.DestinationError),
@@ -53,5 +55,5 @@ class Pages:
 
 
 def _just_before(key: str) -> str:
-    """What sorts behind every name of ours that is smaller than this one, and before it."""
+    """Return a text that sorts before this name and behind every smaller name of the log."""
     return f"{key[:-1]}{chr(ord(key[-1]) - 1)}~"

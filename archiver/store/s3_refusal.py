@@ -1,4 +1,5 @@
-"""Why a storage did not do what it was asked, in a sentence that says what to do; and what the caller may conclude. Pure."""
+"""Explains a storage's refusal in a sentence that says what to do, and tells what the caller may conclude from it.
+Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ _BUSY = "the storage is in trouble for now"
 _MISSING = "the storage does not have this function"
 _NO_BUCKET = "there is no such bucket: check bucket, endpoint and region"
 
-# Codes as AWS, Ceph, MinIO, Backblaze, Wasabi and Storj spell them. These say nothing of the request itself.
+# Codes as AWS, Ceph, MinIO, Backblaze, Wasabi and Storj spell them. The codes below say nothing of the request itself.
 _OF_THE_ACCOUNT: Mapping[str, str] = {
     "RequestTimeTooSkewed": _CLOCK,
     "RequestExpired": _CLOCK,
@@ -118,27 +119,27 @@ class Refused(errors.DestinationError):
 
     @property
     def nameless(self) -> bool:
-        """True when the answer told no code of S3's, as no answer to a HEAD does."""
+        """True when the answer held no error code of S3, as no answer to a HEAD does."""
         return not self.code or self.code == str(self.status)
 
     @property
     def already_there(self) -> bool:
-        """A conditional create found an object: ours from an earlier try, or someone else's."""
+        """True when a conditional create found an object: ours from an earlier try, or someone else's."""
         return self.status == 412
 
     @property
     def lost_race(self) -> bool:
-        """Another conditional create of the same key was under way; trying again decides it."""
+        """True when another conditional create of the same key was under way; trying again decides the race."""
         return self.status == 409
 
     @property
     def unsupported(self) -> bool:
-        """The storage does not have this function, today and tomorrow."""
+        """True when the storage does not have this function, today and tomorrow."""
         return self.status in {405, 501} or self.code in _NOT_THERE
 
     @property
     def momentary(self) -> bool:
-        """The same request may be taken in a moment."""
+        """True when the storage may take the same request in a moment."""
         if self.unsupported or self.code in _OF_THE_ACCOUNT:
             return False
         return self.code in _OF_THE_MOMENT or self.status in {408, 429} or (self.status >= 500 and self.status != 507)
@@ -150,27 +151,27 @@ class Refused(errors.DestinationError):
 
     @property
     def forbidden(self) -> bool:
-        """These keys may not do it, or not ask; whether it is so, that does not say."""
+        """True when these keys may not do or ask this; the refusal does not say whether the thing is so."""
         return self.status in {401, 403} and not self.passing
 
     @property
     def undecided(self) -> bool:
-        """True when something on the way gave up waiting: what was asked may still be done, later."""
+        """True when something on the way gave up waiting: the request may still be carried out, later."""
         return self.status in {500, 502, 504}
 
     @property
     def too_large(self) -> bool:
-        """The body is larger than the storage, or something before it, takes in one request."""
+        """True when the body is larger than the storage, or a proxy before it, takes in one request."""
         return self.status == 413 or self.code == "EntityTooLarge"
 
     @property
     def damaged(self) -> bool:
-        """The bytes that arrived are not those that the checksum names."""
+        """True when the bytes that arrived are not those that the checksum names."""
         return self.code in _DAMAGED
 
 
 def refusal(operation: str, answer: Mapping[str, object]) -> Refused:
-    """What an answer of the SDK with an error in it says."""
+    """Make a `Refused` from an error answer of the SDK."""
     metadata, error = _mapping(answer.get("ResponseMetadata")), _mapping(answer.get("Error"))
     headers = {str(name).lower(): str(value) for name, value in _mapping(metadata.get("HTTPHeaders")).items()}
     code, told = str(error.get("Code") or ""), metadata.get("HTTPStatusCode")
@@ -185,14 +186,14 @@ def refusal(operation: str, answer: Mapping[str, object]) -> Refused:
 
 
 def unanswered(operation: str, failed: BaseException) -> errors.DestinationError:
-    """No answer came: why, as far as it can be told."""
+    """Make an error that says why no answer came, as far as that can be told."""
     name = type(failed).__name__
     why = next((said for each in _chain(failed) if (said := _why(each))), None) or _BY_NAME.get(name)
     return errors.DestinationError(f"{operation}: {why} ({name})" if why else f"{operation}: {name}")
 
 
 def unreadable(operation: str, failed: BaseException) -> errors.DestinationError:
-    """An answer came that the SDK stumbled over."""
+    """Make an error for an answer that the SDK could not read."""
     return Unreadable(f"{operation}: the answer cannot be read ({type(failed).__name__})")
 
 
@@ -240,7 +241,8 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 
 def _chain(failed: BaseException) -> Iterator[BaseException]:
-    """The error and what caused it, however libraries wrap one in another; the innermost says most."""
+    """Return the error and its causes, however libraries wrap them in one another, the innermost first, which says
+    most."""
     seen: list[BaseException] = []
     waiting: list[object] = [failed]
     while waiting and len(seen) < 20:
@@ -286,7 +288,7 @@ def _why(failed: BaseException) -> str | None:
     if isinstance(failed, ssl.SSLCertVerificationError):
         said = _CERTIFICATE.get(failed.verify_code, shown(failed.verify_message))
         return f"the storage's certificate is not trusted; {said}"
-    if type(failed).__name__ == "CertificateError":  # the transport's own, for a name that does not match
+    if type(failed).__name__ == "CertificateError":  # the transport's own class for a name that does not match
         return f"the storage's certificate is not trusted; {_CERTIFICATE[62]}"
     if isinstance(failed, ssl.SSLError):
         return "TLS fails: check that the endpoint speaks https on this port"

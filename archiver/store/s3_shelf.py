@@ -1,7 +1,7 @@
-"""The custody log in an S3 bucket: small objects, the oldest version counts.
+"""Keeps the published log files in an S3 bucket: small objects, of which the oldest version counts.
 
-Object Lock keeps versions, not names: whoever may write can put a newer version or a delete marker over a key. So nothing that
-must not change is read by its name alone.
+Object Lock keeps versions, not names: anyone who may write can put a newer version or a delete marker over a key. So a
+file that must not change is never read by its name alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from archiver.store.s3_vault import Vault, oldest_first
 
 
 class S3Shelf:
-    """The log of one bucket. Implements `Shelf`; made by `S3Store.shelf`, whose threads and probe it shares."""
+    """The published log files of one bucket. Implements `Shelf`; made by `S3Store.shelf`, whose threads and probe it
+    shares."""
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class S3Shelf:
         await self._run(self._vault.put_once, item)
 
     async def put_current(self, name: str, data: bytes) -> None:
-        """See `Shelf.put_current`. Partial tiles are tagged `partial=1`, so that a lifecycle rule can let them go."""
+        """See `Shelf.put_current`. Partial tiles are tagged `partial=1`, so that a lifecycle rule can remove them."""
         await self._run(self._replace, self._key(name), data, ".p/" in name)
 
     async def read(self, name: str) -> bytes | None:
@@ -79,7 +80,8 @@ class S3Shelf:
         return shown
 
     async def names(self, prefix: str, after: str = "") -> AsyncIterator[str]:
-        """See `Shelf.names`. Read from the listing of versions: in the other one, a delete marker hides a checkpoint."""
+        """See `Shelf.names`. Read from the listing of versions: in the listing of names, a delete marker hides a
+        checkpoint."""
         last = layout.log_listing(self._options.prefix, after) if after else ""
         pages = self._bucket.versions(layout.log_listing(self._options.prefix, prefix), last)
         async for page in self._each(pages):
@@ -91,7 +93,8 @@ class S3Shelf:
     # --- blocking ---------------------------------------------------------------------------------------------
 
     def _replace(self, key: str, data: bytes, partial: bool) -> None:
-        """Not every server takes tags, not every role may set tags or locks: without, it stays until someone tidies up."""
+        """Put a version, with tag and lock where the storage takes them. Not every server takes tags, and not every
+        role may set tags or locks: without them the version stays until somebody removes it."""
         profile = self._vault.profile
         digests, lock = digests_of(data, profile), self._vault.brief_lock()
         tags = PARTIAL if partial and profile.tags else None
@@ -128,7 +131,7 @@ class S3Shelf:
                 for piece in pieces:
                     content += piece
                     if len(content) > LARGEST_PIECE:
-                        break  # no piece of the log is so large: whoever reads it finds other bytes than were signed
+                        break  # no file of the log is so large: the reader's check of the signed digest fails
         except errors.NotFoundError:
             return None
         return bytes(content)

@@ -1,8 +1,9 @@
-"""How the bytes of one file become one version: a single PUT, or parts.
+"""Uploads the bytes of one file as one version: in a single PUT, or in parts.
 
-One hash pass over the sealed bytes was made when they were sealed; its SHA-256 goes along as a value and the storage checks it.
-A storage proved not to check it gets an MD5 too. Parts carry a CRC-32 each, an order of magnitude cheaper than a SHA-256:
-it only guards the way there, since no checksum over parts proves the whole and the object is read back and hashed anyway.
+One hash pass over the sealed bytes was made when they were sealed; its SHA-256 goes along as a value and the storage
+checks it. A storage proved not to check it gets an MD5 too. Parts carry a CRC-32 each, an order of magnitude cheaper
+than a SHA-256: a CRC-32 only guards the transfer, since no checksum over parts proves the whole and the object is read
+back and hashed anyway.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ from archiver.store.s3_refusal import Refused
 from archiver.store.s3_values import STANDARD, Digests, Part, base64_of
 
 PARTIAL = "partial=1"
-"""The tag of the log's partial tiles, so that a lifecycle rule can let them go."""
+"""The tag of the log's partial tiles, so that a lifecycle rule can remove them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What the probe proved of one bucket; decides the way that objects go. The defaults trust nothing.
+    """The properties that the probe proved of one bucket; they decide the way of sending. The defaults trust nothing.
 
     `conditional_single`, `conditional_multipart`: a create on condition of absence is refused when the key exists.
-    `sha256`: takes `x-amz-checksum-*`; without, Content-MD5 is all that guards the way there. `shows_checksum`: takes a HEAD that
-    asks for the checksum. `lock_md5`: takes retention and legal hold only with Content-MD5. `tags`: takes tags.
-    `checksum_proves`: a wrong SHA-256 is refused, and the right one is kept over the whole object.
-    `md5`: send an MD5 as well. `multipart`: uploads in parts work. `default`: what the bucket locks by itself.
+    `sha256`: takes `x-amz-checksum-*`; without, only Content-MD5 guards the transfer. `shows_checksum`: takes a HEAD
+    that asks for the checksum. `lock_md5`: takes retention and legal hold only with Content-MD5. `tags`: takes tags.
+    `checksum_proves`: a wrong SHA-256 is refused, and the right one is kept over the whole object. `md5`: send an MD5
+    as well. `multipart`: uploads in parts work. `default`: the bucket's own default retention.
     """
 
     conditional_single: bool = False
@@ -53,7 +54,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One object on its way: what `put_once` was asked. `source` is a file, or the bytes of something small."""
+    """One object on its way: the arguments of `put_once`. `source` is a file, or the bytes of a small object."""
 
     key: str
     source: Path | bytes
@@ -64,9 +65,10 @@ class Item:
 
 
 def in_parts(item: Item, profile: Profile, options: S3Options, single_limit: int | None = None) -> bool:
-    """True when this object goes up in parts.
+    """Tell whether this object goes up in parts.
 
-    A proved SHA-256 over the whole is worth a large PUT: no checksum over parts proves the whole, which is read back then.
+    A proved SHA-256 over the whole is worth a large PUT: no checksum over parts proves the whole, which is read back
+    then.
     """
     limit = options.multipart_threshold
     if profile.checksum_proves:
@@ -75,7 +77,7 @@ def in_parts(item: Item, profile: Profile, options: S3Options, single_limit: int
 
 
 def upload_single(bucket: Bucket, item: Item, profile: Profile) -> str | None:
-    """One PUT, streamed from the file in small pieces. Returns the version id when the answer has one."""
+    """Send one PUT, streamed from the file in small pieces. Returns the version id when the answer has one."""
     with _opened(item) as file:
         md5 = base64_of(hashlib.file_digest(file, _md5).digest()) if profile.md5 else None
         file.seek(0)
@@ -89,10 +91,10 @@ def upload_single(bucket: Bucket, item: Item, profile: Profile) -> str | None:
 def upload_parts(
     bucket: Bucket, item: Item, profile: Profile, part_size: int, creating: Callable[[], None] = lambda: None
 ) -> str | None:
-    """One part in memory at a time; `creating` is called before the object may come into being. Returns the version id, if told.
+    """Send an object in parts, one part in memory at a time. Returns the version id, if told.
 
-    A failed upload is dropped, unless its completion may have taken effect: then it stays for the caller to look, and
-    what remains of it for the sweep.
+    `creating` is called before the object may come into being. A failed upload is dropped, unless its completion may
+    have taken effect: then it stays for the caller to look, and its remains for the sweep.
     """
     upload_id = bucket.create_upload(item.key, item.lock, item.storage_class, checksums=profile.sha256)
     try:
@@ -110,13 +112,13 @@ def upload_parts(
 
 
 def part_digests(data: bytes, profile: Profile) -> Digests:
-    """What guards one part on its way."""
+    """Return the checksums that guard one part in transit."""
     crc32 = base64_of(zlib.crc32(data).to_bytes(4, "big")) if profile.sha256 else None
     return Digests(crc32=crc32, md5=base64_of(_md5(data).digest()) if profile.md5 else None)
 
 
 def digests_of(data: bytes, profile: Profile) -> Digests:
-    """What guards something small on its way, as this storage takes it."""
+    """Return the checksums that guard a small object in transit, as this storage takes them."""
     sha256 = base64_of(hashlib.sha256(data).digest()) if profile.sha256 else None
     return Digests(sha256=sha256, md5=base64_of(_md5(data).digest()) if profile.md5 else None)
 
@@ -136,7 +138,7 @@ def _drop(bucket: Bucket, key: str, upload_id: str) -> None:
 
 @contextlib.contextmanager
 def _opened(item: Item) -> Iterator[io.BufferedReader | io.BytesIO]:
-    """The file, with its size as promised: a spool that lost bytes is found here, before they are locked for years."""
+    """Open the file, and check its size: a spool that lost bytes is found here, before they are locked for years."""
     if isinstance(item.source, bytes):
         yield io.BytesIO(item.source)
         return

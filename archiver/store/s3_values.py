@@ -1,4 +1,4 @@
-"""What goes into a call to S3 and what comes out of it, as values. Pure: no I/O, no clock."""
+"""The values that go into a call to S3 and come out of it. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from archiver.store.s3_answer import Unreadable, instant, sha256_of, version_of
 from archiver.store.s3_default import DefaultRetention
 
 STANDARD = "STANDARD"
-"""The storage class that is not asked for, since not every server knows the word."""
+"""The storage class that is never asked for by name, since not every server knows the word."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a HEAD of one version showed. `sha256` only when the storage keeps it over the whole object."""
+    """The answer to a HEAD of one version. `sha256` only when the storage keeps it over the whole object."""
 
     version_id: str | None
     size: int
@@ -28,7 +28,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class LockRules:
-    """What a bucket says of locks."""
+    """A bucket's rules for locks, as the bucket states them."""
 
     enabled: bool
     default: DefaultRetention | None = None
@@ -57,34 +57,35 @@ class Part:
 
 
 def base64_of(digest: bytes) -> str:
-    """A digest as S3 headers carry it."""
+    """Encode a digest as S3 headers carry it."""
     return base64.b64encode(digest).decode()
 
 
 def version_in(answer: Mapping[str, Any]) -> str | None:
-    """The version that an answer names."""
+    """Return the version that an answer names."""
     return version_of(answer.get("VersionId"))
 
 
 def word_in(answer: Mapping[str, Any], name: str, otherwise: str) -> str:
-    """What an answer must say under this name. Raises `Unreadable` with `otherwise` where it does not."""
+    """Return the text that an answer must have under this name. Raises `Unreadable` with `otherwise` where it is
+    missing."""
     if not answer.get(name):
         raise Unreadable(otherwise)
     return str(answer[name])
 
 
 def headers_of(answer: Mapping[str, Any]) -> Mapping[str, str]:
-    """The headers of an answer, by their names in small letters."""
+    """Return the headers of an answer, their names in lower case."""
     headers: Mapping[str, str] = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     return headers
 
 
 def head_of(answer: Mapping[str, Any], size: int | None) -> Head:
-    """What an answer to HEAD shows; `size` where it does not say how large the object is. Raises `Unreadable`."""
+    """Read an answer to HEAD; `size` is used where the answer does not state the object's size. Raises `Unreadable`."""
     mode = answer.get("ObjectLockMode")
     until = answer.get("ObjectLockRetainUntilDate") if mode else None
     lock = Lock(
-        LockMode.read(mode, LockMode.OFF),  # a mode that we do not know protects nothing that we know of
+        LockMode.read(mode, LockMode.OFF),  # an unknown mode counts as no protection
         instant(until, "HeadObject: the date of the lock") if until is not None else None,
         answer.get("ObjectLockLegalHoldStatus") == "ON",
     )

@@ -1,7 +1,7 @@
-"""The rules of keeping objects in one bucket: put once, believe only what is read back, lock longer and never shorter.
+"""Rules for keeping objects in one bucket: put once, believe only what is read back, lock longer and never shorter.
 
-Blocking; `archiver.store.s3` runs it in threads. What if we die after any line of `put_once`? Nothing was claimed; the next call
-finds the object under the same key and adopts it, locking it if the lock is what was missing.
+Blocking; `archiver.store.s3` runs it in threads. What if the process dies after any line of `put_once`? Nothing was
+claimed; the next call finds the object under the same key and adopts it, and locks it if only the lock was missing.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from archiver.store.s3_values import Head
 _HEAD_CHECKSUM = "head-checksum"
 _FULL_READ = "full-read"
 _LATE = timedelta(minutes=2)
-"""So long after a PUT without an answer a storage may still finish it; what it has not by then, it dropped."""
+"""The time after a PUT without an answer within which a storage may still finish it; later, it has dropped it."""
 
 
 def satisfies(shown: Lock, asked: Lock) -> bool:
-    """True when the lock read back refuses at least what was asked to be refused."""
+    """Tell whether the lock read back refuses at least what was asked to be refused."""
     if asked.legal_hold and not shown.legal_hold:
         return False
     if asked.mode is LockMode.OFF:
@@ -40,7 +40,8 @@ def satisfies(shown: Lock, asked: Lock) -> bool:
 
 
 def oldest_first(bucket: Bucket, key: str) -> list[Version]:
-    """Every version and delete marker of this one key. Listings go by key, so that the first other key ends the search."""
+    """Return every version and delete marker of this one key. Listings go by key, so that the first other key ends the
+    search."""
     found: list[Version] = []
     for page in bucket.versions(key):
         found += [each for each in page if each.key == key]
@@ -50,19 +51,22 @@ def oldest_first(bucket: Bucket, key: str) -> list[Version]:
 
 
 def by_age(listed: list[Version]) -> list[Version]:
-    """The versions of one key as listings show them, turned round: the oldest first."""
-    turned = listed[::-1]  # times are whole seconds here and there; the listing is newest first
+    """Return the versions of one key in the reverse order of listings: the oldest first."""
+    turned = listed[
+        ::-1
+    ]  # the listing is newest first; the times do not decide, for some servers keep whole seconds only
     return sorted(turned, key=lambda version: (version.modified_at, version.is_latest))
 
 
 def whole_second(instant: datetime) -> datetime:
-    """Rounded up: some storages keep no finer, and a lock that reads back shorter than asked is no lock."""
+    """Round up to a whole second: some storages keep no finer time, and a lock that reads back shorter than asked is no
+    lock."""
     whole = instant.astimezone(UTC).replace(microsecond=0)
     return whole if whole == instant else whole + timedelta(seconds=1)
 
 
 class Vault:
-    """One bucket under the profile that the probe proved. Safe for use by several threads."""
+    """The rules for one bucket under the profile that the probe proved. Safe for use by several threads."""
 
     def __init__(self, bucket: Bucket, options: S3Options, clock: Clock | None = None) -> None:
         self._bucket = bucket
@@ -73,13 +77,13 @@ class Vault:
 
     @property
     def profile(self) -> Profile:
-        """The ways that objects go."""
+        """The profile, which decides the way of sending."""
         return self._profile
 
     @profile.setter
     def profile(self, proved: Profile) -> None:
         self._profile = proved
-        self._single_limit = self._options.single_limit  # what was too large for one request may pass again
+        self._single_limit = self._options.single_limit  # a size that was too large for one request may pass now
 
     # --- put --------------------------------------------------------------------------------------------------
 
@@ -99,12 +103,12 @@ class Vault:
                     return self._adopt(item)
                 if refused.damaged:
                     raise errors.VerificationError(f"other bytes arrived than were sealed: {refused.code}") from refused
-                # A proxy before the storage has a limit of its own, which no small canary meets.
+                # A proxy before the storage may have a size limit of its own, which the small canaries do not reach.
                 other_way = refused.too_large and self._limit_single(item)
                 if last or not (refused.lost_race or other_way):
                     raise
             except errors.DestinationError:
-                # No answer, so it may have been done. Asking again is safe: the condition, or the look before, tells.
+                # Without an answer the PUT may have taken effect. Sending again is safe: the condition, or a look, tells.
                 self._note(*creating)
                 self._limit_single(item)
                 if last:
@@ -115,11 +119,13 @@ class Vault:
         raise AssertionError("the last try returns or raises")
 
     def brief_lock(self) -> Lock | None:
-        """The lock to state for what is not to stay; None where it is not locked when none is stated."""
+        """Return the lock to state for short-lived objects; None where an object without a stated lock is not
+        locked."""
         return None if self.profile.default is None else brief(self._options.lock_mode, self._clock.now())
 
     def _long_enough(self, lock: Lock) -> Lock:
-        """By whole seconds, and no shorter than the bucket's own default: what is stated counts instead of it."""
+        """Return the lock in whole seconds, and no shorter than the bucket's own default, because a stated lock
+        replaces the default."""
         if lock.retain_until is None:
             return lock
         lock = dataclasses.replace(lock, retain_until=whole_second(lock.retain_until))
@@ -127,21 +133,24 @@ class Vault:
         return lock if default is None else default.at_least(lock, self._clock.now())
 
     def _must_look_first(self, item: Item, *, again: bool) -> bool:
-        """Where the storage does not refuse a second version, or refuses it only after many bytes were sent."""
+        """Tell whether to look before a PUT: the storage does not refuse a second version, or only after many bytes
+        were sent."""
         if not self._conditional(item) or self._in_parts(item):
             return True
         return again and item.size > self._options.multipart_threshold
 
     def _is_there(self, key: str) -> bool:
-        """Whether any version stands under the key. After a PUT without an answer, one below a delete marker counts too."""
+        """Tell whether any version stands under the key. After a PUT without an answer, one below a delete marker
+        counts too."""
         if self._bucket.head(key, None) is not None:
             return True
         return key in self._unanswered and any(not each.is_delete_marker for each in oldest_first(self._bucket, key))
 
     def _not_twice(self, item: Item) -> None:
-        """Where a second version is not refused, nothing is sent while an earlier PUT may still be done: both would be locked.
+        """Raise `DestinationError` while an earlier PUT may still take effect and the storage would not refuse a second
+        version: both would be locked.
 
-        Raises `DestinationError`. Died meanwhile? Nobody remembers then, and a storage that is later than our next start doubles.
+        After a restart the earlier PUT is forgotten, and a storage that finishes it after that makes a second version.
         """
         if not self._conditional(item) and self._unanswered.get(item.key, 0.0) > self._clock.monotonic():
             raise errors.DestinationError(
@@ -149,7 +158,8 @@ class Vault:
             )
 
     def _send(self, item: Item, creating: list[str]) -> str | None:
-        """Send it, once. `creating` gets its key when the object may come into being, whether or not we hear of it."""
+        """Send the object, once. `creating` gets its key when the object may come into being, whether or not an answer
+        comes."""
         if self._in_parts(item):
             size = self._options.part_size
             return upload_parts(self._bucket, item, self.profile, size, lambda: creating.append(item.key))
@@ -157,14 +167,15 @@ class Vault:
         return upload_single(self._bucket, item, self.profile)
 
     def _note(self, *unanswered: str) -> None:
-        """Remember what may still be finished; forget what is too old for that."""
+        """Remember the keys of PUTs that may still be finished; forget those that are too old for that."""
         now = self._clock.monotonic()
         for old in [each for each, until in list(self._unanswered.items()) if until <= now]:
             self._unanswered.pop(old, None)
         self._unanswered |= dict.fromkeys(unanswered, now + _LATE.total_seconds())
 
     def _limit_single(self, item: Item) -> bool:
-        """From now on this size goes in parts, which fail, and are sent again, by themselves. False where it cannot."""
+        """Send objects of this size in parts from now on; each part can fail and be sent again by itself. Returns False
+        where that is not possible."""
         if item.size <= self._options.multipart_threshold or self._in_parts(item):
             return False
         self._single_limit = min(self._single_limit, item.size - 1)
@@ -177,7 +188,7 @@ class Vault:
         return self.profile.conditional_multipart if self._in_parts(item) else self.profile.conditional_single
 
     def _adopt(self, item: Item) -> Stored:
-        """The oldest version with these very bytes counts; a newer one may be someone's attempt to cover it.
+        """Adopt the oldest version with these very bytes; a newer one may be someone's attempt to cover it.
 
         Raises `ConflictError` when only other bytes are there.
         """
@@ -195,7 +206,7 @@ class Vault:
     # --- read back --------------------------------------------------------------------------------------------
 
     def _confirm(self, item: Item, version_id: str | None) -> Stored:
-        """Nothing that the answer to a PUT says counts, only what this version shows now."""
+        """Check a version by its present state alone; nothing that the answer to a PUT says counts."""
         head = self._head(item.key, version_id)
         if head is None:
             raise errors.VerificationError("the storage took the object and does not have it")
@@ -209,7 +220,8 @@ class Vault:
         return self._stored(item.key, version_id, head, digest, checked_by)
 
     def _head(self, key: str, version_id: str | None) -> Head | None:
-        """With the checksum, where the storage was not seen to refuse that. One that refuses now may not tomorrow."""
+        """Send a HEAD, with the checksum where the storage was not seen to refuse that. A refusal now need not last, so
+        it is not remembered."""
         if self.profile.shows_checksum:
             try:
                 return self._bucket.head(key, version_id, checksum=True)
@@ -219,7 +231,8 @@ class Vault:
         return self._bucket.head(key, version_id)
 
     def _digest(self, key: str, head: Head, version_id: str | None) -> tuple[str, str]:
-        """A checksum kept by a storage that was seen to refuse a wrong one is proof; otherwise only reading is."""
+        """Return the digest and how it was checked. A kept checksum is proof where the storage was seen to refuse a
+        wrong one; otherwise the object is read."""
         if self.profile.checksum_proves and head.sha256:
             return head.sha256, _HEAD_CHECKSUM
         digest = hashlib.sha256()
@@ -228,7 +241,8 @@ class Vault:
         return digest.hexdigest(), _FULL_READ
 
     def _locked(self, key: str, version_id: str | None, head: Head, asked: Lock) -> Head:
-        """Some storages drop the lock of a PUT or of parts, and take it afterwards. Raises `NotLockedError`."""
+        """Check the lock, and set it where it is missing: some storages drop the lock of a PUT or of parts, and take it
+        afterwards. Raises `NotLockedError`."""
         if asked.mode is not LockMode.OFF and version_id is None:
             raise errors.NotLockedError("the storage gives no version id: a lock has nothing to hold on to")
         if satisfies(head.lock, asked):
@@ -250,7 +264,7 @@ class Vault:
         return again
 
     def _guarded(self, effect: Callable[[bool], None]) -> None:
-        """A lock, guarded as the probe found that it is taken; and as it was not found to be, before this is called refused."""
+        """Set a lock with the guard that the probe found to work, and after a refusal with the other guard."""
         try:
             effect(self.profile.lock_md5)
         except Refused as refused:
@@ -259,7 +273,8 @@ class Vault:
             effect(not self.profile.lock_md5)
 
     def _newest(self, key: str) -> str | None:
-        """The version just put, where the answer did not name it. Its bytes and lock are checked all the same."""
+        """Return the version just put, where the answer did not name it. Its bytes and lock are checked all the
+        same."""
         head = self._bucket.head(key, None)
         if head and head.version_id:
             return head.version_id
@@ -277,7 +292,7 @@ class Vault:
     # --- locks ------------------------------------------------------------------------------------------------
 
     def extend(self, key: str, version_id: str | None, until: datetime) -> Stored:
-        """See `ObjectStore.extend`. Raises `NotFoundError`, and `NotLockedError` when the date did not take.
+        """See `ObjectStore.extend`. Raises `NotFoundError`, and `NotLockedError` when the date did not take effect.
 
         With `lock_mode` off nothing is locked, and the answer shows so.
         """
@@ -288,7 +303,7 @@ class Vault:
         return self._shown(key, version_id, self._locked(key, version_id, head, asked))
 
     def hold(self, key: str, version_id: str | None, *, on: bool) -> Stored:
-        """See `ObjectStore.hold`. Raises `NotFoundError`, and `NotLockedError` when the hold did not take."""
+        """See `ObjectStore.hold`. Raises `NotFoundError`, and `NotLockedError` when the hold did not take effect."""
         head = self._present(key, version_id)
         version_id = version_id or head.version_id
         if head.lock.legal_hold is not on:

@@ -1,7 +1,8 @@
-"""What a probe found of one bucket, written down for whoever comes within the hour and need not find it again. Pure.
+"""Writes down the result of a probe of one bucket, so that a process that starts within the hour need not probe again.
+Pure.
 
-It is of one configuration and one version of the archiver: both go into a digest, less what is secret. Who is allowed what
-hangs on the access key, which is in it; a session's token changes by itself.
+The result holds for one configuration and one version of the archiver: both go into a digest, without secrets. The
+rights depend on the access key, which is in the digest; a session's token changes by itself.
 """
 
 from __future__ import annotations
@@ -20,21 +21,22 @@ _SECRET = {"secret_key", "session_token"}
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """How objects go to a bucket. `signs`: bodies are signed, too."""
+    """The way in which objects are sent to a bucket. `signs`: bodies are signed, too."""
 
     profile: Profile
     signs: bool
 
 
 def written(options: S3Options, profile: Profile, *, signs: bool) -> str:
-    """The ways as text."""
+    """Return the ways as text."""
     default = None if profile.default is None else profile.default.as_json()
     found = {"of": _digest(options), "signs": signs, "profile": asdict(profile) | {"default": default}}
     return json.dumps(found, sort_keys=True)
 
 
 def read(text: str, options: S3Options) -> Ways | None:
-    """The ways that were written; None where they are of another configuration or version, or say what this one cannot read."""
+    """Read the ways from text; None when they are of another configuration or version, or this version cannot read
+    them."""
     try:
         found = json.loads(text)
         profile, signs, default = found["profile"], found["signs"], found["profile"].pop("default")
