@@ -1,8 +1,10 @@
-"""Writes an evidence bundle: a BagIt bag with content, events, proofs, keys and its own verifier (docs/spec/evidence-bundle.md).
+"""Writes an evidence bundle: a BagIt bag with content, events, proofs, keys and its own verifier
+(docs/spec/evidence-bundle.md).
 
-Order of effects. 1. Content is written; the digest of its list goes into `export.prepared`, which the caller appends to every
-recording's chain and then waits to see published. 2. The log part is written, the bag closed, signed, verified and renamed; its
-digest goes into `export.delivered`. What dies on the way leaves a hidden `.part` folder without `bagit.txt`: never a bundle.
+Order of effects. 1. Content is written; the digest of its list goes into `export.prepared`, which the caller appends to
+every recording's chain and then waits to see published. 2. The log part is written, the bag closed, signed, verified
+and renamed; its digest goes into `export.delivered`. A process that dies on the way leaves a hidden `.part` folder
+without `bagit.txt`: never a bundle.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ VERIFIER_SHA256 = hashlib.sha256(VERIFIER).hexdigest()
 class Bundle:
     """A finished bundle. `bag_sha256` is the digest of its tag manifest, which covers every other file.
 
-    `findings`: what its verifier tells against the archive, not against the bundle: statements that contradict one another.
+    `findings`: faults of the archive, not of the bundle, that the verifier found: statements that contradict one
+    another.
     """
 
     path: Path
@@ -51,7 +54,7 @@ class Bundle:
 
 
 class Sink:
-    """Where a recording's plaintext goes; counts and hashes. Blocking."""
+    """The destination of a recording's plaintext; counts and hashes the bytes. Blocking."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -69,14 +72,15 @@ class Sink:
 
 
 class Draft:
-    """A bundle in the making, in a hidden folder beside its target. A context manager: what is not closed is removed.
+    """A bundle in the making, in a hidden folder beside its target. A context manager: a draft that is not closed is
+    removed.
 
-    Files are made with mode 0600 in folders of mode 0700: they hold plaintext audio and personal data. All methods block; those
-    that write raise `DestinationError` when the disk does not take it.
+    Files are made with mode 0600 in folders of mode 0700: they hold plaintext audio and personal data. All methods
+    block; methods that write raise `DestinationError` when the disk does not take the data.
     """
 
     def __init__(self, target: Path, request: Request) -> None:
-        """Begin. Raises `NotAllowedError` where something stands at `target`, or its folder cannot be made."""
+        """Begin. Raises `NotAllowedError` where `target` exists already, or its folder cannot be made."""
         self.target = target
         self.request = request
         self._part = target.parent / f".{target.name}.{request.export}.part"
@@ -100,7 +104,8 @@ class Draft:
 
     @contextlib.contextmanager
     def audio(self, recording: str, suffix: str) -> Generator[Sink]:
-        """Take the audio of a recording, `suffix` as in "mp3"; it counts only if the block ends well. Call `add` as well."""
+        """Take the audio of a recording, `suffix` as in "mp3"; the file counts only if the block ends well. Call `add`
+        as well."""
         path = manifest.check_path(f"data/recordings/{recording}/audio.{suffix}")
         with self._create(path) as file:
             sink = Sink(file)
@@ -108,7 +113,8 @@ class Draft:
         self._files[path] = File(path, sink.sha256, sink.size)
 
     def add(self, recording: str, provider: bytes | None = None, private: Iterable[Disclosure] = ()) -> None:
-        """Add a recording, after its audio if it has any: the provider's answer as received, and what is disclosed of its events.
+        """Add a recording, after its audio if there is any: the provider's answer as received, and the disclosed parts
+        of its events.
 
         Of several disclosures of one group the newest stands in `private.json`, earlier ones in `private-NNNN.json`.
         """
@@ -126,12 +132,12 @@ class Draft:
             self._put(f"{folder}/{name}", _json(groups))
 
     def state(self, statement: Statement) -> None:
-        """Add what the archive stated of one provider account and day; one of each."""
+        """Add the archive's statement of one provider account and day; each at most once."""
         self._put(statement.path, statement.document)
         self._statements.append(statement)
 
     def prepare(self) -> str:
-        """End the content: its manifest's digest, for `export.prepared`."""
+        """End the content and return its manifest's digest, for `export.prepared`."""
         request = self.request
         body: dict[str, Json] = {
             "schema": "archiver.evidence-request/v1",
@@ -151,10 +157,11 @@ class Draft:
         return self._put(manifest.CONTENT_MANIFEST, manifest.listing(self._files.values())).sha256
 
     def close(self, log: LogPart, sign: Callable[[bytes], bytes]) -> Bundle:
-        """Finish: log part, report, manifests, the exporter's signature; verified, then renamed to its target.
+        """Finish the bundle: log part, report, manifests, the exporter's signature; verified, then renamed to its
+        target.
 
-        `sign` is Ed25519 with the session key that signed the events `export.prepared`. Raises `VerificationError`, with nothing
-        left at the target, when what was given does not prove what the bundle says.
+        `sign` is Ed25519 with the session key that signed the events `export.prepared`. Raises `VerificationError`,
+        with nothing left at the target, when the given parts do not prove what the bundle says.
         """
         with _translated():
             self._write_log(log)
@@ -235,9 +242,10 @@ class Draft:
         return digest
 
     def _verify(self, log: LogPart) -> tuple[str, ...]:
-        """Nothing goes out that its own verifier refuses: whoever relies on it would find out in court.
+        """Verify the bundle: nothing goes out that its own verifier refuses, for its reader would find out in court.
 
-        But for what the archive stated of a day in the past: that stands in the log, and to hide it would be worse. Returns that.
+        An exception are past statements of the archive about a day that contradict one another: they stand in the log,
+        and to hide them would be worse. Returns these findings.
         """
         try:
             found = verifier.examine(self._part, log.log_key, log.hosts, log.policy or "")
@@ -258,7 +266,7 @@ class Draft:
 
     @contextlib.contextmanager
     def _create(self, path: str) -> Generator[BinaryIO]:
-        """A new file, on disk when the block ends."""
+        """Open a new file, which is on disk when the block ends."""
         with _translated():
             place = self._part / path
             self._make_folder(place.parent)

@@ -1,7 +1,9 @@
-"""Letters for every name that there is: freely licensed fonts from locked packages, found as files and never imported as code.
+"""Finds fonts for every name that there is: freely licensed fonts from locked packages, read as files and never
+imported.
 
-Fonts that every PDF reader has know Latin-1 alone. What goes beyond is set in Noto Sans (SIL OFL 1.1) of its script, Chinese,
-Japanese and Korean in WenQuanYi Micro Hei (Apache 2.0); only the glyphs that a document uses are embedded (docs/adr/0009).
+The fonts that every PDF reader has know Latin-1 alone. Other text is set in Noto Sans (SIL OFL 1.1) of its script,
+Chinese, Japanese and Korean in WenQuanYi Micro Hei (Apache 2.0); only the glyphs that a document uses are embedded
+(docs/adr/0009).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ _SCRIPTS = (
     "Devanagari", "Arabic", "Hebrew", "Thai", "Bengali", "Tamil", "Telugu", "Gujarati", "Gurmukhi", "Kannada", "Malayalam",
     "Oriya", "Sinhala", "Khmer", "Lao", "Myanmar", "Georgian", "Armenian", "Ethiopic", "Symbols",
 )  # fmt: skip
-# They turn the order of what follows, or show nothing: a reader must see that they are there. Joiners and line feeds may act.
+# Characters that reverse the following text, or are invisible: a reader must see them. Joiners and line feeds may act.
 _UNSEEN = frozenset([*range(0x20), *range(0x7F, 0xA0), 0x061C, 0x200B, 0x200E, 0x200F, *range(0x2028, 0x202F), 0x2060,
                      *range(0x2066, 0x206A), 0xFEFF]) - {0x0A}  # fmt: skip
 JOINERS = frozenset("\u200c\u200d")
@@ -26,7 +28,7 @@ _SELECTORS = frozenset(range(0xFE00, 0xFE10))
 
 
 def faces() -> Iterator[tuple[str, Path]]:
-    """Name and file of each font, in the order of preference; none that is not installed."""
+    """Yield name and file of each font, in the order of preference; fonts that are not installed are left out."""
     names = ("Sans", *(f"Sans{script}" for script in _SCRIPTS))
     yield from _there(*_NOTO, {name: f"Noto{name}[wght].ttf" for name in names})
     yield from _there(*_CJK, {"CJK": "wqy-microhei.ttc"})
@@ -34,12 +36,13 @@ def faces() -> Iterator[tuple[str, Path]]:
 
 
 def face_of(char: str) -> tuple[str, Path] | None:
-    """The font that has this character; None where none has."""
+    """Return the font that has this character; None where none has."""
     return next((face for face in faces() if ord(char) in _covered(face[1])), None)
 
 
 def named(text: str) -> str:
-    """`text` with each character that no font has, or that would act unseen, told by its code point: "[U+1D11E]"."""
+    """Return `text` with a code point ("[U+1D11E]") in place of each character that no font has or that would act
+    unseen."""
     seen = (each for each in text if ord(each) not in _SELECTORS)
     return "".join(each if _shows(each) else f"[U+{ord(each):04X}]" for each in seen)
 
@@ -61,7 +64,7 @@ def _there(package: str, folder: str, files: dict[str, str]) -> Iterator[tuple[s
 def _folder(package: str, folder: str) -> Path | None:
     try:
         return Path(str(importlib.metadata.distribution(package).locate_file(folder)))
-    except importlib.metadata.PackageNotFoundError:  # fonts are named by code point then, not left out
+    except importlib.metadata.PackageNotFoundError:  # its characters are told by code point then, not left out
         return None
 
 

@@ -1,4 +1,5 @@
-"""The lists that make a folder a bag: BagIt 1.0 (RFC 8493), and our list of the content. Pure: no I/O, no clock."""
+"""Makes the lists that turn a folder into a bag: BagIt 1.0 (RFC 8493), and our list of the content. Pure: no I/O, no
+clock."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ class File:
 
 
 def check_path(path: str) -> str:
-    """`path`, if a bag may hold it: no file name that a shell or another system could read in a second way.
+    """Return `path`, if a bag may hold it: no file name that a shell or another system could read in a second way.
 
     Raises ValueError.
     """
@@ -41,14 +42,15 @@ def check_path(path: str) -> str:
 
 
 def listing(files: Iterable[File]) -> bytes:
-    """The files in the format of sha256sum, in the order of their paths: `sha256sum -c` checks it from the bag's root."""
+    """Return the list of files in the format of sha256sum, sorted by path: `sha256sum -c` checks it from the bag's
+    root."""
     return "".join(f"{each.sha256}  {each.path}\n" for each in sorted(files, key=lambda each: each.path)).encode(
         "ascii"
     )
 
 
 def bag_info(files: Iterable[File], made_at: datetime, about: Mapping[str, str]) -> bytes:
-    """`bag-info.txt`: date and Payload-Oxum (RFC 8493 §2.2.2), then `about`, on one line each."""
+    """Return `bag-info.txt`: date and Payload-Oxum (RFC 8493 §2.2.2), then `about`, on one line each."""
     payload = [each for each in files if each.payload]
     fields = {
         "Bagging-Date": made_at.date().isoformat(),

@@ -1,4 +1,4 @@
-"""What an evidence bundle is made of: given by whoever exports, never fetched here. Pure: no I/O, no clock."""
+"""The parts of an evidence bundle, given by the exporting code, never fetched here. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from archiver.recording import Json
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Why this bundle exists. It stands in the bundle as `data/request.json`, in clear.
+    """The reason and origin of this bundle. It stands in the bundle as `data/request.json`, in clear.
 
-    `export` is the id that the events `export.prepared` and `export.delivered` name as `request`; `instance` the archive's name;
-    `person` the account that asked, and what it claimed to be.
+    `export` is the id that the events `export.prepared` and `export.delivered` name as `request`; `instance` the
+    archive's name; `person` the account that asked, and that account's claims about the person.
     """
 
     export: str
@@ -33,7 +33,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Disclosure:
-    """One private group of one event, opened: its salt and what was committed to."""
+    """One private group of one event, opened: its salt and the data that the event committed to."""
 
     seq: int
     group: str
@@ -52,7 +52,7 @@ class Statement:
 
     @property
     def path(self) -> str:
-        """The file in the bundle."""
+        """The path of the file in the bundle."""
         return f"data/statements/{self.provider}-{self.day}.json"
 
 
@@ -70,15 +70,17 @@ class Logged:
 
     @property
     def event(self) -> Event:
-        """What the entry says. Raises `VerificationError`."""
+        """The event in the entry. Raises `VerificationError`."""
         return parse(self.entry)
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """An RFC 3161 time stamp over a checkpoint: over the bundle's own, or over `checkpoint`, which `consistency` ties to it.
+    """An RFC 3161 time stamp over a checkpoint: over the bundle's own, or over `checkpoint`, which `consistency` ties
+    to it.
 
-    `consistency` are the hashes of the proof between the two, from the smaller tree to the larger. `chain` is PEM, `crl` DER.
+    `consistency` holds the hashes of the proof between the two checkpoints, from the smaller tree to the larger.
+    `chain` is PEM, `crl` DER.
     """
 
     name: str
@@ -91,7 +93,7 @@ class Stamp:
 
     @property
     def path(self) -> str:
-        """The file in the bundle that it covers."""
+        """The path of the file in the bundle that the stamp covers."""
         return "data/log/checkpoint" if self.checkpoint is None else f"data/tsa/{self.name}.checkpoint"
 
 
@@ -105,11 +107,11 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class LogPart:
-    """What the log says, as of one published checkpoint (a signed note) that covers this export's own events.
+    """The log's part of a bundle, as of one published checkpoint (a signed note) that covers this export's own events.
 
-    `events` maps each recording's id to its whole chain, from 0 to this export's `export.prepared`. `archive` holds the events of
-    other subjects that bear on them: at least the enrolment of every writer, and the event of every completeness statement.
-    `log_key` is a C2SP verifier key, `hosts` the host keys in hex, `policy` a C2SP tlog-policy,
+    `events` maps each recording's id to its whole chain, from 0 to this export's `export.prepared`. `archive` holds the
+    events of other subjects that bear on the recordings: at least the enrolment of every writer, and the event of every
+    completeness statement. `log_key` is a C2SP verifier key, `hosts` the host keys in hex, `policy` a C2SP tlog-policy,
     `rotations` the notes by which the log's keys introduced one another.
     """
 
@@ -134,7 +136,8 @@ class Recording:
 
 
 def prepared(export: str, purpose: str, manifest_sha256: str, seq: int, prev: bytes) -> dict[str, Json]:
-    """`data` of the event `export.prepared` of a recording whose chain so far ends with event `seq`, of leaf hash `prev`."""
+    """Return `data` of the event `export.prepared` of a recording whose chain so far ends with event `seq`, of leaf
+    hash `prev`."""
     return {
         "request": export,
         "purpose": purpose,
@@ -144,5 +147,5 @@ def prepared(export: str, purpose: str, manifest_sha256: str, seq: int, prev: by
 
 
 def delivered(export: str, bag_sha256: str) -> dict[str, Json]:
-    """`data` of the event `export.delivered`."""
+    """Return `data` of the event `export.delivered`."""
     return {"request": export, "bag_sha256": bag_sha256}

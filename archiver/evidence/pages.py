@@ -1,4 +1,4 @@
-"""The pages that people read: report, certificate draft, readme. From the package's templates; HTML is escaped."""
+"""Makes the pages for people: report, certificate draft, readme. From the package's templates; HTML is escaped."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ _TEMPLATES.filters["instant"] = format_instant
 
 
 def report_html(facts: Report) -> str:
-    """The report as one page without script, style sheet or picture from elsewhere."""
+    """Return the report as one page without script, style sheet or picture from elsewhere."""
     return _TEMPLATES.get_template("report.html").render(facts=facts, limits=STATED_LIMITS)
 
 
 def certificate(facts: Report) -> str:
-    """A draft certification under Fed. R. Evid. 902(13) and (14), with blanks for what only a person can say."""
+    """Return a draft certification under Fed. R. Evid. 902(13) and (14), with blanks for statements that only a person
+    can make."""
     return _TEMPLATES.get_template("certificate-902.txt").render(facts=facts)
 
 
 def readme(facts: Report, verifier_sha256: str) -> str:
-    """How to verify the bundle, three ways."""
+    """Return the readme, which tells three ways to verify the bundle."""
     return _TEMPLATES.get_template("README-VERIFY.txt").render(facts=facts, verifier_sha256=verifier_sha256)

@@ -1,4 +1,5 @@
-"""The report as PDF: the same facts as the HTML page, with the time line drawn. Pure: the same bytes for the same facts."""
+"""Makes the report as PDF: the same facts as the HTML page, with the time line drawn. Pure: the same bytes for the same
+facts."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from archiver.evidence.sheet import INK, RAIL, SOFT, TROUBLE, Sheet
 
 
 def report_pdf(facts: Report) -> bytes:
-    """The report on A4."""
+    """Return the report on A4."""
     paper = _Paper(facts)
     paper.cover()
     for chapter in facts.chapters:

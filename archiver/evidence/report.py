@@ -1,4 +1,5 @@
-"""What the report says: every line from an event in the log, with its file and leaf. Pure: no I/O, no clock."""
+"""Collects the facts of a report: every line comes from an event in the log, with its file and leaf. Pure: no I/O, no
+clock."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from archiver.evidence.manifest import File
 from archiver.evidence.model import Logged, LogPart, Recording, Request, Statement
 from archiver.recording import Json
 
-# What happened, in words for readers without tools. A type that is not here is shown by its name.
+# Events in words for readers without tools. A type that is not here is shown by its name.
 WORDS: Mapping[str, str] = {
     "recording.discovered": "The provider listed the recording",
     "recording.source_refreshed": "The provider's details of it changed",
@@ -58,7 +59,9 @@ _RECONCILED: Mapping[str, str] = {
     "completeness": "The completeness of a day was stated",
     "verification": "The archive was verified",
 }
-_WHO = frozenset({"access", "ack", GROUP})  # private groups that say who acted, not whom a recording is of
+_WHO = frozenset(
+    {"access", "ack", GROUP}
+)  # private groups about the person who acted, not about the speakers of a recording
 STATED_LIMITS = (
     "These statements say how things stood when they were made. They count by the provider's own lists and totals: that those "
     "showed everything that the provider had, they cannot prove; nor do they speak of days that are not in the table."
@@ -79,7 +82,7 @@ _MILESTONES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One event: what, when, what it states, and where a reader finds it."""
+    """One event: its time, its title and statements, and its place in the bundle."""
 
     at: datetime
     title: str
@@ -95,8 +98,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Milestone:
-    """One station on the time line; `after` says how long after the one before it, with a minus where the clock had been set
-    back; `by` names the person who acted, where one did and that was disclosed."""
+    """One station on the time line. `after` is the time since the station before, with a minus where the clock had been
+    set back; `by` names the person who acted, where a person did and the name was disclosed."""
 
     label: str
     at: datetime
@@ -119,7 +122,8 @@ class Chapter:
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What the archive stated of one provider account and day, in words; `leaf` is the event's that signs the statement."""
+    """The archive's statement of one provider account and day, in words; `leaf` is that of the event that signs the
+    statement."""
 
     provider: str
     day: str
@@ -132,10 +136,10 @@ class Stated:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that the report, the certificate and the readme say. `stamps` are names, and the files that they cover.
+    """All facts of the report, the certificate and the readme. `stamps` are names, and the files that they cover.
 
-    `witnesses` are those whose keys the archive's policy names and whose cosignatures hold; `unchecked` are other names under the
-    checkpoint: anybody can write a name there.
+    `witnesses` are those whose keys the archive's policy names and whose cosignatures hold; `unchecked` are other names
+    under the checkpoint: anybody can write a name there.
     """
 
     request: Request
@@ -151,7 +155,7 @@ class Report:
 
     @property
     def set_back(self) -> bool:
-        """Whether the archive's clock went backwards between two stations of a time line."""
+        """True when the archive's clock went backwards between two stations of a time line."""
         return any(stop.after.startswith("−") for chapter in self.chapters for stop in chapter.milestones)
 
     @property
@@ -162,7 +166,8 @@ class Report:
 def report(
     request: Request, recordings: Iterable[Recording], log: LogPart, statements: Iterable[Statement] = ()
 ) -> Report:
-    """The facts of a bundle. Raises `VerificationError` for entries, proofs or statements that cannot be read."""
+    """Collect the facts of a bundle. Raises `VerificationError` for entries, proofs or statements that cannot be
+    read."""
     note = parse_note(log.checkpoint)
     checkpoint = parse_checkpoint(note.text)
     own = parse_vkey(log.log_key)
@@ -193,7 +198,8 @@ def format_instant(at: datetime) -> str:
 
 
 def elapsed(span: timedelta) -> str:
-    """How long, in the two largest units that matter: "3 y 41 d", "2 h 5 min", "12 s"; "−5 s" for a span that runs backwards."""
+    """Write a span in its two largest units that are not zero: "3 y 41 d", "2 h 5 min", "12 s"; "−5 s" for a span below
+    zero."""
     if round(span.total_seconds()) < 0:
         return f"−{elapsed(-span)}"
     left = round(span.total_seconds())
@@ -227,7 +233,8 @@ def _stated(statement: Statement, log: LogPart) -> Stated:
 
 
 def _in_words(said: Any) -> tuple[str, ...]:
-    """What the provider listed of the day, what became of it, and what is missing and why."""
+    """Describe a statement: the recordings that the provider listed for the day, their states, and the gaps with their
+    reasons."""
     states: dict[str, int] = dict(said["states"])
     archived, silent = states.pop("archived", 0), said["without_audio"]
     states["absent"] = states.get("absent", 0) - silent
@@ -243,13 +250,14 @@ def _in_words(said: Any) -> tuple[str, ...]:
 
 
 def _witness_keys(policy: str) -> list[VerifierKey]:
-    """The witnesses' keys of a C2SP tlog-policy."""
+    """Return the witnesses' keys of a C2SP tlog-policy."""
     lines = [line.split() for line in policy.splitlines()]
     return [parse_vkey(words[2]) for words in lines if len(words) > 2 and words[0] == "witness"]
 
 
 def _cosigned(checkpoint: bytes, keys: Iterable[VerifierKey]) -> Iterator[str]:
-    """Which of them truly cosigned it, and when. Raises `VerificationError` for a false cosignature in the name of one."""
+    """Yield the witnesses that truly cosigned the checkpoint, with the time. Raises `VerificationError` for a false
+    cosignature in a witness's name."""
     signers = {(each.name, each.key_id) for each in parse_note(checkpoint).signatures}
     for key in keys:
         if (key.name, key.key_id) in signers:
@@ -271,7 +279,7 @@ def _chapter(recording: Recording, chain: tuple[Logged, ...], request: Request) 
     disclosed = [
         (name.replace("_", " "), _text(value))
         for each in recording.private
-        if each.group not in {"provider_meta", *_WHO}  # the provider's whole answer: in provider.json
+        if each.group not in {"provider_meta", *_WHO}  # the provider's whole answer is in provider.json
         for name, value in sorted(each.data.items())
     ]
     return Chapter(
@@ -285,7 +293,8 @@ def _chapter(recording: Recording, chain: tuple[Logged, ...], request: Request) 
 
 
 def title(event: Event, export: str | None = None) -> str:
-    """What an event says, in words, and no more than it says. `export` is the one that this bundle is."""
+    """Describe an event in words, and claim no more than the event does. `export` is the id of this bundle's own
+    export."""
     data = event.data
     if event.type == "recording.stored":
         return _LOCKED.get(str(data.get("lock_mode")), WORDS[event.type])
@@ -309,13 +318,17 @@ def _line(
     actor = f"{event.actor_kind} {event.user or ''}".strip() + f", key {event.writer[:16]}…"
     by, reason = ("", "") if who is None else (described(who), str(who.get("reason") or ""))
     if request is not None and event.type == "export.prepared" and event.data.get("request") == request.export:
-        by, reason = request.requested_by, request.reason  # its own private group was made after the content was fixed
+        by, reason = (
+            request.requested_by,
+            request.reason,
+        )  # this event's private group was made after the content was fixed
     export = None if request is None else request.export
     return Line(event.at, title(event, export), event.type, actor, tuple(details), file, leaf, trouble, by, reason)
 
 
 def _milestones(lines: tuple[Line, ...]) -> tuple[Milestone, ...]:
-    """The stations in order, repeats told once; of more than fit on a line of paper the ends, and what went wrong between."""
+    """Return the stations in order, repeats told once. Of more than fit on a line of paper, the ends and the faults
+    between."""
     stations: list[tuple[str, Line]] = []
     for line in lines:
         label = "Anomaly" if line.trouble else _MILESTONES.get(line.type)

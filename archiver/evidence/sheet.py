@@ -1,4 +1,4 @@
-"""A4 in the house style, for every report as PDF. Pure: the same bytes for the same facts."""
+"""Draws A4 pages in the house style, for every report as PDF. Pure: the same bytes for the same facts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INK: Colour = (28, 36, 48)
 SOFT: Colour = (91, 102, 117)
 RAIL: Colour = (47, 111, 143)
 TROUBLE: Colour = (179, 38, 30)
-# The fonts that every reader has know Latin-1 only; these look the same there. All else is set in embedded fonts.
+# The fonts that every PDF reader has know Latin-1 only; these characters have a Latin-1 form. Embedded fonts set the rest.
 _PLAIN = str.maketrans({"–": "-", "−": "-", "—": "-", "…": "...", "‘": "'", "’": "'", "“": '"', "”": '"'})
 
 
@@ -26,9 +26,10 @@ _FAMILY = "letters"
 
 
 class Sheet(FPDF):
-    """Pages with a footer, and what is written on them. `foot` stands below each page, with its number.
+    """Pages with a footer, and the text on them. `foot` stands below each page, with its number.
 
-    A text beyond Latin-1 is set in embedded fonts, shaped and in its own direction; what no font has is told by code point.
+    A text beyond Latin-1 is set in embedded fonts, shaped and in its own direction; a character that no font has is
+    shown as its code point.
     """
 
     def __init__(self, title: str, made_at: datetime, *, foot: str) -> None:
@@ -60,14 +61,14 @@ class Sheet(FPDF):
         self.say(text, 7)
 
     def fact(self, name: str, value: str, *, mono: bool = False) -> None:
-        """A name and what it is."""
+        """Write a name and its value."""
         self.pen(9, SOFT)
         self.cell(30, 4.8, self.fitting(29, name))
         self.pen(8 if mono else 9, INK, family="Courier" if mono else "Helvetica")
         self.multi_cell(self.epw - 30, 4.8, value or "-", align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
 
     def say(self, text: str, height: float) -> None:
-        """A paragraph in the present font."""
+        """Write a paragraph in the present font."""
         self.multi_cell(0, height, text, align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
 
     def centred(self, middle: float, top: float, width: float, text: str) -> None:
@@ -79,12 +80,12 @@ class Sheet(FPDF):
         self.set_text_color(*colour)
 
     def rows(self, width: float, text: str) -> list[str]:
-        """How `text` breaks into lines in the present font."""
+        """Return the lines into which `text` breaks in the present font."""
         rows = self.multi_cell(width, 3.7, text, align="L", dry_run=True, output=MethodReturnValue.LINES)
         return rows if isinstance(rows, list) else []
 
     def fitting(self, width: float, text: str) -> str:
-        """As much of `text` as has room in the present font."""
+        """Return as much of `text` as has room in the present font."""
         with self._letters(text) as shown:
             if self.get_string_width(shown) <= width:
                 return text
@@ -92,7 +93,7 @@ class Sheet(FPDF):
             return f"{shown[:kept]}..."
 
     def room(self, height: float) -> None:
-        """Begin a new page rather than cut in two what is `height` high."""
+        """Begin a new page rather than cut a block of this `height` in two."""
         if self.get_y() + min(height, 200) > self.page_break_trigger:
             self.add_page()
 
@@ -107,18 +108,19 @@ class Sheet(FPDF):
     def set_font(self, family: str | None = None, style: str | TextEmphasis = "", size: float = 0) -> None:
         super().set_font(family, style, size)
         if self.page and self.font_family == _FAMILY and self.current_font is not None:
-            # fpdf2 would write it with the first text, inside of what a fallback font encloses; the next line then had none.
+            # fpdf2 would write the font inside the first text's fallback block, and the next line would have none.
             self._out(self._set_font_for_page(self.current_font, self.font_size_pt))
 
     def get_fallback_font(self, char: str, style: str = "") -> str | None:
-        """A joiner is of the font of the letter before it: in another it would part what it joins."""
+        """Return the font for a character; a joiner has the font of the letter before it, for another font would part
+        the letters."""
         if char not in fonts.JOINERS or self._joined_to is None:
             self._joined_to = super().get_fallback_font(char, style)
         return self._joined_to
 
     @contextmanager
     def _letters(self, text: str) -> Iterator[str]:
-        """`text` as it can be shown, with the font for it set; behind it the pen is what it was."""
+        """Give `text` as it can be shown, with its font set in the block; afterwards the pen is as before."""
         shown = fonts.named(text.translate(_PLAIN))
         beyond = any(ord(each) > 0xFF for each in shown)
         family, style, size, shaped = (
@@ -141,7 +143,7 @@ class Sheet(FPDF):
                 self.set_font(family, style, size)
 
     def _embed(self, text: str) -> None:
-        """Have the fonts that `text` takes; of each, the glyphs in use go into the document."""
+        """Add the fonts that `text` needs; of each font, the glyphs in use go into the document."""
         base = next(fonts.faces())
         wanted = {base: None} | {face: None for each in sorted(set(text)) if (face := fonts.face_of(each)) is not None}
         new = [(name, file) for name, file in wanted if self._name(name) not in self.fonts]
