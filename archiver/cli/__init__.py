@@ -1,4 +1,4 @@
-"""The command line: one file per noun, loaded only when it is asked for, so that help and version answer at once."""
+"""The command line: one file per noun, loaded only when it is used, so that help and version answer at once."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "completion": ("archiver.cli.completion:completion", "Print what makes a shell complete commands and options."),
     "version": ("archiver.cli.version:version", "Show the version."),
 }
-"""Name → where it is, and what help says of it without loading it."""
+"""Commands by name: the place of the code, and the help text that needs no loading."""
 
 
 class Lazy(click.Group):
@@ -68,7 +68,7 @@ class Lazy(click.Group):
 
 
 def _share(command: click.Command) -> None:
-    """Give a command, and all below it, the shared options that it does not use for something of its own."""
+    """Give a command, and all commands below it, the shared options whose names it does not use itself."""
     taken = {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
     command.params += [option for option in shared_options(hidden=True) if not taken & set(option.opts)]
     if isinstance(command, click.Group):
@@ -86,16 +86,17 @@ def archiver() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command and exit with the code that `archiver.errors.Exit` gives its outcome, even while a storage hangs."""
+    """Run a command and exit with the code that `archiver.errors.Exit` gives its outcome, even while a storage
+    hangs."""
     code = run(arguments)
     if sys.stdout is not None:
-        _discard_output()  # first, for a reader that takes its time is no hanging storage
+        _discard_output()  # before the time limit: a slow reader of the output is no hanging storage
     LastResort().leave_within(REST, code)
     sys.exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run a command; its exit code. Whatever is expected to go wrong is told in one line, never as a traceback."""
+    """Run a command and return its exit code. Expected errors are told in one line, never as a traceback."""
     options = Options()
     try:
         outcome: Any = archiver.main(arguments, prog_name="archiver", standalone_mode=False, obj=options)
@@ -108,20 +109,20 @@ def run(arguments: list[str] | None = None) -> int:
         click.echo("archiver: interrupted", err=True)
         return errors.Exit.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has had enough; Python would complain once more while closing the stream.
+        # The reader of the output has closed it; Python would complain once more while closing the stream.
         sys.stdout = None
         return errors.Exit.OK
     except errors.ArchiverError as problem:
         click.echo(f"archiver: {problem}", err=True)
         return problem.exit_code
     except OSError as problem:
-        # A full disk, a file that may not be written: the operator's to mend, and a traceback does not help. -vv shows it.
+        # A full disk, a file that may not be written: the operator must act, and a traceback does not help. -vv shows it.
         if options.verbose > 1:
             raise
         click.echo(f"archiver: {problem.filename or 'input or output'}: {problem.strerror or problem}", err=True)
         _discard_output()
         return errors.Exit.UNEXPECTED
-    except Exception as bug:  # noqa: BLE001  the last handler: a bug of ours ends the process, and shows nothing that it may not
+    except Exception as bug:  # noqa: BLE001  the last handler: a bug of ours ends the process and shows no secret
         from archiver.logs import last_words
 
         click.echo(f"archiver: this is a bug, please report it: {last_words(bug)}", err=True)
@@ -130,7 +131,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _discard_output() -> None:
-    """What could not be written is still buffered, and Python would complain of it once more at its end."""
+    """Discard output that could not be written: Python would complain of it once more when it ends."""
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
         return

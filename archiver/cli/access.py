@@ -1,4 +1,4 @@
-"""`archiver access`: who heard or exported which recording, when, and why."""
+"""`archiver access`: shows who heard or exported which recording, when, and why."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def access() -> None:
 def list_(
     options: Options, since: datetime | None, until: datetime | None, wanted: str | None, person: str | None
 ) -> None:
-    """Every recording that was heard or exported, oldest first: by which account, who it claimed to be, and its reason."""
+    """Every recording that was heard or exported, oldest first: by which account, who it claimed to be, and its
+    reason."""
     from archiver.custody.access import accesses
     from archiver.custody.person import names
     from archiver.database import reading
@@ -48,7 +49,8 @@ def list_(
 
 
 def told(who: Who) -> dict[str, Json]:
-    """Who and why, as every command shows it; `erased`: what the event commits to is not here any more."""
+    """Return person and reason, as every command shows them; `erased`: the data behind the event's commitment is
+    gone."""
     group = who.group
     names = ("account", "uid", "login", "login_uid", "claimed")
     found: dict[str, Json] = {

@@ -1,4 +1,4 @@
-"""`archiver completion`."""
+"""`archiver completion`: prints a script for the shell's completion."""
 
 from __future__ import annotations
 

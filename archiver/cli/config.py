@@ -1,4 +1,4 @@
-"""`archiver config`: what the configuration says, and what it could say."""
+"""`archiver config`: shows the configuration in effect, and the schema of the file."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def schema() -> None:
 
 
 def _values(document: Document, value: Json, place: Place) -> Iterator[tuple[str, Json, str]]:
-    """Path, value and origin of everything below `value`, in the order of the model."""
+    """Yield path, value and origin of everything below `value`, in the order of the model."""
     from archiver.config.document import dotted, within
     from archiver.config.explain import written_at
 

@@ -1,4 +1,4 @@
-"""`archiver db`: the schema's version."""
+"""`archiver db`: creates and upgrades the database's schema, and shows its version."""
 
 from __future__ import annotations
 

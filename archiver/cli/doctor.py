@@ -1,4 +1,4 @@
-"""`archiver doctor`: the machine, the database, the keys and the storages, each in a line. Changes nothing."""
+"""`archiver doctor`: shows the machine, the database, the keys and the storages, each in a line. Changes nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DOUBTFUL_FILE = "C209"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: ✓ good, ! look at it, ✗ the archiver cannot work like this."""
+    """The result of one check: ✓ good, ! look at it, ✗ the archiver cannot work like this."""
 
     mark: Literal["✓", "!", "✗"]
     name: str
@@ -68,7 +68,7 @@ def _configured(options: Options) -> Iterator[Finding]:
 
     try:
         loaded = read(find(options.config), resolve_secrets=True)
-        # A secret that only the daemon's environment has should not hide the state of disk and database.
+        # A secret that only the daemon's environment holds should not hide the state of disk and database.
         lenient = loaded.config or read(loaded.path, resolve_secrets=False).config
     except ConfigurationError as problem:
         yield Finding("✗", "config", str(problem))
@@ -111,7 +111,7 @@ def _state_dir(config: Config) -> Iterator[Finding]:
 
 
 def _shortage(spool: Path, quota: int) -> str | None:
-    """Why nothing more can be fetched; before the first run there is no spool, and nothing to say."""
+    """Return the reason why nothing more can be fetched; None where there is room, or no spool before the first run."""
     from archiver.fetch.spool import measure
 
     try:
@@ -169,7 +169,7 @@ def _clock(conn: Connection) -> Finding:
 
 
 def _judged(conn: Connection, config: Config) -> Iterator[Finding]:
-    """What is wrong by the judgement that status and alerts take too, and each storage that is fine."""
+    """Yield the faults that status and alerts report too, and each storage that is fine."""
     from archiver.alerts.judgement import unproven
     from archiver.assembly.facts import look_from_outside
     from archiver.assembly.reports import judged

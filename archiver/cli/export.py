@@ -1,4 +1,4 @@
-"""`archiver export`: hand over recordings with everything that proves them."""
+"""`archiver export`: hands over recordings with everything that proves them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _SUFFIX = {"mp4": "m4a", "matroska": "mka"} | {
     each: each for each in ("wav", "mp3", "ogg", "flac", "au", "aiff", "amr")
 }
-"""By the container that was found in the bytes; what a provider calls it is not believed."""
+"""The file suffix by the container that was found in the bytes; the provider's own word is not believed."""
 
 
 @click.group()
@@ -170,7 +170,7 @@ async def _export(
 
 
 def _period(selection: dict[str, Json], now: datetime) -> Period | None:
-    """The whole days that a selection by time touches; None where it names recordings, or no beginning."""
+    """Return the whole days that a selection by time touches; None where it names recordings, or no beginning."""
     from archiver.exporter import Period
 
     provider, since, until = (selection.get(name) for name in ("provider", "from", "to"))
@@ -183,7 +183,7 @@ def _period(selection: dict[str, Json], now: datetime) -> Period | None:
 
 
 def _wanted(conn: Any, config: Config, selection: dict[str, Json]) -> list[Wanted]:
-    """The recordings that the selection names, with what their signed events say of their audio."""
+    """Return the recordings that the selection names, with the statements of their signed events about their audio."""
     from archiver.cli.recordings import proved_digest, resolve
     from archiver.exporter import Copy, Wanted
     from archiver.ingest import survey
@@ -205,7 +205,7 @@ def _wanted(conn: Any, config: Config, selection: dict[str, Json]) -> list[Wante
         chosen = [str(row["id"]) for row in listed]
     found = []
     for recording_id in chosen:
-        row: dict[str, Any] = survey.one(conn, recording_id) or {}  # a row of the list does not say what the audio is
+        row: dict[str, Any] = survey.one(conn, recording_id) or {}  # a row of the list lacks the kind of audio
         archived = row["state"] == "archived"
         media = row.get("media") or {}
         found.append(Wanted(

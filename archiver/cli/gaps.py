@@ -1,4 +1,4 @@
-"""`archiver gaps`: what should be here and is not, and what nobody has looked at."""
+"""`archiver gaps`: shows what is missing from the archive, and which gaps nobody has acknowledged."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _explained(conn: Connection, config: Config, wanted: str) -> dict[str, Any]:
 
 
 def _clocks(conn: Connection, config: Config, recording_id: str, provider: str) -> list[dict[str, Any]]:
-    """What runs out when, and who says so; nothing for a provider that is no longer configured."""
+    """Return the deadlines of a recording and their sources; nothing for a provider that is no longer configured."""
     from archiver.assembly.providers import sharing
     from archiver.clock import SystemClock
     from archiver.completeness.gap import profile
@@ -165,7 +165,7 @@ async def _gaps(config: Config, only: str | None) -> dict[str, Any]:
 def _found(
     conn: Connection, config: Config, providers: Mapping[str, Provider], only: str | None
 ) -> list[dict[str, Any]]:
-    """Every gap as of now, with what the register knows of it: since when, and who has acknowledged it."""
+    """Return every gap as of now, with the register's entry: since when it is open, and who has acknowledged it."""
     from archiver.assembly.completeness import watched
     from archiver.clock import SystemClock
     from archiver.completeness import register

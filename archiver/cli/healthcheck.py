@@ -12,7 +12,7 @@ from archiver.cli.output import emit
 from archiver.errors import ConfigurationError, UnavailableError
 
 _PATIENCE = 5.0
-_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  what to ask when it listens everywhere
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  the address to ask when it listens everywhere
 
 
 @click.command()

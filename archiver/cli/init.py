@@ -1,4 +1,4 @@
-"""`archiver init`: a configuration to edit, keys, and an empty database."""
+"""`archiver init`: writes a configuration to edit, keys, and an empty database."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def init(options: Options, folder: Path | None) -> None:
 
 
 def write_workspace(file: Path, clock: Clock, chance: Chance) -> bool:
-    """The configuration `file`, with keys beside it unless they are there already; True when keys were made.
+    """Write the configuration `file`, with keys beside it unless they exist already; return True when keys were made.
 
-    The keys appear all at once or not at all and the configuration comes last, so that a run that was killed half way can
-    be run again. Raises `NotAllowedError` rather than change anything that is there.
+    The keys appear all at once or not at all and the configuration comes last, so that a run that was killed half way
+    can be run again. Raises `NotAllowedError` rather than change any existing file.
     """
     if file.exists():
         raise NotAllowedError(f"{file} is there already; init never overwrites")
@@ -83,7 +83,7 @@ def _make_keys(keys: Path, clock: Clock, chance: Chance) -> None:
 
 
 def _make_database(file: Path) -> str:
-    """The embedded database with its schema, and the folder it lies in; its path."""
+    """Make the embedded database with its schema, and its folder; return its path."""
     from archiver.config.load import load
     from archiver.database import create_engine, upgrade
 

@@ -1,4 +1,4 @@
-"""Instants and spans of time as people give them on a command line. Pure, but for the callback of an option."""
+"""Reads instants and spans of time as people give them on a command line. Pure, but for the callback of an option."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import click
 from archiver.clock import SystemClock
 
 FORMS = "2026-05-01, 2026-05-01T14:30+02:00, 2026-05, today, yesterday, 36h or 7d (ago)"
-"""What `instant_of` takes, for help pages and messages."""
+"""The forms that `instant_of` takes, for help pages and messages."""
 
 _MONTH = re.compile(r"\d{4}-\d{2}")
 _DAYS = {"today": 0, "yesterday": 1}
 
 
 def instant_of(text: str, now: datetime) -> datetime:
-    """The instant that a text of one of `FORMS` means: a day or a month stands for its beginning. UTC unless it says otherwise.
+    """Return the instant of a text in one of `FORMS`. A day or a month stands for its beginning; UTC unless the text
+    has an offset.
 
     Raises ValueError for any other text.
     """
@@ -35,7 +36,7 @@ def instant_of(text: str, now: datetime) -> datetime:
 
 
 def instant(_ctx: click.Context, _param: click.Parameter, text: str | None) -> datetime | None:
-    """The same for an option. Raises `BadParameter`."""
+    """Read an instant given as an option, as `instant_of` does. Raises `BadParameter`."""
     if text is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What a configuration leaves out that the journal knows: read from the database, where it can be read without going far."""
+"""Finds providers that the journal knows and the configuration leaves out, where the database can be read cheaply."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 def unasked(loaded: Loaded, *, online: bool) -> list[Problem]:
-    """A warning, `C231`, for each provider that the journal knows and the configuration does not, if recordings of it wait, or a
-    provider that has none yet is configured for the same account: then it was renamed.
+    """Return a warning, `C231`, for each provider in the journal and not in the configuration, if its recordings wait.
 
-    A database on this host is read; a server is asked with `online` alone. What cannot be read says nothing here.
+    A provider is also warned of if a new one without recordings is configured for the same account: then it was
+    renamed. A database on this host is read; a server is asked with `online` alone. A database that cannot be read
+    gives no warning.
     """
     from archiver.assembly.reports import open_database
     from archiver.database import check_schema, reading
@@ -56,7 +57,7 @@ def _told(conn: Connection, config: Config) -> Iterator[tuple[str, str]]:
         owners = accounts_of(conn, each.provider)
         new = next((settings.id for settings in fresh if accounts(settings) & owners), None)
         if not each.pending and new is None:
-            continue  # taken out on purpose, and nothing of it is missing
+            continue  # removed on purpose, and none of its recordings is missing
         waiting = f", {each.pending} of them not archived yet" if each.pending else ""
         first = f"; the first is deleted there at {each.nearest:%Y-%m-%d %H:%M} UTC" if each.nearest else ""
         yield (

@@ -1,4 +1,4 @@
-"""Checking the custody log from a command: the database, then each storage, then the notary's memory."""
+"""Checks the custody log from a command: in the database, then in each storage, then in the notary's memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def check_custody_log(
     level: str,
     since: datetime | None = None,
 ) -> None:
-    """`level`: quick (heads), window (what happened since `since`), full."""
+    """Check the log at one `level`: quick (heads), window (events since `since`), full."""
     from archiver.assembly.keys import hosts, verifier_keys
     from archiver.assembly.log import NOTARY, build_notary, certificates, lock_until
     from archiver.clock import SystemClock
@@ -51,7 +51,7 @@ async def check_custody_log(
 async def check_catalogue(
     engine: Engine, stores: Mapping[str, ObjectStore], identities: Sequence[Identity], result: Verification
 ) -> None:
-    """Every segment of the catalogue, as log and journal speak of it."""
+    """Check every segment of the catalogue against log and journal."""
     from archiver.clock import SystemClock
     from archiver.database import read
     from archiver.ingest import catalogue
@@ -78,7 +78,8 @@ async def check_everywhere(
     level: str,
     since: datetime | None = None,
 ) -> None:
-    """The log at this level: in the database, on every storage, and in the memory of the notary, if it is on this host."""
+    """Check the log at this level: in the database, on every storage, and in the memory of the notary, if it is on this
+    host."""
     from archiver.database import read
     from archiver.verify.log import find_log
     from archiver.verify.shelf import check_shelf
@@ -98,7 +99,8 @@ async def check_everywhere(
 
 
 def _on_record(conn: Connection) -> list[Finding]:
-    """Other histories that were seen, and who has fallen silent, as far as nobody has accounted for it with a reason."""
+    """Return recorded forks, silent witnesses and silent time stamp authorities, as far as nobody has acknowledged them
+    with a reason."""
     from archiver.completeness import register
     from archiver.completeness.gap import Code, Grade
 
@@ -117,7 +119,8 @@ def _on_record(conn: Connection) -> list[Finding]:
 def _database(
     conn: Connection, log_id: int | None, trust: Trust, result: Verification, level: str, since: datetime | None
 ) -> list[tuple[int, int]]:
-    """Returns what a rolled-back database lost, as far as the leaves that were looked at tell."""
+    """Check the log in the database; return the spans of sizes that were recovered from a storage, as far as its leaves
+    tell."""
     from archiver.verify.log import check_log
     from archiver.verify.recent import check_edge, check_window
 
@@ -130,7 +133,8 @@ def _database(
 
 
 async def _kept(engine: Engine, log_id: int, lost: list[tuple[int, int]]) -> Kept:
-    """What the database has, to be held against storages. Asked anew each time: the daemon may go on."""
+    """Give access to the database's log, for comparison with storages. Each question is asked anew, for the daemon may
+    go on."""
     from archiver.custody import merkle, rows
     from archiver.custody.tile import hashes_of
     from archiver.database import read
@@ -169,7 +173,7 @@ async def _kept(engine: Engine, log_id: int, lost: list[tuple[int, int]]) -> Kep
 
 
 async def _check_notary(notary: Notary, kept: Kept, result: Verification) -> None:
-    """What the notary on this host signed last is in the database's history."""
+    """Check that the newest checkpoint signed by the notary on this host is in the database's history."""
     try:
         last = notary.last(notary.key.name)
     except UnavailableError as failed:

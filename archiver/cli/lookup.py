@@ -1,4 +1,4 @@
-"""Names that a person gives on a command line, looked up in the configuration and in the journal."""
+"""Looks up names that a person gives on a command line, in the configuration and in the journal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def known_provider(conn: Connection, config: Config, name: str | None) -> None:
-    """Raise `NotFoundError` for a provider that is neither configured nor known to the journal; None asks for nothing."""
+    """Raise `NotFoundError` for a provider that is neither configured nor known to the journal; None passes."""
     from archiver.config.suggest import did_you_mean
     from archiver.ingest import survey
 

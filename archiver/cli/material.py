@@ -1,4 +1,4 @@
-"""What a configuration leads to, opened once as the daemon would: keys, certificates, channels. Asks nobody."""
+"""Opens once, as the daemon would, the files that a configuration names: keys, certificates, channels. Asks nobody."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _At: TypeAlias = "Callable[..., AbstractContextManager[None]]"
 
 
 def doubts(loaded: Loaded) -> list[Problem]:
-    """Everything that is where the configuration says, but is not what it should be there: `C112`."""
+    """Return a problem, `C112`, for everything that is where the configuration says, but is not of the right kind."""
     from archiver.config.explain import written_at
 
     found: list[Problem] = []

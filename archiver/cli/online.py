@@ -1,5 +1,5 @@
-"""`archiver check --online`: what only asking can tell: database, providers, storages (the lock in fact), time stamps,
-witnesses, alert channels."""
+"""`archiver check --online`: asks the database, providers, storages (with a real lock), time stamps, witnesses, alert
+channels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PATIENCE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One thing that was asked, and how it went. A warning is no failure."""
+    """One question that was asked, and its result. A warning is no failure."""
 
     subject: str
     ok: bool
@@ -39,7 +39,8 @@ class Answer:
 
 
 def ask(config: Config) -> list[Answer]:
-    """Ask everything once. Costs a listing for each provider, a few small canary objects for each storage, and a time stamp."""
+    """Ask everything once. Costs a listing for each provider, a few small canary objects for each storage, and a time
+    stamp."""
 
     async def gather() -> list[Answer]:
         return [
@@ -99,7 +100,7 @@ async def _storages(config: Config) -> AsyncIterator[Answer]:
 
 
 async def _vouching(config: Config) -> AsyncIterator[Answer]:
-    """Who vouches for the log: a real time stamp over nothing of ours, and whether each witness can be reached."""
+    """Ask those who vouch for the log: a real time stamp over a fixed text, and a connection to each witness."""
     from archiver.assembly.log import build_authority, witness_key
     from archiver.clock import SystemChance, SystemClock
     from archiver.custody.http import Client
@@ -122,7 +123,8 @@ async def _vouching(config: Config) -> AsyncIterator[Answer]:
 
 
 async def _alerting(config: Config) -> AsyncIterator[Answer]:
-    """Whether whoever takes alerts listens. Only `archiver alerts test` shows that they arrive: it says a word to people."""
+    """Try to connect to the receivers of alerts. Only `archiver alerts test` shows that alerts arrive: it sends a word
+    to people."""
     from archiver.alerts.channel.smtp import PORTS
     from archiver.config.alerting import AppriseChannel, SmtpChannel
 
@@ -139,7 +141,7 @@ async def _alerting(config: Config) -> AsyncIterator[Answer]:
 
 
 async def _reach(subject: str, url: str) -> Answer:
-    """Connect, say nothing. The URL may be a secret: only host and port are shown."""
+    """Connect, and send nothing. The URL may be a secret: only host and port are shown."""
     from urllib.parse import urlsplit
 
     try:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Options:
-    """What the shared options said; the object of every click context."""
+    """The values of the shared options; the object of every click context."""
 
     config: Path | None = None
     output: str = "text"
@@ -28,9 +28,10 @@ class Options:
     actor: str | None = None
 
     def load(self, *, resolve_secrets: bool = True) -> Config:
-        """The configuration that was asked for, or the usual one. Raises `ConfigurationError`.
+        """Load the configuration that was asked for, or the usual one. Raises `ConfigurationError`.
 
-        From then on warnings go to standard error, as it says, unless a command has it otherwise: standard output is for data.
+        From then on warnings go to standard error, in the configured format, unless a command sets it otherwise:
+        standard output is for data.
         """
         from archiver import logs
         from archiver.config.load import find, load
@@ -41,7 +42,7 @@ class Options:
 
 
 def shared_options(*, hidden: bool = False) -> list[click.Parameter]:
-    """Fresh option objects; hidden ones work all the same."""
+    """Return fresh option objects; hidden ones work all the same."""
 
     def option(*names: str, **settings: Any) -> click.Option:
         return click.Option(list(names), callback=_remember, expose_value=False, hidden=hidden, **settings)

@@ -1,4 +1,4 @@
-"""What commands print: data on standard output, everything else on standard error."""
+"""Prints the output of commands: data on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from archiver.recording import Json
 
 
 def envelope(schema: str, data: Json, clock: Clock | None = None) -> dict[str, Json]:
-    """The form of every JSON answer. `schema` is like `archiver.recordings/v1`; within a version `data` only grows."""
+    """Return the form of every JSON answer. `schema` is like `archiver.recordings/v1`; within a version `data` only
+    grows."""
     moment = (clock or SystemClock()).now().astimezone(UTC).replace(microsecond=0)
     return {"schema": schema, "generated_at": moment.isoformat().replace("+00:00", "Z"), "data": data}
 
@@ -35,13 +36,13 @@ def emit(options: Options, schema: str, data: Json, text: Callable[[], str]) -> 
 
 
 def note(options: Options, text: str) -> None:
-    """A remark for the person at the terminal."""
+    """Print a remark for the person at the terminal."""
     if not options.quiet:
         click.echo(text, err=True)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns as wide as their widest cell; numbers to the right. Control characters become visible."""
+    """Return columns as wide as their widest cell; numbers to the right. Control characters become visible."""
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(len(row[index]) for row in [list(head), *cells]) for index in range(len(head))]
     right = [bool(rows) and all(isinstance(row[index], int | float) for row in rows) for index in range(len(head))]

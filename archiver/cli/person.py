@@ -1,4 +1,4 @@
-"""Who acts on a command line, and why."""
+"""Finds the person who acts on a command line, and the reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CLAIMS = {"user": "USER", "logname": "LOGNAME", "sudo_user": "SUDO_USER", "sudo
 
 
 def acting(options: Options, environment: Mapping[str, str] | None = None, login_uid: Path = _LOGIN_UID) -> Person:
-    """Who runs this command: the account by the system's word, everything else as claims."""
+    """Return the person who runs this command: the account by the system's word, everything else as claims."""
     from archiver.custody.person import Person
 
     environment = os.environ if environment is None else environment
@@ -33,7 +33,8 @@ def acting(options: Options, environment: Mapping[str, str] | None = None, login
 
 
 def reason(options: Options, what: str) -> str:
-    """Why, as `--reason` says. Raises `UsageError`, with exit code 2, where nothing that can be kept was said."""
+    """Return the reason that `--reason` gives. Raises `UsageError`, with exit code 2, where it is missing or cannot be
+    kept."""
     if not (options.reason and options.reason.strip() and options.reason.isprintable()):
         raise click.UsageError(
             f"{what} needs --reason, one line that says why: it becomes part of the chain of custody"
@@ -42,12 +43,12 @@ def reason(options: Options, what: str) -> str:
 
 
 def person_of(options: Options) -> dict[str, Json]:
-    """The private group that says who gave this command and why."""
+    """Return the private group that holds the person who gave this command, and the reason."""
     return acting(options).group(_text(options.reason or ""))
 
 
 def _login(file: Path) -> int | None:
-    """The id under which somebody logged in, which root alone can change; None where the kernel keeps none."""
+    """Return the id under which somebody logged in, which root alone can change; None where the kernel keeps none."""
     try:
         found = int(file.read_text("ascii"))
     except (OSError, ValueError):
@@ -63,6 +64,6 @@ def _account(uid: int) -> str | None:
 
 
 def _text(value: str) -> str:
-    """As events can keep it: what an environment holds need not be UTF-8, nor be printable."""
+    """Return a text as events can keep it: values from an environment need not be UTF-8, nor printable."""
     readable = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(each if each.isprintable() else "\ufffd" for each in readable)[:200]

@@ -1,4 +1,4 @@
-"""`archiver providers`: what is polled, and whether it answers."""
+"""`archiver providers`: lists the configured providers, tests one, renames one."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def list_(options: Options) -> None:
 
 
 def _shown(name: str, value: object) -> object:
-    """Times to the minute (UTC), as everywhere in text."""
+    """Show a value; times are shown to the minute (UTC), as everywhere in text."""
     return value[:16].replace("T", " ") if name in _TIMES and isinstance(value, str) else value
 
 
@@ -80,7 +80,8 @@ def test(options: Options, wanted: str | None) -> int:
 @click.argument("new", metavar="NEW")
 @click.pass_obj
 def rename(options: Options, old: str, new: str) -> None:
-    """Carry everything known of provider OLD over to NEW, which stands in the config in its place. The daemon must be stopped.
+    """Carry everything known of provider OLD over to NEW, which stands in the config in its place. The daemon must be
+    stopped.
 
     Recordings, coverage, gaps and statements go over in one transaction, with a custody event. Safe to repeat.
     """
@@ -176,7 +177,8 @@ async def _test_all(config: Config, ids: list[str]) -> list[dict[str, Any]]:
 
 
 async def _test(provider: Provider, clock: Clock) -> dict[str, Any]:
-    """The first page of every scope: the credentials, the network and the answer's form, at a handful of requests."""
+    """Ask for the first page of every scope: this tries credentials, network and the answer's form, at a handful of
+    requests."""
     from archiver.recording import Window
 
     now, began = clock.now(), clock.monotonic()

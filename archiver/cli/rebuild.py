@@ -1,4 +1,4 @@
-"""`archiver rebuild`: journal and ledger made anew from the storages and the keys, when the database is lost."""
+"""`archiver rebuild`: makes journal and ledger anew from the storages and the keys, when the database is lost."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 def rebuild(options: Options, check: bool) -> int:
     """Fill an empty, upgraded database from the storages and the keys of this configuration. Stop every daemon first.
 
-    May be repeated after an interruption. Exit 65 when something contradicts what was signed, 69 when a segment cannot be opened
-    with the identities of this host, 4 when call metadata is lost, 75 when a storage is away, 77 when the journal is in use.
+    May be repeated after an interruption. Exit 65 when something contradicts what was signed, 69 when a segment cannot
+    be opened with the identities of this host, 4 when call metadata is lost, 75 when a storage is away, 77 when the
+    journal is in use.
     """
     found = asyncio.run(_rebuild(options, options.load(), check=check))
     emit(options, "archiver.rebuild/v1", found.as_json(), lambda: _render(found))
@@ -72,7 +73,7 @@ def _render(found: Rebuilt) -> str:
 
 
 def refilled(found: Refilled) -> list[str]:
-    """What came back into the journal, and what did not, in lines for a person."""
+    """Return lines for a person on the parts of the journal that came back, and on the missing ones."""
     rows = dict(found.rows)
     copies = rows.pop("copies", 0)
     states = ", ".join(f"{number} {state}" for state, number in sorted(rows.items())) or "no recordings"
@@ -90,7 +91,7 @@ def refilled(found: Refilled) -> list[str]:
 
 
 def listed(named: Named, what: str) -> list[str]:
-    """How many, what of it, and the first ten by name; nothing where there is none."""
+    """Return the count and the first ten names of one kind; nothing where there is none."""
     shown = [f"  {each}" for each in named.names[:10]]
     more = [f"  … {named.count - 10} more: -o json"] if named.count > 10 else []
     return [f"{named.count} {what}", *shown, *more] if named.count else []

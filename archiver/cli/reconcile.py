@@ -1,4 +1,5 @@
-"""`archiver reconcile`: listings, journal, storages and custody against one another; every difference becomes a gap."""
+"""`archiver reconcile`: compares listings, journal, storages and custody with one another; every difference becomes a
+gap."""
 
 from __future__ import annotations
 
@@ -33,13 +34,13 @@ _LOCKS = {"all": 1, "sample": 30, "none": 0}
 def reconcile(options: Options, storage: str | None, locks: str) -> int:
     """Compare what providers list, what the journal says, what storages hold and what custody tells.
 
-    Exit 65 when a copy is not as recorded, 4 when anything else is missing and not acknowledged, 69 when a storage could not be
-    read.
+    Exit 65 when a copy is not as recorded, 4 when anything else is missing and not acknowledged, 69 when a storage
+    could not be read.
     """
     from archiver import logs
 
     config = options.load()
-    # Standard output is for data; what changed is in it.
+    # Standard output is for data, which includes the changes.
     logs.configure(config.logging.format, "info" if options.verbose else "error", sys.stderr)
     found = asyncio.run(_reconcile(options, config, storage, _LOCKS[locks]))
     emit(options, "archiver.reconcile/v1", found, lambda: _render(found))

@@ -1,4 +1,4 @@
-"""`archiver recordings`: what is archived and what waits; hear one, for a reason that is kept."""
+"""`archiver recordings`: shows archived and waiting recordings; decrypts one, for a reason that is kept."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ COLUMNS = (
     "provider_recording_id", "variant", "reason", "call_ended_at", "listed_at", "archive_by", "delete_at", "archived_at",
     "retain_until", "attempts", "last_error", "bytes", "plaintext_sha256", "sealed_bytes", "sealed_sha256",
 )  # fmt: skip
-"""The fields of a recording that are one value each, named as in `archiver.recordings/v1`; the first ten are the default."""
+"""The fields of a recording that are one value each, named as in `archiver.recordings/v1`; the first ten are the
+default."""
 _DEFAULT = COLUMNS[:10]
 _HEADS = {"call_started_at": "started", "duration_ms": "duration", "from_number": "from", "to_number": "to"}
 
@@ -53,7 +54,7 @@ def recordings() -> None:
 
 @contextmanager
 def database(config: Config) -> Iterator[Engine]:
-    """The configured database, at our schema. Raises `SchemaError` or `UnavailableError`."""
+    """Open the configured database, at our schema. Raises `SchemaError` or `UnavailableError`."""
     from archiver.assembly.reports import open_database
     from archiver.database import check_schema
 
@@ -66,7 +67,7 @@ def database(config: Config) -> Iterator[Engine]:
 
 
 def resolve(conn: Connection, wanted: str) -> str:
-    """Our id of the one recording that `wanted` names.
+    """Return our id of the one recording that `wanted` names.
 
     Raises `NotFoundError` when there is none, `UsageError` with the candidates when there are several.
     """
@@ -84,7 +85,7 @@ def resolve(conn: Connection, wanted: str) -> str:
 
 
 def custody_events(conn: Connection, recording_id: str) -> list[dict[str, Any]]:
-    """The recording's custody events in order, as they say of themselves; `archiver verify` checks them."""
+    """Return the recording's custody events in order, unchecked; `archiver verify` checks them."""
     from archiver.cli.access import told
     from archiver.custody import history
     from archiver.custody.access import who
@@ -102,7 +103,7 @@ def custody_events(conn: Connection, recording_id: str) -> list[dict[str, Any]]:
 
 
 def render_events(events: list[dict[str, Any]]) -> str:
-    """One line for each event; below it, where a person acted, who that was and why."""
+    """Return one line for each event; below it, where a person acted, the person and the reason."""
     rows: list[tuple[object, ...]] = []
     for each in events:
         rows.append(
@@ -114,7 +115,7 @@ def render_events(events: list[dict[str, Any]]) -> str:
 
 
 def by(person: dict[str, Any]) -> str:
-    """Who acted, and why."""
+    """Return the person who acted, and the reason."""
     return f"by {person['who']}" + (f": {person['reason']}" if person["reason"] else "")
 
 
@@ -162,7 +163,8 @@ def list_(
 @click.argument("wanted", metavar="ID")
 @click.pass_obj
 def show(options: Options, wanted: str) -> None:
-    """One recording with its copies and its chain of custody. ID: ours or its beginning, the provider's, or a SHA-256."""
+    """One recording with its copies and its chain of custody. ID: ours or its beginning, the provider's, or a
+    SHA-256."""
     from archiver.database import reading
     from archiver.ingest import survey
 
@@ -210,8 +212,8 @@ def retry(options: Options, wanted: tuple[str, ...]) -> None:
 def get(options: Options, wanted: str, target: Path, storage: str | None, wait: float) -> None:
     """Decrypt a recording into a new file. Needs --reason; reason and user become part of the chain of custody.
 
-    The file is written once a published checkpoint covers the access. Exit 65 when the database is behind what was published, 69
-    when the storages cannot be asked or the access is not published in time; nothing is written then.
+    The file is written once a published checkpoint covers the access. Exit 65 when the database is behind what was
+    published, 69 when the storages cannot be asked or the access is not published in time; nothing is written then.
     """
     reason(options, "hearing a recording")
     if target.exists() or target.is_symlink():
@@ -265,7 +267,8 @@ async def _get(
 
 
 def _evidence(conn: Connection, config: Config, wanted: str) -> tuple[dict[str, Any], str]:
-    """The recording and the plaintext digest that its signed events state. Raises `VerificationError` for a broken chain."""
+    """Return the recording and the plaintext digest that its signed events state. Raises `VerificationError` for a
+    broken chain."""
     from archiver.ingest import survey
 
     recording_id = resolve(conn, wanted)
@@ -277,7 +280,8 @@ def _evidence(conn: Connection, config: Config, wanted: str) -> tuple[dict[str, 
 
 
 def proved_digest(conn: Connection, config: Config, recording_id: str) -> str | None:
-    """The plaintext digest that a recording's signed events state. Raises `VerificationError` for a broken chain."""
+    """Return the plaintext digest that a recording's signed events state. Raises `VerificationError` for a broken
+    chain."""
     from archiver.assembly.keys import hosts
     from archiver.custody import history
     from archiver.custody.chain import check_chain, enrolled_writers
@@ -290,14 +294,15 @@ def proved_digest(conn: Connection, config: Config, recording_id: str) -> str | 
         raise errors.VerificationError(f"chain of custody, event {problems[0].seq}: {problems[0].detail}")
     digest = None
     for event in (parse(each.raw) for each in entries):
-        # An adopted recording shares an object that another one's events seal; its own say what it must hold.
+        # An adopted recording shares an object that another recording's events seal; its own events state the digest.
         if event.type == Type.SEALED or (event.type == Type.DOWNLOADED and "same_content_as" in event.data):
             digest = event.data.get("pt_sha256")
     return digest if isinstance(digest, str) else None
 
 
 async def _recorded(options: Options, session: Session, copy: Copy, wait: float) -> None:
-    """Put the access on record and see it published: what nobody can take back is not done before the log shows it."""
+    """Put the access on record and wait until it is published: nothing irreversible is done before the log shows the
+    access."""
     from archiver.hearing import say_heard
 
     access: dict[str, Json] = {"reason": options.reason, "user": acting(options).user}
@@ -311,7 +316,9 @@ async def _recorded(options: Options, session: Session, copy: Copy, wait: float)
             f"nothing was released: the access is on record and not published within {wait:g} s; {late.detail}"
         ) from late
     finally:
-        with contextlib.suppress(errors.ArchiverError):  # a writer that never retires is no less believed
+        with contextlib.suppress(
+            errors.ArchiverError
+        ):  # events of a writer that never retires are believed all the same
             await session.retire()
 
 
@@ -329,7 +336,7 @@ def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
 
 
 def _shown(row: dict[str, Any], name: str) -> object:
-    """A field as a person reads it."""
+    """Return a field as a person reads it."""
     value = row[name]
     if name == "state":
         return state_of(row)
@@ -343,13 +350,13 @@ def _plain(value: object) -> object:
 
 
 def _masked(row: dict[str, Any]) -> dict[str, Any]:
-    """The row as somebody may see it who need not know who spoke."""
+    """Return the row for a reader who need not know who spoke."""
     hidden = {name: row[name] and f"…{row[name][-3:]}" for name in ("from_number", "to_number")}
     return row | hidden | {"agent": row["agent"] and f"{row['agent'][:1]}…"}
 
 
 def state_of(row: dict[str, Any]) -> str:
-    """State and, where it waits, why."""
+    """Return the state and, where the recording waits, the reason."""
     return f"{row['state']}:{row['reason']}" if row["reason"] else str(row["state"])
 
 
@@ -392,7 +399,7 @@ def _facts(facts: list[tuple[str, Any]]) -> str:
 
 
 def _brief(data: dict[str, Any]) -> str:
-    """The event's plain facts; digests by their beginning."""
+    """Return the event's plain facts; digests by their beginning."""
 
     def short(value: Any) -> str:
         text = str(value)

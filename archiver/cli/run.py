@@ -1,4 +1,4 @@
-"""`archiver run`: the daemon in the foreground, or one sweep."""
+"""`archiver run`: runs the daemon in the foreground, or one sweep."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def _once(options: Options, config: Config, only: list[str] | None, last: 
 
 
 async def _forever(options: Options, config: Config, only: list[str] | None, last: LastResort) -> int:
-    """Run; on SIGHUP begin anew with the new configuration, unless it cannot be used: then the old one stays in force."""
+    """Run; on SIGHUP begin anew with the new configuration. If that cannot be used, the old one stays in force."""
     import structlog
 
     from archiver import systemd
@@ -98,7 +98,7 @@ async def _forever(options: Options, config: Config, only: list[str] | None, las
             config, previous, reloaded = previous, None, False
             _log_as_said(options, config)
             continue
-        if prepared is None:  # told to stop before it had begun
+        if prepared is None:  # a stop came before the start
             last.leave_within(REST, Exit.OK)
             return Exit.OK
         assembly, daemon = prepared
@@ -124,7 +124,8 @@ async def _forever(options: Options, config: Config, only: list[str] | None, las
 
 
 def _log_as_said(options: Options, config: Config, *, once: bool = False) -> None:
-    """The daemon's output is its log; a sweep's output is its report, and the log goes beside it."""
+    """Set up logging: the daemon's output is its log; a sweep's output is its report, and the log goes to standard
+    error."""
     from archiver import logs
 
     level = "debug" if options.verbose else "error" if options.quiet else config.logging.level
@@ -132,7 +133,7 @@ def _log_as_said(options: Options, config: Config, *, once: bool = False) -> Non
 
 
 async def _prepared(config: Config, only: list[str] | None) -> tuple[Assembly, Daemon]:
-    """All that a configuration can be refused for, done before anything else begins."""
+    """Do everything for which a configuration can be refused, before anything else begins."""
     from archiver.assembly.process import assemble
     from archiver.daemon import Daemon
 
@@ -147,7 +148,8 @@ async def _prepared(config: Config, only: list[str] | None) -> tuple[Assembly, D
 
 
 def _brief(refused: ArchiverError) -> str:
-    """One line for the log: the mistakes with their places, without warnings and excerpts; `archiver check` shows those."""
+    """Return one line for the log: the mistakes with their places, without warnings and excerpts; `archiver check`
+    shows those."""
     from archiver.config.problem import InvalidConfigurationError, Severity
 
     if not isinstance(refused, InvalidConfigurationError):

@@ -1,4 +1,4 @@
-"""`archiver status`: the deadline runway."""
+"""`archiver status`: shows the time left until the deadlines."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def _report(config: Config) -> Report:
 
 
 def render(report: Report) -> str:
-    """The report for a person: the sentence first, then a line for each provider, then why."""
+    """Return the report for a person: the sentence first, then a line for each provider, then the reasons."""
     from archiver import __version__
     from archiver.status.report import EDGE_NAMES, for_people
 
@@ -125,7 +125,7 @@ def render(report: Report) -> str:
 
 
 def _storages(report: Report) -> Iterator[str]:
-    """How old each proof is, and what there is to know of the storage beside what is wrong with it."""
+    """Yield the age of each storage's proof, and remarks on the storage beside its faults."""
     from datetime import datetime
 
     from archiver.status.report import for_people

@@ -1,4 +1,5 @@
-"""`archiver verify`: re-read, re-hash and open what is archived; walk the custody chains; say what was not checked."""
+"""`archiver verify`: re-reads, hashes and opens archived recordings; checks the custody chains; tells what was not
+checked."""
 
 from __future__ import annotations
 
@@ -34,9 +35,11 @@ _SAMPLE = re.compile(r"(\d+(?:\.\d+)?)%?")
 @click.argument("ids", nargs=-1)
 @click.pass_obj
 def verify(options: Options, everything: bool, sample: str | None, ids: tuple[str, ...]) -> int:
-    """Compare storages, locks and signed events with what is claimed. Exit 65 on any mismatch, 69 when not all could be read.
+    """Compare storages, locks and signed events with what is claimed. Exit 65 on any mismatch, 69 when not all could be
+    read.
 
-    The result goes on record, signed: `status`, alerts and the monthly report tell of it until all has been verified anew.
+    The result goes on record, signed: `status`, alerts and the monthly report tell of it until all has been verified
+    anew.
     """
     if sum((everything, sample is not None, bool(ids))) > 1:
         raise click.UsageError("give one of --all, --sample and ids")
@@ -112,7 +115,7 @@ async def _verify(options: Options, config: Config, share: float | None, ids: tu
         depth = "named" if ids else "sample" if share is not None else "partly" if result.unreachable else "full"
         try:
             await _keep(options, config, engine, stores, result, depth, began)
-        except errors.ArchiverError as failed:  # a host that may only read verifies all the same
+        except errors.ArchiverError as failed:  # a host that may not write verifies all the same
             note(options, f"this verification leaves no record: {failed}")
     finally:
         for store in stores.values():
@@ -125,9 +128,9 @@ async def _keep(
     options: Options, config: Config, engine: Engine, stores: Mapping[str, ObjectStore], result: Verification, depth: str,
     began: datetime,
 ) -> None:  # fmt: skip
-    """Put it on record, signed: status, alerts and the monthly report say when integrity was last verified.
+    """Put the result on record, signed: status, alerts and the monthly report tell the time of the last verification.
 
-    A storage that is away or holds another history does not keep what was found of it from being told.
+    A storage that is away or holds another history does not prevent the report of its own findings.
     """
     from collections import Counter
 
@@ -147,7 +150,7 @@ async def _keep(
 
 
 def _claims(conn: Any, ids: tuple[str, ...]) -> list[Claimed]:
-    """What the journal calls archived, all of it or the named ones."""
+    """Return the recordings that the journal calls archived, all or the named ones."""
     from archiver.ingest import survey
 
     if not ids:
@@ -164,7 +167,7 @@ def _claims(conn: Any, ids: tuple[str, ...]) -> list[Claimed]:
 
 
 def _page(row: dict[str, Any]) -> Claimed:
-    """What lies in quarantine in a recording's place: it has no sealed digest but its copies'."""
+    """Return the claim for a body in quarantine, kept in a recording's place: only its copies have a sealed digest."""
     sealed = next((each for each in row["copies"]), {"sealed_sha256": "", "size": 0})
     return _claimed({**row, "sealed_sha256": sealed["sealed_sha256"], "sealed_bytes": sealed["size"]})
 
@@ -208,7 +211,7 @@ def _claimed(row: dict[str, Any]) -> Claimed:
 
 
 def render(result: Verification) -> str:
-    """A verification's result for a person."""
+    """Return a verification's result for a person."""
     lines = [
         f"custody   {result.events} events in {result.chains} chains, {result.leaves} leaves in the log",
         f"objects   {result.objects_read} read and re-hashed ({result.bytes_read} bytes), {result.opened} opened",

@@ -1,4 +1,4 @@
-"""`archiver version`."""
+"""`archiver version`: shows the version."""
 
 from __future__ import annotations
 

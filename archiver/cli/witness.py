@@ -1,4 +1,5 @@
-"""`archiver witness`: what an auditor runs beside somebody else's archive. Needs no configuration and no database."""
+"""`archiver witness`: runs a witness, for an auditor, beside somebody else's archive. Needs no configuration and no
+database."""
 
 from __future__ import annotations
 
@@ -53,12 +54,12 @@ def witness(
         raise click.UsageError(f"--log-key: {problem.detail}") from problem
     chance = SystemChance()
     try:
-        Cosigner(name, generate_signing_key(chance)).key  # noqa: B018  before a key file is made for a name that none may have
+        Cosigner(name, generate_signing_key(chance)).key  # noqa: B018  refuses a bad name before a key file is made for it
     except ValueError as problem:
         raise click.UsageError(f"--name: {problem}") from problem
     fresh = not key_file.exists()
     if fresh:
-        # What we saw first: died here, the next start makes the key for it.
+        # The state comes first: if the process dies here, the next start makes the key for it.
         Notary(state, Cosigner(name, generate_signing_key(chance)), SystemClock()).begin()
         descriptor = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
