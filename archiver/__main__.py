@@ -1,4 +1,4 @@
-"""`python -m archiver`."""
+"""Runs the command line: `python -m archiver`."""
 
 from archiver.cli import main
 

@@ -1,4 +1,4 @@
-"""The only readers of time and chance. Everything else has them passed in."""
+"""Reads time and chance; no other module does. Other code gets a `Clock` and a `Chance` passed in."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ class Clock(Protocol):
     """Wall time for people and deadlines, monotonic seconds for measuring."""
 
     def now(self) -> datetime:
-        """The present instant, aware, UTC."""
+        """Return the present instant, aware, UTC."""
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary start; never goes back."""
+        """Return the seconds since an arbitrary start; never goes back."""
 
 
 class Chance(Protocol):
     """Random bytes fit for keys, and identifiers that sort by time."""
 
     def token(self, size: int) -> bytes:
-        """`size` unpredictable bytes."""
+        """Return `size` unpredictable bytes."""
 
     def uuid(self) -> str:
-        """A fresh UUIDv7 (RFC 9562) in canonical text form."""
+        """Return a fresh UUIDv7 (RFC 9562) in canonical text form."""
 
 
 class SystemClock:

@@ -1,7 +1,8 @@
 """The running process: one sweep (`run --once`) or for ever (`run`), supervised, drained and watched.
 
-Every long task runs under one supervisor: a task that ends, for whatever reason, ends the process, and whoever started it starts
-a fresh one. Nothing is lost by that: a stop at any instant is repaired by the ordinary path (DESIGN §3).
+Every long task runs under one supervisor: a task that ends, for whatever reason, ends the process, and the service
+manager starts a fresh one. Nothing is lost by that: a stop at any instant is repaired by the ordinary path
+(docs/explanation/crash-safety.md).
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ HEARTBEAT = timedelta(seconds=15)
 ALIVE = timedelta(seconds=45)
 DRAIN = timedelta(seconds=18)
 PATIENCE = timedelta(seconds=60)
-_PAST = timedelta(minutes=5)  # listing what was missed, before what is new is looked for again
-FAREWELL = timedelta(seconds=3)  # for the log's last turn: drain, farewell and goodbye fit into the 25 s of a stop
-_GOODBYE = timedelta(seconds=1)  # for each last word to the database, and for what was cancelled
+_PAST = timedelta(minutes=5)  # time for listing missed windows, before new ones are listed again
+FAREWELL = timedelta(seconds=3)  # for the log's last turn: the drain and all last writes fit into the 25 s of a stop
+_GOODBYE = timedelta(seconds=1)  # for each last write to the database, and for cancelled tasks
 _HOUSEKEEPING = timedelta(seconds=2)
 _IDLE = 5.0
 _REPROBE_REFUSED = timedelta(seconds=30)
@@ -49,7 +50,8 @@ _SAID_AGAIN = timedelta(minutes=15)
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What one sweep left behind. `lacking`: copies owed. `problems`: why a required storage was not to be trusted."""
+    """The result of one sweep. `lacking`: copies owed. `problems`: the reasons why a required storage was not
+    trusted."""
 
     polled: bool
     pending: int
@@ -74,7 +76,7 @@ def _trusted(destination: Destination) -> bool:
 
 
 def _bug(ends: Iterable[object]) -> BaseException | None:
-    """The first of them that is no failure of a party, of the database or of a task that was told to stop."""
+    """Return the first of the tasks' ends that is a bug: no failure of a party or the database, no cancellation."""
     no_bug = (errors.ArchiverError, asyncio.CancelledError)
     return next((each for each in ends if isinstance(each, BaseException) and not isinstance(each, no_bug)), None)
 
@@ -103,11 +105,11 @@ class Daemon:
 
     @property
     def ending(self) -> End | None:
-        """How it will end, once the stop has begun."""
+        """The way in which the process will end, once the stop has begun."""
         return self._end if self._stop.is_set() else None
 
     def stop(self, end: End = End.STOP) -> None:
-        """Begin to stop: no new claims, what is in work may finish for a while. A stop overrules a reload."""
+        """Begin to stop: no new claims are made, present work may finish for a while. A stop overrules a reload."""
         if end is End.STOP or not self._stop.is_set():
             self._end = end
         self._stop.set()
@@ -134,14 +136,13 @@ class Daemon:
         if self._stop.is_set():
             await self._farewell()
         elif silent := [each for each in a.destinations if each.store.required and each.report is None]:
-            await self._farewell()  # nobody waits for it a second time
+            await self._farewell()  # not waited for a second time
             behind = f"storage {silent[0].id}: {silent[0].problem}"
         else:
             behind = await a.keeper.catch_up(self._host_key())
             for each in a.destinations if behind is not None else ():
-                if (
-                    each.report is not None and each.report.probed_at < began
-                ):  # an earlier proof, and something speaks against it
+                # The proof is from before this sweep, and the log's trouble may contradict it.
+                if each.report is not None and each.report.probed_at < began:
                     await self._probe(each, force=True)
         await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
         await self._show_health(stands=timedelta(0))
@@ -161,12 +162,13 @@ class Daemon:
         if not sweep.interrupted:
             complete = providers is None and sweep.polled and sweep.trusted and broken is None
             await self._guarded("alarm", lambda: a.alarm.swept(complete=complete))
-        if broken is not None:  # what else could be saved is; a bug ends the sweep as loudly as it ends the daemon
+        if broken is not None:  # the rest was saved; a bug ends the sweep as loudly as it ends the daemon
             raise broken
         return sweep
 
     async def _work_through(self, chosen: Sequence[str]) -> tuple[bool, BaseException | None]:
-        """Poll and work until that is done. Returns whether everything was polled, and the bug that broke a task, if one did."""
+        """Poll and work until both are done. Returns whether everything was polled, and the bug that broke a task, if
+        one did."""
         a = self._a
         beat = asyncio.create_task(self._every(HEARTBEAT, self._beat))
         keeper = asyncio.create_task(self._every(_HOUSEKEEPING, self._housekeeping))
@@ -191,11 +193,11 @@ class Daemon:
         for name, end in zip(polling, polls, strict=True):
             if isinstance(end, errors.ArchiverError):
                 log.warning("daemon.try_again", task=f"poll {name}", problem=str(end))
-        # The log's own end is told by catching up.
+        # The end of the log's task is not among them: `catch_up` reports it.
         return all(end is True for end in polls), _bug([*polls, *others, *(a.workers[name].broken for name in chosen)])
 
     def _polling(self, name: str) -> Callable[[], Awaitable[None]]:
-        """Poll one provider; then see what is missing by what it listed."""
+        """Poll one provider; then compute the gaps from its listings."""
 
         async def poll() -> None:
             await self._a.pollers[name].poll(_PAST)
@@ -220,7 +222,8 @@ class Daemon:
                     await (worker.changed() if worker.busy else self._stop.wait())
 
     def _can_progress(self) -> bool:
-        """False when a required storage, or every one, is not trusted, or no room is left and nobody at work who makes some."""
+        """Return False when a required storage, or every one, is not trusted, or when no room is left and no worker can
+        free any."""
         a = self._a
         full = a.spool.usage().shortage() is not None and not any(worker.busy for worker in a.workers.values())
         trusted = {each.id for each in a.destinations if _trusted(each)}
@@ -229,14 +232,15 @@ class Daemon:
     # --- for ever ---------------------------------------------------------------------------------------------
 
     async def listen(self) -> None:
-        """Take the address of the health endpoints, if there is to be one. Raises `UnavailableError`: then this configuration
-        cannot be run with, and nothing has begun."""
+        """Open the address of the health endpoints, if one is configured. Raises `UnavailableError`: then this
+        configuration cannot be used, and nothing has begun."""
         if self._a.listen is not None:
             port = await self._server.start(*self._a.listen)
             log.info("web.listening", address=self._a.listen[0], port=port)
 
     async def forever(self) -> End:
-        """Run until told to stop. Raises what ended a task that should never end. Closes what `listen` opened."""
+        """Run until told to stop. Raises the error of a task that should never end. Closes the address that `listen`
+        opened."""
         try:
             return await self._forever()
         finally:
@@ -284,7 +288,7 @@ class Daemon:
         return self._end
 
     async def _supervise(self, coroutines: Sequence[Awaitable[None]]) -> None:
-        """Run all until the stop; the first that ends by itself ends everything."""
+        """Run all coroutines until the stop; the first that ends by itself ends everything."""
         tasks = [asyncio.ensure_future(each) for each in coroutines]
         stopping = asyncio.create_task(self._stop.wait())
         try:
@@ -318,7 +322,8 @@ class Daemon:
         await asyncio.Event().wait()
 
     async def _keep_probing(self, destination: Destination, upkeep: asyncio.Event) -> None:
-        """Probe now, on a schedule, and soon after a refusal: a storage may be mended while we run. Nobody waits for it."""
+        """Probe now, on a schedule, and soon after a refusal: a storage may be mended while the daemon runs. No task
+        waits for it."""
         while True:
             before = destination.proven
             await self._guarded(f"probe {destination.id}", lambda: self._probe(destination, force=True))
@@ -339,9 +344,10 @@ class Daemon:
             await asyncio.sleep(interval.total_seconds())
 
     async def _guarded(self, what: str, act: Callable[[], Awaitable[T]]) -> T | None:
-        """A dependency that fails leaves the loop standing; a bug does not: it ends the process, loudly.
+        """Run one action of a loop. A party that fails leaves the loop standing; a bug ends the process, loudly.
 
-        What a party said that no retry mends, as a storage that shows other bytes, is told as a gap for as long as it lasts.
+        A failure that no retry mends, such as a storage that shows other bytes, is reported as a gap for as long as it
+        lasts.
         """
         task = Party(Kind.TASK, what.rpartition(".")[2].strip("_"))
         try:
@@ -355,7 +361,7 @@ class Daemon:
         except (errors.RolledBackError, errors.ConfigurationError):
             raise
         except errors.ArchiverError as refused:
-            if type(refused) is errors.ArchiverError:  # the database refused a statement, the ticker stands: ours
+            if type(refused) is errors.ArchiverError:  # the database refused a statement, or the ticker stopped
                 raise
             log.error("daemon.refused", task=what, problem=str(refused))
             self._a.walls.note(task, "run", f"{task}: {refused}")
@@ -366,13 +372,14 @@ class Daemon:
     # --- parts of both ----------------------------------------------------------------------------------------
 
     async def _leave(self) -> None:
-        """Let go of leases and heartbeat, if the database still listens; otherwise their time runs out."""
+        """Release leases and heartbeat, if the database still answers; otherwise their time runs out."""
         with contextlib.suppress(errors.ArchiverError, TimeoutError):
             async with asyncio.timeout(_GOODBYE.total_seconds()):
                 await self._a.writer.run(lambda conn: lease.leave(conn, self._a.replica_id))
 
     async def _farewell(self) -> None:
-        """This writer's retirement, after everything else that it writes. Nobody waits for it; who is killed says none."""
+        """Append this writer's retirement, after all its other events. Nothing waits for it; a killed process appends
+        none."""
         key = self._host_key()
         if key is not None:
             with contextlib.suppress(TimeoutError):
@@ -380,7 +387,7 @@ class Daemon:
                     await self._a.keeper.retire(key)
 
     def _host_key(self) -> Ed25519PrivateKey | None:
-        """Read anew, since no process keeps it; None where it cannot be."""
+        """Read the host key anew, since no process keeps it; None where it cannot be read."""
         try:
             return signing_key(self._a.config)
         except errors.ArchiverError as problem:
@@ -388,7 +395,8 @@ class Daemon:
             return None
 
     async def _begin(self) -> bool:
-        """Show that we live, and throw out what an earlier death left in the spool. No storage is asked: one may hang."""
+        """Send the first heartbeat, and remove from the spool what an earlier death left. No storage is asked, for one may
+        hang."""
         await self._beat()
         buried = await self._a.writer.run(lambda conn: lease.bury(conn, self._a.replica_id, self._a.spool.id))
         if buried:
@@ -400,7 +408,7 @@ class Daemon:
         return True
 
     async def _disown(self) -> None:
-        """What an older version called archived with no copy goes back into the queue."""
+        """Queue again the recordings that an older version called archived although they have no copy."""
         a = self._a
         if ids := await a.read(unproved.unproved):
             log.error(
@@ -418,7 +426,8 @@ class Daemon:
         await self._show_health(stands=health.STANDS)
 
     async def _show_health(self, stands: timedelta) -> None:
-        """Put down what storages refuse and how this disk is; what waits for room says so, and now and then so does the log."""
+        """Record the storages' refusals and the state of this disk; recordings that wait for room say so, and now and
+        then the log."""
         a, now = self._a, self._a.clock.now()
 
         def write(conn: Connection) -> health.Host:
@@ -436,10 +445,10 @@ class Daemon:
             log.error("spool.no_room", host=here.host, problem=here.no_room)
 
     async def _housekeeping(self) -> None:
-        """Bring back to the queue what is due and what dead replicas held."""
+        """Bring due recordings, and those held by dead replicas, back to the queue."""
         a, now = self._a, self._a.clock.now()
         woken = await a.writer.run(lambda conn: journal.wake_due(conn) + journal.release_dead(conn, now))
-        # Seen twice, two seconds apart: a claim whose task is just being made is not a stray.
+        # Seen twice, two seconds apart: a claim whose task is just being made is not orphaned.
         working = frozenset(each for worker in a.workers.values() for each in worker.held)
         strays = await a.writer.run(lambda conn: journal.strays(conn, a.replica_id, working))
         if lost := strays & self._strays:
@@ -461,14 +470,14 @@ class Daemon:
         await sweep_spool(self._a.writer, self._a.spool, self._a.executor)
 
     async def _upkeep(self) -> None:
-        """What storages are relieved of and brought, once they have proved themselves and now and then."""
+        """Remove old uploads from proved storages, and copy catalogue segments to them, now and then."""
         for destination in self._a.destinations:
             if destination.usable(self._a.clock.now()):
                 await sweep_uploads(destination)
         await catalogue.spread(self._a.bench)
 
     async def _copies(self) -> None:
-        """Make the copies that are owed; what is owed afterwards is a gap."""
+        """Make the copies that are owed; copies still owed afterwards are gaps."""
         await copier.make_missing_copies(self._a.bench, self._stop.is_set)
         await self._a.rounds.copies()
 

@@ -1,8 +1,8 @@
-"""The door of our two HTTP servers: who stands in it and says nothing is sent away, and no crowd takes what the work needs.
+"""Guards the two HTTP servers: silent clients are disconnected, and many clients cannot starve the archiver's work.
 
-One request to a connection, complete within ten seconds, answered or given up within thirty; a fixed number of connections at
-once; and only under a name that is ours, so that no web page can have a visitor's browser ask us under a name of its own (DNS
-rebinding). An address is no such name.
+One request to a connection, complete within ten seconds, answered or given up within thirty; a fixed number of
+connections at once; and only under one of our names, so that no web page can have a visitor's browser ask us under a
+name of its own (DNS rebinding). An IP address counts as ours.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LOOPBACK = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
 
 
 class Door:
-    """Serves one application on one address. `names`: what we are called beside loopback, the address and this host's name."""
+    """Serves one application on one address. `names`: our names beside loopback, the address and this host's name."""
 
     def __init__(self, app: web.Application, *, names: Iterable[str] = ()) -> None:
         self._names = _LOOPBACK | {each.lower().rstrip(".") for each in (socket.gethostname(), *names)}
@@ -49,7 +49,7 @@ class Door:
         self._server: asyncio.Server | None = None
 
     async def open(self, host: str, port: int) -> int:
-        """Listen; returns the port, which differs from `port` when that is 0. Raises `UnavailableError`."""
+        """Listen; return the port, which differs from `port` when that is 0. Raises `UnavailableError`."""
         self._names |= {host.lower()}
         await self._runner.setup()
         try:
@@ -64,7 +64,7 @@ class Door:
         return bound
 
     async def close(self) -> None:
-        """Close the listener and its connections; within seconds, whoever is there."""
+        """Close the listener and its connections, within seconds, even those in use."""
         if self._server is not None:
             self._server.close()
         await self._runner.cleanup()
@@ -86,7 +86,7 @@ class Door:
 
     async def _at_the_door(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         connection = request.protocol
-        await request.read()  # whoever sends no whole body in time is sent away, too
+        await request.read()  # a client that sends no whole body in time is disconnected, too
         self._asked.add(connection)
         try:
             if not self._is_ours(request.headers.get("Host", "")):
@@ -103,7 +103,7 @@ class Door:
             name = name[1:].partition("]")[0]
         elif name.count(":") == 1:
             name = name.partition(":")[0]
-        if not name or name.rstrip(".") in self._names:  # HTTP/1.0 names none, and browsers do not speak it
+        if not name or name.rstrip(".") in self._names:  # HTTP/1.0 sends no name, and browsers do not speak it
             return True
         with contextlib.suppress(ValueError):
             ipaddress.ip_address(name)
@@ -112,7 +112,7 @@ class Door:
 
 
 class Kept(Generic[T]):
-    """One answer for all who ask within `seconds`, made once however many ask at once. Raises what `make` raises."""
+    """One answer for all requests within `seconds`, made once however many ask at once. Raises the errors of `make`."""
 
     def __init__(self, make: Callable[[], Awaitable[T]], now: Callable[[], float], seconds: float = 3.0) -> None:
         self._make = make
@@ -134,7 +134,7 @@ class Kept(Generic[T]):
 
 
 class _Full(asyncio.Protocol):
-    """Whoever finds the door full is sent away at once; no descriptor is kept for him."""
+    """Closes a connection at once when too many are open, and keeps no descriptor for it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)

@@ -1,8 +1,9 @@
 """Hands recordings over with everything that proves them: the export is itself an event of every recording's chain.
 
-Order of effects (docs/spec/evidence-bundle.md): the content is written and its digest goes into `export.prepared` of each
-chain; once a published checkpoint covers those events, proofs are made and the bundle is closed; its digest goes into
-`export.delivered`. What dies on the way leaves no bundle, and an `export.prepared` that says what was about to happen.
+Order of effects (docs/spec/evidence-bundle.md): the content is written and its digest goes into `export.prepared` of
+each chain; once a published checkpoint covers those events, proofs are made and the bundle is closed; its digest goes
+into `export.delivered`. A process that dies on the way leaves no bundle, and an `export.prepared` that tells of the
+attempt.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ _BEARING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Where one copy lies."""
+    """The place of one copy."""
 
     storage: str
     key: str
@@ -57,7 +58,8 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A recording to hand over. `digest` is what its signed events say of the audio; None, and no copies, where there is none."""
+    """A recording to hand over. `digest` is that of the audio by its signed events; None, without copies, where there
+    is no audio."""
 
     id: str
     suffix: str
@@ -71,7 +73,8 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What exporting takes. `ledger`'s session is enrolled already; with the host key, `retiring`, it is retired at the end."""
+    """The tools for an export. `ledger`'s session is enrolled already; with the host key, `retiring`, it is retired at
+    the end."""
 
     engine: Engine
     writer: Writer
@@ -88,9 +91,9 @@ class Tools:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`withheld` are private groups that stay closed; `known` is a checkpoint that the receiver has already; `period` the days
-    that were asked for, whose completeness is stated also where no recording is handed over; `witnesses` those that the archive
-    asks, for a policy where none is given."""
+    """The choices for an export. `withheld` are private groups that stay closed; `known` is a checkpoint that the
+    receiver has already; `period` the days that were asked for, whose completeness is stated also where no recording is
+    handed over; `witnesses` are the archive's own, for a policy where none is given."""
 
     purpose: str
     withheld: frozenset[str] = frozenset()
@@ -117,10 +120,10 @@ async def export(
     options: Options,
     progress: Callable[[str], None],
 ) -> bundle.Bundle:
-    """Write the bundle. Raises `VerificationError` when what is archived does not prove itself, `UnavailableError` when no
-    checkpoint covers the export in time, `NotAllowedError` when something stands at `target`."""
+    """Write the bundle. Raises `VerificationError` when the archived recordings do not prove themselves,
+    `UnavailableError` when no checkpoint covers the export in time, `NotAllowedError` when `target` exists already."""
     if options.known is not None:
-        _earlier(tools, options.known)  # before anything is decrypted, or goes into the log
+        _earlier(tools, options.known)  # before anything is decrypted or appended to the log
     with await asyncio.to_thread(bundle.Draft, target, request) as draft:
         for number, each in enumerate(wanted, start=1):
             progress(f"{number} of {len(wanted)} recordings")
@@ -144,7 +147,7 @@ async def export(
     def deliver(conn: Connection) -> None:
         tools.ledger.append_many(conn, events)
         for each in wanted:
-            recatalogue(conn, each.id)  # who asked and why stands beside the events: a rebuild shall know it too
+            recatalogue(conn, each.id)  # person and reason stand beside the events: a rebuild must find them, too
 
     await tools.writer.run(deliver)
     if (problem := await tools.keeper.catch_up(tools.retiring)) is not None:
@@ -153,7 +156,7 @@ async def export(
 
 
 def _earlier(tools: Tools, known: bytes) -> Checkpoint:
-    """The checkpoint that the receiver has. Raises `VerificationError` when it is not this log's, or of no leaves."""
+    """Return the receiver's checkpoint. Raises `VerificationError` when it is not this log's, or of no leaves."""
     try:
         earlier, _ = open_checkpoint(known, log_keys(parse_vkey(tools.log_key), tools.rotations))
     except errors.VerificationError as exc:
@@ -164,7 +167,7 @@ def _earlier(tools: Tools, known: bytes) -> Checkpoint:
 
 
 async def _content(tools: Tools, draft: bundle.Draft, wanted: Wanted, options: Options) -> None:
-    """The audio, from whichever copy opens, and what was committed to and is not withheld."""
+    """Add the audio, from the first copy that opens, and the committed data that is not withheld."""
     failed: errors.ArchiverError | None = None
     for copy in wanted.copies:
         store = tools.stores.get(copy.storage)
@@ -188,7 +191,7 @@ async def _audio(
 ) -> None:
     plaintext = open_sealed(lambda: store.read(copy.key, copy.version_id), identities, wanted.digest)
     async with aclosing(plaintext):
-        first = await anext(plaintext, b"")  # once the whole is verified
+        first = await anext(plaintext, b"")  # comes once the whole is verified
         with draft.audio(wanted.id, wanted.suffix) as sink:
             await asyncio.to_thread(sink.write, first)
             async for piece in plaintext:
@@ -196,7 +199,8 @@ async def _audio(
 
 
 def _private(conn: Connection, subject: str, withheld: frozenset[str]) -> tuple[list[model.Disclosure], bytes | None]:
-    """What may be disclosed of a subject's events, and the provider's newest answer as it was received."""
+    """Return the data of a subject's events that may be disclosed, and the provider's newest answer as it was
+    received."""
     disclosures: list[model.Disclosure] = []
     answer: bytes | None = None
     for entry in history.entries(conn, subject):
@@ -261,7 +265,7 @@ def _log_part(
 def _chain(
     conn: Connection, subject: str, logged: Callable[[str, int, bytes], model.Logged | None]
 ) -> tuple[model.Logged, ...]:
-    """Every event up to the newest `export.prepared`, which is this export's; what came after is not claimed."""
+    """Return every event up to the newest `export.prepared`, which is this export's; later events are not claimed."""
     entries = history.entries(conn, subject)
     last = max(each.seq for each in entries if parse(each.raw).type == Type.EXPORT_PREPARED)
     found = [logged(subject, each.seq, each.raw) for each in entries if each.seq <= last]
@@ -277,8 +281,8 @@ def _archive(
     chained: Sequence[model.Logged],
     logged: Callable[[str, int, bytes], model.Logged | None],
 ) -> tuple[model.Logged, ...]:
-    """The archive's own events that bear on the recordings: who enrolled the writers, what was anchored, what was stated of the
-    days in question, what was last compared with the storages that hold the copies.
+    """Return the archive's own events that bear on the recordings: the enrolment of writers, anchors, the statements of
+    the days in question, and the last comparison with the storages that hold the copies.
 
     Raises `UnavailableError` when the event of a statement is not published yet.
     """
@@ -296,7 +300,7 @@ def _archive(
             if event.data.get("storage") in storages:
                 compared[str(event.data["storage"])] = each
         elif event.type in _BEARING or (
-            # Earlier revisions too: what was stated once is not hidden. Later ones are of after this export.
+            # Earlier revisions too: no statement is hidden. Later ones were made after this export.
             event.type == Type.RECONCILED
             and each.seq <= newest.get((str(event.data.get("provider")), str(event.data.get("day"))), -1)
         ):
@@ -311,7 +315,7 @@ def _archive(
 
 
 def _stated(conn: Connection, wanted: Sequence[Wanted], options: Options) -> list[Issued]:
-    """What the archive stated of the days of the recordings, and of the days that were asked for."""
+    """Return the archive's statements of the days of the recordings, and of the days that were asked for."""
     found = issue.of_recordings(conn, [each.id for each in wanted])
     if options.period is not None:
         found += issue.statements(conn, options.period.provider, options.period.since, options.period.until)
@@ -319,8 +323,8 @@ def _stated(conn: Connection, wanted: Sequence[Wanted], options: Options) -> lis
 
 
 def policy_of(note: bytes, log_key: str, witnesses: Sequence[VerifierKey]) -> str | None:
-    """The archive's witnesses as a C2SP tlog-policy. Its quorum is one of them where one has cosigned: the archive publishes
-    with or without them, so more is for the reader to demand."""
+    """Return the archive's witnesses as a C2SP tlog-policy. Its quorum is one witness where one has cosigned: the
+    archive publishes with or without them, so a larger quorum is the reader's demand."""
     if not witnesses:
         return None
     names = [f"w{number}" for number in range(1, len(witnesses) + 1)]
@@ -335,8 +339,9 @@ def policy_of(note: bytes, log_key: str, witnesses: Sequence[VerifierKey]) -> st
 def _stamps(
     conn: Connection, log_id: int, newest: log.Signed, hashes: merkle.Hashes, leaves: Collection[int]
 ) -> tuple[model.Stamp, ...]:
-    """Of each authority the newest time stamp and, around every one of the `leaves`, the last before it and the first after:
-    between those two the event came into the log. Each is tied to the bundle's checkpoint where it is over an older one."""
+    """Return each authority's newest time stamp and, for every one of the `leaves`, the last before it and the first
+    after: the event came into the log between those two. A stamp over an older checkpoint is tied to the bundle's
+    checkpoint by a proof."""
     signed = {each.size: each for each in log.checkpoints(conn, log_id)}
     sizes: dict[str, list[int]] = {}
     for size, anchors in rows.anchors(conn, log_id):
@@ -367,9 +372,10 @@ def _stamps(
 
 
 def neighbours(sizes: Sequence[int], leaves: Collection[int]) -> set[int]:
-    """Of the ascending tree sizes the last, and for each leaf the largest that does not hold it and the smallest that does."""
+    """Return the last of the ascending tree sizes and, for each leaf, the largest without it and the smallest with
+    it."""
     chosen = set(sizes[-1:])
     for leaf in leaves:
-        place = bisect.bisect_right(sizes, leaf)  # a tree of n leaves holds those below n
+        place = bisect.bisect_right(sizes, leaf)  # a tree of n leaves holds the leaves below n
         chosen.update(sizes[max(0, place - 1) : place + 1])
     return chosen

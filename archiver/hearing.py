@@ -1,7 +1,8 @@
-"""Lets one recording be heard: opened in memory, the access on record and published, and only then written to a file.
+"""Decrypts one recording for a listener: opened in memory, the access recorded and published, and only then written to
+a file.
 
-What if we die on the way? Before the access is published nothing has left memory, and the log says that somebody was about to
-listen. Behind it, a part of the file may be there: the log says who has it.
+What if the process dies on the way? Before the access is published nothing has left memory, and the log says that
+somebody was about to listen. After it, a part of the file may exist, and the log tells who has it.
 """
 
 from __future__ import annotations
@@ -44,9 +45,10 @@ async def hear(
     target: Path,
     record: Callable[[Copy], Awaitable[None]],
 ) -> int:
-    """Write the verified audio of one copy to `target`, a new file; its size. `record` returns once the access is published.
+    """Write the verified audio of one copy to `target`, a new file; return its size. `record` returns once the access
+    is published.
 
-    Raises what `record` raises, with nothing written; `NotAllowedError` when the file cannot be made.
+    Raises the errors of `record`, with nothing written; `NotAllowedError` when the file cannot be made.
     """
     plaintext = open_sealed(lambda: store.read(copy.key, copy.version_id), identities, copy.digest)
     async with aclosing(plaintext):
@@ -57,7 +59,7 @@ async def hear(
 
 
 def say_heard(conn: Connection, ledger: Ledger, copy: Copy, access: Mapping[str, Json]) -> Appended:
-    """Append `recording.accessed`; `access` says who and why, which stands beside the event."""
+    """Append `recording.accessed`; `access` holds person and reason, which stand beside the event."""
     data: dict[str, Json] = {"purpose": "get", "storage": copy.storage, "pt_sha256": copy.digest}
     subject, private = f"rec:{copy.recording_id}", {"access": access}
     said = ledger.append(conn, subject, Type.ACCESSED, data, private=private, actor_kind="operator")
@@ -66,7 +68,7 @@ def say_heard(conn: Connection, ledger: Ledger, copy: Copy, access: Mapping[str,
 
 
 async def _write(target: Path, first: bytes, rest: AsyncGenerator[bytes, None]) -> int:
-    """All or nothing: `target` appears when the last byte is on disk. Raises `NotAllowedError`."""
+    """Write all or nothing: `target` appears when the last byte is on disk. Raises `NotAllowedError`."""
     part = target.with_name(target.name + ".part")
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -86,5 +88,5 @@ async def _write(target: Path, first: bytes, rest: AsyncGenerator[bytes, None]) 
         raise errors.NotAllowedError(f"{part} cannot be written: {problem.strerror}") from problem
     finally:
         with contextlib.suppress(FileNotFoundError):
-            part.unlink()  # plaintext that is not the whole stays nowhere
+            part.unlink()  # incomplete plaintext is removed
     return size

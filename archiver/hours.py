@@ -1,9 +1,10 @@
-"""What time it is, as far as nobody contradicts us: a clock that is set wrong must not decide about days that have not come.
+"""Guards the clock: a clock that is set wrong must not decide about days that have not come.
 
-Others tell the time with each answer: the database, storages and providers. When our clock is ahead of theirs by more than
-`MARGIN`, it is later nowhere but here, and `Hours.now` goes by the earliest of them until the clocks agree again. The database is
-believed alone, for leases go by it already; of the others more must say so than agree with us: one of them may be wrong, or lie,
-and must not stop what is done for the rest. A clock that is behind is told of, and not moved: nothing is decided too early by it.
+Others tell the time with each answer: the database, storages and providers. When our clock is ahead of theirs by more
+than `MARGIN`, `Hours.now` goes by the nearest of those clocks until they agree again. The database is believed alone,
+for leases go by its clock already; of the other parties more must contradict us than agree with us: one of them may be
+wrong, or lie, and must not stop the work for the rest. A clock that is behind is reported, and not moved: it makes no
+decision too early.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ log = structlog.get_logger("archiver.hours")
 MARGIN = timedelta(minutes=5)
 DATABASE = "database"
 _FRESH = 3600.0
-_STEADY = timedelta(seconds=30)  # answers take a while, and tell whole seconds: the hour must not tremble
+_STEADY = timedelta(seconds=30)  # answers take a while, and tell whole seconds: small changes of the offset are ignored
 _NONE = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """What somebody said that the time was, when our steady clock stood at `heard`."""
+    """A time that one party told, and the monotonic clock (`heard`) when the answer came."""
 
     time: datetime
     heard: float
 
 
 def contradiction(offsets: dict[str, timedelta]) -> timedelta:
-    """By how much our clock is off, from how far it is ahead of each of the others'; nothing while too few say so. Pure.
+    """Return the error of our clock, from its lead over each party's clock; zero while too few contradict it. Pure.
 
-    Ahead is positive. Of those who contradict us, the one who does it least is believed.
+    Ahead is positive. Of the parties that contradict our clock, the one with the smallest difference is believed.
     """
     for apart in (
         [each for each in offsets.items() if each[1] > MARGIN],
@@ -49,7 +50,7 @@ def contradiction(offsets: dict[str, timedelta]) -> timedelta:
 
 
 class Hours:
-    """A `Clock` that is not later than those of the others. Safe for use by several threads."""
+    """A `Clock` that is not later than the clocks of the other parties. Safe for use by several threads."""
 
     def __init__(self, raw: Clock) -> None:
         self.raw = raw
@@ -58,7 +59,7 @@ class Hours:
         self._told = False
 
     def now(self) -> datetime:
-        """The present instant, by our clock, or by the others' while it is ahead of them."""
+        """Return the present instant, by our clock, or by the others' clocks while ours is ahead of them."""
         now = self.raw.now()
         if not self._voices:
             return now
@@ -72,11 +73,11 @@ class Hours:
 
     @property
     def offset(self) -> timedelta:
-        """By how much our clock is off, ahead positive; nothing while it is not contradicted."""
+        """The error of our clock, ahead positive; zero while it is not contradicted."""
         return self._off(self.raw.now())
 
     def heard(self, who: str, time: datetime) -> None:
-        """Somebody's answer has just said that it is `time`."""
+        """Note that an answer of `who` has just told `time`."""
         self._voices = {**self._voices, who: Voice(time, self.raw.monotonic())}
         off = self.offset
         if (off != _NONE) != self._told:
@@ -87,7 +88,7 @@ class Hours:
                 log.info("clock.agrees")
 
     def heard_date(self, who: str, date: str | None) -> None:
-        """The same from an HTTP header; one that is no date says nothing."""
+        """Note the time in an HTTP header; a header that is no date is ignored."""
         try:
             time = email.utils.parsedate_to_datetime(date or "")
         except (ValueError, TypeError, IndexError, OverflowError):
@@ -95,7 +96,7 @@ class Hours:
         self.heard(who, time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC))
 
     def _off(self, now: datetime) -> timedelta:
-        """Judged anew each time: our clock may have been set meanwhile, and the steady one has gone on."""
+        """Judge the clock anew each time: it may have been set meanwhile, while the monotonic clock has gone on."""
         steady, voices = self.raw.monotonic(), self._voices
         fresh = {who: each for who, each in voices.items() if steady - each.heard <= _FRESH} or voices
         return contradiction({

@@ -1,7 +1,8 @@
-"""The log's keeper: takes events into the log, has the tree signed, publishes and anchors it. One replica at a time does.
+"""The log's keeper: takes events into the log, has the tree signed, publishes and anchors it. One replica at a time
+does.
 
-All of it may rest for days: events wait in the queue, and nothing but their proof is late. Only one thing ends the process, a
-database that has less than was published: whatever it wrote from then on would contradict what the world has seen.
+The keeper may rest for days: events wait in the queue, and nothing but their proof is late. Only one thing ends the
+process, a database that has less than was published: every later event would contradict the published log.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ PATIENCE, _TURN = timedelta(minutes=2), timedelta(seconds=12)
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What keeping the log takes."""
+    """The tools of the log's keeper."""
 
     writer: Writer
     ledger: Ledger
@@ -53,7 +54,7 @@ class Parts:
 
 
 class Vouching(Protocol):
-    """Keeps on record who contradicts the log, and who no longer vouches for it."""
+    """Keeps on record the parties that contradict the log, and those that no longer vouch for it."""
 
     def tell_forks(self, conn: Connection, forks: Sequence[Fork], now: datetime) -> None: ...
 
@@ -63,8 +64,8 @@ class Vouching(Protocol):
 class Keeper:
     """Keeps one log while it holds the sequencer's lease.
 
-    `lock_until` says for an instant how long what is published then stays locked. Safe when two replicas believe that they hold
-    the lease: they are slow then, not wrong.
+    `lock_until` gives, for an instant, the end of the lock of files published then. Safe when two replicas believe that
+    they hold the lease: both are slow then, not wrong.
     """
 
     def __init__(
@@ -87,9 +88,11 @@ class Keeper:
             await asyncio.sleep(0 if taken == _BATCH else _BUSY if taken else _IDLE)
 
     async def catch_up(self, retiring: Ed25519PrivateKey | None = None) -> str | None:
-        """For a single sweep: integrate and publish all there is, if nobody else does. What kept it from that, if anything.
+        """Integrate and publish everything, for a single sweep, if no other replica does. Returns the obstacle, if
+        there was one.
 
-        With the host key, `retiring`, the writer's retirement is the last of it: call nothing that writes events after this.
+        With the host key, `retiring`, the writer's retirement is the last event: call nothing that writes events after
+        this.
         """
         self._due("publish", self._every)  # once at the end, unless it takes long
         while await self._guarded(self._turn):
@@ -106,20 +109,22 @@ class Keeper:
         return behind or self.problem
 
     async def retire(self, host_key: Ed25519PrivateKey) -> None:
-        """At the end of `forever`: what waits goes into the log, the writer's retirement behind it, if the log was kept here."""
+        """End `forever`: take waiting events into the log, and the writer's retirement after them, if the log was kept
+        here."""
         if self._through_gate:
             await self.catch_up(host_key)
         else:
             await self._guarded(lambda: self._retire(host_key))
 
     async def relieve(self) -> None:
-        """For a sweep, which keeps the log at its end: take events into it while the queue is above the mark."""
+        """Take events into the log while the queue is above the mark: for a sweep, which keeps the log only at its
+        end."""
         self._due("publish", self._every)
         while await self._p.writer.run(log.backlog) is not None and await self._guarded(self._turn):
             pass
 
     async def _guarded(self, act: Callable[[], Awaitable[int]]) -> int:
-        """One turn; what fails is told, and tried again after a rest. Raises `RolledBackError`."""
+        """Run one turn; a failure is logged, and tried again after a rest. Raises `RolledBackError`."""
         try:
             taken = await act()
         except errors.RolledBackError:
@@ -164,13 +169,13 @@ class Keeper:
         return batch.taken
 
     async def _look(self) -> None:
-        """Put on record who has fallen silent, and what was refused."""
+        """Put on record the parties that have fallen silent, and the refused events."""
         vouching, now = self._p.vouching, self._clock.now()
         if vouching is not None:
             await self._p.writer.run(lambda conn: vouching.look(conn, now))
 
     async def _tell(self, problems: Iterable[errors.ArchiverError]) -> None:
-        """Two histories are on record before anything else goes on."""
+        """Put forks of the log on record before anything else goes on."""
         forks = [fork(each) for each in problems if isinstance(each, errors.ForkedError)]
         vouching, now = self._p.vouching, self._clock.now()
         if forks and vouching is not None:
@@ -182,14 +187,15 @@ class Keeper:
                 _log.error("custody.fork_not_on_record", problem=str(failed))
 
     async def _retire(self, host_key: Ed25519PrivateKey) -> int:
-        """Nothing is written in this writer's name afterwards, not even about what else is found in the queue.
+        """Append the writer's retirement. Nothing is written in its name afterwards, not even about faults found in the
+        queue.
 
-        Died before? A writer that never retires is no less believed. Died behind it, or another keeps the log? It waits in the
-        queue for whoever takes the next batch.
+        If the process dies before, nothing is lost: the events of a writer that never retires are believed all the
+        same. If it dies after, or another replica keeps the log, the retirement waits in the queue for the next batch.
         """
         p = self._p
         if not p.sequencer.knows(public_hex(host_key)):
-            return 0  # the key was changed since the start: the new one says nothing here yet
+            return 0  # the key was changed since the start: the sequencer does not know the new one yet
         if not self._through_gate or not await self._hold():
             await p.writer.run(lambda conn: p.ledger.retire(conn, host_key))
             return 0
@@ -203,13 +209,13 @@ class Keeper:
             await p.writer.run(last)
         except errors.RolledBackError:
             raise
-        except errors.ArchiverError:  # the next process takes it from the queue, and whatever stands in its way
+        except errors.ArchiverError:  # the next process takes it from the queue and meets the same fault
             await p.writer.run(lambda conn: p.ledger.retire(conn, host_key))
         await self._publish()
         return 0
 
     async def _publish_again(self) -> int:
-        """What was refused, or whose answer was lost, once more; no event is written, for our writer has retired."""
+        """Publish once more what was refused or had no answer; no event is written, for our writer has retired."""
         if await self._hold():
             await self._p.publisher.start()
             await self._publish()
@@ -229,7 +235,7 @@ class Keeper:
                 _log.warning("custody.publish_incomplete", what=name, problem=str(problem))
             await self._tell(issued.problems.values())
             _log.debug("custody.published", leaves=issued.checkpoint.size)
-            # Once a day, whoever published first: a cron job must not lock partial tiles for years at every run.
+            # Once a day, by whichever process: a cron job must not lock partial tiles for years at every run.
             if heartbeat.new_day(before.published_at if before is not None else None, now):
                 await p.publisher.pin(issued.checkpoint.size, until)
 
@@ -245,7 +251,7 @@ class Keeper:
                     _log.info("custody.anchored", leaves=anchored.size, at=anchored.token.at.isoformat())
 
     async def _hold(self) -> bool:
-        """Whether the lease is ours; asked for, or renewed, every fifteen seconds."""
+        """Tell whether this replica holds the lease; it is asked for, or renewed, every fifteen seconds."""
         now = self._clock.monotonic()
         if self._due("lease", _RENEW):
             p = self._p
@@ -266,10 +272,11 @@ class Keeper:
 async def publish_through(
     engine: Engine, keeper: Keeper, events: Sequence[Appended], patience: timedelta = PATIENCE
 ) -> None:
-    """Wait until a published checkpoint covers `events`; nothing irreversible is done before. Raises `UnavailableError`.
+    """Wait until a published checkpoint covers `events`; nothing irreversible is done before. Raises
+    `UnavailableError`.
 
-    Publishes them itself where nobody else does; otherwise whoever keeps the log will, within seconds. Who held the log may have
-    died: its lease ends within a minute, and then it is ours.
+    Publishes the events itself where no other replica keeps the log; otherwise that replica does, within seconds. If
+    that replica has died, its lease ends within a minute, and then this process takes the lease.
     """
     problem: str | None = None
     now = asyncio.get_running_loop().time

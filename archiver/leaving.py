@@ -1,7 +1,8 @@
-"""The way out of the process that nothing can block: for when a thread waits for somebody who never answers.
+"""Ends the process in a way that nothing can block: for when a thread waits for a party that never answers.
 
-No thread can be stopped from outside, and Python waits for each at its end. What such a thread was doing is as safe as with
-SIGKILL, which any step of ours survives. Knows nothing but the standard library, for every command loads it.
+No thread can be stopped from outside, and Python waits for each at its end. The work of such a thread is as safe as
+with SIGKILL, which any step of ours survives. Knows nothing but the standard library, for every command loads this
+module.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from types import TracebackType
 from typing import Self
 
 STOP = timedelta(seconds=24)
-"""From the first signal to the end, whatever hangs; the promise is 25 s."""
+"""The time from the first signal to the end, even if something hangs; the promise is 25 s."""
 REST = timedelta(seconds=4)
-"""From the end of all work to the end of the process."""
+"""The time from the end of all work to the end of the process."""
 _LAST_WORDS = 0.5
 
 
@@ -53,7 +54,7 @@ class LastResort:
             self._timer.start()
 
     def call_off(self) -> None:
-        """Nothing more is to happen."""
+        """Cancel the planned end."""
         with self._changing:
             if self._timer is not None:
                 self._timer.cancel()
@@ -61,7 +62,8 @@ class LastResort:
 
 
 def _leave(code: int) -> None:
-    """Whatever writes may be what hangs: so the last words have a thread of their own, and half a second."""
+    """End the process; the last words have a thread of their own, and half a second, because writing may be what
+    hangs."""
     with contextlib.suppress(RuntimeError):  # no thread begins while the interpreter is being taken down
         words = threading.Thread(target=_say, daemon=True)
         words.start()
@@ -70,7 +72,7 @@ def _leave(code: int) -> None:
 
 
 def _say() -> None:
-    structlog = sys.modules.get("structlog")  # whoever has not loaded it has no log
+    structlog = sys.modules.get("structlog")  # a command that has not loaded it has no log
     if structlog is not None:
         why = "something never answered; what was done is kept"
         structlog.get_logger("archiver.daemon").warning("process.cut_off", why=why)

@@ -1,7 +1,8 @@
-"""One log for everything: JSON lines (or text on a terminal), each redacted before it leaves the process.
+"""Writes one log for everything: JSON lines (or text on a terminal), each redacted before it leaves the process.
 
-Events have stable dotted names; free text is never parsed. Libraries that log through the standard module take the same way out,
-so that no library can print a signed URL past us. Exceptions are named, not printed: their texts hold URLs and parameters.
+Events have stable dotted names; free text is never parsed. Libraries that log through the standard module take the same
+way out, so that no library can print a signed URL past us. Exceptions are named, not printed: their texts hold URLs and
+parameters.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from archiver.redaction import place_of, redact, traceback_of
 
 
 def redact_event(_logger: object, _method: str, event: EventDict) -> Mapping[str, Any]:
-    """Every text value of the event without secrets, URL queries, control characters and whole phone numbers."""
+    """Return the event with every text value free of secrets, URL queries, control characters and whole phone
+    numbers."""
     return {name: _clean(value) for name, value in event.items()}
 
 
@@ -56,7 +58,8 @@ def configure(format_: str, level: str, stream: TextIO | None = None) -> None:
 
 
 def last_words(bug: Exception) -> str:
-    """Log a bug that ends the process: one redacted line, in JSON unless logging was set up otherwise. Returns what and where."""
+    """Log a bug that ends the process: one redacted line, in JSON unless logging was set up otherwise. Returns the
+    error's type and place."""
     if not structlog.is_configured():
         configure("json", "info")
     where = place_of(bug)

@@ -1,7 +1,7 @@
-"""The journal and the log, made anew from the storages and the keys alone (docs/howto/rebuild.md).
+"""Makes the journal and the log anew from the storages and the keys alone (docs/howto/rebuild.md).
 
-First the log, which is signed; then everything that it and the catalogue tell (`refill`). After a death, or with a storage away,
-run it again.
+First the log, which is signed; then everything that the log and the catalogue tell (`refill`). After a death, or with a
+storage away, run it again.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _PAGE = 500
 
 @dataclass(slots=True)
 class Rebuilt(Refilled):
-    """What came back from which storage.
+    """The result of a rebuild, by storage.
 
-    `known_until`: the time of the newest published event; what happened later cannot be known. `unknown_objects` lie in a storage
-    and no event tells of them.
+    `known_until`: the time of the newest published event; later events cannot be known. `unknown_objects` lie in a
+    storage and no event tells of them.
     """
 
     storage: str = ""
@@ -52,10 +52,12 @@ class Rebuilt(Refilled):
 
 
 async def rebuild(tools: Tools, progress: Callable[[str], None], *, check: bool = False) -> Rebuilt:
-    """Fill an empty, migrated database. No other process may write meanwhile. With `check`, every copy is asked for by name.
+    """Fill an empty, migrated database. No other process may write meanwhile. With `check`, every copy is asked for by
+    name.
 
-    Raises `NotAllowedError` when the journal is in use, `KeyUnavailableError` when nothing could be opened, `ConfigurationError`
-    when no storage has the log, `VerificationError` when it is damaged, `DestinationError` when a storage that is needed is away.
+    Raises `NotAllowedError` when the journal is in use, `KeyUnavailableError` when nothing could be opened,
+    `ConfigurationError` when no storage has the log, `VerificationError` when the log is damaged, `DestinationError`
+    when a needed storage is away.
     """
     await read(tools.engine, restore.require_unused)
     if not tools.identities:
@@ -106,7 +108,7 @@ async def _unknown_objects(tools: Tools, store: ObjectStore, result: Rebuilt) ->
 
 
 async def _check(tools: Tools, store: ObjectStore, result: Rebuilt, progress: Callable[[str], None]) -> None:
-    """Every copy that the journal now claims here, with its lock and digest as the storage shows them."""
+    """Check every copy that the journal now claims here, with its lock and digest as the storage shows them."""
     found = await reconcile_store(tools.engine, store, tools.clock, lock_share=1)
     if found.unreachable is not None:
         raise errors.DestinationError(found.unreachable)

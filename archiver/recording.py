@@ -22,7 +22,7 @@ ORIGINAL = "original"
 
 
 class State(enum.StrEnum):
-    """Where a recording is (DESIGN §3)."""
+    """The state of a recording (ARCHITECTURE.md has a table of the states)."""
 
     LISTED = "listed"
     WAITING = "waiting"
@@ -34,7 +34,7 @@ class State(enum.StrEnum):
 
 
 class Reason(enum.StrEnum):
-    """Why a recording waits."""
+    """The reason why a recording waits."""
 
     NOT_READY = "not_ready"
     RETRY = "retry"
@@ -45,7 +45,7 @@ class Reason(enum.StrEnum):
 
 
 class Flag(enum.StrEnum):
-    """Doubts that never discard bytes."""
+    """Doubts about a recording, which never discard bytes."""
 
     DURATION_MISMATCH = "duration_mismatch"
     LENGTH_UNVERIFIED = "length_unverified"
@@ -64,9 +64,10 @@ class Flag(enum.StrEnum):
 
 
 DOUBTS = frozenset({Flag.NOT_AUDIO, Flag.TRUNCATED, Flag.DURATION_MISMATCH, Flag.LENGTH_UNVERIFIED})
-"""Flags that say: this may not be the recording, or not all of it. It is asked for again, and a gap stays open meanwhile.
+"""Flags that mean: this may not be the recording, or not all of it. It is asked for again, and a gap stays open
+meanwhile.
 
-`superseded` ends that: the provider sent what is sound after all, and a row of its own holds it.
+`superseded` ends that: the provider sent a sound body after all, and a row of its own holds it.
 """
 
 
@@ -79,7 +80,7 @@ class LockMode(enum.StrEnum):
 
     @classmethod
     def read(cls, text: str | None, otherwise: LockMode) -> LockMode:
-        """The mode of this name in any case; `otherwise` for a name that is none of ours."""
+        """Return the mode of this name in any case; `otherwise` for an unknown name."""
         try:
             return cls((text or "off").lower())
         except ValueError:
@@ -111,9 +112,9 @@ class Secret:
 class RecordingRef:
     """Names one rendition of one recording at one provider account.
 
-    `provider` is the id in our configuration. `recording_id` is the provider's own. `variant` is "" for the
-    recording as the provider serves it by default, otherwise a name ("original", "child"). `account` is the
-    tenancy that owns it there (a subaccount, a KAZOO account) and tells which credentials open it.
+    `provider` is the id in our configuration. `recording_id` is the provider's own. `variant` is "" for the recording
+    as the provider serves it by default, otherwise a name ("original", "child"). `account` is the provider's tenancy
+    that owns the recording (a subaccount, a KAZOO account) and tells which credentials open it.
     """
 
     provider: str
@@ -124,9 +125,10 @@ class RecordingRef:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Where the audio can be had now. Signed or not, it is treated as a secret: kept in memory, never stored.
+    """The present address of the audio. Signed or not, it is treated as a secret: kept in memory, never stored.
 
-    `guessed`: what the provider wrote had to be mended to be a link, so that "not found" there says nothing of the recording.
+    `guessed`: the provider's text had to be mended to be a link, so that "not found" there says nothing of the
+    recording.
     """
 
     url: Secret
@@ -135,12 +137,12 @@ class Link:
     guessed: bool = False
 
     def half_spent(self, now: datetime) -> bool:
-        """True when more than half of the link's life is over: ask for a fresh one."""
+        """Tell whether more than half of the link's life is over: ask for a fresh one then."""
         return self.expires_at is not None and now - self.obtained_at >= (self.expires_at - self.obtained_at) / 2
 
 
 class Audio(enum.StrEnum):
-    """What the listing says of the recording's audio. `UNREADABLE`: something, which cannot be read; never "none"."""
+    """The state of a recording's audio, by its listing. `UNREADABLE`: the link cannot be read; never "none"."""
 
     PRESENT = "present"
     NOT_YET = "not_yet"
@@ -152,10 +154,10 @@ class Audio(enum.StrEnum):
 class Listing:
     """One recording as its provider lists it.
 
-    `revision` tells apart two recordings that carry the same id: a digest over what the provider states of the
-    content itself (format, start, duration), never over billing or tags. `metadata` is normalised and searchable;
-    `raw` is the provider's row byte for byte as canonical JSON, less tokens and signed URLs. `stable` is the part
-    of `raw` that does not change by itself (no storage-age or cost counters): a digest over it detects edits.
+    `revision` tells apart two recordings that carry the same id: a digest over what the provider states of the content
+    itself (format, start, duration), never over billing or tags. `metadata` is normalised and searchable; `raw` is the
+    provider's row as canonical JSON, without tokens and the queries of links. `stable_digest` is a digest over the part
+    of `raw` that does not change by itself (no storage-age or cost counters): it detects edits.
     """
 
     ref: RecordingRef
@@ -176,7 +178,8 @@ class Listing:
 class Reject:
     """A listed row that could not be understood: kept as bytes, shown to a person, never fatal to its page.
 
-    `identity` names it among all of its provider, the same at each listing although figures and signatures in it change.
+    `identity` names the row among all of its provider; it is the same at each listing although figures and signatures
+    in the row change.
     """
 
     raw: bytes
@@ -205,7 +208,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class MediaFacts:
-    """What the received bytes say of themselves."""
+    """The properties of the audio, read from the received bytes."""
 
     container: str | None
     codec: str | None = None
@@ -218,7 +221,7 @@ class MediaFacts:
 class Received:
     """A body that came in full, as far as anyone can tell. Times are this machine's.
 
-    `cut`: plainly not in full, or more than was stated, and kept because its deadline has come.
+    `cut`: the body is plainly incomplete, or longer than stated, and was kept because its deadline has come.
     """
 
     size: int
@@ -250,7 +253,7 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """What the storage must refuse to undo."""
+    """The protection that a storage must not undo."""
 
     mode: LockMode
     retain_until: datetime | None

@@ -1,7 +1,7 @@
-"""What a text may show in logs, errors and reports: no secret, no signed URL, no whole phone number, one line.
+"""Redacts texts for logs, errors and reports: no secret, no signed URL, no whole phone number, one line.
 
-A second wall. The first is not to say such things at all: `Secret` shows a mask, errors name hosts and never queries.
-Pure, standard library only.
+This is a second barrier. The first is not to write such things at all: `Secret` shows a mask, errors name hosts and
+never queries. Pure, standard library only.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from urllib.parse import unquote
 
 MASK = "**redacted**"
 LONGEST = 16_384
-"""Characters kept of one text; what is longer is cut before anything else, so that no input makes this slow."""
+"""The most characters kept of one text; a longer text is cut before anything else, so that no input makes this slow."""
 
 
 def redact(text: str) -> str:
-    """`text` fit to be shown. Takes any string; redacting twice shows no more than redacting once.
+    """Return `text` fit to be shown. Takes any string; redacting twice shows no more than redacting once.
 
-    URLs lose user information, query and fragment; credentials in headers, assignments and key files are masked, of several words
-    and in an encoding (JSON's escapes, percent, base64) too; phone numbers keep their last three digits;
-    control characters, line breaks and direction marks are escaped. Digests,
-    UUIDs, dates, times and epoch seconds stay whole.
+    URLs lose user information, query and fragment; credentials in headers, assignments and key files are masked, also
+    when they have several words or an encoding (JSON's escapes, percent, base64); phone numbers keep their last three
+    digits; control characters, line breaks and direction marks are escaped. Digests, UUIDs, dates, times and epoch
+    seconds stay whole.
     """
     if len(text) > LONGEST:
         text = f"{text[:LONGEST]}… (cut)"
@@ -46,13 +46,14 @@ _OURS = __file__.rpartition("/")[0]
 
 
 def traceback_of(error: BaseException) -> str:
-    """The traceback of `error`, its innermost lines, fit to be shown."""
+    """Return the traceback of `error`, its innermost lines, fit to be shown."""
     lines = traceback.format_exception(type(error), error, error.__traceback__, limit=-_FRAMES, chain=False)
     return redact("".join(lines))
 
 
 def place_of(error: BaseException) -> str:
-    """The file and line where `error` was raised: the innermost of the archiver's own, or of all where none is."""
+    """Return the file and line where `error` was raised: the innermost of the archiver's own, or of all where none
+    is."""
     frames = traceback.extract_tb(error.__traceback__, limit=-_FRAMES)
     own = [each for each in frames if each.filename.startswith(_OURS) and not each.filename.endswith("/wall.py")]
     for last in (own or list(frames))[-1:]:
@@ -93,7 +94,7 @@ _NAMED = rf"""(?<![a-z0-9])(?:
 ){_SEPARATOR}"""
 _NAME = rf"{_NAMED}(?:b?{_QUOTE})?"
 _QUOTED = re.compile(rf"""({_NAMED}b?(\\{{0,4}}["']))(?!{_NAME})(?:(?!\2)[^\r\n])+""", re.IGNORECASE | re.VERBOSE)
-# Words behind each other, up to the next thing that has a name: a passphrase is several.
+# Words in a row, up to the next name with a value: a passphrase has several words.
 _PASSPHRASE = re.compile(
     rf"""((?<![a-z0-9])[a-z_-]{{0,20}}(?:password|passwd|pwd|passphrase)(?:{_QUOTE})?\s{{0,3}}[:=]\s{{0,3}})(?!b?{_QUOTE})(?!{_NAME})
     [^]\s"',;&}})]+ (?:[ ](?![a-z0-9_.-]{{1,40}}\s{{0,3}}[:=])[^]\s"',;&}})]+){{0,12}}""",
@@ -143,7 +144,7 @@ _USER_AND_PASSWORD = re.compile(r"[!-9;-~]{1,64}:[!-~]{4,}")
 
 
 def _hides(text: str) -> bool:
-    """Whether a text that was in an encoding names something that may not be shown."""
+    """Tell whether a decoded text holds something that may not be shown."""
     return any(each.search(text) for each in (_KEY_BLOCK, _HEADER, _ASSIGNMENT, _QUOTED, _SCHEME))
 
 

@@ -1,9 +1,10 @@
-"""The journal, filled again from what the log and the catalogue tell: all of it after a loss, what came since after a rollback.
+"""Fills the journal again from log and catalogue: all of it after a loss, the later part after a rollback.
 
-Order: what events say goes into the rows and the register that there are, in the transaction that brings the events back; then
-the segments that the log tells of, the newest first, so that the first line met for a recording is the one that counts; then
-segments that it does not tell of, for what is still missing; then what only events tell. Every step adds only what is not there:
-after a death, or with a storage away, run it again.
+Order: first the events' facts go into the existing rows and the register, in the transaction that brings the events
+back; then come the segments that the log tells of, the newest first, so that the first line met for a recording is the
+one that counts; then segments that the log does not tell of, for recordings still missing; then facts that only events
+tell. Every step only adds missing rows or brings older ones up to date: after a death, or with a storage away, run it
+again.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _LAST = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What filling takes. `ledger` has a fresh session, which is not enrolled yet."""
+    """The tools for filling. `ledger` has a fresh session, which is not enrolled yet."""
 
     engine: Engine
     writer: Writer
@@ -61,7 +62,7 @@ class Tools:
 
 @dataclass(slots=True)
 class Named:
-    """How many there are, and the first thousand by name."""
+    """A count of names, and the first thousand of them."""
 
     count: int = 0
     names: list[str] = field(default_factory=list)
@@ -76,12 +77,12 @@ class Named:
 
 @dataclass(slots=True)
 class Refilled:
-    """What came back, and what did not.
+    """The result of filling: the parts that came back, and the missing ones.
 
-    `uncatalogued` recordings are final by their events and described by nothing; `untold` by a segment that the log does not tell
-    of; `unfinished` ones were discovered and never archived, as far as events tell: they wait, without a name, for their provider
-    to list them again. `unopened` segments are sealed for keys that are not configured here. `findings` contradict what was
-    signed.
+    `uncatalogued` recordings are final by their events and described by no segment; `untold` ones are described by a
+    segment that the log does not tell of; `unfinished` ones were discovered and never archived, as far as events tell:
+    they wait, without a name, for their provider to list them again. `unopened` segments are sealed for keys that are
+    not configured here. `findings` contradict signed statements.
     """
 
     segments: int = 0
@@ -115,13 +116,13 @@ class Refilled:
 
 
 def follow(conn: Connection, events: Sequence[Event]) -> None:
-    """What else these events say, as they come back into the log: of rows that there are, of gaps, of statements."""
+    """Apply the other facts of these events as they come back into the log: about existing rows, gaps, statements."""
     restore.advance(conn, events)
     replay.follow(conn, events)
 
 
 async def refill(tools: Tools, result: Refilled, progress: Callable[[str], None]) -> None:
-    """Fill the journal from a log that is whole. Without identities, with what events alone tell."""
+    """Fill the journal from a complete log. Without identities, only facts from events are used."""
     await _told_segments(tools, result, progress)
     if tools.identities:
         await _untold_segments(tools, result, progress)
@@ -138,7 +139,7 @@ async def refill(tools: Tools, result: Refilled, progress: Callable[[str], None]
 
 
 async def _told_segments(tools: Tools, result: Refilled, progress: Callable[[str], None]) -> None:
-    """The segments that the log tells of, newest first."""
+    """Read the segments that the log tells of, newest first."""
     before = _LAST
 
     def next_page(conn: Connection) -> list[Entry]:
@@ -156,7 +157,7 @@ async def _told_segments(tools: Tools, result: Refilled, progress: Callable[[str
 
 
 async def _content(tools: Tools, result: Refilled, event: Event) -> list[Line] | None:
-    """The lines of a segment; None when it was read by an earlier run, or cannot be."""
+    """Return the lines of a segment; None when an earlier run read it, or it cannot be read."""
     digest = str(event.data["ct_sha256"])
     if await read(tools.engine, lambda conn: restore.has_segment(conn, digest)):
         return None
@@ -165,7 +166,7 @@ async def _content(tools: Tools, result: Refilled, event: Event) -> list[Line] |
         return None
     sealed = await _sealed(tools, digest)
     if sealed is None:
-        # Once its lock is over, somebody may have tidied up: its recordings have gone, or newer segments describe them.
+        # After the end of its lock the segment may have been removed: its recordings are gone, or newer segments describe them.
         if datetime.fromisoformat(str(event.data["retain_until"])) > tools.clock.now():
             result.findings.note(f"segment {digest} of the catalogue is in no storage")
         return None
@@ -212,9 +213,9 @@ async def _describe(tools: Tools, result: Refilled, event: Event, lines: Sequenc
 
 
 async def _untold_segments(tools: Tools, result: Refilled, progress: Callable[[str], None]) -> None:
-    """Segments that were stored and of which no published event tells: used where nothing better is known, and said so.
+    """Read stored segments that no published event tells of: used where nothing better is known, and marked so.
 
-    Anybody who may write to the storage can put one there; so a line counts only as far as signed events vouch for it.
+    Anybody who may write to the storage can put one there; so a line counts only as far as signed events confirm it.
     """
     known = await read(tools.engine, restore.known_segment_keys)
     known |= {layout.catalogue_key(each) for each in result.unopened.names}
@@ -248,9 +249,10 @@ def _add(result: Refilled, written: _Written) -> None:
 
 
 def _write_lines(conn: Connection, lines: Sequence[Line], segment: str | None, sealed_at: datetime | None) -> _Written:
-    """Write the recordings of a segment that are not there yet, or are of an older time, with what their events commit to.
+    """Write the recordings of a segment that are missing or older in the journal, with the data that their events
+    commit to.
 
-    `segment` and `sealed_at` are None when the log does not tell of it.
+    `segment` and `sealed_at` are None when the log does not tell of the segment.
     """
     ids = [line.id for line in lines]
     old = set() if sealed_at is None else restore.behind(conn, ids, sealed_at)
@@ -279,7 +281,7 @@ def _write_lines(conn: Connection, lines: Sequence[Line], segment: str | None, s
 
 
 def _vouched(line: Line, events: Sequence[Event]) -> bool:
-    """Whether the provider's row in the line is the one that custody committed to last."""
+    """Tell whether the provider's row in the line is the one that custody committed to last."""
     committed = [each for each in line.private if each.group == "provider_meta"]
     sworn = [event.seq for event in events if "provider_meta" in event.priv]
     if not committed or not sworn or committed[-1].seq != sworn[-1]:
@@ -292,7 +294,7 @@ def _vouched(line: Line, events: Sequence[Event]) -> bool:
 
 
 async def _undescribed(tools: Tools, result: Refilled) -> None:
-    """Every recording that the log knows and no segment describes."""
+    """Make a row for every recording that the log knows and no segment describes."""
     after = ""
 
     def next_page(conn: Connection) -> list[str]:
@@ -309,7 +311,7 @@ async def _undescribed(tools: Tools, result: Refilled) -> None:
                 if it.state not in FINAL:
                     unfinished.add(recording_id)
                 if "listed_at" not in it.row:
-                    continue  # its first event is missing: there is nothing to make a row of
+                    continue  # its first event is missing: no row can be made
                 made = remake(None, events, recording_id, restore.copies_of(conn, it))
                 rows.append(made.row)
                 copies[recording_id] = made.copies

@@ -1,7 +1,7 @@
-"""A provider account under another name: everything that the archive knows of it goes over, in one transaction, with an event.
+"""Moves everything that the archive knows of a provider account to another name, in one transaction, with an event.
 
-What is sealed and signed keeps the name that it was sealed and signed with; the event says that both are one. Run again when its
-answer was lost, it finds itself done.
+Sealed objects and signed events keep the old name; the new event says that both names are one account. When it is run
+again after a lost answer, it finds the work done.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from archiver.recording import Json
 from archiver.schedule.tables import budget, lease, replica
 
 _KNOWN_BY = (recording, listing_window, coverage, reject, gap, statement)
-"""Where a provider leaves what must not be mixed with another's."""
+"""Tables whose rows must not be mixed with another provider's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Renamed:
-    """How many recordings went over; `already`: it had been done, and nothing was changed now."""
+    """The number of recordings moved; `already`: an earlier run had moved them, and nothing was changed now."""
 
     recordings: int
     already: bool = False
@@ -57,10 +57,10 @@ class Renamed:
 def rename(
     conn: Connection, ledger: Ledger, old: str, to: Target, configured: Collection[str], *, by: str, reason: str = ""
 ) -> Renamed:
-    """Give everything that is known of `old` to `to`, and say so in an event of subject `archive`.
+    """Move everything that is known of `old` to `to`, and append an event of subject `archive`.
 
-    Raises `NotAllowedError` while `old` is configured, a daemon runs, `to` has rows already, or the rows are of no account of
-    `to`; `NotFoundError` when nothing is known of `old`.
+    Raises `NotAllowedError` while `old` is configured, a daemon runs, `to` has rows already, or the rows are of no
+    account of `to`; `NotFoundError` when nothing is known of `old`.
     """
     if not _known(conn, old):
         if told(conn, old, to.id):
@@ -82,7 +82,7 @@ def rename(
 
 
 def told(conn: Connection, old: str, new: str) -> bool:
-    """Whether an event says that `old` became `new`, in the log or on its way there."""
+    """Tell whether an event says that `old` became `new`, in the log or in its queue."""
     ours = select(custody_pending.c.entry).join(custody_subject).where(custody_subject.c.subject == ARCHIVE)
     waiting = conn.execute(ours).scalars()
     events = [*renames(conn), *(each for each in map(parse, waiting) if each.type == Type.PROVIDER_RENAMED)]
@@ -97,7 +97,8 @@ def _known(conn: Connection, provider: str) -> bool:
 
 
 def _demand_same_account(conn: Connection, old: str, to: Target) -> None:
-    """Rows name the account that owns them at the provider; of another kind, or another account, they would be listed anew."""
+    """Require that the rows' account is one of `to`: with another kind or account, every recording would be listed
+    anew."""
     accounts = accounts_of(conn, old)
     if accounts and not accounts & to.accounts:
         raise errors.NotAllowedError(
@@ -106,7 +107,8 @@ def _demand_same_account(conn: Connection, old: str, to: Target) -> None:
 
 
 def _move_the_rest(conn: Connection, old: str, new: str) -> None:
-    """A failed first try under the new name may have left its own state of polling, lease, budget and alerts: they go."""
+    """Move the other tables, and delete the state of a failed first try under the new name: polling, lease, budget,
+    alerts."""
     for table in (listing_window, coverage, reject, gap, statement, owed_copy, edited_row):
         conn.execute(update(table).where(table.c.provider == old).values(provider=new))
     conn.execute(delete(feed_day).where(feed_day.c.provider == old))
@@ -126,5 +128,5 @@ def _move_the_rest(conn: Connection, old: str, new: str) -> None:
 
 
 def as_json(old: str, new: str, it: Renamed) -> dict[str, Json]:
-    """`archiver.providers-rename/v1`."""
+    """Return the JSON form, `archiver.providers-rename/v1`."""
     return {"from": old, "to": new, "recordings": it.recordings, "already": it.already}

@@ -1,4 +1,4 @@
-"""Signals of the operating system, handed to whoever runs at the moment."""
+"""Hands signals of the operating system to the daemon that runs at the moment."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _MOMENT = timedelta(seconds=2)
 
 
 class End(enum.Enum):
-    """Why the process leaves its loop."""
+    """The reason why the process leaves its loop."""
 
     STOP = "stop"
     RELOAD = "reload"
 
 
 class Running(Protocol):
-    """What signals are for."""
+    """The receiver of signals."""
 
     @property
     def ending(self) -> End | None:
-        """How it will end, once the stop has begun."""
+        """The way in which the process will end, once the stop has begun."""
 
     def stop(self, end: End = End.STOP) -> None:
         """Begin to stop."""
@@ -41,9 +41,9 @@ class Running(Protocol):
 class Signals:
     """SIGTERM and SIGINT stop in good order, a second one at once; SIGHUP reloads. Both stops are as safe as SIGKILL.
 
-    What comes while no daemon is attached, as between two configurations, is for the next one. `stopping` is set by the first
-    stop, and then `last` sees to it that the process ends in time, with `code` of the signal. `interrupted`: the last stop was
-    asked for at the keyboard.
+    A signal that comes while no daemon is attached, as between two configurations, is for the next one. `stopping` is
+    set by the first stop, and then `last` sees to it that the process ends in time, with `code` of the signal.
+    `interrupted`: the last stop was asked for at the keyboard.
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class Signals:
             loop.add_signal_handler(signal.SIGHUP, self._reload)
 
     def attach(self, daemon: Running) -> None:
-        """Signals are this daemon's from now on."""
+        """Send signals to this daemon from now on."""
         self._daemon = daemon
         if self._missed is not None:
             daemon.stop(self._missed)
             self._missed = None
 
     def detach(self) -> None:
-        """The daemon has ended."""
+        """Note that the daemon has ended."""
         self._daemon = None
 
     def _stop(self, number: signal.Signals) -> None:
@@ -96,7 +96,8 @@ class Signals:
 
 
 async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """What comes of `work`; None when `stop` is set before: then it is cancelled, and waited for no longer than a moment."""
+    """Return the result of `work`; None when `stop` is set before: then `work` is cancelled, and waited for only a
+    moment."""
     task, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""Tables for spreadsheets: CSV of which no cell is taken for a formula. Pure."""
+"""Writes tables for spreadsheets: CSV of which no cell is taken for a formula. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def as_csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A line of names, then a line for each row (RFC 4180). An absent value is an empty cell."""
+    """Return a line of names, then a line for each row (RFC 4180). An absent value is an empty cell."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(head)
@@ -19,7 +19,7 @@ def as_csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _cell(value: object) -> object:
-    """Spreadsheets run a text that begins like a formula: such a text gets an apostrophe before it."""
+    """Put an apostrophe before a text that begins like a formula, because spreadsheets would run it."""
     if value is None:
         return ""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -1,8 +1,9 @@
-"""One vocabulary for what any provider says of a call, for whatever selects recordings: retention rules, holds, searches. Pure.
+"""One vocabulary for calls of any provider, for all that select recordings: retention rules, holds, searches. Pure.
 
-Providers name one thing in many ways (`agent_id`, `owner_id`; `Incoming`, `inbound`; `+1 415…`, `1415…`), and the journal keeps
-what they said. Here a recording's metadata becomes attributes with one name each and one spelling per meaning, and a condition
-is compared in that spelling. An attribute may have several values: a call has tags, an agent has an id and a name.
+Providers name one thing in many ways (`agent_id`, `owner_id`; `Incoming`, `inbound`; `+1 415…`, `1415…`), and the
+journal keeps their words. Here a recording's metadata becomes attributes with one name each and one spelling per
+meaning, and a condition is compared in that spelling. An attribute may have several values: a call has tags, an agent
+has an id and a name.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ DIRECTIONS: Mapping[str, str] = {
     **dict.fromkeys(("outbound", "outgoing", "out", "originating"), OUTBOUND),
     **dict.fromkeys(("internal", "onnet", "intercom"), INTERNAL),
 }
-"""What providers and people say for the three directions there are."""
+"""The words of providers and people for the three directions."""
 
 _STATUSES = {"answered": "completed", "no answer": "unanswered"}
 _NUMBER = re.compile(r"\+?\(?[0-9][0-9 ().\-/]{2,30}", re.ASCII)
@@ -33,18 +34,19 @@ _ON_NET = re.compile(r"(?:inbound from|outbound to) onnet\b", re.IGNORECASE)
 
 
 def word(text: str) -> str:
-    """The text without what people do not mean by it: letter case, ways to encode a letter, spaces around and between."""
+    """Return the text without differences that mean nothing: letter case, ways to encode a letter, extra spaces."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def direction(text: str) -> str:
-    """`inbound`, `outbound` or `internal`, however it is said; any other word as it is."""
+    """Return `inbound`, `outbound` or `internal`, however it is written; any other word unchanged but for `word`."""
     said = word(text)
     return DIRECTIONS.get(re.sub(r"[ _-]", "", said), said)
 
 
 def number(text: str) -> str:
-    """A telephone number's digits, with neither plus nor international 00; of a SIP address, what stands before the @."""
+    """Return a telephone number's digits, with neither plus nor international 00; of a SIP address, the part before the
+    @."""
     user = re.sub(r"^(?:sips?|tel):", "", word(text)).partition("@")[0].partition(";")[0]
     if not _NUMBER.fullmatch(user):
         return user
@@ -86,7 +88,7 @@ VOCABULARY: Mapping[str, Attribute] = {
     "format": Attribute(("format",)),
     "voicemail": Attribute(("voicemail",)),
 }
-"""Every attribute that has values. Beside them there are the bounds of `BOUNDS`."""
+"""Every attribute that has values. `BOUNDS` lists the other conditions."""
 
 BOUNDS = ("longer_than", "shorter_than", "since", "until")
 """Conditions on the recording's length, and on the instant from which its retention counts: `since` ≤ instant < `until`."""
@@ -101,18 +103,19 @@ STATED: Mapping[str, frozenset[str]] = {
     "vobiz": frozenset({*_COMMON, "label", "type", "format"}),
     "plivo": frozenset({*_COMMON, "variant", "label", "type", "format"}),
 }
-"""What the rows of each kind of provider are documented to state. A condition on anything else is met by no row we know of."""
+"""The attributes that the rows of each kind of provider are documented to state. No known row meets any other
+condition."""
 
 
 def spelled(name: str, wanted: Condition) -> Condition:
-    """A condition's value in the spelling in which it is compared."""
+    """Return a condition's value in the spelling in which it is compared."""
     if isinstance(wanted, bool):
         return str(wanted).lower()
     return VOCABULARY[name].spell(wanted) if isinstance(wanted, str) else wanted
 
 
 def values(name: str, metadata: Mapping[str, Json]) -> frozenset[str]:
-    """What a recording's metadata says of an attribute, each value in its one spelling; empty when nothing is said.
+    """Return a recording's values of an attribute, each in its one spelling; empty when the metadata states none.
 
     A call within KAZOO's own network is `internal` beside being inbound or outbound, as its `origin` tells.
     """
@@ -128,9 +131,9 @@ def values(name: str, metadata: Mapping[str, Json]) -> frozenset[str]:
 
 
 def meets(name: str, wanted: Condition, metadata: Mapping[str, Json], instant: datetime) -> bool:
-    """True when a recording meets one condition. `instant` is that from which retention counts: the call's end.
+    """Tell whether a recording meets one condition. `instant` is that from which retention counts: the call's end.
 
-    What is not said meets nothing: a recording of unknown length is neither longer nor shorter than anything.
+    An unstated value meets no condition: a recording of unknown length is neither longer nor shorter than anything.
     """
     match name:
         case "longer_than" | "shorter_than":
@@ -148,11 +151,11 @@ def meets(name: str, wanted: Condition, metadata: Mapping[str, Json], instant: d
 
 
 _PARTS = {"number": ("from_number", "to_number")}
-"""Attributes that others are a part of: who is called by a number has the number."""
+"""Attributes that other attributes are part of: a caller's number is also a `number` of the call."""
 
 
 def implies(narrow: Mapping[str, Condition], wide: Mapping[str, Condition]) -> bool:
-    """True when whatever meets all conditions of `narrow` meets all of `wide`."""
+    """Tell whether every recording that meets all conditions of `narrow` meets all of `wide`."""
     return all(_implied(name, wanted, narrow) for name, wanted in wide.items())
 
 
@@ -168,7 +171,7 @@ def _implied(name: str, wanted: Condition, narrow: Mapping[str, Condition]) -> b
 
 
 def contradiction(match: Mapping[str, Condition]) -> tuple[str, str] | None:
-    """Two conditions that no recording meets together."""
+    """Return two conditions that no recording meets together."""
     for low, high in (("longer_than", "shorter_than"), ("since", "until")):
         lower, upper = match.get(low), match.get(high)
         if isinstance(lower, timedelta) and isinstance(upper, timedelta) and lower >= upper:
@@ -179,7 +182,7 @@ def contradiction(match: Mapping[str, Condition]) -> tuple[str, str] | None:
 
 
 def _texts(value: Json) -> Iterator[str]:
-    """The words in a value: of a list or a mapping, each one's."""
+    """Yield the words in a value, also those inside a list or a mapping."""
     if isinstance(value, str | int):
         yield str(value)
     elif isinstance(value, list):

@@ -1,10 +1,11 @@
-"""The wall around each party: whatever a call to a provider, a storage or whoever else raises becomes that party's failure.
+"""The wall around each party: any unexpected error of a call to a provider, a storage or another party counts as its
+failure.
 
-A port that is handed to the rest of the program is a walled one (`archiver.assembly`). Behind the wall only the errors that the
-port documents come out: what an adapter or a library raised over an answer that nobody foresaw is that party's, by name, and its
-words stay inside, since they may quote anything. What is not a party's passes: a cancelled task, an interrupt, an exit, and
-whatever our own parts raised that a port was given to call (`ours`). A bug elsewhere still ends the process (`logs.last_words`).
-ADR 11 says why.
+A port that is handed to the rest of the program is a walled one (`archiver.assembly`). Behind the wall only the errors
+that the port documents come out: an error that an adapter or a library raised over an unforeseen answer is that
+party's, by name, and its text stays inside, since it may quote anything. Errors that are no party's pass: a cancelled
+task, an interrupt, an exit, and errors of our own parts that a port was given to call (`ours`). A bug elsewhere still
+ends the process (`logs.last_words`). docs/adr/0011-a-wall-around-each-party.md gives the reasons.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ T = TypeVar("T")
 log = structlog.get_logger("archiver.wall")
 
 QUIET = timedelta(minutes=10)
-"""How long a call has to go well before its trouble is over: one that comes and goes is one trouble, not a hundred."""
+"""The time for which a call has to go well before its trouble is over: one that comes and goes is one trouble, not a
+hundred."""
 _STANDS = timedelta(seconds=20)
 _TIMES = 3
 _IS_OURS = "raised_by_what_the_port_was_given"
@@ -47,7 +49,7 @@ class Kind(enum.StrEnum):
     AUTHORITY = "time stamping authority"
     CHANNEL = "alert channel"
     KEYS = "key service"
-    TASK = "task"  # no party: a task of ours that was refused something which no retry mends
+    TASK = "task"  # no party: a task of ours with a failure that no retry mends
 
 
 _FAILS_WITH: dict[Kind, type[errors.ArchiverError]] = {
@@ -55,7 +57,7 @@ _FAILS_WITH: dict[Kind, type[errors.ArchiverError]] = {
     Kind.STORAGE: errors.DestinationError,
     Kind.KEYS: errors.KeyUnavailableError,
 }
-"""What the callers of such a port take for "it failed for now"; `OddAnswerError` for the others."""
+"""The error by which the callers of such a port know a passing failure; `OddAnswerError` for the others."""
 
 _VOUCHER = (errors.UnavailableError, errors.VerificationError)
 _MAY_RAISE: dict[Kind, tuple[type[errors.ArchiverError], ...]] = {
@@ -72,15 +74,15 @@ _MAY_RAISE: dict[Kind, tuple[type[errors.ArchiverError], ...]] = {
     Kind.CHANNEL: (errors.TransientError,),
     Kind.KEYS: (errors.KeyUnavailableError, errors.VerificationError, errors.ConfigurationError),
 }  # fmt: skip
-"""What such a port says that it raises. Anything else would be taken for somebody else's word: a storage's "gone" for the
-provider's."""
+"""The errors that such a port documents. Any other would be taken for another party's statement: a storage's "gone" for
+the provider's."""
 
 _ONLY = {
-    errors.RolledBackError: re.compile(r"(?!)"),  # of the database, by nobody else
+    errors.RolledBackError: re.compile(r"(?!)"),  # raised by the database, by no party
     errors.NotFoundError: re.compile(r"read|extend|hold|.*\.read"),
     errors.NotAllowedError: re.compile(r"(?!probe|put_once).*"),
 }
-"""Errors that only these calls raise."""
+"""Errors that only these calls may raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What came of one call to one party was nothing that could be worked with: since when, when last, how often."""
+    """The trouble of one call to one party whose answers could not be used: since when, when last, how often."""
 
     party: Party
     call: str
@@ -107,12 +109,13 @@ class Trouble:
     over: bool = False
 
     def stands(self, now: datetime) -> bool:
-        """True for what is more than a passing fault: it came again and again, or the call has not gone well since."""
+        """Tell whether this is more than a passing fault: it came again and again, or the call has not gone well
+        since."""
         return self.times >= _TIMES or (not self.over and now - self.since >= _STANDS)
 
 
 class Walls:
-    """The walls of one process, and what hit them. Safe for use by several threads."""
+    """The walls of one process, and the troubles that they recorded. Safe for use by several threads."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -120,17 +123,18 @@ class Walls:
         self._worked: set[tuple[Party, str]] = set()
 
     def around(self, kind: Kind, name: str, port: P, *, hands_out: Sequence[str] = ()) -> P:
-        """`port` behind a wall. `hands_out` names the methods whose results are ports of the same party."""
+        """Put a wall around `port`. `hands_out` names the methods whose results are ports of the same party."""
         return cast("P", _Walled(Wall(self, Party(kind, name)), port, frozenset(hands_out)))
 
     @contextmanager
     def held(self, kind: Kind, name: str, call: str) -> Iterator[None]:
-        """The wall around a few lines, for a party that is asked without a port."""
+        """Put a wall around a few lines, for a party that is asked without a port."""
         with Wall(self, Party(kind, name)).held(call):
             yield
 
     def troubles(self, *, ending: bool = False) -> list[Trouble]:
-        """What stands now; what has been quiet for long enough is forgotten. `ending`: nothing is tried again by this process."""
+        """Return the present troubles; one that has been quiet for long enough is forgotten. `ending`: this process
+        tries no call again."""
         now = self._clock.now()
         for key, each in list(self._troubles.items()):
             if each.over and now - each.at >= QUIET:
@@ -140,17 +144,17 @@ class Walls:
         return sorted(standing, key=lambda each: (str(each.party), each.call))
 
     def worked(self, party: Party, call: str) -> bool:
-        """Whether this call has gone well in this process, and nothing is wrong with it now."""
+        """Tell whether this call has gone well in this process, and nothing is wrong with it now."""
         return (party, call) in self._worked and (party, call) not in self._troubles
 
     def went_well(self, party: Party, call: str) -> None:
-        """A call to a party brought what it should."""
+        """Note that a call to a party brought a usable answer."""
         self._worked.add((party, call))
         if (known := self._troubles.get((party, call))) is not None and not known.over:
             self._troubles[party, call] = replace(known, over=True)
 
     def note(self, party: Party, call: str, problem: str) -> None:
-        """A call to a party brought nothing that could be worked with."""
+        """Note that a call to a party brought no usable answer."""
         now = self._clock.now()
         known = self._troubles.get((party, call)) or Trouble(party, call, now, now, 0, problem)
         self._troubles[party, call] = replace(known, at=now, times=known.times + 1, problem=problem, over=False)
@@ -165,7 +169,7 @@ class Wall:
 
     @contextmanager
     def held(self, call: str) -> Iterator[None]:
-        """Inside, whatever is none of the port's documented errors is the party's failure and is raised as one."""
+        """Turn every error in the block that the port does not document into the party's failure."""
         try:
             yield
         except BaseException as error:
@@ -177,7 +181,8 @@ class Wall:
         self.walls.went_well(self.party, call)
 
     def _is_its(self, call: str, error: BaseException) -> bool:
-        """A panic in a library made with PyO3 is no `Exception`, and a party's answer brought it about all the same."""
+        """Tell whether an error is the party's. A panic in a library made with PyO3 is no `Exception`, and a party's
+        answer caused it."""
         if getattr(error, _IS_OURS, False):
             return False
         if isinstance(error, errors.ArchiverError):
@@ -186,7 +191,8 @@ class Wall:
         return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
 
     def _failure(self, call: str, error: BaseException) -> errors.ArchiverError:
-        """The party's error; the words of the original only stand in the log, at debug, redacted, unless they are our own."""
+        """Return the party's error; the original text stands only in the log, at debug, redacted, unless it is our
+        own."""
         name, where = redact(type(error).__name__)[:80], place_of(error)
         own = f", {redact(str(error))}" if isinstance(error, errors.ArchiverError) else ""
         problem = f"{self.party}: nothing can be made of its answer to `{call}` ({name} at {where}{own})"
@@ -198,7 +204,8 @@ class Wall:
 
 
 def ours(act: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
-    """`act`, for a port to call: what it raises is no fault of the party that the port speaks to, and passes the wall."""
+    """Wrap `act`, for a port to call: its errors are no fault of the party that the port speaks to, and pass the
+    wall."""
 
     @functools.wraps(act)
     async def call(*args: Any, **kwargs: Any) -> T:
@@ -222,7 +229,8 @@ class Ours:
 
 
 class _Walled:
-    """A port behind a wall: every method by the shape of what it returns, so that a new method cannot be forgotten."""
+    """A port behind a wall: each method is wrapped by the type of its result, so that a new method cannot be
+    forgotten."""
 
     def __init__(self, wall: Wall, port: Any, hands_out: frozenset[str], above: str = "") -> None:
         self._wall, self._port, self._hands_out, self._above = wall, port, hands_out, above
@@ -261,7 +269,7 @@ async def _awaited(wall: Wall, call: str, result: Awaitable[T]) -> T:
 
 
 async def _closed(wall: Wall, call: str, result: Awaitable[object]) -> None:
-    """Nothing depends on a farewell: who fails to say it is told, and everybody else is let go as well."""
+    """Close, and log a failure without raising it: nothing depends on it, and all other parties are closed as well."""
     with suppress(errors.ArchiverError):
         await _awaited(wall, call, result)
 
@@ -274,7 +282,7 @@ async def _iterated(wall: Wall, call: str, source: AsyncIterator[T]) -> AsyncGen
                     item = await anext(source)
                 except StopAsyncIteration:
                     break
-            yield item  # outside: what the caller does with it is the caller's
+            yield item  # outside the wall: the caller's own errors are the caller's
         wall.went_well(call)
     finally:
         if isinstance(source, AsyncGenerator):
@@ -283,7 +291,8 @@ async def _iterated(wall: Wall, call: str, source: AsyncIterator[T]) -> AsyncGen
 
 
 class _Entered:
-    """A context of a party's, as an open download; what it hands out is walled too. What the body raises stays the body's."""
+    """A context of a party's, such as an open download; its result is walled too. Errors of the block stay the
+    block's."""
 
     def __init__(self, wall: Wall, call: str, context: AbstractAsyncContextManager[Any]) -> None:
         self._wall, self._call, self._context = wall, call, context

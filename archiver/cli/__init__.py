@@ -86,8 +86,7 @@ def archiver() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command and exit with the code that `archiver.errors.Exit` gives its outcome, even while a storage
-    hangs."""
+    """Run a command and exit with the code that `archiver.errors.Exit` gives its outcome, even while a storage hangs."""
     code = run(arguments)
     if sys.stdout is not None:
         _discard_output()  # before the time limit: a slow reader of the output is no hanging storage

@@ -39,8 +39,7 @@ class Answer:
 
 
 def ask(config: Config) -> list[Answer]:
-    """Ask everything once. Costs a listing for each provider, a few small canary objects for each storage, and a time
-    stamp."""
+    """Ask everything once. Costs a listing for each provider, a few small canary objects for each storage, and a time stamp."""
 
     async def gather() -> list[Answer]:
         return [

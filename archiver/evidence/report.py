@@ -59,9 +59,8 @@ _RECONCILED: Mapping[str, str] = {
     "completeness": "The completeness of a day was stated",
     "verification": "The archive was verified",
 }
-_WHO = frozenset(
-    {"access", "ack", GROUP}
-)  # private groups about the person who acted, not about the speakers of a recording
+# Private groups about the person who acted, not about the speakers of a recording.
+_WHO = frozenset({"access", "ack", GROUP})
 STATED_LIMITS = (
     "These statements say how things stood when they were made. They count by the provider's own lists and totals: that those "
     "showed everything that the provider had, they cannot prove; nor do they speak of days that are not in the table."
@@ -318,10 +317,8 @@ def _line(
     actor = f"{event.actor_kind} {event.user or ''}".strip() + f", key {event.writer[:16]}…"
     by, reason = ("", "") if who is None else (described(who), str(who.get("reason") or ""))
     if request is not None and event.type == "export.prepared" and event.data.get("request") == request.export:
-        by, reason = (
-            request.requested_by,
-            request.reason,
-        )  # this event's private group was made after the content was fixed
+        # This event's private group was made after the content was fixed.
+        by, reason = request.requested_by, request.reason
     export = None if request is None else request.export
     return Line(event.at, title(event, export), event.type, actor, tuple(details), file, leaf, trouble, by, reason)
 

@@ -1,8 +1,8 @@
 """JustCall: recordings by way of the call log, in two dialects.
 
-`v2` is the API of the vendor's older documents. `v2.1` is the API that the vendor serves (developer.justcall.io), with
-other paging, times and fields; it pages from 0 in some of the vendor's words and from 1 in others. `justcall_dialects`
-holds the differences.
+`v2` is the API of the documents that this project began from. `v2.1` is the API that the vendor serves
+(developer.justcall.io), with other paging, times and fields; it pages from 0 in some of the vendor's words and from 1
+in others. `justcall_dialects` holds the differences.
 """
 
 from __future__ import annotations

@@ -37,8 +37,7 @@ FILTERS = ("filter_*", "has_key", "key_missing", "has_value")
 """Crossbar's generic document filters; the documents name no others."""
 _PAGE_SIZE = 100
 _LOW = 20
-"""Requests left in crossbar's bucket below which everyone pauses; it refills by 10 a second and sends no
-Retry-After."""
+"""Requests left in crossbar's bucket below which everyone pauses; it refills by 10 a second and sends no Retry-After."""
 
 
 @dataclass(frozen=True, slots=True)

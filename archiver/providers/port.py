@@ -17,11 +17,11 @@ class Facts:
 
     `max_window`: the longest span that one listing may ask for. `earliest`: nothing older can exist or be listed.
     `settle`: a window ends at least this long before now, so that rows still being written are not stepped over.
-    `stable_paging`: keyset pages, one walk suffices; otherwise walks repeat until two agree. `time_filtered`: the
-    provider can restrict a listing to a window; otherwise the adapter walks more than the window. `not_ready_for`: the
-    time in which missing audio may still turn up. `deletes`: `delete()` is documented. `tells_length`: a listing gives
-    the call's length only, and the single recording may state its own. `needs_link`: the audio has an address of its
-    own; otherwise `open()` knows it from the reference.
+    `stable_paging`: keyset pages, one walk suffices; otherwise walks repeat until two agree.
+    `time_filtered`: the provider can restrict a listing to a window; otherwise the adapter walks more than the window.
+    `not_ready_for`: the time in which missing audio may still turn up. `deletes`: `delete()` is documented.
+    `tells_length`: a listing gives the call's length only, and the single recording may state its own.
+    `needs_link`: the audio has an address of its own; otherwise `open()` knows it from the reference.
     """
 
     max_window: timedelta

@@ -72,8 +72,7 @@ class Bucket:
         return self._wire.twice
 
     def sign_payloads(self, on: bool) -> None:
-        """Build the clients, with or without a signature over each body (a third hash pass, which some servers insist
-        on).
+        """Build the clients, with or without a signature over each body (a third hash pass, which some servers insist on).
 
         Calls under way keep the client that they began with.
         """
@@ -165,8 +164,7 @@ class Bucket:
         tags: str | None = None,
         storage_class: str = STANDARD,
     ) -> str | None:
-        """Store a body, once. Returns the version id when the answer has one. `tags` is a URL query, for lifecycle
-        rules."""
+        """Store a body, once. Returns the version id when the answer has one. `tags` is a URL query, for lifecycle rules."""
         fields = {
             **self._object_fields(lock, storage_class),
             **digests.fields(),

@@ -40,9 +40,7 @@ def sweep(bucket: Bucket, versions: Sequence[Version]) -> int:
     for each in versions[:_AT_ONCE]:
         if _gone(bucket, each):
             gone += 1
-        elif (
-            refused := refused + 1
-        ) >= _REFUSALS:  # a default retention overrides the canaries' own lock: they stay for years
+        elif (refused := refused + 1) >= _REFUSALS:  # a default retention overrides ours: canaries stay for years
             break
     return gone
 

@@ -34,10 +34,11 @@ class Profile:
     """The properties that the probe proved of one bucket; they decide the way of sending. The defaults trust nothing.
 
     `conditional_single`, `conditional_multipart`: a create on condition of absence is refused when the key exists.
-    `sha256`: takes `x-amz-checksum-*`; without, only Content-MD5 guards the transfer. `shows_checksum`: takes a HEAD
-    that asks for the checksum. `lock_md5`: takes retention and legal hold only with Content-MD5. `tags`: takes tags.
-    `checksum_proves`: a wrong SHA-256 is refused, and the right one is kept over the whole object. `md5`: send an MD5
-    as well. `multipart`: uploads in parts work. `default`: the bucket's own default retention.
+    `sha256`: takes `x-amz-checksum-*`; without, only Content-MD5 guards the transfer.
+    `shows_checksum`: takes a HEAD that asks for the checksum.
+    `lock_md5`: takes retention and legal hold only with Content-MD5. `tags`: takes tags.
+    `checksum_proves`: a wrong SHA-256 is refused, and the right one is kept over the whole object.
+    `md5`: send an MD5 as well. `multipart`: uploads in parts work. `default`: the bucket's own default retention.
     """
 
     conditional_single: bool = False

@@ -51,10 +51,8 @@ def oldest_first(bucket: Bucket, key: str) -> list[Version]:
 
 
 def by_age(listed: list[Version]) -> list[Version]:
-    """Return the versions of one key in the reverse order of listings: the oldest first."""
-    turned = listed[
-        ::-1
-    ]  # the listing is newest first; the times do not decide, for some servers keep whole seconds only
+    """Return the versions of one key, the oldest first: by time, and versions of one second against the listing's order."""
+    turned = listed[::-1]  # some servers keep whole seconds only; the listing is newest first
     return sorted(turned, key=lambda version: (version.modified_at, version.is_latest))
 
 
