@@ -1,1 +1,1 @@
-"""Who must be told of what, and the telling: rules and routes (pure), what was told (SQL), channels, and the dead-man's ping."""
+"""Tells people what is wrong: rules and routes (pure), the state of each alert (SQL), channels, and the dead man's switch."""

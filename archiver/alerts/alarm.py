@@ -1,4 +1,4 @@
-"""Looks at the archive at each tick and lets whoever is concerned know: by alerts, and by the dead man's ping."""
+"""Looks at the archive at each tick, sends alerts about it, and pings the dead man's switch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _FIRST = timedelta(seconds=60)
 
 
 class Alarm:
-    """With neither channel nor heartbeat it does nothing. `facts` reads the archive; what it raises passes."""
+    """Sends alerts and pings. Does nothing when there is neither a channel nor a heartbeat.
+
+    `facts` reads the archive; its exceptions pass through.
+    """
 
     def __init__(
         self,
@@ -29,7 +32,7 @@ class Alarm:
         *,
         first: timedelta = _FIRST,
     ) -> None:
-        """`first`: how long a fresh process may look around before it is judged; an outage of its own is over by then."""
+        """`first`: the time after the start in which nothing is judged. An outage of the process itself is over by then."""
         self._facts = facts
         self._dispatch = dispatch
         self._heartbeat = heartbeat
@@ -38,7 +41,7 @@ class Alarm:
         self._from = clock.monotonic() + first.total_seconds()
 
     async def tick(self) -> None:
-        """Judge, tell, ping. Raises `UnavailableError` or `OutcomeUnknownError` when the database does not answer."""
+        """Judge the archive, send due alerts, ping. Raises `UnavailableError` or `OutcomeUnknownError` for the database."""
         if self._clock.monotonic() < self._from or (self._dispatch is None and self._heartbeat is None):
             return
         facts = await self._facts()
@@ -49,7 +52,7 @@ class Alarm:
             await self._heartbeat.tick(finished, proven=judge(facts, self._thresholds).proven)
 
     async def swept(self, *, complete: bool) -> None:
-        """The end of a single sweep (`run --once`): what is due is told, and a complete one pings that left nothing in doubt."""
+        """Close a single sweep (`run --once`): send due alerts, and ping if it was complete and nothing is in doubt."""
         if self._dispatch is None and self._heartbeat is None:
             return
         facts = await self._facts()
@@ -59,7 +62,7 @@ class Alarm:
             await self._heartbeat.ping()
 
     async def announce(self, alert: Alert) -> None:
-        """News for whoever is to be told of it; see `Dispatch.announce`."""
+        """Queue news for the channels of its routes; see `Dispatch.announce`."""
         if self._dispatch is not None:
             await self._dispatch.announce(alert)
 

@@ -1,11 +1,11 @@
-"""Tells what is due: brings the entries up to date, claims, sends, notes what became of it.
+"""Sends due alerts: brings the entries up to date, claims the due ones, sends them, and records the outcome.
 
-| Between | What is left | What the next tick does |
+| Died between | What is left | What a later tick does |
 |---|---|---|
-| facts read / claim committed | nothing | reads them anew |
-| claim committed / message sent | a claim that nobody works on | claims again when its time is over |
-| message sent / answer seen | told, nobody knows | the same news under the same id, a little later |
-| answer seen / noted | the same | the same, when the claim's time is over |
+| facts read / claim committed | nothing | reads the facts again |
+| claim committed / message sent | a claim that nobody works on | claims the entries again when the claim has run out |
+| message sent / answer seen | a message sent, and no record of it | sends the same news again, under the same id |
+| answer seen / outcome recorded | a message sent, and no record of it | sends the same news again, under the same id |
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from archiver.schedule.lease import database_time
 log = structlog.get_logger("archiver.alerts")
 
 CLAIM = timedelta(minutes=3)
-"""Longer than any channel may take."""
+"""The time for which due entries are claimed; longer than any channel may take."""
 
 
 class Telemetry(Protocol):
-    """What is counted: by channel and outcome (`sent`, `failed`), never by content."""
+    """Counts messages by channel and outcome (`sent`, `failed`, `incomplete`), never by content."""
 
     def notified(self, channel: str, outcome: str) -> None: ...
 
 
 class Dispatch:
-    """The alerts of one archive and the channels that hear of them. Any number of replicas may each run one."""
+    """Sends the alerts of one archive to its channels. Any number of replicas may each run a `Dispatch`."""
 
     def __init__(
         self,
@@ -69,10 +69,10 @@ class Dispatch:
             log.warning("notify.unrouted", alerts=[each.value for each in missing])
 
     async def tick(self, facts: Facts) -> tuple[rule.Alert, ...]:
-        """Judge `facts` and tell what is due, on all channels at once: a slow one holds up the next tick by 90 s at most.
+        """Judge `facts` and send due alerts, on all channels at once. A slow channel delays the next tick by 90 s at most.
 
-        Returns what is firing. Never raises for what a channel does: that is logged, counted and tried again. Raises
-        `UnavailableError` or `OutcomeUnknownError` for what the database does.
+        Returns the alerts that hold now. Never raises for a channel's failure: it is logged and counted, and the alert is sent
+        again later. Raises `UnavailableError` or `OutcomeUnknownError` for a failure of the database.
         """
         firing = judge(facts, self._thresholds).alerts
         token = self._chance.uuid()
@@ -95,13 +95,13 @@ class Dispatch:
         return firing
 
     async def announce(self, alert: rule.Alert) -> None:
-        """Queue news (`report.monthly`): told once by the next tick to each channel of its routes."""
+        """Queue news (`report.monthly`): the next tick sends the news once to each channel of its routes."""
         await self._writer.run(
             lambda conn: state.add(conn, route.note(alert, self._routes, self._channels, self._now(conn)))
         )
 
     async def test(self, text: str, now: datetime) -> dict[str, str]:
-        """Say `text` on every channel, past all routes. Returns what went wrong, by channel; "" where nothing did."""
+        """Send `text` on every channel, past all routes. Returns the problem of each channel, "" where there was none."""
         found: dict[str, str] = {}
         for name, channel in self._channels.items():
             entry = Entry(rule.Alert(rule.Kind.REPORT_MONTHLY, "test", text), name, now, now, cleared_at=now)
@@ -133,7 +133,7 @@ class Dispatch:
             if doubt:
                 log.error("notify.incomplete", channel=channel.id, problem=doubt)
                 self._telemetry.notified(channel.id, "incomplete")
-        # Died here? The claim runs out and the same news is sent again, under the same id.
+        # If the process dies here, the claim runs out and the same news is sent again, under the same id.
         ours = await self._writer.run(
             lambda conn: state.settle(
                 conn, token, entries, self._routes, self._now(conn), arrived=arrived, retry_after=wait

@@ -1,6 +1,6 @@
-"""The archive at one instant, as it is judged. Pure: no I/O, no clock.
+"""Facts about the archive at one instant, by which `judgement` judges. Pure: no I/O, no clock.
 
-Who adds a fact adds it here and its rule in `judgement`: all faces take it from there.
+A new fact is added here and its rule in `judgement`: status, metrics and alerts all take the fact from there.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 
 @dataclass(frozen=True, slots=True)
 class ProviderFacts:
-    """One provider as journal, register and forecast see it. What is not known stays at its default.
+    """One provider as journal, register and forecast see it. A value that is not known stays at its default.
 
-    `gaps`: open gaps by reason code, less those that a person acknowledged. `lost`: recordings that are gone, less the same.
-    `configured`: whether it is to be polled at all. It is polled `poll_every`, or by a schedule: then `schedule_due` is when that
-    was due first after the last complete poll. `refused`: why its credentials are refused; `parked`: whether it rests.
-    `slack`: how long everything may stand still without losing anything, negative when something is lost even at the present
-    pace, and then `first_loss_at` says when; None with nothing to lose. `quota_used` is a percentage.
+    `gaps`: open gaps by reason code, without the acknowledged ones. `lost`: recordings that are gone, without the acknowledged
+    ones. `configured`: whether the provider is polled at all. It is polled at the interval `poll_every`, or by a schedule:
+    `schedule_due` is then the schedule's first time after the last complete poll. `refused`: why its credentials are refused.
+    `slack`: how long all work may stand still without a loss; None with nothing to lose. It is negative when something is lost
+    even at the present pace, and `first_loss_at` then says when. `quota_used` is a percentage.
     """
 
     provider: str
@@ -42,7 +42,7 @@ class ProviderFacts:
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """A storage that does not do its work, as one host sees it: since when, when last, and what it said."""
+    """A storage's failure as one host sees it: since when, when last seen, and the problem in words."""
 
     since: datetime
     at: datetime
@@ -53,9 +53,9 @@ class Failing:
 class StorageFacts:
     """One configured storage.
 
-    `trusted`: what its last probe said, None when none was ever answered; `doubt`: the check that failed then. A probe is to come
-    `every`. `failing`: puts or probes that fail now. `waiting`: recordings that lie sealed on a disk and in no storage.
-    `remarks`: what a person should know of it that costs it no trust.
+    `trusted`: the verdict of its last probe, None when no probe was ever answered; `doubt`: the check that failed then. `every`:
+    the interval of the probes. `failing`: puts or probes that fail now. `waiting`: recordings that lie sealed on a disk and in no
+    storage. `remarks`: facts that a person should know although the storage stays trusted.
     """
 
     storage: str
@@ -71,10 +71,10 @@ class StorageFacts:
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """One host's disk and clock, `seen_at`. `spool_used`: per cent of its quota.
+    """One host's disk and clock, as they were at `seen_at`. `spool_used`: per cent of the spool's quota.
 
-    `no_room`: why nothing more can be fetched there. `clock_offset`: its clock less the database's, or less
-    what others say; `clock_wrong`: that they contradict it.
+    `no_room`: why nothing more can be fetched there. `clock_offset`: the host's clock minus the clock of the database or of most
+    other parties. `clock_wrong`: whether those clocks contradict the host's.
     """
 
     host: str
@@ -89,9 +89,9 @@ class HostFacts:
 class Facts:
     """The archive at one instant.
 
-    `started_at`: since when anybody works on it, None when nobody does. `host` is ours, `elsewhere` those of the other living
-    replicas. `integrity`: what verification found, by kind, until all was verified anew. `checkpoint_at`: the last one published;
-    None where none is expected yet.
+    `started_at`: since when a replica works on the archive, None when none does. `host` is this process's host, `elsewhere` are
+    the hosts of the other living replicas. `integrity`: what verification found, counted by kind, until everything was verified
+    again. `checkpoint_at`: when the last checkpoint was published; None where no checkpoint is expected yet.
     """
 
     now: datetime

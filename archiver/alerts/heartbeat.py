@@ -1,7 +1,7 @@
-"""A dead man's switch: a ping that says "a sweep was really finished", to somebody who raises the alarm when it stays away.
+"""A dead man's switch: a ping that says "a sweep was really finished", to somebody who raises the alarm when no ping comes.
 
-The only alert that still works when this process, its host, its database or its network is down: so it must never be sent for any
-other reason than work done. Every provider was listed to its last page, and nothing is at risk, wrong or lost (`judgement`).
+This alert alone still works when this process, its host, its database or its network is down. So the ping must never be sent for
+any other reason than work done: every provider was listed to its last page, and nothing is at risk, wrong or lost (`judgement`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NAME = "heartbeat"
 
 
 def due(finished: Mapping[str, datetime | None], since: datetime) -> bool:
-    """True when each provider has finished a sweep after `since`. No provider at all is no work done. Pure.
+    """Tells whether each provider has finished a sweep after `since`; False when there is no provider. Pure.
 
     `finished`: when each provider was last listed in full.
     """
@@ -32,7 +32,7 @@ def due(finished: Mapping[str, datetime | None], since: datetime) -> bool:
 
 
 class LogTail(logging.Handler):
-    """The last lines of the log, as they left the process (so: redacted), up to `limit` bytes."""
+    """The last lines of the log, redacted as the process wrote them, up to `limit` bytes."""
 
     def __init__(self, limit: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class LogTail(logging.Handler):
 
 
 def follow_log(limit: int) -> LogTail:
-    """Begin to keep the tail of this process's log; call it after `logs.configure`, whose redacting formatter it shares."""
+    """Begin to keep the tail of this process's log. Call this after `logs.configure`, whose redacting formatter the tail uses."""
     root = logging.getLogger()
     tail = LogTail(limit)
     tail.setFormatter(root.handlers[0].formatter if root.handlers else None)
@@ -61,7 +61,7 @@ def follow_log(limit: int) -> LogTail:
 
 
 class Heartbeat:
-    """Pings one URL, at most `every`. With a log tail it is a POST of the tail, otherwise a GET."""
+    """Pings one URL, at most once in `every`: with a log tail by a POST of the tail, otherwise by a GET."""
 
     def __init__(
         self, post: Post, every: timedelta, clock: Clock, telemetry: Telemetry, tail: LogTail | None = None
@@ -71,14 +71,14 @@ class Heartbeat:
         self._clock = clock
         self._telemetry = telemetry
         self._tail = tail
-        self._since = clock.now()  # only what this process has lived to see counts: a crash loop never pings
+        self._since = clock.now()  # only sweeps finished in this process's life count: a crash loop never pings
         self._pinged_at: datetime | None = None
 
     async def tick(self, finished: Mapping[str, datetime | None], *, proven: bool) -> bool:
-        """Ping if a sweep was finished since the last ping. True when the ping arrived.
+        """Ping if a sweep was finished since the last ping. Returns True when the ping arrived.
 
-        `proven`: nothing contradicts that the work is done. Never raises for what the other side does: it is logged and
-        counted, and the next tick tries again.
+        `proven`: nothing contradicts that the work is done. Never raises for a failure of the other side: the failure is logged
+        and counted, and the next tick tries again.
         """
         now = self._clock.now()
         early = self._pinged_at is not None and now - self._pinged_at < self._every

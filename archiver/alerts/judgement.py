@@ -1,7 +1,7 @@
-"""One judgement of the archive, from which every face is derived. Pure: facts and thresholds in, concerns out.
+"""Judges the archive once, for every output. Pure: facts and thresholds in, concerns out.
 
-Status, `--check`, `--nagios`, metrics, alerts, heartbeat, doctor and the monthly report all take what `judge` says, so that none
-can be green while another is red:
+Status, `--check`, `--nagios`, metrics, alerts, heartbeat, doctor and the monthly report all use the result of `judge`, so that
+none of them can be green while another is red:
 
 | Level | `--check` | `--nagios` | heartbeat | doctor |
 |---|---|---|---|---|
@@ -11,8 +11,8 @@ can be green while another is red:
 | integrity | 65 | CRITICAL | silent | ✗ |
 | lost | 4 | CRITICAL | silent | ✗ |
 
-What wakes people is at risk at least, but in an archive that has never run. "Nothing is at risk" is a claim like any other: where
-its proof is missing or old, that is a concern. A person's acknowledgement ends a gap's.
+An alert that wakes people has the level "at risk" or worse, except in an archive that has never run. "Nothing is at risk" is a
+claim that needs proof: a proof that is missing or old is a concern. An acknowledged gap is no concern any more.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from archiver.alerts.facts import Facts, HostFacts, ProviderFacts, StorageFacts
 from archiver.alerts.rule import GAPS, Alert, Kind, Level, Severity, Thresholds, level_of
 from archiver.recording import Json
 
-_LOOKS = timedelta(minutes=1)  # facts are looked at every 20 s: a lead time is kept although a look may fail
+_LOOKS = timedelta(minutes=1)  # facts are read every 20 s: the lead time is kept even if one reading fails
 _PROOFS_MISSED = 3
-_AHEAD = timedelta(minutes=5)  # what is dated later than this by a clock that ran ahead proves nothing
-_PROVED_SINCE = timedelta(minutes=2)  # a failure is told again and again while it stands
-_WORSE = 1  # than one that fills: told again at once
+_AHEAD = timedelta(minutes=5)  # a proof dated further ahead was dated by a wrong clock, and proves nothing
+_PROVED_SINCE = timedelta(minutes=2)  # a failure is recorded again and again while it lasts
+_WORSE = 1  # a full disk is worse than one that fills, so its alert is sent again at once
 _LEVELS, _SEVERITIES, _KINDS = list(Level), list(Severity), list(Kind)
 
 
 @dataclass(frozen=True, slots=True)
 class Concern:
-    """One thing that is wrong now. At most one for each kind and subject: a provider, a storage, a host, or "" for all.
+    """One thing that is wrong now. There is at most one for each kind and subject: a provider, a storage, a host, or "" for all.
 
-    `weight` counts what is wrong where counting makes sense. `detail` is the sentence's particular, where a frame is around it.
-    `blocks`: nothing at all can be archived while it holds.
+    `weight` counts what is wrong where counting makes sense. `detail` is the cause alone, without the words around it in
+    `sentence`. `blocks`: nothing at all can be archived while the concern lasts.
     """
 
     kind: Kind
@@ -56,7 +56,7 @@ class Concern:
 
     @property
     def line(self) -> str:
-        """The sentence with what to do."""
+        """The sentence, followed by the remedy."""
         return f"{self.sentence}   → {self.remedy}" if self.remedy else self.sentence
 
     @property
@@ -88,7 +88,7 @@ class Judgement:
 
     @property
     def proven(self) -> bool:
-        """True when nothing contradicts that the work is done, and each storage proved itself: what a heartbeat says."""
+        """True when nothing contradicts that the work is done, and each storage proved itself. A heartbeat claims this."""
         return not self.level.red and all(each.kind is not Kind.STORAGE_NOT_TRUSTED for each in self.concerns)
 
     @property
@@ -97,7 +97,7 @@ class Judgement:
 
     @property
     def blocking(self) -> tuple[str, ...]:
-        """What keeps everything from being archived."""
+        """The storages that keep everything from being archived, each with its problem."""
         return tuple(f"storage {each.subject}: {each.detail}" for each in self.concerns if each.blocks)
 
     def of(self, subject: str) -> tuple[Concern, ...]:
@@ -105,7 +105,7 @@ class Judgement:
 
     @property
     def sentence(self) -> str:
-        """What a person needs to know first."""
+        """The one sentence that a person needs to know first."""
         if not self.concerns:
             return "Nothing is at risk"
         first, level = self.concerns[0], self.level
@@ -124,12 +124,12 @@ class Judgement:
 
 
 def worst(concerns: tuple[Concern, ...]) -> Level:
-    """The highest level among them."""
+    """The worst level among these concerns."""
     return max((each.level for each in concerns), key=_LEVELS.index, default=Level.ON_TIME)
 
 
 def judge(facts: Facts, limits: Thresholds) -> Judgement:
-    """All that is wrong, the worst first."""
+    """Judges the facts. Returns every concern, the worst first."""
     found = [
         concern
         for each in facts.providers
@@ -142,7 +142,7 @@ def judge(facts: Facts, limits: Thresholds) -> Judgement:
 
 
 def _rank(it: Concern) -> tuple[int, int, bool, int, str]:
-    """A deadline that runs out comes before what keeps it from being met, that before the rest."""
+    """Sorts by level, then severity; a deadline that runs out comes before its causes and all else of the same rank."""
     urgent = it.kind is not Kind.DEADLINE_CRITICAL
     return -_LEVELS.index(it.level), _SEVERITIES.index(it.severity), urgent, _KINDS.index(it.kind), it.subject
 
@@ -159,7 +159,7 @@ def _integrity(concerns: tuple[Concern, ...]) -> str:
 
 
 def _gaps(each: ProviderFacts) -> Iterator[Concern]:
-    """What is known to be missing, and nobody has accounted for."""
+    """Yields a concern for each kind of gap that nobody has acknowledged."""
     by_kind: dict[Kind, dict[str, int]] = {}
     for code, count in sorted(each.gaps.items()):
         if count:
@@ -193,7 +193,7 @@ _MEANS |= {kind: "recordings that are missing or doubtful" for kind in Kind if k
 
 
 def _deadlines(each: ProviderFacts, facts: Facts, limits: Thresholds) -> Iterator[Concern]:
-    """How much time is left for what is not archived."""
+    """Yields concerns about recordings that are not archived and whose time runs out."""
     name = each.provider
     left = None if each.nearest_deadline is None else each.nearest_deadline - facts.now
     source = each.nearest_source or "source unknown"
@@ -220,10 +220,11 @@ def _deadlines(each: ProviderFacts, facts: Facts, limits: Thresholds) -> Iterato
 
 
 def poll_due(each: ProviderFacts, started_at: datetime | None, limits: Thresholds) -> datetime | None:
-    """By when a complete poll must have come, counted from the last one; None for one that is not polled.
+    """The time by which a provider's next complete poll must have come; None for a provider that is not polled.
 
-    By an interval: three of them, and `limits.stalled` at least. By a schedule: `limits.stalled` after it was due.
-    Counted from the last poll and not from our start: a restart must not look like the end of the trouble.
+    With an interval: three intervals, and at least `limits.stalled`, after the last complete poll. With a schedule:
+    `limits.stalled` after the scheduled time. The count starts at the last poll and not at the start of the process: a restart
+    must not look like the end of the trouble.
     """
     if not each.configured:
         return None
@@ -234,7 +235,7 @@ def poll_due(each: ProviderFacts, started_at: datetime | None, limits: Threshold
 
 
 def _polling(each: ProviderFacts, facts: Facts, limits: Thresholds) -> Iterator[Concern]:
-    """Whether the provider is being looked at."""
+    """Yields concerns about a provider that is not polled, or that refuses the credentials."""
     name, last = each.provider, each.poll_succeeded_at
     test = f"archiver providers test {name}"
     if each.refused is not None:
@@ -252,7 +253,10 @@ def _polling(each: ProviderFacts, facts: Facts, limits: Thresholds) -> Iterator[
 
 
 def unproven(it: StorageFacts, now: datetime) -> str | None:
-    """Why nothing can be called archived in this storage; None while its proof is fresh and nothing speaks against it."""
+    """The reason why nothing can be called archived in this storage.
+
+    None while the storage's last proof is fresh and nothing contradicts it.
+    """
     problem = _failing(it)
     if it.trusted is None or it.probed_at is None:
         if problem is None and not it.waiting:
@@ -269,7 +273,10 @@ def unproven(it: StorageFacts, now: datetime) -> str | None:
 
 
 def _failing(it: StorageFacts) -> str | None:
-    """What it says instead of working. Somebody's later proof ends the failure that a host saw which no longer looks."""
+    """The storage's present failure, in words; None without one.
+
+    A later proof by any host ends a failure that was recorded by a host which no longer looks.
+    """
     if it.failing is None or (it.trusted and it.probed_at and it.probed_at > it.failing.at + _PROVED_SINCE):
         return None
     return f"{it.failing.problem} (since {it.failing.since:%Y-%m-%d %H:%M} UTC)"
@@ -277,7 +284,9 @@ def _failing(it: StorageFacts) -> str | None:
 
 def _storage(it: StorageFacts, now: datetime) -> Iterator[Concern]:
     problem = unproven(it, now)
-    unused = it.trusted is None and it.failing is None and not it.waiting  # a fresh archive: nobody has asked it yet
+    unused = (
+        it.trusted is None and it.failing is None and not it.waiting
+    )  # a new archive: nobody has probed the storage yet
     if problem is not None:
         yield Concern(
             Kind.STORAGE_NOT_TRUSTED,
@@ -332,7 +341,7 @@ def _archive(facts: Facts, limits: Thresholds) -> Iterator[Concern]:
 
 
 def _apart(off: timedelta) -> str:
-    """Coarse, so that the sentence stays the same for a while."""
+    """A length of time, coarse, so that the sentence stays the same for a while."""
     hours = off.total_seconds() / 3600
     return f"{hours / 24:.0f} d" if hours >= 48 else f"{hours:.0f} h" if hours >= 2 else f"{hours * 60:.0f} min"
 
@@ -344,7 +353,7 @@ def _deadline(left: timedelta) -> str:
 
 
 def _in(left: timedelta) -> str:
-    """`in 19 h`: coarse, so that the sentence stays the same for a while."""
+    """The time left, as in `in 19 h`; coarse, so that the sentence stays the same for a while."""
     if left <= timedelta(0):
         return "now"
     hours = left.total_seconds() / 3600

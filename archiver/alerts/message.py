@@ -1,4 +1,4 @@
-"""What a channel says: one message for everything that is due there, for people and for programs. Pure."""
+"""Composes a channel's message: one for all entries that are due there, readable by people and by programs. Pure."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from archiver.redaction import redact
 SCHEMA = "archiver.alert/v1"
 _TITLE = 150
 _SENTENCE = 600
-"""Characters of one sentence: what others say is in some, and need not be short."""
+"""The most characters of one sentence: some quote other parties, whose words may be long."""
 _ORDER = list(Severity)
 _MARK = {Status.FIRING: "", Status.RESOLVED: "over: ", Status.NOTE: ""}
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`id` is the same each time the same news is sent, so that a receiver can tell a repetition after a lost answer."""
+    """One message. Its `id` is the same whenever the same news is sent, so that a receiver recognises a repetition."""
 
     id: str
     title: str
@@ -34,8 +34,11 @@ class Message:
 
 
 def compose(instance: str, entries: Sequence[Entry], now: datetime) -> Message:
-    """One message for `entries`, the most urgent first. Every text is fit to be shown, and no longer than a person reads;
-    `entries` is not empty. A channel whose program understands more than letters says it through `inert`."""
+    """Makes one message of `entries`, which is not empty, the most urgent first.
+
+    Every text is redacted, and short enough for a person to read. A channel whose program understands markup passes the texts
+    through `inert`.
+    """
     ordered = sorted(
         entries, key=lambda each: (each.status is not Status.FIRING, _ORDER.index(each.alert.kind.severity), each.key)
     )
@@ -65,15 +68,15 @@ def compose(instance: str, entries: Sequence[Entry], now: datetime) -> Message:
 
 
 def inert(text: str) -> str:
-    """`text` for a program that takes some of it for commands: nobody is mentioned, nothing is a link, code or a picture.
+    """Makes `text` harmless for a program that understands markup: nobody is mentioned, nothing is a link, code or a picture.
 
-    It reads the same.
+    For a person it reads the same.
     """
     text = _ACTIVE.sub(rf"\g<0>{_JOINER}", text).replace("`", "'")
     return text.replace("://", f":{_JOINER}//")
 
 
-_JOINER = "\u2060"  # takes no room, and keeps apart what is special only together
+_JOINER = "\u2060"  # has no width, and separates characters that are special only together
 _ACTIVE = re.compile(r"@(?=\w)|\](?=[(\[])|!(?=\[)|<(?=[@!#/a-zA-Z])")
 
 
@@ -83,7 +86,7 @@ def _shown(sentence: str) -> str:
 
 
 def _id(instance: str, entry: Entry) -> str:
-    """Names this piece of news: what, since when, and which telling of it."""
+    """The id of this piece of news: made of its subject, its beginning, and the time when it was last sent."""
     news = (instance, *entry.key, entry.status, _iso(entry.since), _iso(entry.told_at))
     return hashlib.sha256("\0".join(map(str, news)).encode()).hexdigest()[:32]
 

@@ -1,6 +1,6 @@
-"""One configured URL that may be asked, and nothing else: no redirect, no proxy, no cookie, and never a link-local address.
+"""Sends to one configured URL and to nothing else: no redirect, no proxy, no cookie, and never a link-local address.
 
-The URL is a secret: whoever knows it can write there. It stands in no error and in no log.
+The URL is a secret, since anyone who knows it can write there. So it appears in no error and in no log.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Post:
         ca_bundle: Path | None = None,
         longest: timedelta = _LONGEST,
     ) -> None:
-        """Connects to nothing yet. Raises `ConfigurationError` for what is no URL, or a plain one."""
+        """Connects to nothing yet. Raises `ConfigurationError` for an invalid URL, or for http without `allow_http`."""
         try:
             self._target = egress.take_apart(url.reveal())
         except EgressRefusedError as exc:
@@ -51,7 +51,7 @@ class Post:
         self._transport = Transport(rules, _LIMITS, clock, None, ca_bundle)
 
     async def send(self, method: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> None:
-        """Raises `ThrottledError` or `UnavailableError` unless the answer is 2xx. The answer's body is not read."""
+        """Sends one request. Raises `ThrottledError` or `UnavailableError` unless the answer is 2xx; its body is not read."""
         try:
             with self._transport.exchange("notify", self._host) as seen:
                 async with asyncio.timeout(self._longest.total_seconds()):

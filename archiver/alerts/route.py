@@ -1,8 +1,8 @@
-"""Who is told what, and when. Pure: entries in, entries out; `state` keeps them, `dispatch` tells them.
+"""Decides when each channel is told of which alert. Pure: entries in, entries out; `state` keeps them, `dispatch` sends them.
 
-An entry is one alert on its way to one channel. Its life: due at once; told; told again every `repeat` while it holds and at once
-when it grows worse; over, which is said once, when it has been over for a while. An entry leaves only when its end was told: an
-alert that came and went while its channel was down is still told, as one that was.
+An entry is one alert on its way to one channel. It is due at once; it is sent, then sent again every `repeat` while the alert
+holds, and at once when the alert grows worse. When the alert has been over for a while, that is sent once. An entry is removed
+only after its end was sent: an alert that came and went while its channel was down is still sent, as an alert that is over.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import TypeAlias
 from archiver.alerts.rule import LOCAL, Alert, Kind, Severity
 
 SETTLE = timedelta(minutes=5)
-"""How long an alert must be over before that is said: one that flickers is one alert."""
+"""The time for which an alert must be over before its end is sent: an alert that flickers counts as one alert."""
 RETRY = timedelta(seconds=15)
 LONGEST_RETRY = timedelta(minutes=15)
 _LONGEST_ASKED = timedelta(hours=1)
 
 Key: TypeAlias = tuple[Kind, str, str]
-"""Kind, subject, channel."""
+"""The key of an entry: kind, subject, channel."""
 
 
 class Status(enum.StrEnum):
-    """What is said of an alert."""
+    """The state of an alert in a message."""
 
     FIRING = "firing"
     RESOLVED = "resolved"
@@ -35,7 +35,7 @@ class Status(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """These kinds go to these channels, again every `repeat` for as long as they hold."""
+    """Sends alerts of these kinds to these channels, again every `repeat` for as long as they hold."""
 
     when: frozenset[Kind]
     to: tuple[str, ...]
@@ -44,7 +44,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One alert on its way to one channel. `told_weight` is the weight when it was last told, `failures` those in a row."""
+    """One alert on its way to one channel. `told_weight` is its weight when last sent, `failures` the failures in a row."""
 
     alert: Alert
     channel: str
@@ -68,7 +68,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What to write so that the entries agree with the alerts: new ones, changed ones, and those that nobody is to be told of."""
+    """The changes that make the entries agree with the alerts.
+
+    `new` and `changed` entries are to be written; `dropped` entries are to be removed and sent to nobody.
+    """
 
     new: tuple[Entry, ...]
     changed: tuple[Entry, ...]
@@ -76,20 +79,20 @@ class Changes:
 
 
 def default_routes(channels: Sequence[str]) -> tuple[Route, ...]:
-    """Everything to everybody: what wakes people every hour, the rest twice a day."""
+    """Routes that send every alert to every channel: alerts that wake people every hour, the rest twice a day."""
     pages = frozenset(kind for kind in Kind if kind.severity is Severity.PAGE)
     to = tuple(channels)
     return (Route(pages, to, timedelta(hours=1)), Route(frozenset(Kind) - pages, to, timedelta(hours=12)))
 
 
 def unrouted(routes: Sequence[Route]) -> tuple[Kind, ...]:
-    """The alerts that nobody would be told of."""
+    """The alerts that would reach nobody."""
     covered = frozenset(kind for route in routes for kind in route.when if route.to)
     return tuple(kind for kind in Kind if kind not in covered and kind.severity is not Severity.NOTE)
 
 
 def repeat_of(kind: Kind, channel: str, routes: Sequence[Route]) -> timedelta | None:
-    """How often this channel hears of this kind; the most frequent route rules. None when it does not."""
+    """The interval at which this channel is told of this kind, by the most frequent route. None without a route."""
     return min((each.repeat for each in routes if kind in each.when and channel in each.to), default=None)
 
 
@@ -101,9 +104,9 @@ def changes(
     now: datetime,
     elsewhere: Collection[str] = (),
 ) -> Changes:
-    """Bring the entries up to the alerts that hold now. Idempotent: the same again changes nothing.
+    """Bring the entries up to date with the alerts that hold now. Idempotent: a second call with the same changes nothing.
 
-    `elsewhere`: hosts of other living replicas, whose own alerts only they can call over.
+    `elsewhere`: hosts of other living replicas. Only its own replica can say that a host's alert is over.
     """
     wanted = {
         (alert.kind, alert.subject, channel): alert
@@ -118,7 +121,7 @@ def changes(
         if key[0] in LOCAL and key[1] in elsewhere:
             continue
         if key[2] not in channels or (key not in wanted and key[:2] in holding):
-            dropped.append(key)  # the configuration no longer sends it there: that is not the end of the alert
+            dropped.append(key)  # the configuration no longer sends the alert there; the alert itself is not over
             continue
         repeat = repeat_of(key[0], key[2], routes) or timedelta(0)
         after = _over(entry, now) if key not in wanted else _holds(entry, wanted[key], repeat, now)
@@ -128,13 +131,16 @@ def changes(
 
 
 def note(alert: Alert, routes: Sequence[Route], channels: Collection[str], now: datetime) -> tuple[Entry, ...]:
-    """News: told once to each channel of its routes, and over as soon as it is told."""
+    """The entries of news, which is sent once to each channel of its routes and is then over."""
     to = [each for each in channels if repeat_of(alert.kind, each, routes) is not None]
     return tuple(Entry(alert, channel, now, now, cleared_at=now) for channel in to)
 
 
 def after_told(entry: Entry, told: Entry, repeat: timedelta, now: datetime) -> Entry | None:
-    """`entry` as it stands, now that `told` (what it was when the message was made) has arrived. None: all is told."""
+    """The entry after a message has arrived; None when nothing is left to send.
+
+    `told` is the entry as it was when the message was made, `entry` as it is now.
+    """
     if told.status is not Status.FIRING:
         if entry.cleared_at is not None:
             return None
@@ -144,7 +150,7 @@ def after_told(entry: Entry, told: Entry, repeat: timedelta, now: datetime) -> E
 
 
 def after_refused(entry: Entry, retry_after: timedelta | None, now: datetime) -> Entry:
-    """The channel is down: again later, each time a little later, for as long as it takes."""
+    """The entry after its channel failed: due again later, with growing pauses, for as long as it takes."""
     wait = min(RETRY * 2 ** min(entry.failures, 10), LONGEST_RETRY)
     if retry_after is not None:
         wait = max(wait, min(retry_after, _LONGEST_ASKED))
@@ -156,13 +162,13 @@ def _holds(entry: Entry, alert: Alert, repeat: timedelta, now: datetime) -> Entr
     if entry.told_at is not None and not entry.failures:
         worse = alert.weight > entry.told_weight
         due = min(due, now) if worse else entry.told_at + repeat
-    # What was acknowledged makes room: the next one is worse than what is left.
+    # An acknowledgement lowers the weight: the next increase counts from there, and is sent at once.
     return replace(entry, alert=alert, cleared_at=None, due_at=due, told_weight=min(entry.told_weight, alert.weight))
 
 
 def _over(entry: Entry, now: datetime) -> Entry:
     if entry.cleared_at is not None:
         return entry
-    # Not told yet: it stays due, and is told as one that was. Else the end waits until it has settled.
+    # An alert that was not sent yet stays due, and is sent as one that is over. Otherwise its end waits until it has settled.
     due = entry.due_at if entry.told_at is None else now + SETTLE
     return replace(entry, cleared_at=now, due_at=due)

@@ -1,8 +1,7 @@
-"""The names of what can be wrong, how urgent each is, and when a fact becomes an alert. Pure: no I/O, no clock.
+"""The names of the alerts, their urgency, and the thresholds at which a fact becomes an alert. Pure: no I/O, no clock.
 
-An alert is a condition that holds now; `judgement` says which do. When it began, who was told and when it ended is `route`'s
-business. Names are an interface: configurations, pages of docs/runbook and filters of others rest on them, so they are added,
-never renamed.
+An alert is a condition that holds now; `judgement` finds the conditions. `route` decides when each channel is told. Names are an
+interface: configurations, pages of docs/runbook and other people's filters rely on them, so names are added, never renamed.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from datetime import timedelta
 
 
 class Severity(enum.StrEnum):
-    """What is asked of whoever is told."""
+    """The urgency of an alert: how soon the person who receives it must act."""
 
     PAGE = "page"  # act now, at night too
     TICKET = "ticket"  # act within a working day
@@ -21,7 +20,7 @@ class Severity(enum.StrEnum):
 
 
 class Kind(enum.StrEnum):
-    """The stable names, each with a page docs/runbook/<name>.md; `report.monthly` is news and has none."""
+    """The stable names of the alerts, each with a page docs/runbook/<name>.md; `report.monthly` is news and has no page."""
 
     RECORDING_LOST = "recording.lost"
     DEADLINE_CRITICAL = "deadline.critical"
@@ -53,7 +52,7 @@ class Kind(enum.StrEnum):
 
     @property
     def runbook(self) -> str:
-        """The page that says what to do, from the root of the documentation; "" for news."""
+        """The path of the page that says what to do, from the root of the repository; "" for news."""
         return "" if self.severity is Severity.NOTE else f"docs/runbook/{self.value}.md"
 
 
@@ -93,26 +92,26 @@ GAPS = {
     "timestamp_silent": Kind.VOUCHER_SILENT,
     "answer_not_understood": Kind.ANSWERS_ODD,
 }
-"""Which alert a gap's reason code raises; `gap.open` for every other."""
+"""The alert that each reason code of a gap raises; every other code raises `gap.open`."""
 
 
 class Level(enum.StrEnum):
-    """How bad it is, for status and exit codes. The order is the order of alarm."""
+    """The level of a concern, for status and exit codes, from the least to the worst."""
 
     ON_TIME = "on time"
     LATE = "late"  # work is behind; nothing is endangered by that yet
-    AT_RISK = "at risk"  # as things stand, something will be lost, or may be missed unseen
+    AT_RISK = "at risk"  # unless something changes, recordings will be lost, or may be missed without anybody seeing it
     INTEGRITY = "integrity"  # bytes, locks or history are not what they should be
     LOST = "lost"
 
     @property
     def red(self) -> bool:
-        """True when somebody has to act: no face may be green, and no heartbeat be sent."""
+        """True when somebody has to act: no output may be green, and no heartbeat may be sent."""
         return self not in {Level.ON_TIME, Level.LATE}
 
 
 def level_of(code: str) -> Level:
-    """How bad an open gap of this reason is. What is not named here puts recordings at risk: new reasons are red at once."""
+    """The level of an open gap with this reason code. A code that is not named here is at risk: new codes are red at once."""
     return _GAP_LEVELS.get(code) or _KIND_LEVELS.get(GAPS.get(code, Kind.GAP_OPEN), Level.AT_RISK)
 
 
@@ -126,20 +125,20 @@ _KIND_LEVELS = {
 _GAP_LEVELS = {
     "copy_missing": Level.LATE,  # another storage has it
     "truncated_at_provider": Level.LOST,  # the rest of it is nowhere
-    "not_ready": Level.LATE,  # the provider itself says that it is to come
-    "edits_deferred": Level.LATE,  # of recordings that are saved all the same
-    "orphan": Level.LATE,  # nothing is missing: something is here that the journal does not know
+    "not_ready": Level.LATE,  # the provider itself says that the audio is to come
+    "edits_deferred": Level.LATE,  # the recordings are saved all the same
+    "orphan": Level.LATE,  # nothing is missing: the storage has something that the journal does not know
 }
 
 LOCAL = frozenset({Kind.SPOOL_FILLING, Kind.CLOCK_SKEW})
-"""Conditions of one host: their subject is its name, and only its own replica can tell whether they hold."""
+"""Alerts about one host: their subject is the host's name, and only that host's replica can tell whether they hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
     """One condition that holds. `subject`: a provider, a storage, a host, or "" for the archive as a whole.
 
-    `weight` counts what is wrong where counting makes sense: when it grows, the alert is told again at once.
+    `weight` counts what is wrong where counting makes sense: when it grows, the alert is sent again at once.
     """
 
     kind: Kind
@@ -150,7 +149,7 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """When a fact becomes an alert. `spool` and `quota` are percentages."""
+    """The thresholds at which a fact becomes an alert. `spool` and `quota` are percentages."""
 
     warning: timedelta = timedelta(hours=72)
     critical: timedelta = timedelta(hours=24)

@@ -1,7 +1,7 @@
-"""The entries in SQL, and the right to tell them: a claim for a while, so that two replicas do not say the same thing twice.
+"""Keeps the entries in SQL, and the right to send them: a claim for a while, so that two replicas do not send the same alert.
 
-The claim is made by `UPDATE … WHERE` in the transaction that brings the entries up to date. Whoever dies with a claim is
-succeeded when its time is over: the news may then be told a second time, and never not at all.
+The claim is made by `UPDATE … WHERE` in the transaction that brings the entries up to date. When a replica dies with a claim,
+another one takes over when the claim has run out: an alert may then be sent a second time, but is never left unsent.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def bring_up(
     now: datetime,
     elsewhere: Collection[str] = (),
 ) -> tuple[Key, ...]:
-    """Make the entries agree with the alerts that hold now. Returns those dropped because their channel is no longer told.
+    """Make the entries agree with the alerts that hold now. Returns the entries that no route sends any more, now removed.
 
-    Two replicas that insert the same entry at once: the primary key lets one through, the other's transaction is run again.
+    When two replicas insert the same entry at once, the primary key lets one through; the other transaction is run again.
     """
     todo = route.changes(_known(conn), firing, routes, channels, now, elsewhere)
     for entry in todo.new:
@@ -43,7 +43,7 @@ def bring_up(
 
 
 def add(conn: Connection, entries: Sequence[Entry]) -> None:
-    """Queue news. What is already queued under the same key stays as it is."""
+    """Queue news. An entry that is already queued under the same key stays as it is."""
     known = _known(conn)
     for entry in entries:
         if entry.key not in known:
@@ -53,7 +53,10 @@ def add(conn: Connection, entries: Sequence[Entry]) -> None:
 def claim(
     conn: Connection, token: str, channels: Collection[str], now: datetime, lasting: timedelta
 ) -> dict[str, list[Entry]]:
-    """Everything that is due on these channels and that nobody else is telling, by channel; ours for `lasting`."""
+    """Claim, for `lasting`, the entries that are due on these channels and that nobody else has claimed.
+
+    Returns them by channel.
+    """
     free = or_(alert_state.c.claimed_until.is_(None), alert_state.c.claimed_until <= now)
     rows = conn.execute(
         update(alert_state)
@@ -82,7 +85,7 @@ def settle(
     arrived: bool,
     retry_after: timedelta | None = None,
 ) -> int:
-    """Note what became of the entries claimed under `token`, and give the claim back. Returns how many were still ours."""
+    """Record the outcome for the entries claimed under `token`, and release the claim. Returns the number still claimed so."""
     known = _known(conn, token)
     for told in sent:
         entry = known.get(told.key)
@@ -102,13 +105,13 @@ def settle(
 
 
 def entries(conn: Connection) -> list[Entry]:
-    """What is being told, the oldest first."""
+    """All entries, the oldest first."""
     rows = conn.execute(select(alert_state).where(alert_state.c.kind.in_(_KINDS)).order_by(alert_state.c.since))
     return [_entry(row) for row in rows]
 
 
 def _known(conn: Connection, token: str | None = None) -> Mapping[Key, Entry]:
-    """The entries, locked: another replica's changes are waited for and seen. A kind of a newer version is left alone."""
+    """The entries, locked: another replica's changes are waited for and seen. Kinds of a newer version are left alone."""
     wanted = select(alert_state).where(alert_state.c.kind.in_(_KINDS))
     if token is not None:
         wanted = wanted.where(alert_state.c.claim == token)

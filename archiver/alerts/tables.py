@@ -1,4 +1,4 @@
-"""What was told to whom: working state. Losing it costs a repetition, since whatever holds is then told anew."""
+"""The table of the alerts sent to each channel. It is working state: if it is lost, alerts that hold are sent again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sqlalchemy import Column, Integer, String, Table, Text
 
 from archiver.database import UtcDateTime, metadata
 
-# One alert on its way to one channel (archiver.alerts.route.Entry), and who is telling it just now.
+# One alert on its way to one channel (archiver.alerts.route.Entry), and the claim of the replica that is sending it.
 alert_state = Table(
     "alert_state",
     metadata,

@@ -1,6 +1,6 @@
-"""Whatever Apprise knows: pagers, chats, telephones. An optional extra, imported only where it is configured.
+"""A channel through Apprise: pagers, chats, telephones. An optional extra, imported only where it is configured.
 
-Apprise opens its own connections: our egress guard does not stand before them. Hence an extra, and a channel of last choice.
+Apprise opens its own connections, which the archiver's egress guard does not check: hence an extra, and a channel of last choice.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _EXTRA = "pip install 'compliance-archiver[notify]'"
 
 
 class Apprise:
-    """One Apprise URL."""
+    """Sends to one Apprise URL."""
 
     def __init__(self, id_: str, url: Secret) -> None:
-        """Raises `ConfigurationError` when Apprise is not installed, or does not know this kind of URL."""
+        """Connects to nothing yet. Raises `ConfigurationError` when Apprise is not installed, or does not know the URL."""
         try:
             library: Any = importlib.import_module("apprise")
         except ImportError:
@@ -38,7 +38,7 @@ class Apprise:
             kind = kinds.SUCCESS
         elif message.severity is Severity.NOTE:
             kind = kinds.INFO
-        # It logs failures itself and answers no; it does not say why.
+        # Apprise logs failures itself and returns False; it does not say why.
         said = {
             "title": inert(message.title),
             "body": inert(message.text),

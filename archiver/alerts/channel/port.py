@@ -1,4 +1,4 @@
-"""What the archiver asks of a way to reach people."""
+"""The interface of a channel: a way to reach people."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from archiver.alerts.message import Message
 
 
 class Channel(Protocol):
-    """One way to reach people. `id` is the configuration's."""
+    """One way to reach people. `id` is the channel's id in the configuration."""
 
     @property
     def id(self) -> str: ...
 
     async def send(self, message: Message) -> str:
-        """Say it. Returning means that the other side took it; the text names what still went wrong, "" for nothing.
+        """Send the message. A return means that the other side took it; the text names a remaining problem, "" for none.
 
-        Ends within 90 seconds. Raises `TransientError` (with `retry_after` where the other side asked for a pause) when it
-        was refused, or when the answer was lost: it may then have arrived, and is said again.
+        Ends within 90 seconds. Raises `TransientError` (with `retry_after` where the other side asked for a pause) when the
+        message was refused, or when the answer was lost: the message may then have arrived, and is sent again.
         """
 
     async def aclose(self) -> None:

@@ -1,7 +1,7 @@
-"""Mail by SMTP (RFC 5321): STARTTLS (RFC 3207) or TLS from the start (RFC 8314), verified; plain only where it is asked for.
+"""Mail by SMTP (RFC 5321): STARTTLS (RFC 3207) or TLS from the start (RFC 8314), verified; plain only where it is configured.
 
-The library blocks, so it works in a thread. What was asked for is never softened: a server without STARTTLS is refused, and a
-password never crosses an open connection.
+The library blocks, so it runs in a thread. The configured security is never lowered: a server without STARTTLS is refused, and a
+password is never sent over a plain connection.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PORTS = {"starttls": 587, "tls": 465, "none": 25}
 
 @dataclass(frozen=True, slots=True)
 class SmtpOptions:
-    """Where mail goes. `security` "none" sends in clear and takes no password."""
+    """The mail server, the sender and the recipients. `security` "none" sends in clear and takes no password."""
 
     id: str
     host: str
@@ -45,7 +45,7 @@ class SmtpOptions:
 
 
 class Smtp:
-    """One mail for each message, to all recipients at once."""
+    """Sends one mail for each message, to all recipients at once."""
 
     def __init__(self, options: SmtpOptions, clock: Clock, *, step: timedelta = _STEP) -> None:
         """`step` bounds each exchange with the server. Connects to nothing yet. Raises `ConfigurationError`."""
@@ -79,7 +79,7 @@ class Smtp:
         mail["To"] = ", ".join(self._options.to)
         mail["Subject"] = message.title
         mail["Date"] = format_datetime(self._clock.now())
-        # The same for the same news: mail programs show a repetition after a lost answer once.
+        # The id is the same for the same news: mail programs then show a repetition only once.
         mail["Message-ID"] = f"<{message.id}@{self._options.sender.rpartition('@')[2]}>"
         mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: keeps absence notices from answering
         if message.severity is Severity.PAGE and not message.resolved:
@@ -88,7 +88,7 @@ class Smtp:
         return mail
 
     def _deliver(self, mail: EmailMessage) -> int:
-        """How many recipients were refused while others were taken."""
+        """Sends the mail. Returns the number of recipients that were refused while others were accepted."""
         options = self._options
         with _translated(options.host), self._connected() as server:
             if options.security == "starttls":
@@ -109,13 +109,13 @@ class Smtp:
         try:
             yield server
         finally:
-            # Not QUIT: once the message was taken, a server that stumbles over the goodbye has still taken it.
+            # No QUIT: a message that was accepted stays accepted, even if the server fails at the goodbye.
             server.close()
 
 
 @contextmanager
 def _translated(host: str) -> Iterator[None]:
-    """The library's errors as ours, without the server's own words: they repeat addresses."""
+    """Turns the library's errors into the archiver's, without the server's own words, which repeat addresses."""
     try:
         yield
     except ssl.SSLCertVerificationError as exc:
