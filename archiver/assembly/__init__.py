@@ -1,1 +1,1 @@
-"""From a configuration to running parts: the composition root. Decides nothing; only here do all parts know one another."""
+"""Builds the running parts from a configuration: the composition root. Decides nothing; only here all parts meet."""

@@ -1,4 +1,4 @@
-"""Alerting: channels, routes and the dead man's switch as configured, and the facts that alerts are judged by."""
+"""Builds the alerting: channels, routes and the dead man's switch as configured, and the facts that alerts are judged by."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def build_dispatch(
     telemetry: Telemetry,
     walls: Walls | None = None,
 ) -> Dispatch | None:
-    """Who tells; None when no channel is configured. Raises `ConfigurationError`."""
+    """Builds the sender of alerts; None when no channel is configured. Raises `ConfigurationError`."""
     if alerting is None or not alerting.channels:
         return None
     return Dispatch(
@@ -54,7 +54,10 @@ def build_dispatch(
 def build_heartbeat(
     alerting: Alerting | None, clock: Clock, telemetry: Telemetry, walls: Walls | None = None
 ) -> Heartbeat | None:
-    """The dead man's switch; None when none is configured. Call it when logging is set up. Raises `ConfigurationError`."""
+    """Builds the dead man's switch; None when none is configured. Call this after logging is set up.
+
+    Raises `ConfigurationError`.
+    """
     settings = alerting.heartbeat if alerting is not None else None
     if settings is None:
         return None
@@ -79,7 +82,7 @@ def build_alarm(
     telemetry: Telemetry,
     walls: Walls | None = None,
 ) -> Alarm:
-    """Who looks at the archive and tells. Raises `ConfigurationError`."""
+    """Builds the part that looks at the archive, sends alerts and pings. Raises `ConfigurationError`."""
 
     def look(conn: Connection) -> Facts:
         return judged(conn, config, providers, clock.now(), look_here(conn, spool, host, clock))[1]
@@ -92,7 +95,7 @@ def build_alarm(
 
 
 def build_channel(settings: AnyChannel, clock: Clock, walls: Walls | None = None) -> Channel:
-    """One way to reach people, behind its wall; connects to nothing yet. Raises `ConfigurationError`."""
+    """Builds one channel behind its wall; connects to nothing yet. Raises `ConfigurationError`."""
     return (walls or Walls(clock)).around(Kind.CHANNEL, settings.id, _adapter(settings, clock))
 
 

@@ -1,4 +1,4 @@
-"""From a configuration to what is to be watched for gaps, and who watches."""
+"""Builds the search for gaps from a configuration: the providers to watch, and the rounds that watch them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DAILY = timedelta(hours=20)
 def watched(
     conn: Connection, config: model.Config, providers: Mapping[str, Provider], now: datetime, only: str | None = None
 ) -> list[Watched]:
-    """Every configured provider as it is to be watched, or the one named."""
+    """Every configured provider as it is to be watched; with `only`, that provider alone."""
     return [
         Watched(
             settings.id,
@@ -45,7 +45,7 @@ def watched(
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """What the daemon does for completeness: looks for gaps after each poll, and once a day compares everything."""
+    """The daemon's work for completeness: looks for gaps after each poll, and compares everything once a day."""
 
     config: model.Config
     engine: Engine
@@ -72,7 +72,7 @@ class Rounds:
         await self.watch.look_for_copies()
 
     async def parties(self, *, ending: bool = False) -> None:
-        """Bring the register up to date with whose answers nothing could be made of."""
+        """Bring the register up to date with the parties whose answers could not be understood."""
         now = self.clock.now()
         configured = {
             Kind.PROVIDER: frozenset(each.id for each in self.config.providers),
@@ -83,7 +83,7 @@ class Rounds:
         )
 
     async def daily(self) -> None:
-        """Compare storages and custody with the journal; one replica does."""
+        """Compare storages and custody with the journal. Only one replica does, by a lease."""
         held = await self.writer.run(lambda conn: lease.acquire(conn, "reconcile", self.replica_id, _DAILY))
         if held is None:
             return

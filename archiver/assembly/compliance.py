@@ -1,4 +1,4 @@
-"""From a configuration to the report of a month, and who writes it when the month is over."""
+"""Builds the report of a month from a configuration, and writes it when the month is over."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def monthly(
     now: datetime,
     only: str | None = None,
 ) -> Report:
-    """The report over one instant of the database; `only`: of one provider, configured or remembered."""
+    """Makes the report over one instant of the database; `only`: of one provider, configured or known to the journal."""
     accounts = watched(conn, config, providers, now)
     storages = {each.id: each.required for each in config.storage}
     judgement = make_report(conn, config, providers, now, look_from_outside(conn, config, now)).judgement
@@ -54,17 +54,22 @@ def monthly(
 
 
 def _began(conn: Connection) -> datetime | None:
-    """When there was an archive first: its oldest log says so. What was listed for earlier months was made up for later."""
+    """The beginning of the archive: the time when its oldest log was opened; None without a log.
+
+    Recordings of earlier months were fetched afterwards, while nobody kept watch in those months.
+    """
     return min((each.opened_at for each in custody_log.logs(conn)), default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Monthly:
-    """Writes the report of each month into `state_dir/reports/` once it has been over for a day, and says so; one replica does.
+    """Writes each month's report into `state_dir/reports/` when the month has been over for a day, and announces the report.
 
-    | Between | What is left | What the next tick does |
+    Only one replica does this, by a lease.
+
+    | Died between | What is left | What a later tick does |
     |---|---|---|
-    | lease taken / files written | perhaps some of them | another replica within the hour, or this one: writes all |
+    | lease taken / files written | perhaps some of the files | this or another replica writes all files, within the hour |
     | files written / announced | the files | nothing: the news is lost, the report is not |
     """
 
@@ -77,7 +82,7 @@ class Monthly:
     announce: Callable[[Alert], Awaitable[None]]
 
     async def tick(self) -> None:
-        """Raises `DestinationError` when the folder cannot be written, and what the database raises."""
+        """Writes the report if it is due. Raises `DestinationError` when it cannot be written, and the database's errors."""
         now = self.clock.now()
         month = month_of(now - _SETTLED).before
         folder = Path(self.config.state_dir) / "reports"
@@ -85,12 +90,12 @@ class Monthly:
             return
         began = await read(self.engine, _began)
         if began is None or began >= month.span.until:
-            return  # the archive is younger than that: nobody kept watch then, whatever was fetched later
+            return  # the archive is younger than the month: nobody kept watch then, even if recordings were fetched later
         made = await read(self.engine, lambda conn: monthly(conn, self.config, self.providers, month, now))
         if not any(account.judged for account in made.accounts):
             return
         try:
-            # The JSON form comes last: it stands for all of them.
+            # The JSON form comes last: its presence says that all files are written.
             files = dict(
                 sorted((await asyncio.to_thread(render, made)).items(), key=lambda each: each[0].endswith(".json"))
             )

@@ -1,4 +1,4 @@
-"""From database and configuration to the facts that everything is judged by."""
+"""Gathers the facts, from database and configuration, by which `archiver.alerts.judgement` judges."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _JUST_SAID = timedelta(minutes=1)
 
 
 def limits(config: model.Config) -> Thresholds:
-    """When a fact becomes a concern, as configured."""
+    """The configured thresholds at which a fact becomes a concern."""
     return Thresholds() if config.alerting is None else Thresholds(**dict(config.alerting.thresholds))
 
 
@@ -47,7 +47,7 @@ def gather(
     now: datetime,
     here: Host | None,
 ) -> Facts:
-    """Everything over one instant of the database. `here`: what this process sees of its own host."""
+    """Gathers all facts over one instant of the database. `here`: this host's disk and clock as this process sees them."""
     replicas = survey.replicas(conn)
     alive = [each for each in replicas if datetime.fromisoformat(str(each["alive_until"])) > now]
     started = min((datetime.fromisoformat(str(each["started_at"])) for each in alive), default=None)
@@ -98,7 +98,7 @@ def _providers(
             quota_used=None if ahead.quota_ratio is None else round(100 * ahead.quota_ratio),
             quota_full_at=ahead.quota_full_at,
         )
-    # Gaps of a storage or of the log itself: no provider's row, and not to be forgotten.
+    # Gaps of a storage or of the log itself belong to no provider's row, and must be reported too.
     others = gaps.keys() - {each.provider for each in counts}
     yield from (ProviderFacts(name, gaps[name], configured=False) for name in sorted(others))
 
@@ -127,11 +127,15 @@ def _storages(conn: Connection, config: model.Config, outages: Mapping[str, Outa
 
 
 def _hosts(seen: Sequence[Host], here: Host | None) -> Iterator[HostFacts]:
-    """Each host once, the worst of its spools. Our own disk is looked at, unless whoever works on it has just said how it is."""
+    """Each host once, with the worst of its spools.
+
+    This host's own disk is measured now, unless the process that works on it has reported within the last minute.
+    """
     of = {each.spool_id: each for each in seen}
     if here is not None and (here.spool_id not in of or abs(here.seen_at - of[here.spool_id].seen_at) > _JUST_SAID):
         known = of.get(here.spool_id)
-        # Who looks from outside hears nobody; while its time goes on from there, it has the same clock.
+        # A process that looks from outside has no other clocks to compare: while its time goes on from the time of the last
+        # report, it runs on the clock of that report.
         stays = known is not None and abs(known.clock_offset) > MARGIN and here.seen_at >= known.seen_at
         of[here.spool_id] = replace(here, clock_offset=known.clock_offset) if known is not None and stays else here
     worst: dict[str, Host] = {}
@@ -144,22 +148,28 @@ def _hosts(seen: Sequence[Host], here: Host | None) -> Iterator[HostFacts]:
 
 
 def look_here(conn: Connection, spool: Spool, host: str, clock: Clock) -> Host:
-    """This host's disk and clock as they are, by who holds the spool. Its clock is off by what most others say, if they do."""
+    """This host's disk and clock, measured by the process that holds the spool.
+
+    The clock's offset is that from the database or from most other parties, whichever is larger.
+    """
     now = clock.raw.now() if isinstance(clock, Hours) else clock.now()
     offset = now - lease.database_time(conn)
     if isinstance(clock, Hours):
-        if conn.dialect.name != "sqlite":  # that is a clock of this machine
+        if conn.dialect.name != "sqlite":  # SQLite's clock is this machine's own
             clock.heard(DATABASE, now - offset)
         offset = max(offset, clock.offset, key=abs)
     try:
         percent = spool.usage().percent
     except errors.ArchiverError:
-        percent = 0  # the trouble says what the disk says
+        percent = 0  # `spool.trouble()` below reports the disk's error
     return Host(spool.id, host, now, percent, spool.trouble(), offset)
 
 
 def look_from_outside(conn: Connection, config: model.Config, now: datetime) -> Host | None:
-    """The same by who does not hold the spool; None where there is none, on another host or before the first run."""
+    """This host's disk and clock, measured by a process that does not hold the spool.
+
+    None without a spool: on another host, or before the first run.
+    """
     directory = Path(config.state_dir) / "spool"
     offset = now - lease.database_time(conn)
     try:
@@ -171,14 +181,14 @@ def look_from_outside(conn: Connection, config: model.Config, now: datetime) -> 
 
 
 def pace_of(cron: str, now: datetime) -> timedelta:
-    """How far apart a schedule's next two times are; nothing where it never comes."""
+    """The time between a schedule's next two times; zero where there are not two."""
     first = next_due(cron, now)
     second = None if first is None else next_due(cron, first)
     return timedelta(0) if first is None or second is None else second - first
 
 
 def next_due(cron: str, after: datetime) -> datetime | None:
-    """When a schedule comes next; None when it never does."""
+    """The schedule's first time after `after`; None when there is none."""
     # The scheduler takes longer to import than a report takes to make, and few configurations have such a schedule.
     from archiver.schedule import timer
 
@@ -186,7 +196,7 @@ def next_due(cron: str, after: datetime) -> datetime | None:
 
 
 def _checkpoint_at(conn: Connection) -> datetime | None:
-    """When the newest log was last published, or begun if it never was. None before there is one."""
+    """The time when the newest log was last published, or opened if it never was published. None without a log."""
     newest = max(custody_log.logs(conn), key=lambda each: each.opened_at, default=None)
     if newest is None:
         return None
@@ -195,7 +205,10 @@ def _checkpoint_at(conn: Connection) -> datetime | None:
 
 
 def _unasked(conn: Connection, name: str, counts: ProviderCounts, gaps: Mapping[str, int]) -> Mapping[str, int]:
-    """The gaps of a provider that is not configured: that its recordings wait is one, before the register knows of it too."""
+    """The gaps of a provider that is not configured.
+
+    Its waiting recordings count as one gap, even before the register knows of it.
+    """
     waits = any(counts.states.get(state) for state in survey.PENDING)
     known = any(each["closed_at"] is None for each in register.of_subject(conn, f"provider:{name}"))
     return gaps if known or not waits else {**gaps, Code.PROVIDER_NOT_CONFIGURED: 1}

@@ -1,4 +1,4 @@
-"""Keys: whose recordings can be opened by whom, and who signs their history."""
+"""Loads the configured keys: those that seal and open recordings, and those that sign their history."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def signing_key(config: model.Config) -> Ed25519PrivateKey:
 
 
 def hosts(config: model.Config) -> frozenset[str]:
-    """The host keys that may enrol writers, in hex: this host's and those of the others that write to the archive."""
+    """The host keys that may enrol writers, in hex: of this host and of the other hosts that write to the archive."""
     others = (load_public_key(each.resolve().reveal().encode()) for each in config.custody.hosts)
     before = (host for each in verifier_keys(config).rotations for host in each.hosts)
     return frozenset({public_hex(signing_key(config)), *map(public_hex, others), *before})
 
 
 def log_signer(config: model.Config) -> Signer:
-    """Who signs the log's checkpoints: the configured key, or the one that follows from this host's custody key."""
+    """The signer of the log's checkpoints: with the configured key, or with one derived from this host's custody key."""
     name = log_name(config)
     given = config.custody.log_key
     key = (
@@ -39,12 +39,12 @@ def log_signer(config: model.Config) -> Signer:
 
 
 def log_name(config: model.Config) -> str:
-    """The log's name, in each of its checkpoints."""
+    """The log's name, which is in each of its checkpoints."""
     return config.custody.origin or f"{config.instance}/custody"
 
 
 def retiring_signer(config: model.Config) -> Signer | None:
-    """The log's key before this one, as it was configured, which signs beside it as long as `custody.former_key` is there."""
+    """The log's former key, which signs beside the present one as long as `custody.former_key` is configured."""
     former = config.custody.former_key
     if former is None:
         return None
@@ -53,7 +53,7 @@ def retiring_signer(config: model.Config) -> Signer | None:
 
 
 def verifier_keys(config: model.Config) -> LogKeys:
-    """The log's key, and those before it by the notes in `custody.rotations`. Raises `ConfigurationError`."""
+    """The log's key, and its former keys by the notes in `custody.rotations`. Raises `ConfigurationError`."""
     try:
         return log_keys(log_signer(config).key, [each.read_bytes() for each in config.custody.rotations])
     except errors.VerificationError as wrong:
@@ -63,7 +63,7 @@ def verifier_keys(config: model.Config) -> LogKeys:
 
 
 def build_recipients(config: model.Config, walls: Walls | None = None) -> list[Recipient]:
-    """Everyone who can open what is sealed from now on. Raises `ConfigurationError` or `KeyUnavailableError`."""
+    """All recipients of the recordings sealed from now on. Raises `ConfigurationError` or `KeyUnavailableError`."""
     found: list[Recipient] = []
     walls = walls or Walls(SystemClock())
     for each in config.encryption.recipients:
@@ -83,7 +83,7 @@ def build_recipients(config: model.Config, walls: Walls | None = None) -> list[R
 
 
 def build_identities(config: model.Config) -> list[Identity]:
-    """The keys that this host opens recordings with; empty on a host that only writes."""
+    """The keys with which this host opens recordings; empty on a host that only writes."""
     found: list[Identity] = []
     walls = Walls(SystemClock())
     for each in config.encryption.identities:

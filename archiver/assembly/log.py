@@ -1,4 +1,4 @@
-"""The custody log: its notary, its shelves, and who keeps it."""
+"""Builds the custody log: its notary, its published files in each storage (`Shelf`), and its keeper."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ log = structlog.get_logger("archiver.assembly")
 
 NOTARY = "notary.db"
 _BEYOND = Span(years=1)
-_HELD = timedelta(seconds=75)  # PostgreSQL's patience with an idle transaction, and some
+_HELD = timedelta(seconds=75)  # PostgreSQL's limit on an idle transaction, and some more
 
 
 @dataclass(frozen=True, slots=True)
 class LogParts:
-    """What publishing one log takes, on this host."""
+    """The parts that this host needs to publish one log."""
 
     log_id: int
     notary: Notary
@@ -55,7 +55,7 @@ class LogParts:
 
 
 def build_notary(config: model.Config, clock: Clock) -> Notary:
-    """Who signs the log's trees; what it signed last stands in its own file, beside the database."""
+    """Builds the signer of the log's trees, which keeps its last signature in a file of its own, beside the database."""
     keys, beside = verifier_keys(config), retiring_signer(config)
     return Notary(Path(config.state_dir) / NOTARY, log_signer(config), clock, keys=keys, beside=beside)
 
@@ -70,9 +70,9 @@ async def open_custody_log(
     walls: Walls | None = None,
     doubt: Doubt | None = None,
 ) -> LogParts:
-    """The log of this archive, begun if there is none. Raises `ConfigurationError` when the database has one of another name.
+    """Opens this archive's log, and begins one if there is none. Raises `ConfigurationError` for a log of another name.
 
-    `doubt` tells which storages it is not written to; who does not probe goes by the last probe that is on record.
+    `doubt` tells to which storages the log is not written; without it, the last probe on record decides.
     """
     notary, walls = notary or build_notary(config, clock), walls or Walls(clock)
     now = clock.now()
@@ -87,7 +87,7 @@ async def open_custody_log(
 
 
 def witness_key(vkey: str) -> VerifierKey:
-    """The key that a witness signs with. Raises `ConfigurationError`."""
+    """The key with which a witness signs. Raises `ConfigurationError`."""
     try:
         return parse_vkey(vkey)
     except errors.VerificationError as problem:
@@ -98,12 +98,12 @@ async def pass_gate(
     parts: LogParts, engine: Engine, writer: Writer, clock: Clock, *, without_storage: bool = True,
     patience: timedelta | None = None,
 ) -> str | None:  # fmt: skip
-    """Before anything is written: has the database at least what was signed and published?
+    """Checks, before anything is written, that the database has at least all that was signed and published.
 
-    Raises `RolledBackError` when it has less. With `without_storage`, for whoever must not lose what he has to say: while a
-    storage is away, or has not answered within `patience`, only what the notary signed is compared, and whatever else is wrong
-    is returned and keeps nothing from being saved: the log's keeper asks again. Otherwise raises
-    `UnavailableError` for the one, `VerificationError` for the other.
+    Raises `RolledBackError` when it has less. `without_storage` is for callers that must be able to save in any case: while a
+    required storage is away, or has not answered within `patience`, the database is compared only with the notary's last
+    signature. Any other problem is then returned and prevents no saving; the log's keeper checks again. Without
+    `without_storage`, raises `UnavailableError` for a storage that is away, and `VerificationError` for any other problem.
     """
     doubt: errors.ArchiverError | None = None
     for publisher in (parts.publisher, Publisher(engine, writer, parts.log_id, parts.notary, (), clock)):
@@ -132,7 +132,7 @@ async def enrol(ledger: Ledger, host_key: Ed25519PrivateKey, engine: Engine, wri
     """Say in the custody log that this process writes from now on.
 
     A process that was stopped within a transaction (a paused container, a frozen host) may hold the archive's chain. PostgreSQL
-    ends its session within a minute, and so long we wait. Raises `UnavailableError`, which then says who holds what.
+    ends that process's session within a minute, so this waits that long. Raises `UnavailableError`, which then names the holder.
     """
     give_up = clock.monotonic() + _HELD.total_seconds()
     while True:
@@ -153,7 +153,7 @@ def build_keeper(
     config: model.Config, parts: LogParts, engine: Engine, writer: Writer, ledger: Ledger, replica_id: str, clock: Clock,
     chance: Chance,
 ) -> Keeper:  # fmt: skip
-    """Who takes events into the log and publishes it, once it holds the lease."""
+    """Builds the keeper, which takes events into the log and publishes it while it holds the lease."""
     stamps, authority = config.custody.timestamp, build_authority(config, parts.client, chance, parts.walls)
     anchorer = None
     if stamps is not None and authority is not None:
@@ -166,7 +166,7 @@ def build_keeper(
 
 
 def build_authority(config: model.Config, client: Client, chance: Chance, walls: Walls) -> Authority | None:
-    """Who gives time stamps, behind its wall; None where nobody does. Raises `ConfigurationError`."""
+    """Builds the time stamping authority behind its wall; None without one. Raises `ConfigurationError`."""
     stamps = config.custody.timestamp
     if stamps is None:
         return None
@@ -175,7 +175,10 @@ def build_authority(config: model.Config, client: Client, chance: Chance, walls:
 
 
 def lock_until(config: model.Config) -> Callable[[datetime], datetime]:
-    """How long the log is locked: a year longer than the longest-kept recording, by whole days, so that a day has one date."""
+    """Gives the time until which the log is locked: a year longer than the recording that is kept longest.
+
+    The time is rounded to whole days, so that all files written on one day are locked until the same date.
+    """
     rules, default = config.retention.policy()
 
     def until(now: datetime) -> datetime:
@@ -186,7 +189,7 @@ def lock_until(config: model.Config) -> Callable[[datetime], datetime]:
 
 
 def certificates(file: Path | None) -> bytes:
-    """What time stamps must lead to, PEM: this file, or the system's. Raises `ConfigurationError`."""
+    """The root certificates of time stamps, PEM: from this file, or the system's. Raises `ConfigurationError`."""
     found = file or ssl.get_default_verify_paths().cafile
     if found is None:
         raise errors.ConfigurationError("this system has no certificates: set custody.timestamp.ca")

@@ -1,4 +1,4 @@
-"""Builds everything that one daemon or sweep runs with, and ends it in reverse."""
+"""Builds all parts of one daemon or one sweep, and closes them in the end."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _CLOSING = 2.0
 
 @dataclass(slots=True)
 class Assembly:
-    """Everything that one process runs with. Made by `assemble`, ended by `aclose`."""
+    """All parts of one process. Made by `assemble`, ended by `aclose`."""
 
     config: model.Config
     engine: Engine
@@ -101,7 +101,7 @@ class Assembly:
 
     @property
     def pace(self) -> dict[str, timedelta]:
-        """How often each provider is to be polled, by its interval or by its schedule at the moment."""
+        """The time between two polls of each provider, by its interval, or by its schedule as of now."""
         now = self.clock.now()
         return {**self.poll_every, **{name: pace_of(expression, now) for name, expression in self.cron.items()}}
 
@@ -110,7 +110,7 @@ class Assembly:
         return None if self.config.web is None else (self.config.web.listen.host, self.config.web.listen.port)
 
     async def read(self, fn: Callable[[Connection], T]) -> T:
-        """`fn` over one instant of the database."""
+        """Runs `fn` over one instant of the database."""
         return await read(self.engine, fn)
 
     async def report(self) -> reports.Report:
@@ -134,7 +134,7 @@ class Assembly:
         return self.metrics.text()
 
     async def unready(self) -> dict[str, str]:
-        """What keeps this process from working, by name; empty when ready. Providers and storages do not count."""
+        """The problems that keep this process from working, by name; empty when ready. Providers and storages do not count."""
         failed: dict[str, str] = {}
         try:
             await asyncio.to_thread(check_schema, self.engine)
@@ -145,7 +145,7 @@ class Assembly:
         return failed
 
     async def aclose(self) -> None:
-        """Release everything, within a few seconds whoever hangs; safe to call once work has been drained."""
+        """Releases everything within a few seconds, even if a part hangs. Safe to call after all work has ended."""
         parts = [self.alarm.aclose(), self.vouchers.aclose()]
         parts += [each.aclose() for each in self.providers.values()]
         parts += [each.store.aclose() for each in self.destinations]
@@ -164,19 +164,17 @@ class Assembly:
 async def assemble(
     config: model.Config, *, clock: Clock | None = None, chance: Chance | None = None, only: Sequence[str] | None = None
 ) -> Assembly:
-    """Build and check every part. Raises `ConfigurationError`, `SchemaError`, `KeyUnavailableError` or `UnavailableError`.
+    """Builds and checks every part. Raises `ConfigurationError`, `SchemaError`, `KeyUnavailableError` or `UnavailableError`.
 
-    Enrols this process's session key in the custody log, and takes the state directory for itself. `only` names providers.
+    Enrols this process's session key in the custody log, and locks the state directory. `only` names the providers to use.
     """
     raw, chance = clock or SystemClock(), chance or SystemChance()
     clock = hours = Hours(raw)
     walls = Walls(clock)
-    async with AsyncExitStack() as undo:  # what was taken by then goes back when a later part cannot be built
+    async with AsyncExitStack() as undo:  # when a later part cannot be built, the parts built so far are closed
         engine = open_database(config)
         undo.callback(engine.dispose)
-        await asyncio.to_thread(
-            check_schema, engine
-        )  # a database that hangs is waited for, and a signal is still heard
+        await asyncio.to_thread(check_schema, engine)  # in a thread: while the database hangs, a signal is still heard
         if engine.dialect.name != "sqlite":
             hours.heard(DATABASE, await read(engine, lease.database_time))
         host_key = signing_key(config)

@@ -1,4 +1,4 @@
-"""Providers: adapters with their HTTP clients, budgets and secrets."""
+"""Builds the providers' adapters, with their HTTP clients, rate budgets and secrets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from archiver.wall import Kind, Ours, Walls
 def build_provider(
     settings: AnyProvider, config: model.Config, writer: Writer, hours: Hours, metrics: Metrics | None, walls: Walls
 ) -> Provider:
-    """The adapter of one configured provider behind its wall, with its HTTP client and its shared rate budget."""
+    """Builds the adapter of one configured provider behind its wall, with its HTTP client and its shared rate budget."""
     rate = Rate(settings.rate.count, settings.rate.per, burst=max(1, settings.rate.count // 2))
     budget = cast(
         "Budget", Ours(SharedBudget(writer, settings.id, rate))
@@ -75,10 +75,10 @@ def _proxy(settings: ProxySection | None, secret: Callable[[SecretRef], Secret])
 
 
 def reading_providers(config: model.Config, clock: Clock, *, asked: bool = False) -> dict[str, Provider]:
-    """The providers' adapters with a budget of their own: for commands, not for the daemon.
+    """Builds the providers' adapters for commands, not for the daemon: without a limit on the rate of requests.
 
-    Unless they will be `asked`, they are for their facts and scopes alone and no secret is looked at: whoever looks at a status
-    need not be able to read the credentials of the daemon.
+    Unless the providers will be `asked`, only the adapters' facts and scopes are used and no secret is read: a person who looks
+    at a status need not be able to read the daemon's credentials.
     """
     secret = SecretRef.resolve if asked else _unread
     walls = Walls(clock)
@@ -93,7 +93,7 @@ def _unread(_reference: SecretRef) -> Secret:
 
 
 def adapter_settings(settings: AnyProvider, secret: Callable[[SecretRef], Secret] = SecretRef.resolve) -> object:
-    """The adapter's own settings, with each secret as `secret` finds it."""
+    """The adapter's own settings, with each secret read by `secret`."""
     filters = settings.filters.query()
     match settings:
         case JustCall():
@@ -139,7 +139,7 @@ def _kazoo_login(settings: Kazoo, secret: Callable[[SecretRef], Secret]) -> Logi
 
 
 def accounts(settings: AnyProvider) -> frozenset[str]:
-    """The accounts at the provider that its rows may be of, as `RecordingRef.account` names them."""
+    """The accounts at the provider that its rows may belong to, as `RecordingRef.account` names them."""
     match settings:
         case JustCall():
             return frozenset({"", SALES_DIALER})
@@ -152,9 +152,9 @@ def accounts(settings: AnyProvider) -> frozenset[str]:
 
 
 def sharing(settings: AnyProvider, config: model.Config) -> tuple[str, ...]:
-    """The ids of all entries that are the same account at a provider whose quota is the account's, this one among them.
+    """The ids of all configured providers that share this one's account, and so its quota, this one included.
 
-    One JustCall account may stand under several ids: for its calls and for its dialer, or once for each filter.
+    One JustCall account may be configured under several ids: for its calls and for its dialer, or once for each filter.
     """
     if not isinstance(settings, JustCall):
         return (settings.id,)
@@ -163,7 +163,7 @@ def sharing(settings: AnyProvider, config: model.Config) -> tuple[str, ...]:
 
 
 def _account_of(settings: JustCall) -> tuple[str, object, object]:
-    """Equal for two entries of one account; by the references alone where this user may not read the secrets."""
+    """A value that is equal for two providers of one account; made of the references where the secrets cannot be read."""
     try:
         return settings.base_url, settings.api_key.resolve(), settings.api_secret.resolve()
     except ConfigurationError:
@@ -171,7 +171,7 @@ def _account_of(settings: JustCall) -> tuple[str, object, object]:
 
 
 def poll_plan(settings: AnyProvider, config: model.Config) -> PollPlan:
-    """How to enumerate this provider: never back beyond what its retention can still hold."""
+    """The plan for listing this provider: never further back than its retention can still hold."""
     pace = config.pace(settings)
     return PollPlan(
         overlap=pace.overlap,
@@ -184,7 +184,7 @@ def poll_plan(settings: AnyProvider, config: model.Config) -> PollPlan:
 
 
 def listing_span(settings: AnyProvider, provider: Provider, now: datetime, covered: datetime | None) -> Window:
-    """All of provider time that ought to be covered; what is younger than the last covered instant is not missing yet."""
+    """The whole span of provider time that should be covered. Time after the last covered instant is not missing yet."""
     facts = provider.facts
     until = covered or now - facts.settle
     return Window(beginning(facts.earliest, settings.backfill_from, until), until)

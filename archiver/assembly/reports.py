@@ -1,4 +1,4 @@
-"""The database, and the report of what stands in it."""
+"""Opens the database, and makes the status report of its content."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from archiver.status.report import LogStatus, Outlook
 
 
 def open_database(config: model.Config) -> Engine:
-    """The engine of the configured database; connects to nothing yet. Raises `ConfigurationError`."""
+    """Makes the engine of the configured database; connects to nothing yet. Raises `ConfigurationError`."""
     state_dir = Path(config.state_dir)
     if state_dir.exists() and not state_dir.is_dir():  # SQLite would only say that there is no database in it
         raise errors.ConfigurationError(f"state_dir {state_dir} is not a directory")
@@ -41,14 +41,14 @@ def make_report(
     now: datetime,
     here: Host | None = None,
 ) -> reports.Report:
-    """The status report over one instant of the database. `here`: what this process sees of its own host."""
+    """Makes the status report over one instant of the database. `here`: this host as this process sees it."""
     return judged(conn, config, providers, now, here)[0]
 
 
 def judged(
     conn: Connection, config: model.Config, providers: Mapping[str, Provider], now: datetime, here: Host | None
 ) -> tuple[reports.Report, Facts]:
-    """The status report, and the facts that it was judged by."""
+    """Makes the status report. Returns it together with the facts by which it was judged."""
     settings = {each.id: each for each in config.providers}
     counts = survey.counts(conn, list(settings), now)
     gaps = {name: sum(codes.values()) for name, codes in register.unsettled(conn).items()}
@@ -91,7 +91,7 @@ def judged(
 
 
 def _storages(conn: Connection, facts: Facts, now: datetime) -> dict[str, dict[str, Json]]:
-    """Each storage's last probe, and whether it may be trusted now: a proof that is old, or belied since, is none."""
+    """Each storage's last probe, and whether the storage may be trusted now: an old or contradicted proof does not count."""
     known = survey.storages(conn)
     shown: dict[str, dict[str, Json]] = {name: {**proof, "configured": False} for name, proof in known.items()}
     for each in facts.storages:
@@ -108,7 +108,7 @@ def _storages(conn: Connection, facts: Facts, now: datetime) -> dict[str, dict[s
 
 
 def outlook(conn: Connection, config: model.Config, settings: AnyProvider, gaps: int, now: datetime) -> Outlook:
-    """What becomes of this provider's backlog and account at the pace of the last week."""
+    """Forecasts this provider's backlog and storage at the pace of the last week."""
     ahead = holdings.forecast_of(conn, settings.id, now, settings.rate.count / settings.rate.per.total_seconds())
     full = holdings.quota_of(conn, sharing(settings, config), settings.keeps(), now)
     cost = holdings.storage_cost_of(conn, settings.id, settings.kind, now)
@@ -125,7 +125,7 @@ def outlook(conn: Connection, config: model.Config, settings: AnyProvider, gaps:
 
 
 def log_status(conn: Connection) -> LogStatus | None:
-    """How the custody log stands; None before there is one."""
+    """The status of the newest custody log; None when there is none."""
     newest = max(custody_log.logs(conn), key=lambda each: each.opened_at, default=None)
     if newest is None:
         return None

@@ -1,8 +1,8 @@
-"""A new custody key in place of the old one: the old log key introduces the new one, in the log and in a note for everybody.
+"""Replaces the custody key: the old log key introduces the new one, in the log and in a note for everybody.
 
 Order of effects: the event with the note, which is the decision; the note's file; a checkpoint over the event that both keys
-signed, and the note beside it in the storages. Died anywhere behind the event? Running it again finds it and goes on. The daemon
-with the old key signs nothing more from the event on, and goes on saving recordings.
+signed, and the note beside it in the storages. After a death anywhere behind the event, running the command again finds the event
+and goes on. A daemon with the old key signs nothing more from the event on, and goes on saving recordings.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _PATIENCE = timedelta(minutes=2)
 async def rotate(
     config: model.Config, engine: Engine, stores: Mapping[str, ObjectStore], new_key: Ed25519PrivateKey, note: Path
 ) -> Rotation:
-    """Let the configured key introduce `new_key`; the note is in the file `note` then. Stop every daemon first.
+    """Let the configured key introduce `new_key`, and write the note into the file `note`. Stop every daemon first.
 
-    Where the log has a key of its own, `custody.log_key`, that one is replaced, and the host's stays. May be run again after an
-    interruption. Raises as `writing` does; `NotAllowedError` for the key that is configured already.
+    Where the log has a key of its own, `custody.log_key`, that key is replaced and the host's key stays. May be run again after
+    an interruption. Raises what `writing` raises; `NotAllowedError` for the key that is configured already.
     """
     name, own = log_name(config), config.custody.log_key is not None
     old, new = log_signer(config), Signer(name, new_key if own else derive_log_key(new_key, name))
@@ -61,7 +61,7 @@ async def rotate(
 
 
 def _found(conn: Connection, new: Signer) -> tuple[Rotation, Appended] | None:
-    """The rotation to this key that was decided before."""
+    """The rotation to this key that an earlier run decided; None without one."""
     last = publication.newest_rotation(conn)
     return last if last is not None and last[0].new == new.key else None
 
@@ -94,7 +94,7 @@ async def _publish(
 
 
 def new_signing_key(path: Path, pem: bytes) -> None:
-    """A new private key in a file of its own, whole or not at all; what is there stays."""
+    """Write a new private key into a file of its own, whole or not at all. A file that exists stays as it is."""
     if not path.exists():
         _write(path, pem, 0o600)
 

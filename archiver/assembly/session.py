@@ -1,7 +1,7 @@
-"""The one way in for commands that write events or let plaintext out: through the gate, enrolled, and retired behind.
+"""Opens sessions for commands that write events or release plaintext: through the gate, enrolled, and retired at the end.
 
-No other part of the command line opens a ledger or decrypts (`tests/docs/test_architecture.py`), so that a new command cannot
-forget the gate. The daemon takes the same gate in `assemble`.
+There is no other way: no other part of the command line opens a ledger or decrypts (`tests/docs/test_architecture.py`), so that a
+new command cannot forget the gate. The daemon passes the same gate in `assemble`.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A command that has passed the gate and may write. Made by `writing`.
+    """The session of a command that has passed the gate and may write. Made by `writing`.
 
-    `doubt`: what kept the storages from agreeing with the database, where the command goes on all the same.
+    `doubt`: the problem that the gate found with the storages, where the command goes on all the same; otherwise None.
     """
 
     config: model.Config
@@ -57,7 +57,7 @@ class Session:
     doubt: str | None
 
     async def once(self, write: Callable[[Connection, Ledger], T]) -> T:
-        """What `write` does, in one transaction in which this session is enrolled before it and retired behind it."""
+        """Run `write` in one transaction, in which this session is enrolled before it and retired after it."""
 
         def transact(conn: Connection) -> T:
             with self.ledger.once(conn, self.host_key):
@@ -66,11 +66,11 @@ class Session:
         return await self.writer.run(transact)
 
     async def enrol(self) -> None:
-        """Say in the log that this session writes from now on; `retire` when it has written its last."""
+        """Say in the log that this session writes from now on. Call `retire` after its last event."""
         await enrol(self.ledger, self.host_key, self.engine, self.writer, self.clock)
 
     async def retire(self) -> None:
-        """Say in the log that this session has written its last."""
+        """Say in the log that this session writes nothing more."""
         await self.writer.run(lambda conn: self.ledger.retire(conn, self.host_key))
 
     async def publish(self, events: Sequence[Appended], patience: timedelta) -> None:
@@ -90,12 +90,12 @@ async def writing(
     person: Mapping[str, Json] | None = None,
     notary: Notary | None = None,
 ) -> AsyncIterator[Session]:
-    """A session behind the gate: notary, storages and database agree, or nothing is written.
+    """Open a session behind the gate: notary, storages and database agree, or nothing is written.
 
-    Raises `RolledBackError` for a database that lost what was published, another `VerificationError` where there are two
-    histories, `UnavailableError` while a required storage cannot be asked. `without_storage` is for those who tell what
-    they found of the storages: they write, as the daemon does, whatever it is, unless the database was rolled back. `person`
-    is the private group that says who gave the command.
+    Raises `RolledBackError` for a database that lost published events, another `VerificationError` where there are two
+    histories, `UnavailableError` while a required storage cannot be asked. `without_storage` is for reports on the storages:
+    these commands write, as the daemon does, even if a storage is away or contradicts, unless the database was rolled back.
+    `person` is the private group that says who gave the command.
     """
     clock, chance = clock or SystemClock(), chance or SystemChance()
     async with AsyncExitStack() as undo:
@@ -111,7 +111,7 @@ async def writing(
 
 
 async def _leave(writer: Writer, ours: str) -> None:
-    """Else whoever comes next waits a minute for our lease to end."""
+    """Give up this session's leases. Otherwise the next process would wait a minute for them to end."""
     with suppress(errors.ArchiverError):
         await writer.run(lambda conn: lease.leave(conn, ours))
 
@@ -123,7 +123,7 @@ async def recover_log(
     progress: Callable[[str], None],
     person: Mapping[str, Json] | None = None,
 ) -> tuple[Recovered, Refilled]:
-    """`custody recover`: the only writer that comes before the gate, since it makes the gate passable. No other may write."""
+    """Run `custody recover`, the only writer before the gate, since it makes the gate passable. No other may write meanwhile."""
     clock, chance = SystemClock(), SystemChance()
     with lock_state_dir(Path(config.state_dir)):
         writer = Writer(engine)
@@ -158,7 +158,7 @@ def rebuild_tools(
     stores: Mapping[str, ObjectStore],
     identities: Sequence[Identity],
 ) -> RefillTools:
-    """What `rebuild` takes: it fills an empty database, and has no gate to pass."""
+    """Make the tools of `rebuild`, which fills an empty database and has no gate to pass."""
     clock = SystemClock()
     ledger = Ledger.open(clock, SystemChance())
     return RefillTools(

@@ -1,4 +1,4 @@
-"""Storages, with their credentials."""
+"""Builds the storages, with their credentials."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 def build_stores(
     config: model.Config, clock: Clock, chance: Chance, walls: Walls | None = None, hours: Hours | None = None
 ) -> dict[str, ObjectStore]:
-    """Every configured storage by id, each behind its wall. Raises `ConfigurationError` for unreadable credentials.
+    """Builds every configured storage behind its wall, by id. Raises `ConfigurationError` for unreadable credentials.
 
-    `hours` hears what time it is there, which `clock` is compared with.
+    `hours` is told the time at each storage, and compares it with `clock`.
     """
     walls = walls or Walls(clock)
     return {

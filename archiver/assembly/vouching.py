@@ -1,4 +1,4 @@
-"""Forks of the log, silences and refused events go into the register of gaps, where every face sees them."""
+"""Puts forks of the log, silent witnesses and refused events into the register of gaps, where status and alerts see them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORKS, VOUCHERS = "log", "vouchers"
 
 
 class Vouching:
-    """Keeps on record who contradicts the log and who no longer vouches for it. Part of the keeper."""
+    """Keeps on record the parties that contradict the log or no longer vouch for it. Part of the keeper."""
 
     def __init__(
         self, config: model.Config, ledger: Ledger, chance: Chance, log_id: int, witnesses: Sequence[VerifierKey]
@@ -36,7 +36,7 @@ class Vouching:
         self._clean = False
 
     def tell_forks(self, conn: Connection, forks: Iterable[Fork], now: datetime) -> None:
-        """Open a gap for each, which only a person's acknowledgement settles: a fork does not mend."""
+        """Open a gap for each fork. Only a person's acknowledgement settles it, since a fork never goes away."""
         found = [
             Gap("", f"log:{each.where}", Code.LOG_FORKED, Grade.OPEN, f"two histories: {each.detail}",
                 {"ours": each.ours, "theirs": each.theirs}, now)
@@ -45,17 +45,19 @@ class Vouching:
         register.refresh(conn, self._ledger, self._chance, "", found, now, source=FORKS, whole=False)
 
     def look(self, conn: Connection, now: datetime) -> None:
-        """Bring the register up to date on who has fallen silent, and on what the log refused to take."""
+        """Bring the register up to date on silent witnesses and authorities, and on events that the log refused."""
         found = silences(conn, self._log_id, self._witnesses, self._stamping, now, self._patience)
         gaps = [*map(_gap, found), *_refused(log.quarantined(conn))]
         if not gaps and self._clean:
             return
         changes = register.refresh(conn, self._ledger, self._chance, "", gaps, now, source=VOUCHERS)
-        self._clean = not gaps and not changes.closed  # what closed here may be undone: looked at once more
+        self._clean = (
+            not gaps and not changes.closed
+        )  # this transaction may be rolled back: after a closure, look once more
 
 
 def _refused(rows: Iterable[Quarantined]) -> Iterator[Gap]:
-    """One gap for all events that no writer of ours signed: somebody else wrote into the database. None where there are none."""
+    """Yields one gap for all events that no enrolled writer signed, if there are any: somebody else wrote into the database."""
     kept = list(rows)
     if kept:
         detail = f"{len(kept)} event(s) were refused by the custody log: no enrolled writer of ours signed them"
