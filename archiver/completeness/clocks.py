@@ -1,6 +1,7 @@
-"""The clocks of a recording, and of an account's storage: what runs out, when, and who says so. Pure: no I/O, no clock.
+"""The clocks of a recording, and of an account's storage: each limit, its time and its source. Pure: no I/O, no clock.
 
-Retention and quota destroy; a link only expires, and a fresh one can be had. The three are never mixed (DESIGN §8).
+When retention or quota runs out, the recording is destroyed. When a link expires, a fresh link can be had. The three are never
+mixed.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from archiver.recording import Json
 from archiver.schedule.deadline import ProviderRetention, month_cliff, quota_exhaustion
 
 BYTES_PER_SECOND = 16_000
-"""128 kbit/s, the format of provider-docs/justcall-*: what a recording takes at JustCall when nobody has measured it."""
+"""The size of a recording that nobody has measured: 128 kbit/s, the format of provider-docs/justcall-*."""
 
 PLIVO_FREE = timedelta(days=90)
 PLIVO_MICROS_PER_MINUTE_MONTH = 400
-"""$0.0004 for each minute and month after 90 free days (provider-docs/plivo-*), billed on the last day of the month."""
+"""Plivo's price: $0.0004 for each minute and month after 90 free days (provider-docs/plivo-*), billed on a month's last day."""
 PLIVO_TERMS = "Plivo's document, Recording Pricing: $0.0004 a minute and month after 90 days"
 VOBIZ_TERMS = (
     "recording_storage_rate in Vobiz's rows, for each minute and month from the first day, in the account's currency"
@@ -27,7 +28,7 @@ _MONTH = timedelta(days=30)
 
 
 class Kind(enum.StrEnum):
-    """Which clock. `month_end` is retention by whole months: all of a month falls on one instant."""
+    """The kind of a clock. `month_end` is retention by whole months: all recordings of a month are deleted at one instant."""
 
     RETENTION = "retention"
     MONTH_END = "month_end"
@@ -37,7 +38,7 @@ class Kind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """One thing that runs out. `fatal`: the recording is destroyed then."""
+    """One limit that runs out, at `at`. `fatal`: the recording is destroyed then."""
 
     kind: Kind
     at: datetime
@@ -51,9 +52,9 @@ class Clock:
 def clocks(
     called_at: datetime, kept: ProviderRetention, *, bytes_per_day: float = 0.0, link_until: datetime | None = None
 ) -> list[Clock]:
-    """Every clock of one recording, the first to strike first; the fatal minimum is `schedule.deadline`'s `delete_at`.
+    """Every clock of one recording, sorted by time; the earliest fatal one is `schedule.deadline`'s `delete_at`.
 
-    `link_until`: when the link that was listed last expires, where the provider states that.
+    `link_until`: the time when the link listed last expires, where the provider states that.
     """
     found: list[Clock] = []
     if kept.keeps is not None:
@@ -71,10 +72,10 @@ def clocks(
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How full an account's storage is. `measured`: the share of `used` that was weighed, not estimated from lengths.
+    """The use of an account's storage. `measured`: the share of `used` that was measured, not estimated from lengths.
 
-    `full_at` is the projected instant at which it is full at the present rate; None when that is not in sight, because nothing
-    is recorded or retention frees as much as comes. In the past when the estimate says that it is full already.
+    `full_at` is the projected instant at which the storage is full at the present rate, or now when the estimate says that it is
+    full already. None when that is not in sight, because nothing is recorded or retention frees as much as comes.
     """
 
     used: int
@@ -91,9 +92,9 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a provider keeps for us now, summed: `weighed` bytes of what we received, `unweighed` seconds of the rest.
+    """The sum of a provider's present recordings: `weighed` bytes of those received, `unweighed_seconds` of the rest.
 
-    `recent_bytes` were recorded over the last `recent_days`, `expiring` bytes are older than retention less those days.
+    `recent_bytes` were recorded over the last `recent_days`.
     """
 
     weighed: int
@@ -103,10 +104,10 @@ class Held:
 
 
 def quota(held: Held, kept: ProviderRetention, now: datetime) -> Quota | None:
-    """The account's storage against its limit; None when it has none.
+    """The account's storage compared with its limit; None when it has no limit.
 
-    As long as the account is younger than its retention, nothing is freed and it fills at the rate of recording; in balance it
-    holds rate × retention. It overflows exactly when that product exceeds the limit.
+    As long as the account is younger than its retention, nothing is freed and the storage fills at the rate of recording; in
+    balance it holds rate × retention. It overflows exactly when that product exceeds the limit.
     """
     if kept.quota_bytes is None:
         return None
@@ -125,9 +126,9 @@ def quota(held: Held, kept: ProviderRetention, now: datetime) -> Quota | None:
 
 @dataclass(frozen=True, slots=True)
 class StorageCost:
-    """What a provider's storage costs, in millionths: so far, each month as things stand, and all told a year from now.
+    """The cost of a provider's storage: so far, each month at present, and in total a year from now.
 
-    Of dollars, or of a currency that nobody states (`currency` None).
+    In millionths of a dollar, or of a currency that nobody states (`currency` None).
     """
 
     so_far: int
@@ -137,7 +138,7 @@ class StorageCost:
     currency: str | None = "USD"
 
     def as_json(self) -> dict[str, Json]:
-        """In millionths, so that nothing is rounded; the members' names say dollars whatever the currency is."""
+        """The cost in millionths, so that nothing is rounded. The members' names say dollars whatever the currency is."""
         return {
             "currency": self.currency,
             "so_far_micro_usd": self.so_far,
@@ -147,22 +148,22 @@ class StorageCost:
         }
 
     def __str__(self) -> str:
-        """For people; what deleting there would save is the difference between the sums."""
+        """The cost in words. The difference between the sums is the saving from deleting recordings at the provider."""
         so_far, month, year = (money(each, self.currency) for each in (self.so_far, self.per_month, self.in_a_year))
         return f"{so_far} so far, {month} a month now, {year} in a year if all stays there ({self.source})"
 
 
 def money(micros: int, currency: str | None = "USD") -> str:
-    """Millionths with two digits, as dollars where they are; what is less than a cent is not called nothing."""
+    """Shows millionths with two digits, dollars with their sign. Less than a cent is shown as "under 0.01", not as nothing."""
     sign = "$" if currency == "USD" else ""
     return f"under {sign}0.01" if 0 < micros < 10_000 else f"{sign}{micros / 1e6:,.2f}"
 
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """`minutes` of recordings made at `since` that the provider keeps, until `until` if they were deleted there.
+    """Recordings of `minutes` made at `since` that the provider keeps, until `until` if they were deleted there.
 
-    `micros` a minute and month, after `free`.
+    They cost `micros` a minute and month, after the time `free`.
     """
 
     since: datetime
@@ -175,7 +176,10 @@ class Stay:
 def storage_cost(
     stays: list[Stay], now: datetime, source: str = PLIVO_TERMS, currency: str | None = "USD"
 ) -> StorageCost:
-    """A soft clock: nothing is lost, it only costs. Months are taken as 30 days; each recording is rounded up to minutes."""
+    """Sums the cost of the recordings kept. Months count as 30 days; each recording is rounded up to whole minutes.
+
+    Cost is a soft clock: no recording is lost by it.
+    """
     year = now + timedelta(days=365)
     return StorageCost(
         source=source,

@@ -1,4 +1,4 @@
-"""Whether a storage holds what the journal says, key by key. Pure: no I/O, no clock.
+"""Compares a storage's objects with the journal, key by key. Pure: no I/O, no clock.
 
 Both sides come in the order of their keys, so that a million of each are compared in one pass and in the memory of one key.
 """
@@ -39,9 +39,9 @@ class Copy:
 async def joined(
     copies: AsyncIterator[Copy], versions: AsyncIterator[Version]
 ) -> AsyncIterator[tuple[str, list[Copy], list[Version]]]:
-    """Every key of either side once, with all that each side has under it.
+    """Yields every key of either side once, with all that each side has under that key.
 
-    Raises `VerificationError` when a side does not come in order: what followed would be nonsense.
+    Raises `VerificationError` when a side does not come in order, since the rest of the comparison would then be wrong.
     """
     left, right = _Grouped(copies), _Grouped(versions)
     await left.advance()
@@ -57,7 +57,7 @@ T = TypeVar("T", Copy, Version)
 
 
 class _Grouped(Generic[T]):
-    """Runs of equal keys of an ordered stream."""
+    """An ordered stream, read in runs of equal keys."""
 
     def __init__(self, stream: AsyncIterator[T]) -> None:
         self._stream: AsyncIterator[T] = stream
@@ -80,14 +80,14 @@ class _Grouped(Generic[T]):
 
 
 def unseen(copies: Sequence[Copy], versions: Sequence[Version]) -> list[Copy]:
-    """The copies under one key that a listing did not show: to be asked for by name before they are called missing."""
+    """The copies under one key that a listing did not show. The storage is asked for each before it is called missing."""
     return [each for each in _distinct(copies) if _seen(each, versions) is None]
 
 
 def judge(
     storage: str, key: str, copies: Sequence[Copy], versions: Sequence[Version], began: datetime
 ) -> Iterator[Gap]:
-    """What is wrong with what a listing shows under one key. `began`: when the comparison did."""
+    """Yields the gaps that a listing shows under one key. `began`: the time when the comparison began."""
     if not copies:
         yield from _orphan(storage, key, versions, began)
         return
@@ -108,18 +108,18 @@ def judge(
 
 
 def _distinct(copies: Sequence[Copy]) -> list[Copy]:
-    """Recordings of the same content share one object."""
+    """The copies with each object once: recordings of the same content share one object."""
     return list({each.version_id: each for each in copies}.values())
 
 
 def _seen(copy: Copy, versions: Sequence[Version]) -> Version | None:
-    """A storage without versions shows one thing under a key, whatever it calls it."""
+    """The version that is this copy, if the listing shows it. A storage without versions has one object under a key."""
     real = (each for each in versions if not each.is_delete_marker)
     return next((each for each in real if copy.version_id in {None, each.version_id}), None)
 
 
 def lock(copy: Copy, seen: Stored, now: datetime) -> Iterator[Gap]:
-    """Whether the storage protects this version, and shows the digest, as it was recorded."""
+    """Yields a gap if the storage protects this version less, or shows another digest, than was recorded."""
     if seen.sealed_sha256 and seen.sealed_sha256 != copy.sealed_sha256:
         yield at(copy, Code.DIGEST_DIFFERS, "the storage shows another SHA-256 than was sealed")
     if copy.lock_mode is LockMode.OFF or copy.retain_until is None or copy.retain_until <= now:
@@ -132,22 +132,25 @@ def lock(copy: Copy, seen: Stored, now: datetime) -> Iterator[Gap]:
 
 
 def missing(copy: Copy) -> Gap:
-    """The journal calls it stored and the storage does not have it."""
+    """The gap of a copy that the journal calls stored and that the storage does not have."""
     return at(copy, Code.MISSING_HERE, "called archived, and the storage does not have this version")
 
 
 def at(copy: Copy, code: Code, detail: str) -> Gap:
-    """Something about the copy itself."""
+    """A gap about the copy itself."""
     return Gap(copy.provider, f"object:{copy.storage}/{copy.key}", code, Grade.OPEN, detail, _evidence(copy))
 
 
 def _cover(copy: Copy, code: Code, detail: str) -> Gap:
-    """Something over the copy, which is itself untouched."""
+    """A gap about another version or a delete marker over the copy, which is itself untouched."""
     return Gap(copy.provider, f"cover:{copy.storage}/{copy.key}", code, Grade.OPEN, detail, _evidence(copy))
 
 
 def _orphan(storage: str, key: str, versions: Sequence[Version], began: datetime) -> Iterator[Gap]:
-    """Objects without a row: an upload whose answer was lost is taken up again within the hour; a day later nobody will."""
+    """Yields a gap for objects without a row in the journal.
+
+    An upload whose answer was lost is taken up again within the hour; after a day, nobody takes it up any more.
+    """
     real = [each for each in versions if not each.is_delete_marker]
     age = began - max((each.modified_at for each in real), default=began)
     if age < _IN_FLIGHT:

@@ -1,4 +1,4 @@
-"""Copies that policy demands and that no storage has yet: one gap for each provider and storage, with how many and since when."""
+"""Finds copies that policy demands and that are still missing: one gap for each provider and storage, with number and age."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SOURCE = "copies"
 
 
 def observe(conn: Connection) -> list[Gap]:
-    """Every gap of this kind."""
+    """All gaps of missing copies."""
     return gaps(owed.lacks(conn))
 
 
 def counted(conn: Connection) -> dict[str, int]:
-    """How many copies each storage lacks by the register, which is brought up to date after each pass: no row is counted."""
+    """The number of copies that each storage lacks, as the register says, which each pass updates: no row is counted."""
     found: dict[str, int] = {}
     for evidence in conn.execute(
         select(gap.c.evidence).where(gap.c.source == SOURCE, gap.c.closed_at.is_(None))
@@ -32,7 +32,7 @@ def counted(conn: Connection) -> dict[str, int]:
 
 
 def gaps(lacks: Iterable[Lack]) -> list[Gap]:
-    """What is lacking, as the register keeps it. Pure."""
+    """The missing copies as gaps for the register. Pure."""
     return [
         Gap(
             each.provider,
@@ -41,7 +41,7 @@ def gaps(lacks: Iterable[Lack]) -> list[Gap]:
             Grade.OPEN,
             f"{each.count} archived recording(s) have no copy in {each.storage}"
             + (f": {each.problem}" if each.problem else ""),
-            # No span of time: that a second copy is lacking makes no day incomplete.
+            # No span of time: a missing second copy makes no day incomplete.
             {"storage": each.storage, "recordings": each.count, "oldest": f"{each.since:%Y-%m-%dT%H:%M:%SZ}"},
         )
         for each in lacks

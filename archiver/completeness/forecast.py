@@ -1,9 +1,9 @@
-"""When the first recording would be lost, and what would save it. Pure: no I/O, no clock.
+"""Forecasts the first loss of a recording, and names the remedies. Pure: no I/O, no clock.
 
-One server (a provider account's downloads taken together) works on a backlog, whose parts have deadlines. Earliest deadline first
-loses nothing that any other order could save, as long as anything saves everything (Jackson 1955, Horn 1974). When not everything
-can be saved, Moore and Hodgson's rule says how many can: whenever one would be late, give up the longest so far.
-Outages are time in which nothing is done; within what is left of time, all of this is the classic problem.
+One server (a provider account's downloads taken together) works on a backlog, whose parts have deadlines. If any order saves
+everything, earliest deadline first does (Jackson 1955, Horn 1974). When not everything can be saved, Moore and Hodgson's rule
+says how many recordings can: whenever one would be late, give up the longest so far. Outages are time in which nothing is done;
+in the time that is left, this is the classic problem.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ROUNDING = 1e-6  # seconds; sums of floats
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What is still to be saved: one recording, or `count` of them alike. `deadline`: when the provider may delete it."""
+    """One recording still to be saved, or `count` alike. `deadline`: the time when the provider may delete it."""
 
     deadline: datetime
     size: int
@@ -32,24 +32,25 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What an account can give: bytes and recordings (requests, by its rate budget) a second. Whichever is slower, binds."""
+    """An account's capacity: bytes a second, and recordings a second by its rate budget. The slower of the two binds."""
 
     bytes_per_second: float
     items_per_second: float
 
     def takes(self, it: Pending) -> float:
-        """Seconds of work. Raises ZeroDivisionError for no capacity: say an outage instead."""
+        """The seconds of work on `it`. Raises ZeroDivisionError without any capacity: state an outage instead."""
         return max(it.size / self.bytes_per_second, 1 / self.items_per_second) * it.count
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What becomes of the backlog. Everything is None or 0 where nothing is lost.
+    """The forecast for a backlog. `first_loss` is None and `lost` is 0 where nothing is lost.
 
-    `first_loss`: the deadline of the first that is not saved in time, `lost` how many are not even by the best order, `speed` by
-    which factor the work would have to be faster to save all. `slack`: how long nothing at all might be done without losing
-    anything that can be saved now; negative when something is lost, None with nothing to lose. An alarm that is raised when it
-    falls below a lead time comes that long before the first loss that could be avoided, even if everything stops right then.
+    `first_loss`: the deadline of the first recording not saved in time. `lost`: the number that even the best order cannot save.
+    `speed`: the share of the available time that the work takes, at its tightest; above 1, the factor by which the work would
+    have to be faster to save all. `slack`: how long nothing at all might be done without losing anything that can be saved now;
+    negative when something is lost, None with nothing to lose. An alert raised when `slack` falls below a lead time comes that
+    long before the first loss that can be avoided, even if all work stops at that moment.
     """
 
     recordings: int
@@ -66,10 +67,10 @@ class Forecast:
 
 
 def forecast(backlog: Iterable[Pending], now: datetime, capacity: Capacity, outages: Sequence[Window] = ()) -> Forecast:
-    """What becomes of `backlog` when it is worked on by deadline, with nothing done during `outages`.
+    """Forecasts `backlog` when it is worked on by deadline, with nothing done during `outages`.
 
-    `slack` comes on top of the outages. `speed` is infinite when a deadline falls into an outage that began already. `doomed` are
-    past their deadline now: they may be had still, nobody knows, and count for nothing else.
+    `slack` comes on top of the outages. `speed` is infinite when a deadline falls into an outage that began already. `doomed`
+    recordings are past their deadline now: the provider may still have them; they count for nothing else.
     """
     work = sorted(backlog, key=lambda each: each.deadline)
     late = [each for each in work if each.deadline <= now]
@@ -97,7 +98,7 @@ def forecast(backlog: Iterable[Pending], now: datetime, capacity: Capacity, outa
 
 
 def remedies(it: Forecast, outages: Sequence[Window] = ()) -> list[str]:
-    """What would save it, in words, the surest first."""
+    """The measures that would save the backlog, in words, the surest first."""
     if it.safe or it.slack is None:
         return []
     found = []
@@ -112,7 +113,7 @@ def remedies(it: Forecast, outages: Sequence[Window] = ()) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Time:
-    """Time in which work is done: the seconds since `now` less the outages'."""
+    """Time in which work is done: the seconds since `now`, without those of the outages."""
 
     now: datetime
     outages: Sequence[Window]
@@ -134,8 +135,8 @@ class _Time:
 
 
 def _lost(due: Sequence[Pending], capacity: Capacity, time: _Time) -> int:
-    """Moore–Hodgson: the fewest that any order loses. Batches are given up one recording at a time."""
-    chosen: list[tuple[float, int]] = []  # negative seconds of one recording, how many of them
+    """The fewest recordings that any order loses, by Moore–Hodgson. Batches are given up one recording at a time."""
+    chosen: list[tuple[float, int]] = []  # negative seconds of one recording, number of such recordings
     used, lost = 0.0, 0
     for each in due:
         one = capacity.takes(each) / each.count

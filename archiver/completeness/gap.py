@@ -1,6 +1,6 @@
-"""Why a recording, or a span of time, is missing: one reason code each, with the evidence for it. Pure: no I/O, no clock.
+"""Explains each missing recording or span of time by one reason code, with its evidence. Pure: no I/O, no clock.
 
-A gap is derived, never stored as truth: it is there as long as the facts say so, and closes by itself when they change.
+A gap is derived, never stored as truth: it exists as long as the facts say so, and closes by itself when they change.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NEAR = timedelta(seconds=2)
 
 
 class Code(enum.StrEnum):
-    """Every reason. Scripts and evidence rely on these words: they only grow."""
+    """The reason codes. Scripts and evidence rely on them: codes are added, never removed."""
 
     # one recording at its provider
     NOT_RECORDED = "not_recorded"
@@ -69,7 +69,10 @@ class Code(enum.StrEnum):
 
 
 class Grade(enum.StrEnum):
-    """EXPLAINED: no audio was to be expected. WATCHED: it may still mend itself. OPEN: a person must act or acknowledge."""
+    """The grade of a gap.
+
+    EXPLAINED: no audio was to be expected. WATCHED: the gap may still close by itself. OPEN: a person must act or acknowledge.
+    """
 
     EXPLAINED = "explained"
     WATCHED = "watched"
@@ -78,12 +81,12 @@ class Grade(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """One thing that should be here and is not. `subject` names it among all gaps of its provider, whatever the reason:
+    """One thing that should be in the archive and is not. `subject` names the gap among all gaps of its provider:
 
     `rec:<id>`, `span:<scope>@<since>`, `listing:<scope>`, `reject:<name>`, `edits:deferred`, `volume:<day>`, `provider:<id>`,
     `copies:<storage>`, `object:<storage>/<key>`, `log:<who shows another history>`, `log:refused`, `witness:<name>`,
     `timestamp:<name>`, `<kind of party>:<its name>/<call>`.
-    `detail` is for a person and holds nothing personal; `evidence` is what the verdict rests on.
+    `detail` is for a person and holds nothing personal; `evidence` holds the facts behind the verdict.
     """
 
     provider: str
@@ -98,11 +101,11 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What is known of a provider before looking. `kind` as in the configuration.
+    """The documented habits of a provider. `kind` as in the configuration.
 
-    `patience`: how late audio ordinarily is. `too_short`: calls up to this long need not have any. `time_limits`: lengths at
-    which the provider stops recording (KAZOO documents 3600 s). `link_life`: how long a listed link works; None where the
-    documents set no end to it.
+    `patience`: the usual delay of audio. `too_short`: calls up to this long need not have audio. `time_limits`: lengths at which
+    the provider stops recording (KAZOO documents 3600 s). `link_life`: how long a listed link works; None where the documents set
+    no limit.
     """
 
     kind: str
@@ -113,7 +116,10 @@ class Profile:
 
 
 def profile(kind: str) -> Profile:
-    """What the provider's documents say. Vobiz's 60 s are a default of one call, too often meant to be taken for a cut."""
+    """The profile that the provider's documents give.
+
+    Vobiz's 60 s are no time limit here: they are a default of one API call, too often intended to be taken for a cut.
+    """
     if kind == "kazoo":
         return Profile(kind, time_limits=(timedelta(hours=1),))
     return Profile(kind, link_life=timedelta(hours=24) if kind == "justcall" else None)
@@ -121,11 +127,11 @@ def profile(kind: str) -> Profile:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the journal knows of one recording.
+    """One recording as the journal knows it.
 
-    `media` is the length of what came, None while nothing has. `of_call`: all that is stated is the length of the whole call,
-    ringing and waiting included, as in JustCall's call log. `nameless`: only custody tells of it, since the database was lost;
-    `looked_for`: its time was listed since, without it.
+    `media` is the length of the received audio, None while none has come. `of_call`: the stated length is that of the whole call,
+    ringing and waiting included, as in JustCall's call log. `nameless`: the recording is known from custody alone, since the
+    database was lost; `looked_for`: its time has been listed since then, without the recording.
     """
 
     id: str
@@ -158,7 +164,7 @@ class Known:
 
 
 def explain(it: Known, of: Profile, now: datetime) -> Gap | None:
-    """Why this recording is not archived whole; None when it is, or when nothing is out of the ordinary yet."""
+    """The gap of a recording that is not archived whole; None when it is, or when nothing is unusual yet."""
     if it.state in {State.ARCHIVED, State.DISPOSED}:
         return _doubted(it, of)
     if it.state is State.GONE:
@@ -175,7 +181,7 @@ def _not_found_again(it: Known, now: datetime) -> Gap:
 
 
 def _pending(it: Known, of: Profile, now: datetime) -> Gap | None:  # noqa: PLR0911  one line for each reason
-    """Not archived and still being tried: only what is out of the ordinary is a gap."""
+    """The gap of a recording that is not archived yet and is still being tried; None when nothing is unusual."""
     late = it.archive_by is not None and now >= it.archive_by
     if Flag.NO_COPY in it.flags:
         return _gap(
@@ -212,7 +218,7 @@ _SAID_BY = {
         "the provider shows something for it that cannot be read; that is not to say that there is none",
     ),
 }
-"""What a flag says of a recording that is still waited for."""
+"""The reason code and the words for each flag of a recording that is not archived yet."""
 
 
 def _denied(it: Known, of: Profile, grade: Grade) -> Gap:
@@ -245,9 +251,9 @@ def _absent(it: Known, of: Profile) -> Gap:
 
 
 def _doubted(it: Known, of: Profile) -> Gap | None:
-    """Archived as it came, and what came may not be the recording, or not all of it: nobody may think it whole."""
+    """The gap of a recording archived as it came, when it may be incomplete or another recording; otherwise None."""
     if Flag.SUPERSEDED in it.flags:
-        return None  # sound bytes came later, and a row of their own has them
+        return None  # intact audio came later, and has a row of its own
     declared, came = it.duration, it.media
     length = came if came is not None else declared
     limit = next((each for each in of.time_limits if length is not None and abs(length - each) <= _NEAR), None)
@@ -278,7 +284,7 @@ def _doubted(it: Known, of: Profile) -> Gap | None:
 
 
 def _crosses_month(started: datetime, ended: datetime) -> bool:
-    """Servers go by their own local date, which may be up to 14 h from UTC."""
+    """Tells whether a call crosses a month's end, in any zone: a server's local time may differ from UTC by up to 14 h."""
     zone = timedelta(hours=14)
     return any(
         ((started + shift).year, (started + shift).month) != ((ended + shift).year, (ended + shift).month)

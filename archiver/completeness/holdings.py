@@ -1,4 +1,4 @@
-"""What an account still holds for us, and what is still to be fetched: figures for clocks, cost and forecast. Reads only."""
+"""Reads figures for clocks, cost and forecast: the recordings that an account still holds, and the backlog. Reads only."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _UNMEASURED = 1_000_000  # bytes a second: a slow line, until anything has been 
 
 
 def held(conn: Connection, providers: Sequence[str], kept: ProviderRetention, now: datetime) -> Held:
-    """What the provider keeps of what these entries of one account listed: measured where received, by length elsewhere.
+    """The recordings that the provider still keeps of one account: measured where received, otherwise estimated by length.
 
-    A recording that several entries list takes its place once.
+    `providers`: the configured providers that read this account. A recording that several of them list counts once.
     """
     columns = recording.c
     oldest = now - kept.keeps if kept.keeps is not None else None
@@ -70,7 +70,7 @@ def held(conn: Connection, providers: Sequence[str], kept: ProviderRetention, no
 def clocks_of(
     conn: Connection, recording_id: str, kept: ProviderRetention, of: Profile, now: datetime, shared: Sequence[str] = ()
 ) -> list[Clock]:
-    """The clocks of one recording as they stand now; [] when the journal does not know it. `shared`: as in `quota_of`."""
+    """The clocks of one recording now; [] when the journal does not know it. `shared`: the `providers` of `quota_of`."""
     row = conn.execute(select(recording).where(recording.c.id == recording_id)).one_or_none()
     if row is None:
         return []
@@ -82,15 +82,15 @@ def clocks_of(
 
 
 def quota_of(conn: Connection, providers: Sequence[str], kept: ProviderRetention, now: datetime) -> Quota | None:
-    """How full the account of these entries is and on which day it will be; None for a provider without a quota.
+    """The use of one account's storage, and the time when it is full; None for a provider without a quota.
 
-    The limit is the account's: whatever reads it under several ids, with other filters or of other products, is added up.
+    The limit is the account's: all `providers` that read the account, with other filters or for other products, are added up.
     """
     return quota(held(conn, providers, kept, now), kept, now) if kept.quota_bytes is not None else None
 
 
 def storage_cost_of(conn: Connection, provider: str, kind: str, now: datetime) -> StorageCost | None:
-    """What the storage of everything listed costs there; None for a provider that states no price.
+    """The cost of storing all listed recordings at the provider; None for a provider that states no price.
 
     Plivo's price is in its documents, Vobiz's in each row. Recordings are added up by day, each rounded up to whole minutes.
     """
@@ -130,7 +130,7 @@ def _morning(day: str) -> datetime:
 
 
 def _micros(rate: object) -> int | None:
-    """A price as a row states it, in millionths; None for what is none."""
+    """A price as a row states it, in millionths; None for a value that is no price."""
     try:
         found = Decimal(str(rate))
     except InvalidOperation:
@@ -139,9 +139,9 @@ def _micros(rate: object) -> int | None:
 
 
 def backlog(conn: Connection, provider: str) -> list[Pending]:
-    """What is still to be fetched, by the hour of its deadline, so that a million recordings are a few thousand rows.
+    """The recordings still to be fetched, grouped by the hour of their deadline: a million become a few thousand rows.
 
-    Only what has a deadline and what there is audio of: the rest cannot be lost by lateness.
+    Only recordings with a deadline whose audio is ready: the others cannot be lost by lateness.
     """
     columns = recording.c
     hour = (
@@ -162,7 +162,7 @@ def backlog(conn: Connection, provider: str) -> list[Pending]:
 
 
 def capacity(conn: Connection, provider: str, now: datetime, items_per_second: float) -> Capacity:
-    """What the account gave in its best hour of the last week, by bytes; by requests, what its rate budget allows."""
+    """The account's capacity: in bytes, that of its best hour in the last week; in recordings, that of its rate budget."""
     columns = recording.c
     hour = (
         func.substr(columns.archived_at, 1, 13)
@@ -176,13 +176,13 @@ def capacity(conn: Connection, provider: str, now: datetime, items_per_second: f
         .subquery()
     )
     best = conn.execute(select(func.max(hours.c.size))).scalar()
-    # An idle hour says nothing of what could have been: never less than a slow line is believed to give.
+    # Idle hours do not show the capacity: the figure is never less than that of a slow line.
     return Capacity(max(float(best or 0) / 3600, _UNMEASURED), items_per_second)
 
 
 def forecast_of(
     conn: Connection, provider: str, now: datetime, items_per_second: float, outages: Sequence[Window] = ()
 ) -> Forecast:
-    """What becomes of this provider's backlog as things stand. `items_per_second`: its rate budget, in recordings."""
+    """The forecast for this provider's present backlog. `items_per_second`: its rate budget, in recordings."""
     room = capacity(conn, provider, now, items_per_second)
     return forecast(backlog(conn, provider), now, room, outages)

@@ -1,4 +1,4 @@
-"""Statements made of the journal, kept, and signed in custody; read again for evidence bundles."""
+"""Makes statements of the journal, signs them in custody and keeps them; reads them again for evidence bundles."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DAYS_BACK = 35
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A statement and the entry that signs it, which stands at `seq` of subject `archive`."""
+    """A statement, and the place of the entry that signs it: `seq` in the chain of subject `archive`."""
 
     provider: str
     day: date
@@ -49,13 +49,13 @@ def due_days(it: Watched, now: datetime, *, back: int = DAYS_BACK) -> list[date]
 
 
 def due(conn: Connection, it: Watched, now: datetime) -> list[date]:
-    """The days to state, and those stated although they have not come, by a clock that ran ahead: they are to be taken back."""
+    """The days to state, and the days stated too early by a clock that ran ahead, whose statements must be replaced."""
     ahead = select(statement.c.day).where(statement.c.provider == it.provider, statement.c.day >= now.date())
     return [*due_days(it, now), *conn.execute(ahead.order_by(statement.c.day)).scalars()]
 
 
 def stale(conn: Connection, it: Watched, days: Sequence[date]) -> list[date]:
-    """Which of these days have no statement, or one that is not true any more. Only reads."""
+    """Those of these days that have no statement, or one that is not true any more. Only reads."""
     rows = conn.execute(
         select(statement.c.day, statement.c.document).where(
             statement.c.provider == it.provider, statement.c.day.in_(days), _KEPT
@@ -66,7 +66,7 @@ def stale(conn: Connection, it: Watched, days: Sequence[date]) -> list[date]:
 
 
 def survey_day(conn: Connection, it: Watched, day: date) -> Day:
-    """What the journal, the coverage and the register say of one UTC day."""
+    """Reads journal, coverage and register for one UTC day."""
     span = utc_day(day)
     columns = recording.c
     within = and_(
@@ -109,9 +109,9 @@ def survey_day(conn: Connection, it: Watched, day: date) -> Day:
 
 
 def issue(conn: Connection, ledger: Ledger, it: Watched, day: date, now: datetime) -> Issued | None:
-    """State the day, unless that was done and nothing has changed since. Inside the caller's transaction.
+    """State the day, unless it was stated and nothing has changed since. Inside the caller's transaction.
 
-    A statement names the one before it, as custody tells of it, also where its document was lost with a database.
+    A statement names the statement before it, as custody records it, even if that document was lost with a database.
     """
     register.alone(conn)
     seen = survey_day(conn, it, day)
@@ -142,7 +142,7 @@ def issue(conn: Connection, ledger: Ledger, it: Watched, day: date, now: datetim
 def statements(conn: Connection, provider: str | None, since: date, until: date) -> list[Issued]:
     """The newest statement of each day from `since` up to, not including, `until`: for evidence bundles and reports.
 
-    Without those whose document was lost with a database and that were not stated anew.
+    Statements whose document was lost with a database, and that were not made again, are left out.
     """
     wanted = select(statement).where(statement.c.day >= since, statement.c.day < until, _KEPT)
     if provider is not None:
@@ -166,7 +166,7 @@ def of_recordings(conn: Connection, ids: Sequence[str]) -> list[Issued]:
 
 
 def entries(conn: Connection, issued: Sequence[Issued]) -> dict[int, bytes]:
-    """The signed entries of these statements, by their place in the archive's chain."""
+    """The signed entries of these statements, by their number in the chain of subject `archive`."""
     wanted = {each.seq for each in issued}
     return {each.seq: each.raw for each in history.entries(conn, ARCHIVE) if each.seq in wanted}
 
@@ -177,7 +177,7 @@ def _facts(raw: bytes) -> dict[str, object]:
 
 
 def _said(conn: Connection, seq: int) -> Mapping[str, Json]:
-    """What the signed event of a statement says; nothing where the log does not have it."""
+    """The data of a statement's signed event; empty where the log does not have the event."""
     entry = history.entry(conn, ARCHIVE, seq)
     return {} if entry is None else parse(entry.raw).data
 
@@ -187,7 +187,7 @@ def _holes(conn: Connection, it: Watched, span: Window) -> dict[str, tuple[Windo
     found = {}
     for scope in it.scopes:
         left = holes(discovery.covered(conn, it.provider, scope), whole) if whole.since < whole.until else ()
-        # What lies beyond the end of all coverage was not looked at either.
+        # The time beyond the end of all coverage was not listed either.
         tail = (Window(max(span.since, it.whole.until), span.until),) if it.whole.until < span.until else ()
         if left or tail:
             found[scope] = (*left, *tail)
@@ -195,7 +195,7 @@ def _holes(conn: Connection, it: Watched, span: Window) -> dict[str, tuple[Windo
 
 
 def _listings(conn: Connection, it: Watched, span: Window) -> list[Enumerated]:
-    """The newest listings that show this day, a scope's one after the other until the day is covered."""
+    """The newest listings that show this day: for each scope, one after the other until the day is covered."""
     found: list[Enumerated] = []
     windows = listing_window.c
     for scope in it.scopes:
@@ -218,7 +218,7 @@ def _listings(conn: Connection, it: Watched, span: Window) -> list[Enumerated]:
 
 
 def _gaps(conn: Connection, it: Watched, span: Window) -> list[Standing]:
-    """What the register has open that began within the day, or spans it."""
+    """The open gaps in the register that began within the day, or span it."""
     columns = gap.c
     rows = conn.execute(
         select(gap).where(
@@ -232,9 +232,11 @@ def _gaps(conn: Connection, it: Watched, span: Window) -> list[Standing]:
 
 
 def follow(conn: Connection, moved: Mapping[tuple[str, int], int]) -> None:
-    """A recovery brought events of the archive's chain elsewhere: statements name them where they stand now."""
+    """Update the statements after a recovery gave events of the archive's chain new numbers: old number in, new number out."""
     for (subject, seq), now in moved.items():
         digest = _said(conn, now).get("statement_sha256") if subject == ARCHIVE else None
-        if digest is not None:  # the log may have another event of that number, and another statement of the day
+        if (
+            digest is not None
+        ):  # the digest must agree too: the log may have another event and statement of the same number
             its = and_(statement.c.event_seq == seq, statement.c.sha256 == digest)
             conn.execute(update(statement).where(its).values(event_seq=now))

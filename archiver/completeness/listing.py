@@ -1,4 +1,4 @@
-"""Where listings contradict their totals, what they showed before, or the account's habits. Pure: no I/O, no clock."""
+"""Finds listings that contradict their totals, earlier listings, or the account's habits. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from archiver.completeness.gap import Code, Gap, Grade
 from archiver.recording import Json, Window
 
 EMPTY = "an empty listing where"
-"""How the poller says that it did not believe an empty listing (`archiver.ingest.poll`)."""
+"""The words with which the poller rejects an empty listing (`archiver.ingest.poll`)."""
 
 _EDGE = timedelta(hours=2)
 _WEEKS = 8
-_SURE = 7.0  # e^-7 < 0.1 %: so many expected and none seen is no quiet day
+_SURE = 7.0  # e^-7 < 0.1 %: when 7 are expected and none is seen, it is no quiet day
 
 
 @dataclass(frozen=True, slots=True)
 class Walk:
     """The newest enumerated window of one scope. `before`: the walk cannot have begun earlier than this.
 
-    `total` is the provider's own count, `rows` what the walk showed; `seen` counts the provider's ids that were shown since
-    `before`, each once.
+    `total` is the provider's own count, `rows` the number of rows that the walk showed; `seen` counts the provider's ids that
+    were shown since `before`, each once.
     """
 
     scope: str
@@ -50,7 +50,7 @@ class Listed:
 
 
 def totals(provider: str, walks: Iterable[Walk]) -> list[Gap]:
-    """Where a provider counts more, or fewer, recordings than its own pages show."""
+    """The gaps where a provider counts more, or fewer, recordings than its own pages show."""
     found = []
     for walk in walks:
         if walk.total is None:
@@ -70,9 +70,9 @@ def totals(provider: str, walks: Iterable[Walk]) -> list[Gap]:
 
 
 def span(walks: Sequence[Walk]) -> tuple[Window, datetime] | None:
-    """The span that the newest walks of all scopes share, and since when whatever they list must have been seen.
+    """The span that the newest walks of all scopes share, and the time since which its recordings must have been seen.
 
-    Less an edge at its beginning: providers filter by times that differ by a call's length from the one that we know it by.
+    An edge at the span's beginning is left out: a provider's filter time may differ by a call's length from the journal's time.
     """
     if not walks:
         return None
@@ -82,7 +82,7 @@ def span(walks: Sequence[Walk]) -> tuple[Window, datetime] | None:
 
 
 def unlisted(provider: str, shown: Window, listed: Sequence[Listed]) -> list[Gap]:
-    """Recordings that were listed once and are not any more, though the provider should still keep them."""
+    """The gaps of recordings that are not listed any more, although the provider should still keep them."""
     gone = [each for each in listed if not each.seen]
     if not gone:
         return []
@@ -109,7 +109,7 @@ def unlisted(provider: str, shown: Window, listed: Sequence[Listed]) -> list[Gap
 
 
 def _narrowed(provider: str, shown: Window, listed: Sequence[Listed]) -> list[Gap]:
-    """Whole parties that a listing stopped showing while it goes on with others: the credentials see less than they did."""
+    """A gap if a listing stopped showing whole parties while it still shows others: the credentials see less than before."""
     parties: dict[str, list[bool]] = defaultdict(list)
     for each in listed:
         parties[each.party].append(each.seen)
@@ -133,7 +133,7 @@ def _narrowed(provider: str, shown: Window, listed: Sequence[Listed]) -> list[Ga
 
 
 def empty(provider: str, poll_error: str | None, now: datetime) -> list[Gap]:
-    """The last poll got a listing of nothing where there had been something, and did not believe it."""
+    """A gap if the last poll got an empty listing where there had been recordings, and did not believe it."""
     if poll_error is None or EMPTY not in poll_error:
         return []
     detail = poll_error[poll_error.index(EMPTY) :][:200]
@@ -141,7 +141,7 @@ def empty(provider: str, poll_error: str | None, now: datetime) -> list[Gap]:
 
 
 def never_listed(provider: str, holes: Mapping[str, Sequence[Window]]) -> list[Gap]:
-    """Spans of provider time that nobody enumerated, by scope."""
+    """The gaps of spans of provider time that nobody enumerated, by scope."""
     return [
         Gap(
             provider, f"span:{scope}@{hole.since:%Y-%m-%dT%H:%M:%SZ}", Code.NEVER_LISTED, Grade.OPEN,
@@ -153,10 +153,10 @@ def never_listed(provider: str, holes: Mapping[str, Sequence[Window]]) -> list[G
 
 
 def clock(provider: str, newest: datetime | None, now: datetime) -> list[Gap]:
-    """What the journal says happened in the future: a clock ran ahead, so times around it prove nothing.
+    """A gap if the journal holds times in the future: a clock ran ahead, so times around it prove nothing.
 
-    It says the same at each look, so that the register keeps since when: no day from then on is complete until a person has
-    acknowledged it.
+    The gap keeps its subject at each look, so that the register keeps its first time: no day from then on is complete until a
+    person has acknowledged the gap.
     """
     if newest is None or newest <= now + timedelta(minutes=5):
         return []
@@ -169,9 +169,9 @@ def clock(provider: str, newest: datetime | None, now: datetime) -> list[Gap]:
 
 
 def volume(provider: str, counts: Mapping[date, int], covered: Iterable[date]) -> list[Gap]:
-    """Days, all of them fully listed, with nothing or hardly anything where the same weekdays always had something.
+    """The gaps of fully listed days with no or hardly any recordings, where the same weekdays always had some.
 
-    Only the run that ends with the last covered day is judged: what lies before it has been reported in its time.
+    Only the run of days that ends with the last covered day is judged: earlier runs were reported in their time.
     """
     known = frozenset(covered)
     days = sorted(known)
@@ -190,7 +190,7 @@ def volume(provider: str, counts: Mapping[date, int], covered: Iterable[date]) -
     elif days and not silent:
         last = days[-1]
         usual, here = _usual(last, counts, known), counts.get(last, 0)
-        # A day with a fifth of what is usual; the root gives small accounts the room that chance takes.
+        # A day with less than a fifth of the usual number; the root leaves small accounts room for chance.
         if usual >= 20 and here < usual / 5 - math.sqrt(usual) / 5:
             detail = f"{here} recordings on {last}, where some {usual:.0f} were to be expected"
             found.append(_quiet(provider, last, Code.VOLUME_DROPPED, detail, usual, here))
@@ -198,7 +198,7 @@ def volume(provider: str, counts: Mapping[date, int], covered: Iterable[date]) -
 
 
 def _usual(day: date, counts: Mapping[date, int], covered: Collection[date]) -> float:
-    """The mean of the same weekday in the weeks before; 0 until there are two, or if more than a quarter was silent too."""
+    """The mean of the same weekday in earlier weeks; 0 with less than two weeks, or if more than a quarter were silent."""
     weeks = [day - timedelta(weeks=n) for n in range(1, _WEEKS + 1)]
     before = [counts.get(each, 0) for each in weeks if each in covered]
     return mean(before) if len(before) >= 2 and before.count(0) * 4 <= len(before) else 0.0

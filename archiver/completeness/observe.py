@@ -1,4 +1,4 @@
-"""From journal and coverage to gaps: the questions in SQL, the verdicts by the pure rules of `gap` and `listing`. Reads only."""
+"""Finds gaps in journal and coverage: questions in SQL, verdicts by the pure rules of `gap` and `listing`. Reads only."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DOUBLES = timedelta(days=3)  # how far beyond its window a listing by whole day
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One provider account as it is to be watched: its scopes now, and all of provider time that ought to be covered."""
+    """One provider account to watch: its present scopes, and the whole span of provider time that should be covered."""
 
     provider: str
     profile: Profile
@@ -41,7 +41,7 @@ class Watched:
 
 
 def observe(conn: Connection, it: Watched, now: datetime) -> list[Gap]:
-    """Every gap of this provider, one for each subject; a reason that lies with the recording itself outweighs the listing's."""
+    """All gaps of this provider, one for each subject. A recording's own reason comes before a listing's."""
     state = conn.execute(select(provider_state).where(provider_state.c.provider == it.provider)).one_or_none()
     walks = newest_walks(conn, it.provider, it.scopes, now)
     found = [
@@ -63,7 +63,7 @@ def observe(conn: Connection, it: Watched, now: datetime) -> list[Gap]:
 
 
 def not_configured(conn: Connection, configured: Collection[str], now: datetime) -> list[Gap]:
-    """Recordings that wait, of providers that nobody asks any more: taken out of the configuration, or renamed in it."""
+    """The gaps of waiting recordings whose provider is not polled any more: removed from the configuration, or renamed."""
     found = []
     for each in strangers(conn, configured, pending_only=True):
         name, first = each.provider, None if each.nearest is None else f"{each.nearest:%Y-%m-%dT%H:%M:%SZ}"
@@ -78,7 +78,7 @@ def not_configured(conn: Connection, configured: Collection[str], now: datetime)
 
 
 def recordings(conn: Connection, it: Watched, now: datetime) -> Iterator[Gap]:
-    """Recordings with a gap. Calls that the provider's own log gives no audio are counted elsewhere (`survey.counts`)."""
+    """Yields the gaps of recordings. Calls without audio by the provider's own log are counted in `survey.counts` instead."""
     columns = recording.c
     told_silent = and_(columns.state == State.ABSENT, columns.attempts == 0)
     doubtful = or_(
@@ -105,7 +105,7 @@ def recordings(conn: Connection, it: Watched, now: datetime) -> Iterator[Gap]:
 
 
 def known(row: Any) -> Known:
-    """A journal row as the rules see it."""
+    """Converts a journal row for the rules of `gap`."""
     return Known(
         id=row.id,
         provider=row.provider,
@@ -129,7 +129,7 @@ def known(row: Any) -> Known:
 
 
 def _listed_since(conn: Connection, it: Watched, instant: datetime) -> bool:
-    """Whether every scope has listed this instant to the last page, as far as this database knows."""
+    """Tells whether every scope has listed this instant to the last page, as far as this database knows."""
     there = Window(instant, instant + timedelta(seconds=1))
     return all(not holes(discovery.covered(conn, it.provider, scope), there) for scope in it.scopes)
 
@@ -141,9 +141,9 @@ def explained(conn: Connection, recording_id: str, of: Profile, now: datetime) -
 
 
 def rejects(conn: Connection, provider: str) -> list[Gap]:
-    """Listed rows that nobody understood, until the recording that they name is in the journal after all.
+    """The gaps of listed rows that were not understood, until the recording that a row names is in the journal after all.
 
-    What a day brought beyond the rows that are kept is one gap, with its total.
+    The rows of a day beyond those that are kept make one gap, with their number.
     """
     here = select(recording.c.id).where(
         recording.c.provider == provider, recording.c.provider_recording_id == reject.c.provider_recording_id
@@ -181,7 +181,7 @@ def _many_not_understood(provider: str, day: date, rows: Sequence[Row[Any]]) -> 
 
 
 def edits(conn: Connection, provider: str) -> list[Gap]:
-    """What the provider changed beyond what is taken over in a day; until it is, or the listing shows what is known again."""
+    """A gap for edits beyond the number taken over in a day, until they are taken over or the listing shows the old values."""
     waiting, since = deferred(conn, provider)
     if not waiting:
         return []
@@ -194,16 +194,16 @@ def edits(conn: Connection, provider: str) -> list[Gap]:
 
 
 def uncovered(conn: Connection, it: Watched) -> dict[str, tuple[Window, ...]]:
-    """The holes in what ought to be covered, by scope."""
+    """The holes in the span that should be covered, by scope."""
     return {scope: holes(discovery.covered(conn, it.provider, scope), it.whole) for scope in it.scopes}
 
 
 def newest_walks(
     conn: Connection, provider: str, scopes: Sequence[str], now: datetime, *, counted: bool = False
 ) -> list[Walk]:
-    """The newest stretch of each scope, as it was last walked to its end; nothing unless every scope has one.
+    """The newest window of each scope that was walked to its end; [] unless every scope has one.
 
-    `counted`: of those walks of which the provider stated a total, as some do for the whole account only.
+    `counted`: only walks for which the provider stated a total; some providers state it for the whole account only.
     """
     found = []
     for scope in scopes:
@@ -226,9 +226,9 @@ def newest_walks(
 
 
 def deep_walks(conn: Connection, it: Watched, state: Row[Any] | None) -> list[Walk]:
-    """The stretch up to its present that the last deep walk showed, of each scope; nothing unless every scope has one.
+    """The last span that the last deep walk showed, of each scope; [] unless every scope has one.
 
-    Ordinary polls shortly before may be among it: what they showed counts as shown, and nothing is invented.
+    Ordinary polls shortly before may be included: recordings that they showed count as shown, and no gap is invented.
     """
     ended = None if state is None else state.deep_walk_at
     if ended is None:
@@ -259,11 +259,10 @@ def _completed_before(conn: Connection, provider: str, instant: datetime) -> dat
 
 
 def _seen_ids(conn: Connection, provider: str, window: Window, before: datetime, completed: datetime) -> int:
-    """How many of the provider's recordings, known by `completed`, were listed since `before`, understood or not.
+    """Counts the provider's recordings known by `completed` that were listed since `before`, understood or not.
 
-    Vobiz lists one id with two contents, and counts two.
-
-    What later or unfinished walks listed is among them: that may hide what this one did not show, and never invents anything.
+    An id that Vobiz lists with two contents counts as two, as in Vobiz's own total. Recordings that later or unfinished walks
+    listed are included: they may hide a recording that this walk did not show, and never invent a gap.
     """
     columns = recording.c
     near = or_(
@@ -280,7 +279,7 @@ def _seen_ids(conn: Connection, provider: str, window: Window, before: datetime,
 
 
 def unlisted(conn: Connection, provider: str, walks: Sequence[Walk], now: datetime) -> list[Gap]:
-    """What the newest walks should have shown, and did not."""
+    """The gaps of recordings that the newest walks should have shown, and did not."""
     shown = listing.span(walks)
     if shown is None:
         return []
@@ -306,7 +305,7 @@ def _party(row: Any) -> str:
 
 
 def daily(conn: Connection, provider: str, now: datetime) -> dict[date, int]:
-    """Recordings by UTC day of the call, over the weeks that a habit is made of."""
+    """The number of recordings by UTC day of the call, over the weeks that define an account's habit."""
     started = recording.c.call_started_at
     day = (
         func.substr(started, 1, 10)
@@ -320,7 +319,7 @@ def daily(conn: Connection, provider: str, now: datetime) -> dict[date, int]:
 
 
 def covered_days(conn: Connection, it: Watched, now: datetime) -> list[date]:
-    """The whole UTC days of the last weeks that every scope has covered."""
+    """The whole UTC days of the last nine weeks that every scope has covered."""
     spans = [discovery.covered(conn, it.provider, scope) for scope in it.scopes]
     first = max(now - _HABIT, it.whole.since).astimezone(UTC).date() + timedelta(days=1)
     days = [first + timedelta(days=n) for n in range(max(0, (now.date() - first).days))]
@@ -334,7 +333,7 @@ def utc_day(day: date) -> Window:
 
 
 def newest_time(conn: Connection, provider: str) -> datetime | None:
-    """The latest instant at which the journal says that something was done."""
+    """The latest time of a completed listing in the journal."""
     newest: datetime | None = conn.execute(
         select(func.max(listing_window.c.completed_at)).where(listing_window.c.provider == provider)
     ).scalar()

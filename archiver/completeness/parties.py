@@ -1,4 +1,4 @@
-"""Parties whose answers nothing could be made of: one gap for each party and call, until the call has gone well again."""
+"""Keeps a gap for each party and call whose answers could not be understood, until the call has succeeded again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LONGEST_NAME = 64  # of the register's column
 
 
 def gap_of(it: Trouble) -> Gap:
-    """A trouble as the register keeps it. Without a span of time: it makes no day incomplete by itself. Pure."""
+    """A trouble as a gap for the register. It has no span of time, and so makes no day incomplete by itself. Pure."""
     evidence: dict[str, Json] = {"kind": it.party.kind, "name": it.party.name, "call": it.call}
     subject = f"{it.party.kind}:{it.party.name}/{it.call}"
     return Gap(it.party.name[:_LONGEST_NAME], subject, Code.ANSWER_NOT_UNDERSTOOD, Grade.OPEN, it.problem, evidence)
@@ -38,10 +38,10 @@ def keep(
     *,
     ending: bool = False,
 ) -> register.Changes | None:
-    """Bring the register up to date with what hit the walls of this process; None when there was nothing to write.
+    """Bring the register up to date with the troubles of this process; None when there was nothing to write.
 
-    What another process told stays, until the call has gone well in this one and nobody has told it anew for three minutes, or
-    until its party is none of the `configured` ones of its kind any more. `ending`: this process tries nothing again.
+    A trouble that another process recorded stays, until the call has succeeded in this process and nobody has recorded the
+    trouble again for three minutes, or until its party is not `configured` any more. `ending`: this process tries no call again.
     """
     seen = [gap_of(each) for each in walls.troubles(ending=ending)]
     known = {(str(row["provider"]), str(row["subject"])): row for row in register.of_source(conn, SOURCE)}

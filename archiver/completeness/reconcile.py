@@ -1,4 +1,7 @@
-"""Journal against storages and custody: one ordered pass over each, linear in time, bounded in memory. Changes no object."""
+"""Compares the journal with storages and custody: one ordered pass each, linear in time, bounded in memory.
+
+Changes no object.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ _AT_ONCE = 16
 
 @dataclass(slots=True)
 class Reconciled:
-    """One storage, or the custody log, compared with the journal. `found` holds the first 10,000; `counts` all."""
+    """The comparison of one storage, or of the custody log, with the journal.
+
+    `found` holds the first 10,000 gaps; `counts` counts all.
+    """
 
     storage: str
     started_at: datetime
@@ -49,7 +55,7 @@ class Reconciled:
 
     @property
     def whole(self) -> bool:
-        """True when everything was looked at and everything found is told."""
+        """True when everything was compared and every gap is in `found`."""
         return self.unreachable is None and sum(self.counts.values()) <= _MOST
 
     def note(self, each: Gap) -> None:
@@ -72,10 +78,11 @@ class Reconciled:
 
 
 async def reconcile_store(engine: Engine, store: ObjectStore, clock: Clock, *, lock_share: int = 30) -> Reconciled:
-    """Every copy that the journal claims in `store` against every version that is there.
+    """Compares every copy that the journal claims in `store` with every version that is there.
 
-    Locks cost a request each: of every `lock_share` keys one is asked for, another one each day, so that after so many days all
-    were; 1 asks for all, 0 for none. What a listing does not show is asked for by name before it is called missing.
+    Each lock costs a request: of every `lock_share` keys one is asked for, another one each day, so that all are asked for within
+    `lock_share` days; 1 asks for all, 0 for none. A copy that a listing does not show is asked for by name before it is called
+    missing.
     """
     began = clock.now()
     result = Reconciled(store.id, began, began)
@@ -99,7 +106,7 @@ async def reconcile_store(engine: Engine, store: ObjectStore, clock: Clock, *, l
 
 
 async def reconcile_custody(engine: Engine, clock: Clock) -> Reconciled:
-    """Every archived recording has its custody events, and every chain its recording."""
+    """Checks that every archived recording has its custody events, and every chain its recording."""
     began = clock.now()
     result = Reconciled(CUSTODY, began, began)
     async for gap in records.broken_chains(engine):
@@ -111,7 +118,7 @@ async def reconcile_custody(engine: Engine, clock: Clock) -> Reconciled:
 async def keep(
     writer: Writer, ledger: Ledger, chance: Chance, results: Sequence[Reconciled], actor_kind: str = "worker"
 ) -> None:
-    """Say in custody what was compared, and bring the register up to date. Says nothing of the unreachable."""
+    """Records each comparison in custody, and brings the register up to date. Nothing is recorded of unreachable storages."""
 
     def write(conn: Connection, result: Reconciled) -> register.Changes:
         conn.execute(

@@ -1,4 +1,4 @@
-"""The journal and the custody log read in order, a page at a time, each page in a short transaction of its own."""
+"""Reads the journal and the custody log in order, a page at a time, each page in a short transaction of its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ _CHAINS = 400  # subjects at a time, below either database's limit on parameters
 
 
 async def copies(engine: Engine, storage: str) -> AsyncIterator[Copy]:
-    """Every copy that should be in `storage`, by the bytes of its key; one that several recordings share comes once for each."""
+    """Yields every copy that should be in `storage`, ordered by the bytes of its key.
+
+    An object that several recordings share comes once for each recording.
+    """
     key, recording_id = "", ""
     while page := await read(engine, _page_of_copies(storage, key, recording_id)):
         for each in page:
@@ -53,7 +56,7 @@ def _page_of_copies(storage: str, key: str, recording_id: str) -> Callable[[Conn
 
 
 def kept_statements(conn: Connection) -> list[StatementRow]:
-    """Every statement, as verification takes it."""
+    """All statements, in the form that verification needs."""
     return [
         StatementRow(
             row.provider, row.day.isoformat(), row.document, row.sha256, row.issued_at, row.revision, row.event_seq
@@ -63,7 +66,7 @@ def kept_statements(conn: Connection) -> list[StatementRow]:
 
 
 def kept_windows(conn: Connection) -> list[WindowRow]:
-    """Every listing that was walked to its end, as verification takes it."""
+    """All listings that were walked to their end, in the form that verification needs."""
 
     def iso(instant: datetime) -> str:
         return instant.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -78,7 +81,7 @@ def kept_windows(conn: Connection) -> list[WindowRow]:
 
 
 def kept_segments(conn: Connection) -> list[SegmentRow]:
-    """Every segment of the catalogue that the journal knows, as verification takes it."""
+    """All segments of the catalogue that the journal knows, in the form that verification needs."""
     return [
         SegmentRow(row.sealed_sha256, row.size, row.lines, row.retain_until, row.sealed_at)
         for row in conn.execute(select(catalogue_segment).order_by(catalogue_segment.c.sealed_at))
@@ -88,7 +91,7 @@ def kept_segments(conn: Connection) -> list[SegmentRow]:
 def _by_bytes(
     conn: Connection, key: str, recording_id: str
 ) -> tuple[ColumnElement[bool], Sequence[ColumnElement[Any] | TextClause]]:
-    """Behind this key and recording, and the order: as a bucket lists, whatever PostgreSQL's locale is."""
+    """The condition for rows behind this key and recording, and their order: a bucket's order, in any locale of PostgreSQL."""
     columns = copy.c
     if conn.dialect.name != "postgresql":
         behind = (columns.key > key) | ((columns.key == key) & (columns.recording_id > recording_id))
@@ -100,9 +103,9 @@ def _by_bytes(
 
 
 async def broken_chains(engine: Engine) -> AsyncIterator[Gap]:
-    """Archived recordings whose custody events are not all there, and chains whose recording the journal does not know.
+    """Yields the gaps of archived recordings with missing custody events, and of chains without a recording in the journal.
 
-    Counts only: whether each event is what it was is `archiver verify`'s question.
+    Only counts events: `archiver verify` checks whether each event is unchanged.
     """
     last = ""
     while page := await read(engine, _page_of_archived(last)):
@@ -133,7 +136,7 @@ def _page_of_archived(last: str) -> Callable[[Connection], list[tuple[str, str, 
 
 
 def _events(conn: Connection, numbers: Sequence[int]) -> dict[int, int]:
-    """How many events of each subject there are, in the log and in the queue; one in both counts once."""
+    """The number of events of each subject, in the log and in the queue; an event in both counts once."""
     if not numbers:
         return {}
     places = union_all(
@@ -150,7 +153,7 @@ async def _unknown(engine: Engine) -> AsyncIterator[Gap]:
     last = -1
 
     def ask(conn: Connection) -> list[tuple[int, str, bool]]:
-        # The bare column on one side: anything else is no question for an index, and every subject would read every recording.
+        # One side is the bare column, so that the index is used: otherwise every subject would read every recording.
         known = select(recording.c.id).where(recording.c.id == func.substr(custody_subject.c.subject, 5)).exists()
         rows = conn.execute(
             select(custody_subject.c.subject_no, custody_subject.c.subject, known)

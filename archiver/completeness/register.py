@@ -1,6 +1,7 @@
-"""Gaps over time: first seen, reclassified, closed when the recording turned up, acknowledged by a person; each a custody event.
+"""Keeps gaps over time: first seen, reclassified, closed when the recording turned up, acknowledged by a person.
 
-Inside the caller's transaction. Running it again with the same gaps changes nothing but `seen_at`.
+Each of these steps of an open gap is a custody event. All functions work inside the caller's transaction. A second `refresh` with
+the same gaps changes nothing but `seen_at`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _MOST_AT_ONCE = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a look at one provider changed in its register."""
+    """The changes that one `refresh` made in the register, counted; `deferred`: new gaps left for the next one."""
 
     opened: int
     changed: int
@@ -48,11 +49,11 @@ def refresh(
     whole: bool = True,
     spared: Collection[tuple[str, str]] = (),
 ) -> Changes:
-    """Bring the register up to date with every gap that `source` sees now; what it no longer sees is closed.
+    """Bring the register up to date with every gap that `source` sees now; gaps that it no longer sees are closed.
 
-    `provider` None: `source` looked at all of them. Not `whole`: it saw more than it tells, so nothing is closed. `spared`:
-    provider and subject of what it did not look at, which stays as it is. Explained gaps are not registered. A new reason for the
-    same subject, or more of what it counts, ends its acknowledgement.
+    `provider` None: `source` looked at all providers. Not `whole`: `found` is not everything that `source` saw, so nothing is
+    closed. `spared`: provider and subject of gaps that `source` did not look at, which stay as they are. Explained gaps are not
+    registered. A new reason for the same subject, or a higher count, ends the gap's acknowledgement.
     """
     alone(conn)
     seen = {(each.provider, each.subject): each for each in found if each.grade is not Grade.EXPLAINED}
@@ -81,7 +82,7 @@ def refresh(
 
 
 def _renew(conn: Connection, row: Row[Any], it: Gap, now: datetime) -> list[Draft]:
-    """The same subject is still missing: for the same reason, or for another one."""
+    """Update the row of a gap that is still there, for the same reason or another one. Returns the event to write, if any."""
     values: dict[str, object] = {"seen_at": now}
     same = (row.code, row.grade) == (it.code, it.grade)
     if not same or row.detail != it.detail:
@@ -95,16 +96,16 @@ def _renew(conn: Connection, row: Row[Any], it: Gap, now: datetime) -> list[Draf
 
 
 def _grew(before: Mapping[str, Json], now: Mapping[str, Json]) -> bool:
-    """Whether a gap that counts counts more than it did: nobody has acknowledged those."""
+    """Tell whether a gap's count of recordings or events has grown: nobody has acknowledged the additional ones."""
     pairs = ((before.get(name), now.get(name)) for name in ("recordings", "events"))
     return any(isinstance(was, int) and isinstance(count, int) and count > was for was, count in pairs)
 
 
 def acknowledge(conn: Connection, ledger: Ledger, wanted: str, by: str, reason: str, now: datetime) -> list[str]:
-    """A person has seen it and says why nothing more is to be done. Returns the ids of the gaps.
+    """Acknowledge a gap: a person has seen it and says why nothing more is to be done. Returns the ids of the gaps.
 
-    Raises `NotFoundError` when no open gap, or more than one, is called `wanted`: an id, its beginning, or a subject. The reason
-    may name people: it stands beside the event, which commits to it.
+    `wanted` is an id, its beginning, or a subject. Raises `NotFoundError` unless the open gaps named by `wanted` have one
+    subject, and `NotAllowedError` without a reason. The reason may name people: it is kept beside the event, which commits to it.
     """
     if not reason.strip():
         raise errors.NotAllowedError("an acknowledgement needs a reason")
@@ -119,13 +120,13 @@ def acknowledge(conn: Connection, ledger: Ledger, wanted: str, by: str, reason: 
     private: Mapping[str, Mapping[str, Json]] = {"ack": {"user": by, "reason": reason}}
     ledger.append_many(conn, [_event(_gap(row), row.id, "acknowledged", row.source, private) for row in rows])
     about = [row.subject.removeprefix("rec:") for row in rows if row.subject.startswith("rec:")]
-    # What was said of it is private, and comes back after a loss of the database only from the catalogue.
+    # The words of an acknowledgement are private: after a loss of the database they come back only from the catalogue.
     conn.execute(update(recording).where(recording.c.id.in_(about)).values(segment=None))
     return [row.id for row in rows]
 
 
 def open_gaps(conn: Connection, provider: str | None = None, *, closed: bool = False) -> list[dict[str, Json]]:
-    """The register as scripts see it (`archiver.gaps/v1`, member `gaps`), oldest first; `closed` adds those that closed."""
+    """The open gaps as scripts see them (`archiver.gaps/v1`, member `gaps`), oldest first; `closed` adds the closed ones."""
     wanted = select(gap).order_by(gap.c.opened_at, gap.c.id)
     if provider is not None:
         wanted = wanted.where(gap.c.provider == provider)
@@ -135,7 +136,7 @@ def open_gaps(conn: Connection, provider: str | None = None, *, closed: bool = F
 
 
 def unsettled(conn: Connection) -> dict[str, dict[str, int]]:
-    """How many gaps are open and nobody has acknowledged, by provider ("" for what is no provider's) and reason code."""
+    """The number of open gaps that nobody has acknowledged, by provider ("" for gaps of no provider) and reason code."""
     found: dict[str, dict[str, int]] = {}
     wanted = (gap.c.closed_at.is_(None), gap.c.acked_at.is_(None), gap.c.grade == Grade.OPEN)
     rows = conn.execute(
@@ -147,19 +148,19 @@ def unsettled(conn: Connection) -> dict[str, dict[str, int]]:
 
 
 def settled_losses(conn: Connection) -> dict[str, int]:
-    """How many recordings are gone, and somebody has said why nothing more is to be done, by provider."""
+    """The number of recordings that are gone and whose loss somebody has acknowledged, by provider."""
     said = (gap.c.closed_at.is_(None), gap.c.acked_at.is_not(None), gap.c.code.in_([Code.GONE, Code.MONTH_BOUNDARY]))
     rows = conn.execute(select(gap.c.provider, func.count()).where(*said).group_by(gap.c.provider))
     return {row[0]: row[1] for row in rows}
 
 
 def of_source(conn: Connection, source: str) -> list[dict[str, Json]]:
-    """What `source` sees now, by the register."""
+    """The open gaps of `source`, as the register has them."""
     return [_public(row) for row in conn.execute(select(gap).where(*_ours(None, source)))]
 
 
 def of_subject(conn: Connection, subject: str) -> list[dict[str, Json]]:
-    """What the register says, and said, of one subject, newest first."""
+    """All gaps of one subject in the register, open and closed, newest first."""
     rows = conn.execute(select(gap).where(gap.c.subject == subject).order_by(gap.c.opened_at.desc()))
     return [_public(row) for row in rows]
 
@@ -171,7 +172,7 @@ def find(conn: Connection, wanted: str) -> dict[str, Json] | None:
 
 
 def shown(it: Gap, registered: Mapping[str, Json] | None) -> dict[str, Json]:
-    """A gap in the register's shape; what the register does not know of it yet is null."""
+    """A gap in the register's form; values that the register does not know yet are null."""
     blank = dict.fromkeys(("id", "opened_at", "seen_at", "closed_at", "acked_at", "acked_by", "ack_reason"))
     return {
         **(registered or {**blank, "source": JOURNAL}),
@@ -187,7 +188,7 @@ def shown(it: Gap, registered: Mapping[str, Json] | None) -> dict[str, Json]:
 
 
 def alone(conn: Connection) -> None:
-    """Wait for whoever else writes here, until the transaction ends: a command beside the daemon, another replica."""
+    """Lock the register until the transaction ends, after waiting for other writers: a command, or another replica."""
     if conn.dialect.name == "postgresql":
         conn.execute(text("LOCK TABLE gap IN SHARE ROW EXCLUSIVE MODE"))
 
@@ -222,7 +223,10 @@ def _gap(row: Row[Any]) -> Gap:
 def _event(
     it: Gap, gap_id: str, status: str, source: str, private: Mapping[str, Mapping[str, Json]] | None = None
 ) -> Draft:
-    """On the recording's own chain where it is about one, otherwise on the archive's. `detail` may quote a provider: left out."""
+    """The event about a gap: on the recording's own chain if the gap is about a recording, otherwise on the archive's.
+
+    `detail` is left out, since it may quote a provider.
+    """
     data: dict[str, Json] = {
         "gap": gap_id,
         "status": status,

@@ -1,7 +1,7 @@
-"""Register and statements, taken over from custody events that come back into a database which had lost them.
+"""Restores register and statements from custody events that come back into a database which had lost them.
 
-Inside the transaction that brings the events back, in the order of the log; hearing an event twice changes nothing. What no event
-tells stays unknown until somebody looks again: gaps that are only watched, what a gap's detail said, a statement's own bytes.
+Works inside the transaction that brings the events back, in the order of the log; replaying an event twice changes nothing. Facts
+that are in no event stay unknown until somebody looks again: gaps that are only watched, a gap's detail, a statement's own bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from archiver.ingest.tables import reject
 from archiver.recording import Json
 
 LOST = b""
-"""In place of the document of a statement whose signed event is all that is left of it."""
+"""The placeholder for the document of a statement of which only the signed event is left."""
 
 _LAST = 2**31 - 1
 _ROW_LOST = "what was in it was lost with the database"
@@ -30,7 +30,7 @@ _DETAIL = "told by the custody log; what was known beyond that was lost with the
 
 
 def follow(conn: Connection, events: Iterable[Event]) -> None:
-    """Bring register and statements up to what these events say."""
+    """Bring register and statements up to date with these events."""
     for event in events:
         if event.type == Type.GAP and isinstance(event.data.get("gap"), str):
             _gap(conn, event)
@@ -43,7 +43,7 @@ def follow(conn: Connection, events: Iterable[Event]) -> None:
 
 
 def restore_reasons(conn: Connection) -> int:
-    """Put back who acknowledged a gap, and why, where custody's private side has it. Returns how many."""
+    """Restore the person and the reason of each acknowledgement from custody's private side. Returns the number restored."""
     rows = conn.execute(select(gap.c.id, gap.c.subject).where(gap.c.acked_at.is_not(None), gap.c.acked_by.is_(None)))
     lacking = {row.id: row.subject if is_subject(row.subject) else ARCHIVE for row in rows}
     found = 0
@@ -58,7 +58,7 @@ def restore_reasons(conn: Connection) -> int:
 
 
 def _acknowledgements(conn: Connection, subject: str) -> Iterator[Event]:
-    """The subject's, in the order in which they were made."""
+    """The acknowledgements in the subject's chain, in the order in which they were made."""
     found, before = list[Event](), _LAST
     while page := history.of_type(conn, subject, Type.GAP, before):
         before = page[-1].seq
@@ -81,17 +81,17 @@ def _gap(conn: Connection, event: Event) -> None:
             conn.execute(update(gap).where(same).values(closed_at=event.at, seen_at=event.at))
         case "acknowledged":
             _stand(conn, event, row)
-            if row is None or row.acked_at is None:  # who said so, and why, may be known here already
+            if row is None or row.acked_at is None:  # a known acknowledgement keeps its person and reason
                 conn.execute(update(gap).where(gap.c.id == gap_id).values(acked_at=event.at))
         case "opened" | "reclassified":
             _stand(conn, event, row)
 
 
 def _stand(conn: Connection, event: Event, row: Row[tuple[object, ...]] | None) -> None:
-    """The gap is open, for this reason: as `register` would have written it."""
+    """Write the open gap with this reason, as `register` would have written it."""
     values = _values(event)
     if row is None:
-        # Another one of the same subject was only watched when it closed, so that no event tells of its end.
+        # An earlier gap of the same subject was only watched when it closed, so no event tells of its end.
         alike = [gap.c[name] == values[name] for name in ("provider", "source", "subject")]
         conn.execute(update(gap).where(*alike, gap.c.closed_at.is_(None)).values(closed_at=event.at, seen_at=event.at))
         conn.execute(insert(gap).values(id=event.data["gap"], detail=_DETAIL, opened_at=event.at, **values))
@@ -102,7 +102,10 @@ def _stand(conn: Connection, event: Event, row: Row[tuple[object, ...]] | None) 
 
 
 def _reject(conn: Connection, event: Event) -> None:
-    """A row that nobody understood is open as long as the journal has it: what was in it is lost, that it was listed is not."""
+    """Restore or remove the journal's record of a row that was not understood, since its gap is open as long as that record exists.
+
+    The row's content is lost with the database; the fact that it was listed is not.
+    """
     kind, _, digest = str(event.data.get("about")).partition(":")
     if kind != "reject":
         return
@@ -134,7 +137,7 @@ def _values(event: Event) -> dict[str, object]:
 
 
 def _source(code: str, about: str) -> str:
-    """Who looks for such a gap; events say so themselves since they can be replayed."""
+    """The source of a gap by its code and subject, for old events that do not name it."""
     kind, _, rest = about.partition(":")
     if kind in ("object", "cover"):
         return f"reconcile:{rest.partition('/')[0]}"
@@ -149,7 +152,7 @@ def _instant(value: Json) -> datetime | None:
 
 
 def _statement(conn: Connection, event: Event) -> None:
-    """What was stated last of a day, so that the next statement goes on from there."""
+    """Restore the last statement of a day, so that the next statement continues from there."""
     data = event.data
     named = {"provider": str(data["provider"]), "day": date.fromisoformat(str(data["day"]))}
     same = [statement.c[name] == value for name, value in named.items()]
@@ -163,6 +166,6 @@ def _statement(conn: Connection, event: Event) -> None:
     if row is None:
         conn.execute(insert(statement).values(**named, document=LOST, **values))
     else:
-        # Also over what a database that had been turned back went on to state: the log's history is the one that counts.
+        # This also replaces what a rolled-back database stated later: the log's history is the one that counts.
         document = row.document if row.sha256 == values["sha256"] else LOST
         conn.execute(update(statement).where(*same).values(document=document, **values))

@@ -1,4 +1,4 @@
-"""The completeness statement of one provider and day: what was listed, what is archived, every gap and its reason. Pure.
+"""Makes the completeness statement of one provider and day: listed and archived recordings, every gap and its reason. Pure.
 
 The document is canonical JSON; a signed custody event of subject `archive` names its SHA-256 and repeats the main figures: both
 together verify offline (docs/spec/completeness-statement.md).
@@ -25,7 +25,7 @@ _NOTHING: Mapping[str, Json] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Enumerated:
-    """One listing to its last page: `digest` is over the digests of its raw pages."""
+    """One listing to its last page. `digest` is computed over the digests of its raw pages."""
 
     scope: str
     window: Window
@@ -37,7 +37,7 @@ class Enumerated:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A gap that touches the day, as the register has it."""
+    """A gap in the register that touches the day."""
 
     subject: str
     code: str
@@ -49,7 +49,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """All that a statement rests on. `states` counts recordings by state, `silent` calls that the provider says have no audio."""
+    """The facts of one day for its statement.
+
+    `states` counts recordings by state; `silent` counts calls that have no audio by the provider's word.
+    """
 
     provider: str
     day: date
@@ -73,7 +76,7 @@ class Before:
 
 
 def facts(of: Day) -> dict[str, Json]:
-    """What the statement says of the day; the same facts are not stated twice."""
+    """The statement's facts about the day. A day is not stated again while its facts are the same."""
     listed = sum(of.states.values())
     states: dict[str, Json] = dict(sorted(of.states.items()))
     holes: list[Json] = [
@@ -106,7 +109,7 @@ def facts(of: Day) -> dict[str, Json]:
 
 
 def is_complete(of: Day) -> bool:
-    """Every minute was listed to its last page, and everything listed is archived, without audio, or acknowledged."""
+    """True when every minute was listed to the last page and each recording is archived, without audio, or acknowledged."""
     settled = of.states.get("archived", 0) + of.states.get("disposed", 0) + of.silent
     excused = sum(1 for each in of.gaps if each.acknowledged and each.subject.startswith("rec:"))
     unexcused = any(each.grade == "open" and not each.acknowledged for each in of.gaps)
@@ -114,7 +117,7 @@ def is_complete(of: Day) -> bool:
 
 
 def document(of: Day, before: Before | None = None) -> bytes:
-    """The statement in full, as canonical bytes. Its revision is the one behind `before`'s; 1 for the first of a day."""
+    """The full statement as canonical bytes. Its revision follows that of `before`; a day's first statement has 1."""
     return canonical.dumps(
         {
             "schema": SCHEMA,
@@ -139,7 +142,7 @@ def document(of: Day, before: Before | None = None) -> bytes:
 
 
 def summary(of: Day, raw: bytes, before: Before | None = None) -> dict[str, Json]:
-    """What the signed event says: a kilobyte, whatever the day was like. `raw` is the document, made with the same `before`."""
+    """The data of the signed event, about a kilobyte for any day. `raw` is the document, made with the same `before`."""
     return {
         "kind": "completeness",
         "provider": of.provider,
@@ -154,7 +157,7 @@ def summary(of: Day, raw: bytes, before: Before | None = None) -> dict[str, Json
 
 
 def _succession(of: Day, before: Before | None) -> dict[str, Json]:
-    """How this statement follows the one before it: by number and digest, and for which reason an incomplete day is whole."""
+    """The link to the statement before this one: its number and digest, and the reason why an incomplete day is complete now."""
     if before is None:
         return {"revision": 1, "previous": None, "because": {}}
     turned = is_complete(of) and not before.said.get("complete", False)
@@ -166,9 +169,9 @@ def _succession(of: Day, before: Before | None) -> dict[str, Json]:
 
 
 def because(before: Mapping[str, Json], now: Mapping[str, Json]) -> dict[str, Json]:
-    """Why a day that was not complete is complete now, in figures of both signed events; at least one reason.
+    """The reasons why an incomplete day is complete now, in figures of both signed events; at least one reason.
 
-    Older events did not count holes and acknowledgements: what they do not say is taken for none.
+    Older events did not count holes and acknowledgements: a missing figure counts as 0.
     """
     closed = Counter(_counts(before, "gaps")) - Counter(_counts(now, "gaps"))
     reasons = {
@@ -210,7 +213,7 @@ def _settled(said: Mapping[str, Json]) -> int:
 
 
 def told_of(event: Event) -> bool:
-    """Whether the event signs a statement."""
+    """Tells whether the event signs a statement."""
     return (
         event.subject == ARCHIVE
         and event.type == Type.RECONCILED
@@ -220,7 +223,7 @@ def told_of(event: Event) -> bool:
 
 
 def check(raw: bytes, event: Mapping[str, Json]) -> Mapping[str, Json]:
-    """The statement in `raw`, which the signed event's data must name. Raises `VerificationError`."""
+    """Returns the statement in `raw`, after comparing it with the signed event's data. Raises `VerificationError`."""
     if hashlib.sha256(raw).hexdigest() != event.get("statement_sha256"):
         raise VerificationError("the statement is not the one that was signed")
     value = canonical_loads(raw)
@@ -231,7 +234,7 @@ def check(raw: bytes, event: Mapping[str, Json]) -> Mapping[str, Json]:
 
 
 def canonical_loads(raw: bytes) -> Mapping[str, Json]:
-    """The statement as a value. Raises `VerificationError`."""
+    """Parses the statement. Raises `VerificationError`."""
     value = canonical.loads(raw)
     if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         raise VerificationError("not a completeness statement")
@@ -239,7 +242,7 @@ def canonical_loads(raw: bytes) -> Mapping[str, Json]:
 
 
 def _text(name: str) -> str:
-    """As the canonical form wants it; a scope may hold what an operator typed."""
+    """The text in Unicode form NFC, as the canonical form demands; a scope may hold text that an operator typed."""
     return unicodedata.normalize("NFC", name)
 
 

@@ -1,4 +1,4 @@
-"""The register of gaps (first seen, closed, acknowledged), what was reconciled, and what was stated. Gaps are derived."""
+"""The tables of gaps (first seen, closed, acknowledged), of comparisons, and of statements. Gaps are derived."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ gap = Table(
     metadata,
     Column("id", String(36), primary_key=True),
     Column("provider", String(64), nullable=False),
-    Column("source", String(80), nullable=False),  # who looks for it, and may therefore close it
+    Column("source", String(80), nullable=False),  # the check that looks for this gap, and alone may close it
     Column("subject", Text, nullable=False),
     Column("code", String(32), nullable=False),
     Column("grade", String(16), nullable=False),
@@ -32,7 +32,7 @@ Index("gap_open", gap.c.provider, gap.c.source, gap.c.subject, unique=True,
       sqlite_where=_STILL, postgresql_where=_STILL)  # fmt: skip
 Index("gap_subject", gap.c.subject)
 
-# One row for each run: `archiver reconcile`, or the schedule. Findings that still hold are in `gap`.
+# One row for each comparison, by `archiver reconcile` or by the schedule. Findings that still hold are in `gap`.
 # A run of `archiver verify` is a row too: `storage` is then `verify:<depth>`, `copies` recordings, `versions` objects read.
 reconciliation = Table(
     "reconciliation",

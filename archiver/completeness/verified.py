@@ -1,6 +1,6 @@
-"""What `archiver verify` found, on record: a signed event of subject `archive`, and a row for whoever asks often.
+"""Keeps the results of `archiver verify`: a signed event of subject `archive`, and a row for frequent questions.
 
-The rows stand among those of reconciliation, under names that no storage can have.
+The rows are in the table `reconciliation`, under names that no storage can have.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from archiver.recording import Json
 
 
 class Depth(enum.StrEnum):
-    """How much was looked at. PARTLY: all of it was asked for, and not all could be read."""
+    """The depth of a verification. PARTLY: everything was asked for, and not everything could be read."""
 
     FULL = "full"
     PARTLY = "partly"
@@ -31,7 +31,7 @@ class Depth(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """One verification: `recordings` were asked for, `objects` were read and re-hashed; `failures` by kind."""
+    """One verification: `recordings` were asked for, `objects` were read and re-hashed; `failures` counts them by kind."""
 
     depth: Depth
     started_at: datetime
@@ -43,9 +43,10 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Integrity:
-    """`full`: the last verification of everything; `last`: of any depth. `failures`: what stands, the most of each kind.
+    """The state of integrity. `full`: the last verification of everything; `last`: the last of any depth.
 
-    Only a verification of everything takes back what another one found: a sample may have looked elsewhere.
+    `failures`: the failures that still count, the highest number of each kind. Only a verification of everything ends a failure
+    found by another one: a sample may have looked elsewhere.
     """
 
     full: Verified | None = None
@@ -56,7 +57,7 @@ class Integrity:
 def keep(
     conn: Connection, ledger: Ledger, it: Verified, details: Mapping[str, Json], actor_kind: str = "worker"
 ) -> None:
-    """Say in custody that `it` was done, and keep it for `integrity`. `details`: more figures for the event, nothing personal."""
+    """Record the verification in custody, and keep it for `integrity`. `details`: more figures for the event, not personal."""
     failures: dict[str, Json] = dict(sorted(it.failures.items()))
     data: dict[str, Json] = {
         **details,
@@ -72,7 +73,7 @@ def keep(
     )
     conn.execute(
         insert(reconciliation).values(
-            id=f"verify-{said.seq:012d}",  # what came later is told by the chain: a clock may be wrong
+            id=f"verify-{said.seq:012d}",  # the chain gives the order of verifications, since a clock may be wrong
             storage=_name(it.depth),
             started_at=it.started_at,
             finished_at=it.finished_at,
@@ -84,7 +85,10 @@ def keep(
 
 
 def integrity(conn: Connection, now: datetime) -> Integrity:
-    """How integrity stands by what is on record. What is dated after `now` proves nothing, and what it found stands."""
+    """The state of integrity by the verifications on record.
+
+    A verification dated after `now` proves nothing, but its failures count.
+    """
     columns = reconciliation.c
     newest = [row for depth in Depth if (row := _newest(conn, depth, now)) is not None]
     full = next((row for row in newest if row.storage == _name(Depth.FULL)), None)
@@ -114,5 +118,5 @@ def _verified(row: Row[Any] | None) -> Verified | None:
 
 
 def _name(depth: Depth) -> str:
-    """Ids of storages have no colon."""
+    """The name of a depth's rows, which no storage can have: ids of storages have no colon."""
     return f"verify:{depth}"

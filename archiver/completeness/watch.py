@@ -1,4 +1,4 @@
-"""The cycle: after each poll look for gaps, each day state what is complete. Looks outside the writer, which others wait for."""
+"""Runs the cycle: looks for gaps after each poll, and makes each day's statement. Reads outside the shared writer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = structlog.get_logger("archiver.completeness")
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Who looks for gaps and says so. Any replica may; two at once find and write the same."""
+    """Looks for gaps and keeps the register. Any replica may do so; two at once find and write the same."""
 
     engine: Engine
     writer: Writer
@@ -31,7 +31,7 @@ class Watch:
     chance: Chance
 
     async def look(self, it: Watched) -> register.Changes:
-        """Bring the register of one provider up to date. What changes between reading and writing, the next look sees."""
+        """Bring the register of one provider up to date. Changes between reading and writing are seen by the next look."""
         now = self.clock.now()
         found = await read(self.engine, lambda conn: observe(conn, it, now))
         changes = await self.writer.run(
@@ -48,7 +48,7 @@ class Watch:
         return changes
 
     async def look_beyond(self, configured: Collection[str]) -> None:
-        """Bring up to date which providers are not configured though recordings of theirs wait."""
+        """Bring the register up to date with providers that are not configured although their recordings wait."""
         now = self.clock.now()
         found = await read(self.engine, lambda conn: not_configured(conn, configured, now))
         await self.writer.run(
@@ -56,7 +56,7 @@ class Watch:
         )
 
     async def look_for_copies(self) -> register.Changes:
-        """Bring the register up to date with what storages lack, of all providers."""
+        """Bring the register up to date with the copies that storages lack, of all providers."""
         now = self.clock.now()
         found = await read(self.engine, copies.observe)
         return await self.writer.run(
@@ -64,7 +64,7 @@ class Watch:
         )
 
     async def state(self, watched: Iterable[Watched], days: Sequence[date] | None = None) -> list[Issued]:
-        """State every day that is over and not stated as it is now; a transaction for each, so that nobody waits long."""
+        """State every day that is over and has no true statement yet; a transaction for each day, so that nobody waits long."""
         now = self.clock.now()
         issued = []
         for it in watched:
