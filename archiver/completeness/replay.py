@@ -102,9 +102,10 @@ def _stand(conn: Connection, event: Event, row: Row[tuple[object, ...]] | None) 
 
 
 def _reject(conn: Connection, event: Event) -> None:
-    """Restore or remove the journal's record of a row that was not understood, since its gap is open as long as that record exists.
+    """Restore or remove the journal's record of a row that was not understood.
 
-    The row's content is lost with the database; the fact that it was listed is not.
+    The row's gap is open as long as that record exists. The row's content is lost with the database; the fact that the row was
+    listed is not.
     """
     kind, _, digest = str(event.data.get("about")).partition(":")
     if kind != "reject":

@@ -1,4 +1,4 @@
-"""The monthly compliance report: what was listed, archived, missed and checked, and what each figure rests on.
+"""Makes the monthly compliance report: recordings listed, archived and missed, checks made, and the proof of each figure.
 
-`facts` and `month` are pure, `gather` reads them from the database, `page`, `paper` and `document` show the same facts.
+`facts` and `month` are pure, `gather` reads the facts from the database, `page`, `paper` and `document` show the same facts.
 """

@@ -1,4 +1,4 @@
-"""The report for machines: JSON (`archiver.report/v1`) and CSV. Pure: the same bytes for the same facts."""
+"""Writes the report for machines: JSON (`archiver.report/v1`) and CSV. Pure: the same bytes for the same facts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCHEMA = "archiver.report/v1"
 
 
 def as_json(it: Report) -> dict[str, Json]:
-    """The document: the facts by their names, spans in seconds, instants in UTC. Within a version it only grows."""
+    """The JSON document: the facts by their names, spans in seconds, instants in UTC. Within a version, names are only added."""
     data: Any = _plain(it)
     data |= {
         "preliminary": it.preliminary,
@@ -42,7 +42,7 @@ def report_json(it: Report) -> bytes:
 
 
 def days_csv(it: Report) -> bytes:
-    """A row for each provider and day."""
+    """The CSV with a row for each provider and day."""
     head = (
         "provider", "day", "verdict", "asked_s", "covered_s", "listed", "archived", "without_audio", "pending", "gone", "absent",
         "disposed", "gaps_open", "gaps_acknowledged", "rejects", "archived_bytes", "archived_s", "statement_revision",
@@ -67,7 +67,10 @@ def days_csv(it: Report) -> bytes:
 
 
 def gaps_csv(it: Report) -> bytes:
-    """A row for each gap; `*_leaf` is where the log says so, empty for what was never said or still waits."""
+    """The CSV with a row for each gap.
+
+    `*_leaf` is the leaf of the event in the custody log; empty when there is no event or it still waits for the log.
+    """
     head = (
         "id", "provider", "subject", "code", "standing", "loss", "detail", "evidence", "since", "until", "opened_at", "closed_at",
         "acked_at", "acked_by", "ack_reason", "opened_leaf", "acknowledged_leaf", "closed_leaf",
@@ -93,7 +96,7 @@ def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
 
 
 def _share(value: float | None) -> float | None:
-    """Six places, rounded down: 1 is said of the whole alone."""
+    """A share with six decimal places, rounded down: only the whole is shown as 1."""
     return None if value is None else int(value * 1_000_000) / 1_000_000
 
 

@@ -1,7 +1,7 @@
-"""What the report says. Pure: no I/O, no clock.
+"""The facts of the report. Pure: no I/O, no clock.
 
-Every figure is the journal's at `made_at`. What stands behind it is named beside it: the day's signed statement, by its leaf in
-the custody log, and whether the two still agree. A leaf under a published checkpoint cannot be taken back unnoticed.
+Every figure is the journal's at `made_at`. Its proof is named beside it: the day's signed statement, by its leaf in the custody
+log, and whether statement and journal still agree. Nobody can remove a leaf under a published checkpoint unnoticed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LOST_IN_PART = frozenset({Code.TRUNCATED})
 
 
 class Verdict(enum.StrEnum):
-    """What can be said of one day at one provider. "No calls" and "never looked" are different days."""
+    """The verdict on one day at one provider. "No calls" and "never looked" are different verdicts."""
 
     COMPLETE = "complete"  # listed to the last page; all of it archived, without audio, or acknowledged
     MISSING = "missing"  # listed to the last page; something of it is not here
@@ -33,7 +33,10 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an event stands. `leaf` None: signed, and still waiting for the log. `published`: under a published checkpoint."""
+    """The place of an event in the log. `leaf` None: the event is signed and still waits for the log.
+
+    `published`: the leaf is under a published checkpoint.
+    """
 
     log: str
     leaf: int | None
@@ -42,7 +45,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """The newest signed statement of a day. `problem`: why it proves nothing; `changed`: what the journal now says otherwise."""
+    """The newest signed statement of a day.
+
+    `problem`: why the statement proves nothing, or None. `changed`: the names of the facts that the journal now says otherwise.
+    """
 
     revision: int
     sha256: str
@@ -58,7 +64,7 @@ class Stated:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """One UTC day of one provider. `asked`, `covered`: how much of it was to be, and was, listed by its least listed scope."""
+    """One UTC day of one provider. `asked`: the time to be listed; `covered`: the time listed by the least listed scope."""
 
     day: date
     verdict: Verdict
@@ -81,7 +87,7 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How long it took, over `recordings` of them, by nearest rank."""
+    """The archive lag of `recordings` recordings: median, 95th percentile (both by nearest rank) and maximum."""
 
     recordings: int
     median: timedelta
@@ -91,7 +97,7 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """A recording that was not archived by its time. `lost_margin`: only the safety margin was used up."""
+    """A recording that was not archived by `archive_by`. It may still have been archived before `delete_at`."""
 
     recording: str
     called_at: datetime
@@ -101,13 +107,13 @@ class Late:
     archived_at: datetime | None
 
     def past_deletion(self, now: datetime) -> bool:
-        """True when the provider might have deleted it before it was safe."""
+        """True when the provider might have deleted the recording before it was archived."""
         return self.delete_at is not None and (self.archived_at or now) > self.delete_at
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A gap that stood in the month, or is about it. `events`: where each word about it stands, by what it says."""
+    """A gap that was open in the month, or is about the month. `events`: the places of its custody events, by status."""
 
     id: str
     provider: str
@@ -127,7 +133,7 @@ class Missing:
 
     @property
     def loss(self) -> str | None:
-        """`whole`, `part`, or None for what may still be had."""
+        """`whole` or `part` for a loss; None for a recording that may still be saved."""
         return "whole" if self.code in LOST_WHOLE else "part" if self.code in LOST_IN_PART else None
 
     @property
@@ -149,9 +155,10 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One provider. `since`: from when on it was to be archived; `after_call`, `after_listing`: the archive lag, two ways.
+    """One provider. `since`: the time from which on it was to be archived.
 
-    `storage_cost`: what the provider takes for keeping it, when the report was made; None where it takes nothing.
+    `after_call`, `after_listing`: the archive lag, counted from the call and from the listing. `storage_cost`: the provider's
+    price for keeping the recordings, when the report was made; None where no price is stated.
     """
 
     provider: str
@@ -171,17 +178,17 @@ class Account:
 
     @property
     def judged(self) -> tuple[Day, ...]:
-        """The days that are over and were to be archived, or were."""
+        """The days that are over and that were to be archived, or were archived all the same."""
         return tuple(each for each in self.days if each.verdict not in {Verdict.RUNNING, Verdict.OUTSIDE})
 
     @property
     def wanted(self) -> int:
-        """How many recordings should have audio."""
+        """The number of recordings that should have audio."""
         return self.total("listed") - self.total("without_audio")
 
     @property
     def safe(self) -> int:
-        """How many are archived, or were and are disposed of."""
+        """The number of recordings that are archived, or were archived and are disposed of."""
         return self.total("archived") + self.total("disposed")
 
     def total(self, name: str) -> int:
@@ -192,13 +199,13 @@ class Account:
 
     @property
     def coverage(self) -> float | None:
-        """The share of the time to be listed that was listed; None when there was none."""
+        """The share of the time to be listed that was listed; None without any time to be listed."""
         asked = sum((each.asked for each in self.days), timedelta(0))
         return sum((each.covered for each in self.days), timedelta(0)) / asked if asked else None
 
     @property
     def capture(self) -> float | None:
-        """The share of what should have audio that is archived; None when there was nothing."""
+        """The archived share of the recordings that should have audio; None without such recordings."""
         return self.safe / self.wanted if self.wanted else None
 
 
@@ -216,7 +223,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One run of `archiver verify`: how much it looked at (`full`, `partly`, `sample`, `named`), and its failures by kind."""
+    """One run of `archiver verify`: its depth (`full`, `partly`, `sample`, `named`), and its failures by kind."""
 
     at: datetime
     depth: str
@@ -228,9 +235,9 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A recording that a person heard or exported. `who` marks what was claimed; `delivered`: an export that was finished.
+    """A person's access: a recording was heard or exported. `delivered`: the export was finished.
 
-    `reason` None: none was given, or it was erased, which `who` then says.
+    `who` marks names that were only claimed. `reason` None: no reason was given, or it was erased, which `who` then says.
     """
 
     at: datetime
@@ -245,7 +252,10 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """One storage: what it holds of the month, how locked, what it proved, and what comparing it found. `custody`: the log."""
+    """One storage: its copies of the month, their locks, its last probe, and its comparisons with the journal.
+
+    The id `custody` stands for the custody log.
+    """
 
     id: str
     required: bool | None
@@ -264,7 +274,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """How often something was said in the month, and its first and last leaf."""
+    """The number of events of one type in the month, and their first and last leaf."""
 
     type: str
     count: int
@@ -274,7 +284,7 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A tree that was signed."""
+    """One signed tree of the log."""
 
     size: int
     root: str
@@ -284,7 +294,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Vouched:
-    """What others signed in the month: witnesses and time stamping authorities."""
+    """The signatures of one witness or time stamping authority in the month."""
 
     kind: str
     name: str
@@ -306,7 +316,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """The custody log. `newest`: the last published checkpoint when the report was made, on which the report rests."""
+    """The custody log. `newest`: the last checkpoint published when the report was made; it is the report's proof."""
 
     origin: str
     size: int
@@ -327,7 +337,7 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How the archive stood when the report was made, by the judgement that status and alerts take too."""
+    """The state of the archive when the report was made, by the judgement that status and alerts use too."""
 
     level: str = "on time"
     sentence: str = "Nothing is at risk"
@@ -336,7 +346,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that the report says, in every form. `only`: the one provider that it is about."""
+    """All facts of the report, in every form. `only`: the one provider that the report is about; None for all."""
 
     instance: str
     version: str
@@ -361,23 +371,23 @@ class Report:
 
     @property
     def unsettled(self) -> int:
-        """Gaps that are open and that nobody has acknowledged."""
+        """The number of open gaps that nobody has acknowledged."""
         return sum(each.standing == "open" for each in self.gaps)
 
     @property
     def forged(self) -> int:
-        """Statements that their signed events do not bear out."""
+        """The number of statements that do not verify against their signed events."""
         days = (day for account in self.accounts for day in account.days)
         return sum(day.stated is not None and day.stated.problem is not None for day in days)
 
     @property
     def without_copy(self) -> int:
-        """Archived recordings that a required storage has no copy of, by the journal."""
+        """The number of copies of archived recordings that required storages lack, by the journal."""
         return sum(each.without_copy for each in self.storages)
 
     @property
     def complete(self) -> bool:
-        """Every day that was to be archived is over and complete, no gap is open, and nothing contradicts it."""
+        """True when every day that was to be archived is over and complete, no gap is open, and nothing contradicts that."""
         fine = {Verdict.COMPLETE, Verdict.OUTSIDE}
         days = [each.verdict for account in self.accounts for each in account.days]
         whole = all(each in fine for each in days) and Verdict.COMPLETE in days

@@ -1,4 +1,4 @@
-"""The report as files, each whole or not there at all."""
+"""Writes the report into files, each whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from archiver.compliance.page import report_html
 
 
 def report_pdf(it: Report) -> bytes:
-    """The report on paper; what makes it takes a while to load, and most who list the formats do not want it."""
+    """The report as PDF. Its module is imported only here, since it takes a while to load and few callers want it."""
     from archiver.compliance import paper
 
     return paper.report_pdf(it)
@@ -28,12 +28,12 @@ FORMATS: Mapping[str, Mapping[str, Callable[[Report], bytes]]] = {
 
 
 def stem(month: Month, only: str | None = None) -> str:
-    """What the files of a report are called, before their endings."""
+    """The file name of a report, without its ending."""
     return f"report-{month}" + (f"-{only}" if only else "")
 
 
 def render(it: Report, formats: Collection[str] = tuple(FORMATS)) -> dict[str, bytes]:
-    """The files by name."""
+    """The content of each file, by name."""
     return {
         f"{stem(it.month, it.only)}{ending}": make(it)
         for name, makers in FORMATS.items()
@@ -43,14 +43,14 @@ def render(it: Report, formats: Collection[str] = tuple(FORMATS)) -> dict[str, b
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Put the files into the folder, in the place of earlier ones, readable by their owner alone.
+    """Writes the files into the folder, in place of earlier ones, readable by their owner alone.
 
-    Raises OSError; what is there is always a whole file, and no link that somebody laid there is followed.
+    Raises OSError. A file in the folder is always whole, and a symbolic link that somebody put there is not followed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         part = folder / f".{name}.part"
-        part.unlink(missing_ok=True)  # of a death half way
+        part.unlink(missing_ok=True)  # left by a process that died half way
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as out:
             out.write(content)

@@ -1,4 +1,4 @@
-"""The report's questions to journal, register and custody log. Reads only; call it over one instant of the database."""
+"""Reads the report's facts from journal, register and custody log. Reads only; call it over one instant of the database."""
 
 from __future__ import annotations
 
@@ -47,8 +47,10 @@ _CUSTODY = "custody"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which report. `storages`: the configured ones, and whether each is required; `only`: one provider; `witnesses`: the keys
-    whose cosignatures count."""
+    """The request for one report. `storages`: the configured storages, and whether each is required.
+
+    `only`: the one provider to report on; None for all. `witnesses`: the keys whose cosignatures count.
+    """
 
     instance: str
     version: str
@@ -62,7 +64,7 @@ class Asked:
 
 
 def gather(conn: Connection, it: Asked) -> Report:
-    """Everything that the report says."""
+    """Reads all facts of the report."""
     trail = log.trail(conn)
     known = {each.provider for each in it.watched}
     everyone = [*it.watched, *(each for each in _remembered(conn, it) if each.provider not in known)]
@@ -80,7 +82,7 @@ def gather(conn: Connection, it: Asked) -> Report:
 
 
 def _remembered(conn: Connection, it: Asked) -> list[Watched]:
-    """Providers that the journal knows: one that was taken out of the configuration stays visible."""
+    """The providers that the journal knows: a provider that was removed from the configuration stays visible."""
     scopes: dict[str, list[str]] = {
         name: [] for name in conn.execute(select(recording.c.provider).distinct()).scalars()
     }
@@ -123,7 +125,7 @@ def _account(conn: Connection, it: Asked, of: Watched, trail: Trail, *, configur
 
 
 def _stated(it: Issued, now: statement.Day, trail: Trail) -> Stated:
-    """The statement, its signed event, and how both stand to the journal."""
+    """A day's statement, checked against its signed event and compared with the journal."""
     raw, place = trail.event(ARCHIVE, it.seq)
     problem: str | None = None
     at: datetime | None = None
@@ -138,7 +140,7 @@ def _stated(it: Issued, now: statement.Day, trail: Trail) -> Stated:
 
 
 def _of_month(provider: str | None, span: Window) -> ColumnElement[bool]:
-    """Recordings of calls that began in the month, by when they were listed where the call's time is not known."""
+    """The condition for recordings of calls that began in the month, or were listed then if the call's time is not known."""
     columns = recording.c
     called = and_(columns.call_started_at >= span.since, columns.call_started_at < span.until)
     listed = and_(columns.call_started_at.is_(None), columns.listed_at >= span.since, columns.listed_at < span.until)
@@ -147,7 +149,7 @@ def _of_month(provider: str | None, span: Window) -> ColumnElement[bool]:
 
 
 def _lags(conn: Connection, provider: str, span: Window) -> tuple[Lag | None, Lag | None]:
-    """From the end of the call, and from the listing, until it was read back from every required storage."""
+    """The archive lags: from the call's end, and from the listing, until every required storage's copy was read back."""
     columns = recording.c
     after_call, after_listing = array("d"), array("d")
     rows = conn.execute(
@@ -164,7 +166,11 @@ def _lags(conn: Connection, provider: str, span: Window) -> tuple[Lag | None, La
 
 
 def _late(conn: Connection, it: Asked, provider: str) -> tuple[list[Late], int]:
-    """What was not safe by its time, of the month's calls and of the times that fell into the month; what is gone is a loss."""
+    """The recordings not archived by their time, and the number of them past deletion.
+
+    Recordings of the month's calls, and recordings whose `archive_by` fell into the month. Recordings that are gone count as
+    losses instead.
+    """
     columns, span = recording.c, it.month.span
     fell = and_(columns.archive_by >= span.since, columns.archive_by < span.until, columns.provider == provider)
     rows = conn.execute(
@@ -203,7 +209,7 @@ def _kept(conn: Connection, provider: str, span: Window) -> Iterator[Kept]:
 
 
 def _gaps(conn: Connection, it: Asked, trail: Trail) -> Iterator[Missing]:
-    """Every gap that stood in the month, or is about it, the open ones first."""
+    """Yields every gap that was open in the month, or is about the month, by provider, the open gaps first."""
     span = it.month.span
     rows = [each for each in map(_missing, register.open_gaps(conn, it.only, closed=True)) if _touches(each, span)]
     said = trail.gap_events({each.subject for each in rows}, min((each.opened_at for each in rows), default=None))
@@ -213,7 +219,7 @@ def _gaps(conn: Connection, it: Asked, trail: Trail) -> Iterator[Missing]:
 
 
 def _touches(it: Missing, span: Window) -> bool:
-    ends = (it.opened_at, it.closed_at or it.opened_at)  # closed before it was opened: a clock ran ahead in between
+    ends = (it.opened_at, it.closed_at or it.opened_at)  # in either order: a clock may have run ahead in between
     stood = min(ends) < span.until and (it.closed_at is None or max(ends) >= span.since)
     about = it.since is not None and it.since < span.until and (it.until or it.since) >= span.since
     return stood or about
@@ -258,7 +264,7 @@ def _storages(conn: Connection, it: Asked, trail: Trail) -> Iterator[Storage]:
 
 
 def _held(conn: Connection, it: Asked, storage: str) -> tuple[dict[str, Any], dict[str, int]]:
-    """What the journal says that a storage has of the month's recordings."""
+    """A storage's copies of the month's recordings, by the journal: figures, and the number of copies by lock mode."""
     rows = conn.execute(
         select(
             copy.c.lock_mode,
@@ -305,7 +311,7 @@ def _checks(it: Asked, trail: Trail) -> Iterator[Check]:
 
 
 def _accesses(conn: Connection, it: Asked, trail: Trail) -> Iterator[Access]:
-    """Which recordings were heard or exported in the month, by whom and why."""
+    """Yields the accesses of the month: recordings heard or exported, with person and reason."""
     span = it.month.span
     found = accesses(conn, span.since, span.until)
     if it.only is not None:

@@ -1,4 +1,4 @@
-"""The custody log as the report cites it: where an event stands, what was said in a month, who vouched for it. Reads only."""
+"""Reads the custody log for the report: the places of events, the events of a month, and its cosignatures. Reads only."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ _QUEUED: Select[Any] = select(custody_pending.c.entry).join(custody_subject)
 
 @dataclass(frozen=True, slots=True)
 class Trail:
-    """Where events stand. `published`: of each log, the size of the newest published checkpoint."""
+    """Finds events in the logs. `published`: the size of each log's newest published checkpoint."""
 
     conn: Connection
     logs: Mapping[int, custody.Log]
     published: Mapping[int, int]
 
     def event(self, subject: str, seq: int) -> tuple[bytes | None, Place]:
-        """The entry as it was signed, and where it stands; None where there is none."""
+        """The entry as it was signed, or None without one, and its place."""
         place = custody.index_of(self.conn, subject, seq)
         if place is not None:
             return custody.entry(self.conn, *place), self._place(*place)
@@ -62,7 +62,7 @@ class Trail:
         return self.conn.execute(queued).scalar_one_or_none(), self._queue()
 
     def archive_events(self, type_: Type, span: Window) -> Iterator[tuple[Event, Place]]:
-        """What was said of the archive as a whole in the span, in order; what still waits for the log comes last."""
+        """Yields the events of subject `archive` in the span, in order; events that still wait for the log come last."""
         at = custody_subject_event.c.at
         rows = self.conn.execute(
             _SAID.where(
@@ -81,7 +81,10 @@ class Trail:
                 yield event, self._queue()
 
     def gap_events(self, subjects: Collection[str], since: datetime | None) -> dict[str, dict[str, Place]]:
-        """What was said of each gap since then, by its id: `opened`, `reclassified`, `acknowledged`, `closed`, and where."""
+        """The places of each gap's events since `since`, by the gap's id and the event's status.
+
+        The status is `opened`, `reclassified`, `acknowledged` or `closed`.
+        """
         found: dict[str, dict[str, Place]] = {}
         if since is None:
             return found
@@ -107,12 +110,12 @@ class Trail:
 
     @property
     def newest(self) -> custody.Log | None:
-        """The log that is written to."""
+        """The log to which events are written now."""
         return max(self.logs.values(), key=lambda each: each.opened_at, default=None)
 
 
 def trail(conn: Connection) -> Trail:
-    """The logs as they stand."""
+    """Reads the logs in their present state."""
     logs = {each.log_id: each for each in custody.logs(conn)}
     newest = {log_id: custody.newest_checkpoint(conn, log_id, published=True) for log_id in logs}
     return Trail(conn, logs, {log_id: each.size for log_id, each in newest.items() if each is not None})
@@ -121,7 +124,10 @@ def trail(conn: Connection) -> Trail:
 def month(
     conn: Connection, known: Trail, span: Window, now: datetime, witnesses: Sequence[VerifierKey] = ()
 ) -> Log | None:
-    """What became of the newest log in the month; None before there is one. `witnesses`: whose cosignatures count, if true."""
+    """The newest log's events and signatures in the month; None without a log.
+
+    `witnesses`: the keys whose cosignatures count, if they verify.
+    """
     newest = known.newest
     if newest is None:
         return None
@@ -170,9 +176,9 @@ def _events(conn: Connection, log_id: int, span: Window) -> Iterator[Events]:
 def _signed(
     conn: Connection, wanted: Select[Any], origin: str, witnesses: Sequence[VerifierKey]
 ) -> tuple[list[datetime], list[Vouched]]:
-    """When checkpoints were signed, and what others added: true cosignatures by configured keys, and lines that nobody can check.
+    """The times of the checkpoints, and the signatures of others: verified cosignatures, and lines that nobody can check.
 
-    Anybody who can write to the database can put a name under a note; the name alone says nothing.
+    Anybody who can write to the database can put a name under a note; the name alone proves nothing.
     """
     signed: list[datetime] = []
     true: dict[str, Vouched] = {}
@@ -189,14 +195,14 @@ def _signed(
 
 
 def cosigners(note: bytes, witnesses: Sequence[VerifierKey]) -> tuple[set[str], set[str]]:
-    """Which of the witnesses truly cosigned a note, and all names under it."""
+    """The names of the witnesses whose cosignature under a note verifies, and all names under the note."""
     try:
         names = {each.name for each in parse_note(note).signatures}
     except errors.VerificationError:
         return set(), set()
     good: set[str] = set()
     for key in witnesses:
-        with contextlib.suppress(errors.VerificationError):  # not there, or false
+        with contextlib.suppress(errors.VerificationError):  # the cosignature does not verify
             if key.name in names and open_note(note, [key]).verified:
                 good.add(key.name)
     return good, names
@@ -226,7 +232,7 @@ def _checkpoint(row: Row[Any] | None) -> Checkpoint | None:
 
 
 def _readable(raw: bytes) -> Event | None:
-    """What waits in the queue is not evidence yet, and may be anything."""
+    """Parses an entry of the queue; None if it cannot be read. An entry in the queue is not evidence yet, and may be anything."""
     try:
         return parse(raw)
     except errors.VerificationError:

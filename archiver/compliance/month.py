@@ -1,4 +1,4 @@
-"""One calendar month, UTC. Pure: no I/O, no clock."""
+"""Calendar months in UTC. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FORM = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Month:
-    """`str()` gives it as `2026-10`."""
+    """One calendar month, UTC. `str()` gives it as `2026-10`."""
 
     year: int
     number: int
@@ -23,7 +23,7 @@ class Month:
 
     @property
     def title(self) -> str:
-        """For a heading: `October 2026`."""
+        """The month for a heading: `October 2026`."""
         return f"{date(self.year, self.number, 1):%B %Y}"
 
     @property
@@ -46,7 +46,7 @@ class Month:
 
 
 def parse(text: str) -> Month:
-    """Raises ValueError unless it is like `2026-10`."""
+    """Reads a month like `2026-10`. Raises ValueError for any other text."""
     found = _FORM.fullmatch(text)
     if found is None or found[1] in {"0000", "9999"}:
         raise ValueError(f"{text[:20]!r} is not a month like 2026-10")

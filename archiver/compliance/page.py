@@ -1,4 +1,4 @@
-"""The report as one HTML page, without script, style sheet or picture from elsewhere. Escaped."""
+"""Renders the report as one HTML page: escaped, without script, style sheet or picture from elsewhere."""
 
 from __future__ import annotations
 

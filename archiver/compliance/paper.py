@@ -1,4 +1,7 @@
-"""The report as PDF: the same words as the page, with each provider's calendar drawn. Pure: the same bytes for the same facts."""
+"""Renders the report as PDF: the same words as the HTML page, with each provider's calendar drawn.
+
+Pure: the same bytes for the same facts.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ _RULE: Colour = (213, 219, 227)
 
 
 def report_pdf(it: Report) -> bytes:
-    """The report on A4."""
+    """The report as a PDF file, on A4."""
     paper = _Paper(it)
     paper.cover()
     for account in it.accounts:
@@ -223,7 +226,7 @@ class _Paper(Sheet):
                 self.say(text, 3.7)
 
     def _grid(self, widths: Sequence[float], head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A table; the last column, when it is wide, takes as many lines as it needs."""
+        """Draws a table. A cell of the last column takes as many lines as its text needs."""
         self._row(widths, head, bold=True)
         for row in rows:
             self._row(widths, [str(each) for each in row])

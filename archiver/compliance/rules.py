@@ -1,4 +1,4 @@
-"""By which rules a day is called complete, and what must be said of what nobody checked. Pure: no I/O, no clock."""
+"""Rules that decide whether a day is complete, and that name everything nobody checked. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def judge(
     now: datetime,
     stated: Stated | None,
 ) -> Day:
-    """One day by what is known of it. `spans`: the coverage of each scope, `since`: what was to be archived begins there."""
+    """Judges one day. `spans`: the coverage of each scope; `since`: the time from which on calls were to be archived."""
     begin = datetime(of.day.year, of.day.month, of.day.day, tzinfo=UTC)
     whole = Window(begin, begin + _DAY)
     touched = any(holes(each, whole) != (whole,) for each in spans.values())
-    # What was looked at counts, though it is older than what has to be: retention moves on, reports are made again.
+    # Time that was listed counts even before `since`: retention moves `since` on, and reports are made again later.
     asked = Window(max(begin, since) if since < whole.until else begin, whole.until)
     covered = min((_within(each, asked) for each in spans.values()), default=timedelta(0))
     outside = since >= whole.until and not touched
@@ -64,18 +64,18 @@ def judge(
 
 
 def _within(spans: Sequence[Window], whole: Window) -> timedelta:
-    """How much of `whole` the spans cover."""
+    """The part of `whole` that the spans cover."""
     parts = (Window(max(each.since, whole.since), min(each.until, whole.until)) for each in merge(spans))
     return sum((each.until - each.since for each in parts if each.since < each.until), timedelta(0))
 
 
 def changed(now: statement.Day, stated: Mapping[str, Json]) -> tuple[str, ...]:
-    """What the journal says otherwise than the statement did, by the statement's own names."""
+    """The names of the statement's facts that the journal now says otherwise."""
     return tuple(sorted(name for name, value in statement.facts(now).items() if stated.get(name) != value))
 
 
 def lag(seconds: Sequence[float]) -> Lag | None:
-    """None of nothing. What is negative, as a clock that was wrong makes it, counts as none."""
+    """Summarises these lags; None for an empty list. A negative lag, caused by a wrong clock, counts as 0."""
     if not seconds:
         return None
     ordered = sorted(max(0.0, each) for each in seconds)
@@ -87,7 +87,7 @@ def lag(seconds: Sequence[float]) -> Lag | None:
 
 
 def longest_pause(signed: Sequence[datetime], span: Window, now: datetime) -> timedelta | None:
-    """The longest time in the month, as far as it is over, without a signature; None when there is none at all."""
+    """The longest time without a signature, from the first signature to the month's end or `now`; None without any."""
     if not signed:
         return None
     stops = [*sorted(signed), min(span.until, now)]
@@ -95,7 +95,7 @@ def longest_pause(signed: Sequence[datetime], span: Window, now: datetime) -> ti
 
 
 def unchecked(it: Report) -> list[str]:
-    """What the report does not show, in sentences: whoever reads it shall not believe more than was done."""
+    """The limits of the report, in sentences, so that a reader does not believe that more was checked than was."""
     return [*_time(it), *_statements(it), *_storages(it), *_log(it), *_never(it)]
 
 
@@ -184,7 +184,7 @@ def _log(it: Report) -> list[str]:
 
 
 def _never(it: Report) -> list[str]:
-    """What no report of this kind does."""
+    """The limits that every report of this kind has."""
     full = [each for each in it.checks if each.depth == "full"]
     checks = (
         f"Everything archived was last verified, in this month, on {full[-1].at:%Y-%m-%d}; what came later was not."

@@ -1,4 +1,4 @@
-"""The report's words, the same on the page and on paper. Pure: no I/O, no clock."""
+"""The report's texts, the same in HTML and PDF. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from archiver.evidence.report import WORDS, elapsed, format_instant
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MOST_GAPS = MOST_ACCESSES = 200
-"""As many as a person reads; all are in the CSV and the JSON."""
+"""The most gaps, and the most accesses, that are shown to a person; all gaps are in CSV and JSON, all accesses in JSON."""
 
 MEANINGS: Mapping[Verdict, tuple[str, str]] = {
     Verdict.COMPLETE: ("complete", "listed to the last page; everything archived, without audio, or acknowledged"),
@@ -23,7 +23,7 @@ MEANINGS: Mapping[Verdict, tuple[str, str]] = {
 
 
 def headline(it: Report) -> str:
-    """The answer to the one question, and how the archive stands now where that is not well."""
+    """The report's main sentence: whether the month is complete, and the archive's present concerns if there are any."""
     more = len(it.standing.concerns) - 1
     others = f" (and {more} more)" if more > 0 else ""
     now = f" When this was made: {it.standing.sentence}{others}." if it.standing.concerns else ""
@@ -56,7 +56,7 @@ def _month(it: Report) -> str:
 
 
 def rests_on(it: Report) -> str:
-    """What bears the report out."""
+    """The proof of the report: the newest published checkpoint."""
     newest = it.log.newest if it.log is not None else None
     if it.log is None or newest is None:
         return "Nothing outside the database: no checkpoint of a custody log has been published."
@@ -67,7 +67,7 @@ def rests_on(it: Report) -> str:
 
 
 def figures(it: Account) -> list[tuple[str, str]]:
-    """One provider's month."""
+    """One provider's month, as pairs of a name and a value."""
     states = ", ".join(f"{it.count(each)} {MEANINGS[each][0]}" for each in Verdict if it.count(each))
     stated = [each.stated for each in it.judged if each.stated is not None]
     signed = f"{len(stated)} of {len(it.judged)} days; {sum(each.holds for each in stated)} verify and still hold"
@@ -102,7 +102,7 @@ def deadlines(it: Account) -> str:
 
 
 def rest(day: Day) -> str:
-    """What a day's figures rest on."""
+    """The proof of a day's figures: its statement, or the journal alone."""
     stated = day.stated
     if stated is None:
         return "the journal alone"
@@ -121,7 +121,7 @@ def place(it: Place | None) -> str:
 
 
 def about(it: Missing) -> str:
-    """When, and what, the gap is about."""
+    """The subject of the gap, and its time."""
     if it.since is None:
         return it.subject
     if it.until is None or it.subject.startswith("rec:"):
@@ -130,7 +130,7 @@ def about(it: Missing) -> str:
 
 
 def history(it: Missing) -> str:
-    """Who said what about the gap, and where that stands."""
+    """The steps of a gap: opened, acknowledged by a person, closed, each with its place in the log."""
     said = [f"opened {it.opened_at:%Y-%m-%d %H:%M}{_cited(it, 'opened')}"]
     if it.acked_at is not None:
         said.append(
@@ -157,7 +157,7 @@ def _value(value: object) -> str:
 
 
 def protection(it: Storage) -> str:
-    """How a storage holds the month's copies."""
+    """A storage's copies of the month: their number, locks and legal holds."""
     locks = ", ".join(f"{count} {mode}" for mode, count in sorted(it.locks.items())) or "no copies"
     parts = [f"{it.copies} copies, {size(it.bytes)}", f"locks: {locks}"]
     if it.first_until is not None:
@@ -187,7 +187,7 @@ def run(it: Run) -> str:
 
 
 def check(it: Check) -> str:
-    """What one verification looked at and found."""
+    """One verification: its depth and its findings."""
     depth = {"full": "everything", "partly": "everything, not all of it readable", "sample": "a sample"}
     found = ", ".join(f"{kind} {count}" for kind, count in sorted(it.failures.items())) or "no mismatch"
     looked = f"{depth.get(it.depth, 'single recordings')}: {it.recordings} recordings, {it.objects_read} objects read"
@@ -195,14 +195,14 @@ def check(it: Check) -> str:
 
 
 def access(it: Access) -> str:
-    """Who had which recording in hand, and why."""
+    """One access: the recording, the person and the reason."""
     unfinished = ", not finished" if it.delivered is False else ""
     said = f"{it.recording} {it.what}{unfinished} by {it.who}"
     return f"{format_instant(it.at)}, {said}{f': {it.reason}' if it.reason else ''} ({place(it.place)})"
 
 
 def event(type_: str) -> str:
-    """What a type of event means."""
+    """The meaning of a type of event."""
     return WORDS.get(type_) or type_.replace("anomaly.", "Anomaly: ").replace(".", ": ").replace("_", " ")
 
 
@@ -218,7 +218,7 @@ def pause(it: timedelta | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """Rounded down: 100 % is said of the whole alone."""
+    """A percentage, rounded down: only the whole is shown as 100 %."""
     return "–" if value is None else "100 %" if value >= 1 else f"{int(value * 10_000) / 100:.2f} %"
 
 
@@ -238,7 +238,7 @@ def weeks(it: Account) -> list[list[Day | None]]:
 
 
 def cell(day: Day) -> str:
-    """What stands in the calendar below the day's verdict."""
+    """The text in the calendar below the day's verdict."""
     if day.verdict in {Verdict.RUNNING, Verdict.OUTSIDE, Verdict.NEVER} and not day.listed:
         return ""
     wanted = day.listed - day.without_audio
