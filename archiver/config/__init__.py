@@ -1,1 +1,1 @@
-"""What the operator wants: one strict YAML file, read whole, with every mistake in it named at once."""
+"""Reads the operator's configuration: one strict YAML file, in which all mistakes are named at once."""

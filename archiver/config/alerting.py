@@ -1,4 +1,4 @@
-"""Who is told when something is wrong, and through what."""
+"""The configuration of alerts: channels, routes, thresholds and the dead man's switch."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ Address: TypeAlias = Annotated[
 
 
 class WebhookChannel(Section):
-    """A URL that takes JSON by POST; 2xx means taken. Slack and its kin show its `text`."""
+    """A URL that takes JSON by POST; a 2xx answer means taken. Slack and similar services show the JSON's `text`."""
 
     kind: Literal["webhook"]
     """`webhook`"""
     id: Ident
     """Name of the channel in `routes`, logs and metrics."""
     url: TokenRef
-    """The URL, by reference: whoever knows it can write there."""
+    """The URL, by reference, since anyone who knows it can write there."""
     allow_http: Flag = False
     """Permit plain http: alerts then cross the network in clear."""
     ca_bundle: FilePath | None = None
@@ -59,7 +59,7 @@ class WebhookChannel(Section):
 
 
 class SmtpChannel(Section):
-    """Mail."""
+    """A mail server and its recipients."""
 
     kind: Literal["smtp"]
     """`smtp`"""
@@ -93,14 +93,14 @@ class SmtpChannel(Section):
 
 
 class AppriseChannel(Section):
-    """Whatever Apprise knows (pagers, chats, telephones); needs the extra `notify`. It opens its own connections."""
+    """A channel through Apprise (pagers, chats, telephones); needs the extra `notify`. Apprise opens its own connections."""
 
     kind: Literal["apprise"]
     """`apprise`"""
     id: Ident
     """Name of the channel in `routes`, logs and metrics."""
     url: TokenRef
-    """Apprise's URL, by reference: it holds the credentials."""
+    """Apprise's URL, by reference, since it holds the credentials."""
 
 
 AnyChannel: TypeAlias = WebhookChannel | SmtpChannel | AppriseChannel
@@ -110,11 +110,11 @@ class HeartbeatSection(Section):
     """A dead man's switch: pinged only after a sweep of every provider was finished, and while nothing is at risk or lost."""
 
     url: TokenRef
-    """The URL to ping, by reference. Whoever is behind it raises the alarm when it stays away."""
+    """The URL to ping, by reference. The service behind it must raise the alarm when no ping comes."""
     every: Interval = timedelta(minutes=5)
-    """A daemon pings at most this often, never more often than the slowest provider is polled; `run --once` for each sweep."""
+    """The least time between two pings of a daemon, which waits for the slowest provider; `run --once` pings for each sweep."""
     send_log_tail: Size | None = None
-    """POST this much of the redacted log's end; without it, a GET without content."""
+    """The size of the redacted log's end that a ping sends by POST; without this key, a ping is a GET without content."""
     allow_http: Flag = False
     """Permit plain http."""
     ca_bundle: FilePath | None = None
@@ -122,14 +122,14 @@ class HeartbeatSection(Section):
 
 
 class RouteSection(Section):
-    """These alerts go to these channels."""
+    """Alerts, and the channels that they go to."""
 
     when: tuple[Alert, ...]
     """Alerts, by name."""
     to: tuple[Ident, ...]
     """Channels, by id."""
     repeat: Interval = timedelta(hours=12)
-    """Say it again this often, for as long as it holds."""
+    """The time after which an alert is sent again, for as long as it holds."""
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
@@ -138,35 +138,35 @@ class RouteSection(Section):
 
 
 class ThresholdSection(Section):
-    """When a fact becomes an alert."""
+    """The thresholds at which a fact becomes an alert."""
 
     warning: Interval = timedelta(hours=72)
     """`deadline.warning`: the provider deletes something that is not archived within this time."""
     critical: Interval = timedelta(hours=24)
-    """`deadline.critical`: the same, and it wakes people."""
+    """`deadline.critical`: as `warning`, within this time; this alert wakes people."""
     stalled: Interval = timedelta(hours=1)
-    """`poll.stalled`: no complete poll for this long, and for three `poll_every`; or this long after `poll_cron` was due."""
+    """`poll.stalled`: no complete poll for this long and three times `poll_every`, or for this long after `poll_cron` was due."""
     checkpoint: Interval = timedelta(hours=3)
     """`checkpoint.overdue`: no custody checkpoint published for this long."""
     clock: Interval = timedelta(seconds=2)
-    """`clock.skew`: this machine's clock differs from the database's by more."""
+    """`clock.skew`: this machine's clock differs from the database's by more than this."""
     spool: Annotated[int, whole(1, 100)] = 80
-    """`spool.filling`: per cent of the spool's quota."""
+    """`spool.filling`: this percentage of the spool's quota is used."""
     quota: Annotated[int, whole(1, 100)] = 85
-    """`quota.filling`: per cent of the provider's storage."""
+    """`quota.filling`: this percentage of the provider's storage is used."""
 
 
 class Alerting(Section):
-    """Who is told when something is wrong. Without routes, every channel hears of everything."""
+    """Channels and routes of alerts. Without routes, every alert goes to every channel."""
 
     channels: tuple[Annotated[AnyChannel, Field(discriminator="kind")], ...] = Field(default=(), title="channel")
     """Ways to reach people."""
     heartbeat: HeartbeatSection | None = None
-    """A dead man's switch, for what no alert can tell: that the archiver itself is down."""
+    """A dead man's switch, for the one thing that no alert can say: the archiver itself is down."""
     routes: tuple[RouteSection, ...] = ()
-    """Which alert goes where; without any, what wakes people is said every hour and the rest every 12 hours."""
+    """Routes of alerts to channels; without any, alerts that wake people are sent every hour and the rest every 12 hours."""
     thresholds: ThresholdSection = ThresholdSection()
-    """When a fact becomes an alert."""
+    """The thresholds at which a fact becomes an alert."""
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:

@@ -1,7 +1,7 @@
-"""A YAML 1.2 file as plain text values, with the place of each of them.
+"""Reads a YAML 1.2 file into plain text values, with the place of each value.
 
-Only the structure is YAML's: every scalar stays the text that was written and the model decides what it means. So `no` is
-never a truth value, an account `007` keeps its zeros and `1_000` is nobody's thousand. An empty value counts as not written.
+Only the structure is YAML's: every scalar stays the text that was written, and the model decides its meaning. So `no` is never a
+truth value, an account `007` keeps its zeros and `1_000` is no number. An empty value counts as not written.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _MASK = "•" * 11
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where a value and its key begin, counted from 1."""
+    """The line and column at which a key, and its value, begin, counted from 1."""
 
     key: tuple[int, int]
     value: tuple[int, int]
@@ -52,7 +52,7 @@ class Mark:
 
 @dataclass(slots=True)
 class Document:
-    """What stands in the file, and where. `problems` are those of the YAML itself; with any, `value` is not to be trusted."""
+    """The content of a file, with its places. `problems` are mistakes in the YAML itself: with any, `value` is unreliable."""
 
     file: str
     lines: list[str]
@@ -70,7 +70,7 @@ class Document:
         severity: Severity = Severity.ERROR,
         at_key: bool = False,
     ) -> Problem:
-        """A problem with the value at `place`, or with the key there; where nothing was written, at what is around it."""
+        """A problem with the value at `place`, or with its key; shown at the section around if nothing is written there."""
         known = place
         while known not in self.marks and known:
             known = known[:-1]
@@ -97,25 +97,25 @@ class Document:
 
 
 def dotted(place: Place) -> str:
-    """`providers[0].api_secret`."""
+    """A place in words, as in `providers[0].api_secret`."""
     written = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
     return written.removeprefix(".")
 
 
 def masked(line: str) -> str:
-    """A line of the file fit for a terminal and a ticket: literal secrets hidden, nothing unprintable."""
+    """Masks a line of the file for a terminal or a ticket: literal secrets hidden, nothing unprintable."""
     clean = "".join(char if char.isprintable() else " " for char in line)
     hidden = _PRIVATE_TEXT.sub(lambda found: f"{found['name']}{found['quote']}{_MASK}", clean)
     return _USERINFO.sub(_MASK, hidden)
 
 
 def _unreadable(line: str) -> str:
-    """A line that could not be parsed, and so may be part of a pasted key."""
+    """Masks a line that could not be parsed, and so may be part of a pasted key."""
     return re.sub(r"[A-Za-z0-9+/=_-]{40,}", _MASK, masked(line))
 
 
 def read_document(path: Path) -> Document:
-    """Read and compose the file. OSError passes."""
+    """Reads and composes the file. OSError passes through."""
     with path.open("rb") as file:
         raw = file.read(LARGEST_FILE + 1)
     document = Document(str(path), [])
@@ -161,7 +161,7 @@ def _compose(document: Document, text: str) -> None:
 
 
 class _Builder:
-    """Turns nodes into plain values and notes where they stood."""
+    """Turns nodes into plain values and notes their places."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
@@ -216,7 +216,7 @@ class _Builder:
         return values
 
     def _merged(self, node: MappingNode, place: Place) -> list[dict[str, Written]]:
-        """What `<<` brings in; the first of several wins, and what is written here wins over all."""
+        """The mappings that `<<` merges in. The first of several wins; the keys written beside `<<` win over all of them."""
         found: list[dict[str, Written]] = []
         for key, value in node.value:
             if key.tag != "tag:yaml.org,2002:merge":
@@ -255,7 +255,7 @@ def _start(node: Node) -> tuple[int, int]:
 
 
 def _culprit(problem: MarkedYAMLError) -> StringMark | None:
-    """Where to look: a quote that is never closed is found missing at the end of the file, and was opened elsewhere."""
+    """The place of the mistake: for a quote that is never closed, its beginning and not the end of the file."""
     unclosed = problem.problem == "found unexpected end of stream"
     mark: StringMark | None = problem.context_mark if unclosed else problem.problem_mark
     return mark or problem.context_mark
@@ -272,7 +272,7 @@ def _yaml_hint(document: Document, problem: MarkedYAMLError) -> str:
 
 
 def within(value: Written, *place: str | int) -> Written:
-    """The value at `place` below `value`, or None where nothing of the kind was written."""
+    """The value at `place` below `value`, or None where nothing is written."""
     for part in place:
         if isinstance(value, Mapping) and isinstance(part, str):
             value = value.get(part)

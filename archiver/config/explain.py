@@ -1,4 +1,4 @@
-"""Pydantic's errors in the words of the file: place, code, what is wrong, what was probably meant.
+"""Translates pydantic's errors into problems of the file: place, code, message, and a guess at the intended value.
 
 Only an error's type, place and expected values are used, never its own text: pydantic's texts may repeat the value.
 """
@@ -24,7 +24,7 @@ _WANTED: Final = {"tuple_type": "a list", "model_type": "a mapping", "model_attr
 
 
 def explain(document: Document, error: Mapping[str, Any]) -> Problem:
-    """The problem that a line of a `ValidationError` stands for."""
+    """The problem that one error of a `ValidationError` stands for."""
     loc: Place = error["loc"]
     kind, context = str(error["type"]), error.get("ctx", {})
     place = written_at(document, loc)
@@ -51,7 +51,7 @@ def explain(document: Document, error: Mapping[str, Any]) -> Problem:
 
 
 def written_at(document: Document, loc: Place) -> Place:
-    """A place in the model as a place in the file: without the kinds of unions, and without the index of a single storage."""
+    """Converts a place in the model to a place in the file: without kinds of unions, or the index of a single storage."""
     place: Place = ()
     for step in loc:
         around = within(document.value, *place)
@@ -95,7 +95,7 @@ def _elsewhere(name: str) -> str:
 
 def _not_one_of(document: Document, place: Place, pattern: Pattern, choices: list[str]) -> Problem:
     if pattern[-1] == "*":
-        # The kind of a union's member: pydantic names the member.
+        # The mistake is in the key `kind` of a union's member, but pydantic names the member itself.
         place, owner = (*place, "kind"), _key(pattern[:-1])
         what = f"{owner.field.title} kind" if owner is not None else "kind"
     else:

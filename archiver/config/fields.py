@@ -1,4 +1,4 @@
-"""The types that keys of the configuration have: how each is read from the text in the file, and its JSON Schema."""
+"""The types of the configuration's keys: each reads its value from the text in the file, and has a JSON Schema."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from archiver.retention.span import Span
 
 @dataclass(frozen=True, eq=False)
 class Written:
-    """Marks a type as read by `parse` from what stands in the file; `schema` says the same to an editor, `form` to a person."""
+    """Marks a type as read by `parse` from the text in the file; `schema` describes it to an editor, `form` to a person."""
 
     parse: Callable[[Any, Context], Any]
     form: str
@@ -60,7 +60,7 @@ def _simple(parse: Callable[[Any], Any], form: str, schema: dict[str, Any] | Non
 
 
 def whole(low: int, high: int) -> Written:
-    """Whole numbers within these bounds."""
+    """The type of whole numbers within these bounds."""
 
     def parse(value: object) -> int:
         number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
@@ -72,7 +72,7 @@ def whole(low: int, high: int) -> Written:
 
 
 def matching(pattern: str, what: str, hint: str) -> Written:
-    """Text of this form."""
+    """The type of texts that match `pattern`; `what` and `hint` describe them in messages."""
     compiled = re.compile(pattern)
 
     def parse(value: object) -> str:
@@ -135,7 +135,7 @@ def _reference(use: Use, *, literal: bool = False) -> Written:
     def parse(value: object, context: Context) -> SecretRef:
         if isinstance(value, SecretRef):
             return value
-        # A pasted key has line breaks: it must be found to be a secret, not a badly written text.
+        # A pasted key has line breaks: it must be reported as a secret, not as a text with a mistake.
         text = value if isinstance(value, str) and value and not literal else _text(value)
         try:
             reference = SecretRef.parse(text, base=context.base, use=use, literal=literal)

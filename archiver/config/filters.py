@@ -1,4 +1,4 @@
-"""The list filters of each provider, by the names that its own documents give them."""
+"""The list filters of each provider, under the names in the provider's own documents."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from archiver.config.values import quoted
 
 
 class Filters(Section):
-    """Only recordings that match are listed, and so archived. Keys are the provider's own."""
+    """The provider's own list filters: only recordings that match are listed, and so archived."""
 
     def query(self) -> dict[str, str]:
-        """The parameters as the provider wants them."""
+        """The filters as parameters of the provider's API."""
         return {name: str(value) for name, value in self.model_dump(exclude_none=True).items()}
 
 
@@ -92,7 +92,7 @@ _TIME = matching(
 
 
 class PlivoFilters(Filters):
-    """Plivo list filters. Those of time narrow what is archived at all; how far back to begin says `backfill_from`."""
+    """Plivo list filters. Filters by time limit what is archived at all; to choose the first day, use `backfill_from`."""
 
     from_number: Text | None = None
     """Caller, E.164 or SIP endpoint."""
@@ -113,23 +113,23 @@ class PlivoFilters(Filters):
     add_time: Annotated[str, _TIME] | None = None
     """Created at this very time, UTC."""
     add_time__gt: Annotated[str, _TIME] | None = None
-    """Created after."""
+    """Created after this time."""
     add_time__gte: Annotated[str, _TIME] | None = None
-    """Created at or after."""
+    """Created at this time or later."""
     add_time__lt: Annotated[str, _TIME] | None = None
-    """Created before."""
+    """Created before this time."""
     add_time__lte: Annotated[str, _TIME] | None = None
-    """Created at or before."""
+    """Created at this time or earlier."""
     recording_storage_duration: Annotated[int, _DAYS] | None = None
     """Days in Plivo's storage, exactly."""
     recording_storage_duration__gt: Annotated[int, _DAYS] | None = None
-    """More days than this."""
+    """More than this many days."""
     recording_storage_duration__gte: Annotated[int, _DAYS] | None = None
-    """At least so many days."""
+    """At least this many days."""
     recording_storage_duration__lt: Annotated[int, _DAYS] | None = None
-    """Fewer days than this."""
+    """Fewer than this many days."""
     recording_storage_duration__lte: Annotated[int, _DAYS] | None = None
-    """At most so many days."""
+    """At most this many days."""
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
@@ -142,7 +142,7 @@ class PlivoFilters(Filters):
 
 
 def wrong_dialect(dialect: object, filters: object) -> Iterator[Conflict]:
-    """JustCall filters that the chosen dialect does not have."""
+    """Yields a conflict for each JustCall filter that the chosen dialect does not have."""
     for name in filters if isinstance(filters, Mapping) else ():
         its = "v2" if name in _V2_FILTERS else "v2.1"
         if name in JustCallFilters.model_fields and name not in _BOTH_DIALECTS and dialect != its:

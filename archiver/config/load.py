@@ -1,4 +1,4 @@
-"""From a file to a `Config`, or to the list of everything that is wrong with it."""
+"""Loads a file into a `Config`, or into the list of all its mistakes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOST_ERRORS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What came of reading a file. `config` is None exactly when there are errors."""
+    """The result of reading a file. `config` is None exactly when there are errors."""
 
     path: Path
     document: Document
@@ -39,7 +39,7 @@ class Loaded:
 
 
 def load(path: Path, *, resolve_secrets: bool) -> Config:
-    """The configuration in the file. Raises `InvalidConfigurationError` with every problem found; warnings pass silently.
+    """Loads the configuration. Raises `InvalidConfigurationError` with all problems found; warnings alone are ignored.
 
     With `resolve_secrets`, every reference is tried, so that a missing secret stops the start and not the first poll.
     """
@@ -50,9 +50,9 @@ def load(path: Path, *, resolve_secrets: bool) -> Config:
 
 
 def read(path: Path, *, resolve_secrets: bool, now: datetime | None = None) -> Loaded:
-    """The file with all its errors and warnings; with `now`, its dates are judged too.
+    """Reads the file with all its errors and warnings; with `now`, its dates are judged too.
 
-    Raises `ConfigurationError` only when there is no file to read.
+    Raises `ConfigurationError` only when the file cannot be read.
     """
     try:
         document = read_document(path)
@@ -66,7 +66,7 @@ def read(path: Path, *, resolve_secrets: bool, now: datetime | None = None) -> L
         context = Context(path.absolute().parent, resolve_secrets)
         config = Config.model_validate(document.value, context=context)
     except ValidationError as problem:
-        # Every input error is translated here, and only its place, type and our own words are taken: pydantic knows the values.
+        # Only place and type of an error, and this project's own words, are used: pydantic's texts may contain the values.
         every = problem.errors(include_url=False, include_input=False)[:_MOST_ERRORS]
         errors = [explain(document, error) for error in every]
         return Loaded(path, document, None, tuple(dict.fromkeys([*errors, *found])))
@@ -80,7 +80,10 @@ def read(path: Path, *, resolve_secrets: bool, now: datetime | None = None) -> L
 
 
 def find(explicit: Path | None = None) -> Path:
-    """Where the configuration is: as told, by `$ARCHIVER_CONFIG`, or at the first usual place that has one."""
+    """Finds the configuration: the `explicit` path, `$ARCHIVER_CONFIG`, or the first usual place that has a file.
+
+    Raises `ConfigurationError` when there is none.
+    """
     named = explicit or (Path(value) if (value := os.environ.get("ARCHIVER_CONFIG")) else None)
     if named is not None:
         return named
@@ -94,7 +97,7 @@ def find(explicit: Path | None = None) -> Path:
 
 
 def references(value: object, place: Place = ()) -> Iterator[tuple[Place, SecretRef]]:
-    """Every reference in a configuration or in a part of one, with its place."""
+    """Yields every reference in a configuration or in a part of one, with its place."""
     if isinstance(value, SecretRef):
         yield place, value
     elif isinstance(value, Section):

@@ -1,4 +1,4 @@
-"""The configuration as the daemon sees it. Every key, its default and its meaning stand here and nowhere else."""
+"""The model of the configuration. Its keys, with defaults and meanings, are defined here and in the modules imported here."""
 
 from __future__ import annotations
 
@@ -39,30 +39,30 @@ from archiver.recording import LockMode
 
 
 class Defaults(Section):
-    """What holds for every provider that does not say otherwise."""
+    """Settings of every provider that does not state its own."""
 
     poll_every: Interval = timedelta(minutes=10)
-    """How often new recordings are looked for."""
+    """The time between two polls for new recordings."""
     overlap: Duration = timedelta(hours=24)
-    """How much already covered time each poll lists again, so that late rows are found."""
+    """The length of time already covered that each poll lists again, so that late rows are found."""
     safety_margin: Duration = timedelta(hours=72)
-    """How long before the provider's deadline a recording must be safe."""
+    """The safety margin: a recording must be archived this long before the provider's deadline."""
     concurrency: Annotated[int, whole(1, 64)] = 4
     """Downloads at the same time, per provider."""
     max_size: Size = SizeValue(2 * 2**30)
-    """Larger recordings are refused and shown."""
+    """The largest recording that is fetched; larger ones are refused, and shown as gaps."""
 
 
 class ObjectLock(Section):
-    """How the store protects objects until their retention ends."""
+    """The storage's protection of objects until their retention ends."""
 
     mode: Annotated[LockMode, Field(title="lock mode")] = LockMode.COMPLIANCE
-    """`compliance`: cannot be shortened by anyone, root account included. `governance`: those with a special right can.
+    """`compliance`: nobody can shorten the lock, not even the root account. `governance`: users with a special right can.
     `off`: no protection."""
 
 
 class ServerSideEncryption(Section):
-    """Encryption by the store itself, on top of ours."""
+    """Encryption by the storage itself, in addition to the archiver's."""
 
     mode: Annotated[Literal["AES256", "aws:kms"], Field(title="encryption mode")]
     """`AES256` or `aws:kms`."""
@@ -76,7 +76,7 @@ class S3Storage(Section):
     kind: Literal["s3"]
     """`s3`"""
     id: Ident = "primary"
-    """Stable name: stands in evidence. Never rename it."""
+    """Stable name of the storage, which evidence contains. Never rename it."""
     endpoint: Origin | None = None
     """Scheme, host and port; without it, AWS."""
     region: Text = "us-east-1"
@@ -86,11 +86,11 @@ class S3Storage(Section):
     ]
     """Bucket."""
     bucket_owner: Annotated[str, matching(r"[0-9]{12}", "an AWS account", "its number, 12 digits")] | None = None
-    """AWS account that must own the bucket: every call says so, and is refused by a bucket of the same name elsewhere."""
+    """AWS account that must own the bucket: every call names it, and a bucket of another account refuses the call."""
     prefix: Annotated[
         str, matching(r"[a-z0-9][a-z0-9/_-]{0,80}", "a key prefix", "lower-case letters, digits, / _ -")
     ] = ""
-    """Put before every object's key."""
+    """Prefix of every object's key."""
     access_key: TextOrRef | None = None
     """Access key id; without it, the role of the machine or pod."""
     secret_key: TokenRef | None = None
@@ -100,11 +100,11 @@ class S3Storage(Section):
     ca_bundle: FilePath | None = None
     """Certificates to trust instead of the system's."""
     addressing: Annotated[Literal["auto", "path", "virtual"], Field(title="addressing style")] = "auto"
-    """Where the bucket's name stands in URLs."""
+    """Position of the bucket's name in URLs: in the path, or in the host (`virtual`)."""
     object_lock: ObjectLock = ObjectLock()
-    """How objects are protected."""
+    """Protection of objects."""
     storage_class: Text = "STANDARD"
-    """Storage class of recordings. What must be read at any time (custody log, catalogue, canaries) has the standard one."""
+    """Storage class of recordings. Objects needed at any time (custody log, catalogue, canaries) have the standard class."""
     sse: ServerSideEncryption | None = None
     """Server-side encryption of new objects."""
     required: Flag = True
@@ -118,12 +118,12 @@ class S3Storage(Section):
 
 
 class DirectoryStorage(Section):
-    """A folder, e.g. on a WORM file system. The archiver itself cannot keep anyone from changing it."""
+    """A folder, e.g. on a WORM file system. The archiver itself cannot prevent anyone from changing it."""
 
     kind: Literal["directory"]
     """`directory`"""
     id: Ident = "primary"
-    """Stable name: stands in evidence. Never rename it."""
+    """Stable name of the storage, which evidence contains. Never rename it."""
     path: FilePath
     """Folder."""
     required: Flag = True
@@ -142,7 +142,7 @@ class Kms(Section):
 
 
 class RsaRecipient(Section):
-    """An RSA key, 3072 bits or more. The daemon needs its public half only."""
+    """An RSA key, 3072 bits or more. The daemon needs only the public half."""
 
     id: Ident
     """Name of the key in evidence."""
@@ -153,7 +153,7 @@ class RsaRecipient(Section):
     kms: Kms | None = None
     """The key in AWS KMS, instead of `public_key`."""
     escrow: Flag = False
-    """The private key is kept off-line, for the day when all others are lost."""
+    """The private key is kept offline, for the day when all other keys are lost."""
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
@@ -161,7 +161,7 @@ class RsaRecipient(Section):
 
 
 class KeyWrapRecipient(Section):
-    """A local AES key, for the demo and small sites: whoever can write can also read."""
+    """A local AES key, for the demo and small sites: a host that can seal recordings can also open them."""
 
     id: Ident
     """Name of the key in evidence."""
@@ -170,14 +170,14 @@ class KeyWrapRecipient(Section):
     key: KeyRef
     """32 bytes in base64."""
     escrow: Flag = False
-    """A copy of the key is kept off-line, for the day when all others are lost."""
+    """A copy of the key is kept offline, for the day when all other keys are lost."""
 
 
 class Identity(Section):
-    """A key that opens recordings; only on hosts that may."""
+    """A key that opens recordings; configure it only on hosts that may open them."""
 
     id: Ident
-    """The recipient that this is the other half of."""
+    """Id of the recipient whose other half this key is."""
     private_key: KeyRef | None = None
     """RSA private key, PEM (PKCS#8)."""
     key: KeyRef | None = None
@@ -194,12 +194,12 @@ AnyRecipient: TypeAlias = RsaRecipient | KeyWrapRecipient
 
 
 class Encryption(Section):
-    """Who can open recordings."""
+    """The keys that can open recordings."""
 
     recipients: Annotated[tuple[Annotated[AnyRecipient, Field(discriminator="kind")], ...], Field(title="recipient")]
-    """Each of them alone can open every recording."""
+    """Recipients of every recording; each of them alone can open it."""
     identities: tuple[Identity, ...] = ()
-    """Keys that this host opens recordings with; none on a host that only writes."""
+    """Keys with which this host opens recordings; none on a host that only writes."""
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
@@ -221,51 +221,51 @@ class Timestamp(Section):
     url: Url
     """Time-stamping authority."""
     every: Interval = timedelta(hours=1)
-    """How often."""
+    """Time between two time stamps."""
     ca: FilePath | None = None
-    """Certificates that its tokens must lead to, PEM; without it, the system's."""
+    """Root certificates of the authority's tokens, PEM; without this key, the system's."""
 
 
 class Witness(Section):
-    """Somebody else who cosigns our checkpoints (C2SP tlog-witness)."""
+    """A third party that cosigns the log's checkpoints (C2SP tlog-witness)."""
 
     url: Url
-    """Its submission prefix: `/add-checkpoint` is put behind it."""
+    """The witness's submission prefix, to which `/add-checkpoint` is added."""
     key: Text
-    """Its verifier key: name+hash+key."""
+    """The witness's verifier key: name+hash+key."""
 
 
 class Custody(Section):
-    """The record of what happened to each recording, and the log that proves it."""
+    """The record of each recording's history, and the log that proves it."""
 
     signing_key: KeyRef
-    """Ed25519 private key, PEM (PKCS#8): signs the chain of custody for this host."""
+    """Ed25519 private key, PEM (PKCS#8), that signs the chain of custody for this host."""
     hosts: tuple[PublicRef, ...] = ()
-    """Public keys, PEM, of the other hosts that write to this archive: their custody keys' public halves."""
+    """Public halves, PEM, of the custody keys of the other hosts that write to this archive."""
     origin: Annotated[
         str | None,
         matching(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,200}", "the name of a log", "letters, digits, . _ - /, no space or +"),
     ] = None
     """Name of the log in its checkpoints; `<instance>/custody` unless stated. Never rename it."""
     rotations: tuple[FilePath, ...] = ()
-    """Notes by which the log's keys introduced one another, as `archiver keys rotate custody` wrote them; they are public."""
+    """Notes in which a key of the log introduced its successor, as `archiver keys rotate custody` wrote them; they are public."""
     former_key: KeyRef | None = None
-    """What `signing_key` (or `log_key`, if there is one) was: signs checkpoints beside the new key until you take it away."""
+    """The former `signing_key` (or `log_key`, if there is one): it signs checkpoints beside the new key until you remove it."""
     log_key: KeyRef | None = None
     """Ed25519 private key, PEM, that signs checkpoints, the same on every host; derived from `signing_key` unless stated."""
     checkpoint_every: Interval = timedelta(seconds=10)
-    """How often the log is signed and published while it grows."""
+    """Time between two signed and published checkpoints while the log grows."""
     timestamp: Timestamp | None = None
     """Time stamps over checkpoints."""
     witnesses: tuple[Witness, ...] = ()
-    """Who cosigns checkpoints."""
+    """Third parties that cosign checkpoints."""
 
 
 class Spool(Section):
-    """Sealed recordings on disk that wait for the store."""
+    """Sealed recordings on disk that wait for a storage."""
 
     quota: Size = SizeValue(20 * 2**30)
-    """Fetching pauses when the spool holds this much."""
+    """The size of the spool at which fetching pauses."""
 
 
 class Web(Section):
@@ -274,21 +274,25 @@ class Web(Section):
     listen: Listen
     """Host and port; there is no authentication, so keep it to this machine or a trusted network."""
     names: Annotated[tuple[str, ...], Field(title="host names")] = ()
-    """What else we are asked as, as by a service name; loopback, addresses and this host's name are known. Others get 421."""
+    """Other host names under which clients call this server, such as a service name. Loopback, addresses and this host's name
+    are always accepted; any other name gets the answer 421."""
 
 
 class Logging(Section):
-    """Logs go to standard output."""
+    """The log, which goes to standard output."""
 
     format: Annotated[Literal["auto", "json", "text"], Field(title="log format")] = "auto"
     """`auto`: text on a terminal, JSON elsewhere."""
     level: Annotated[Literal["debug", "info", "warning", "error"], Field(title="log level")] = "info"
-    """The least important thing that is logged."""
+    """The lowest level that is logged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How one provider is polled and fetched, its own settings before the defaults. `cron` rules when it is set."""
+    """The pace at which one provider is polled and fetched: its own settings before the defaults.
+
+    `cron`, when set, replaces `every`.
+    """
 
     every: timedelta
     cron: str | None
@@ -316,34 +320,34 @@ class Config(Section):
     )
     """Name of this archive in logs, metrics and evidence."""
     database: DatabaseUrl = SecretRef(Scheme.LITERAL, "sqlite:///archiver.db")
-    """SQLite (relative to `state_dir`), or a reference to a `postgresql+psycopg://…` URL. To another machine with
-    `verify-full`, unless it says `?sslmode=…`."""
+    """SQLite (relative to `state_dir`), or a reference to a `postgresql+psycopg://…` URL. A connection to another machine uses
+    `verify-full`, unless the URL says `?sslmode=…`."""
     state_dir: FilePath
     """Folder for the spool and the embedded database; only the daemon's user may enter it."""
     defaults: Defaults = Defaults()
-    """What holds for every provider that does not say otherwise."""
+    """Settings of every provider that does not state its own."""
     providers: Annotated[tuple[Annotated[AnyProvider, Field(discriminator="kind")], ...], Field(title="provider")]
-    """Where recordings come from."""
+    """Provider accounts whose recordings are archived."""
     storage: Annotated[
         tuple[Annotated[S3Storage | DirectoryStorage, Field(discriminator="kind")], ...],
         BeforeValidator(_as_list),
         Field(title="storage"),
     ]
-    """Where recordings go to; a single one needs no list."""
+    """Storages that recordings are archived in; a single one needs no list."""
     encryption: Encryption
-    """Who can open recordings."""
+    """The keys that can open recordings."""
     custody: Custody
-    """The record of what happened to each recording."""
+    """The record of each recording's history."""
     retention: Retention = Retention()
-    """How long our own copies are kept and locked."""
+    """The time for which the archive's copies are kept and locked."""
     spool: Spool = Spool()
-    """Sealed recordings on disk that wait for the store."""
+    """Sealed recordings on disk that wait for a storage."""
     alerting: Alerting = Alerting()
-    """Who is told when something is wrong; nobody unless stated."""
+    """Channels and routes of alerts; nobody is told unless stated."""
     web: Web | None = None
     """Health, metrics and status over HTTP; off unless stated."""
     logging: Logging = Logging()
-    """Logs go to standard output."""
+    """The log, which goes to standard output."""
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
@@ -366,7 +370,7 @@ class Config(Section):
                 yield Conflict(place, "C130", f"no provider has the id {quoted(name)}", "a rule that can never match")
 
     def pace(self, provider: AnyProvider) -> Pace:
-        """How this provider is polled and fetched."""
+        """The pace at which this provider is polled and fetched."""
         own, common = provider, self.defaults
         return Pace(
             every=own.poll_every or common.poll_every,

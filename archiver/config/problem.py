@@ -1,4 +1,4 @@
-"""A mistake in the configuration, and how a person is told of it."""
+"""Mistakes in the configuration, and the texts that show them to a person."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ class Severity(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake: its lasting code, its place in the file, what is wrong and what would be right.
+    """One mistake: its stable code, its place in the file, the message and a hint at the right value.
 
-    `excerpt` is the line with literal secrets masked, `caret` the index in it. Lines and columns count from 1.
+    `excerpt` is the line with literal secrets masked, `caret` the index of the mistake in `excerpt`. Lines and columns count
+    from 1.
     """
 
     code: str
@@ -34,7 +35,7 @@ class Problem:
     caret: int = 0
 
     def render(self) -> str:
-        """An error with its line and a caret; a warning in words alone."""
+        """The text of the problem: an error with its line and a caret, a warning in words alone."""
         title = f"{self.severity}[{self.code}]: {self.message}".ljust(53)
         place = f"{self.file}:{self.line}:{self.col}".ljust(15)
         head = f"{title} {place} {self.path}".rstrip()
@@ -67,13 +68,13 @@ class InvalidConfigurationError(ConfigurationError):
 
 
 def render(problems: Sequence[Problem]) -> str:
-    """Every problem, errors first, then their count."""
+    """The text of all problems, errors first, then their number."""
     ordered = sorted(problems, key=lambda each: (each.severity is Severity.WARNING, each.line, each.col))
     return "\n".join([*(each.render() for each in ordered), summary(problems)])
 
 
 def summary(problems: Iterable[Problem]) -> str:
-    """`6 errors, 1 warning; the running daemon keeps its current config.`"""
+    """The number of problems, as in `6 errors, 1 warning; the running daemon keeps its current config.`"""
     severities = [each.severity for each in problems]
     errors, warnings = severities.count(Severity.ERROR), severities.count(Severity.WARNING)
     counted = f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"

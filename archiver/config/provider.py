@@ -1,4 +1,4 @@
-"""The settings of the four providers."""
+"""The configuration of the four kinds of providers."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _DAY = timedelta(days=1)
 
 
 class Keeps(Section):
-    """How long the provider keeps recordings: one of `days`, `months` or `keep`, or a duration, or `none` for no limit."""
+    """The provider's own retention: one of `days`, `months` or `keep`; a duration alone, or `none` for no limit."""
 
     days: Annotated[int, whole(1, 36_500)] | None = None
-    """Days after the call."""
+    """Number of days after the call."""
     months: Annotated[int, whole(1, 1_200)] | None = None
-    """Whole month databases: everything of a month goes at once."""
+    """Number of whole months: all recordings of a month are deleted at once, with the month's database."""
     keep: Interval | None = None
     """Any duration; `retention: 90d` is short for this."""
     source: Text | None = None
-    """Who says so, e.g. "contract 2026-02, §4". Stands beside every deadline."""
+    """The source of this figure, e.g. "contract 2026-02, §4". It is shown with every deadline."""
 
     _ways: ClassVar[tuple[str, ...]] = ("days", "months", "keep")
 
@@ -69,10 +69,10 @@ class Keeps(Section):
 
 
 class Proxy(Section):
-    """A proxy that requests to this provider go through; the URL alone is short for it. None is taken from the environment."""
+    """A proxy for requests to this provider; the URL alone may stand for the section. The environment's proxies are ignored."""
 
     url: Origin
-    """Scheme, host and port of the proxy; https is asked for through it by CONNECT, so that it sees no content."""
+    """Scheme, host and port of the proxy; https goes through it by CONNECT, so that the proxy sees no content."""
     user: TextOrRef | None = None
     """User name at the proxy."""
     password: TokenRef | None = None
@@ -90,41 +90,41 @@ class Proxy(Section):
 
 
 class Provider(Section):
-    """What every provider account has."""
+    """The settings of every provider account."""
 
     id: Ident
-    """Stable name: stands in metrics, object keys and evidence. Never rename it."""
+    """Stable name of the provider in metrics, object keys and evidence. Never rename it."""
     base_url: Origin
     """Scheme, host and port of the API; the documented path is added."""
     media_hosts: tuple[Host, ...] = ()
-    """Hosts beside the API's own that recordings may be fetched from; `*.` matches any subdomain. `host:port` for a port that
-    is neither 443 nor 80; with `allow_private_addresses` a host stands for all of its ports."""
+    """Hosts, besides the API's own, from which recordings may be fetched; `*.` matches any subdomain. Write `host:port` for a
+    port that is neither 443 nor 80; with `allow_private_addresses` a host stands for all of its ports."""
     allow_http: Flag = False
     """Permit plain http: credentials and recordings then cross the network in clear."""
     allow_private_addresses: Flag = False
-    """Permit loopback and private addresses; link-local ones never."""
+    """Permit loopback and private addresses; link-local addresses are never permitted."""
     proxy: Proxy | None = None
     """A proxy between the archiver and this provider."""
     poll_every: Interval | None = None
-    """How often new recordings are looked for; instead of the default."""
+    """The time between two polls for new recordings; instead of the default."""
     poll_cron: Cron | None = None
-    """When new recordings are looked for, in UTC; instead of `poll_every`."""
+    """The times of polls for new recordings, in UTC; instead of `poll_every`."""
     overlap: Duration | None = None
-    """How much already covered time each poll lists again; instead of the default."""
+    """The length of time already covered that each poll lists again; instead of the default."""
     safety_margin: Duration | None = None
-    """How long before the provider's deadline a recording must be safe; instead of the default."""
+    """The safety margin before the provider's deadline; instead of the default."""
     rate: Rate
     """The most requests sent with this account's credentials."""
     concurrency: Annotated[int, whole(1, 64)] | None = None
     """Downloads at the same time; instead of the default."""
     max_size: Size | None = None
-    """Larger recordings are refused and shown; instead of the default."""
+    """The largest recording that is fetched; instead of the default."""
     backfill_from: Instant | None = None
-    """How far back the first walk goes; without it, as far as the provider has anything."""
+    """The earliest time that the first walk lists; without it, the walk goes back as far as the provider has recordings."""
     backfill_share: Annotated[int, whole(1, 100)] = 50
-    """How much of `rate`, in percent, listing what was missed may take; the rest is for what is new and for downloads."""
+    """The highest percentage of `rate` for listing time that was missed; the rest is for new recordings and downloads."""
     retention: Keeps | None = None
-    """How long the provider keeps recordings: `90d`, `{days: 90}`, `{months: 6}` or `none`."""
+    """The provider's own retention: `90d`, `{days: 90}`, `{months: 6}` or `none`."""
 
     @classmethod
     def conflicts(cls, given: Mapping[str, Any]) -> Iterator[Conflict]:
@@ -146,13 +146,13 @@ PLANS = {
     "pro": (365 * _DAY, SizeValue(25 * 10**9)),
     "business": (730 * _DAY, SizeValue(100 * 10**9)),
 }
-"""What each JustCall plan keeps, and how much ("Recording Retention Policies", 2026-03-12). Enterprise is by contract."""
+"""Each JustCall plan's retention and quota ("Recording Retention Policies", 2026-03-12). Enterprise is by contract."""
 
 PlanName: TypeAlias = Annotated[Literal["team", "pro", "business", "enterprise"], Field(title="JustCall plan")]
 
 
 class JustCallKeeps(Keeps):
-    """As for every provider, or by `plan`."""
+    """The retention as for every provider, or by `plan`."""
 
     plan: PlanName | None = None
     """The account's plan; the same as the provider's key `plan`."""
@@ -176,15 +176,15 @@ class JustCall(Provider):
     dialect: Annotated[Literal["v2", "v2.1"], Field(title="JustCall dialect")] = "v2"
     """`v2` as documented, or the vendor's `v2.1`."""
     plan: PlanName | None = None
-    """The account's plan: how long and how much JustCall keeps. Unstated counts as `team`, the shortest."""
+    """The account's plan, which sets its retention and its quota. Without this key it counts as `team`, the shortest."""
     quota: Size | None = None
-    """The account's storage limit, when it is not the plan's. Treated as a deadline."""
+    """The account's storage limit, when it is not the plan's. The time when the storage is full counts as a deadline."""
     sales_dialer: Flag = False
-    """Archive the calls of the Sales Dialer too, a collection of its own (dialect `v2.1`)."""
+    """Archive also the calls of the Sales Dialer, which are a separate collection (dialect `v2.1`)."""
     child: Flag = True
-    """Archive a call's second recording too, as the variant `child` (dialect `v2.1`)."""
+    """Archive also a call's second recording, as the variant `child` (dialect `v2.1`)."""
     retention: JustCallKeeps | None = None
-    """How long JustCall keeps recordings, when it is not the plan's."""
+    """JustCall's retention, when it is not the plan's."""
     filters: JustCallFilters = JustCallFilters()
     """Only list what matches."""
 
@@ -208,7 +208,7 @@ class JustCall(Provider):
             )
 
     def keeps(self) -> ProviderRetention:
-        """By plan, unless stated otherwise; an unknown plan counts as the one that keeps shortest."""
+        """The retention by plan, unless stated otherwise; without a plan, that of `team`, the shortest."""
         plan = self.plan or (self.retention.plan if self.retention is not None else None)
         keeps, quota = PLANS.get(plan or "team", (None, None))
         quota = self.quota or quota
@@ -227,13 +227,13 @@ class Kazoo(Provider):
     kind: Literal["kazoo"]
     """`kazoo`"""
     base_url: Origin
-    """Scheme, host and port of Crossbar, e.g. `https://kazoo.example.net:8443`."""
+    """Scheme, host and port of Crossbar, such as `https://kazoo.example.net:8443`."""
     rate: Rate = RateValue(5, timedelta(seconds=1))
     """The most requests sent with this account's credentials."""
     account_id: TextOrRef
     """Account id."""
     auth_token: TokenRef | None = None
-    """A token made elsewhere; when it expires a person must renew it."""
+    """A token made elsewhere; when it expires, a person must renew it."""
     api_key: TokenRef | None = None
     """The account's API key; tokens are made and renewed from it."""
     user: TextOrRef | None = None
@@ -247,13 +247,13 @@ class Kazoo(Provider):
     phone_number: Text | None = None
     """The user's account, by one of its numbers."""
     read_only: Flag = False
-    """Ask for tokens that may only read, with `api_key` or `user`; an `auth_token` has the rights that it was made with."""
+    """Ask for tokens that may only read; with `api_key` or `user`, since an `auth_token` has the rights that it was made with."""
     max_window: Interval = timedelta(days=31) - timedelta(minutes=1)
-    """Longest span that one listing asks for; for operators who changed crossbar's `maximum_range`."""
+    """The longest span of one listing; for operators who changed crossbar's `maximum_range`."""
     method: Literal["md5", "sha"] = "md5"
-    """How user and password are hashed for the log-in."""
+    """The hash of user and password in the log-in."""
     users: tuple[Text, ...] = ()
-    """User ids whose recordings are listed one by one; without it, the whole account."""
+    """Ids of users whose recordings are listed, one user after the other; without this key, the whole account is listed."""
     filters: KazooFilters = KazooFilters()
     """Only list what matches."""
 
@@ -295,12 +295,12 @@ class Vobiz(Provider):
 
 
 class Subaccount(Section):
-    """A Plivo subaccount; `SA…` alone is short for its id."""
+    """A Plivo subaccount; its id `SA…` alone may stand for the section."""
 
     id: Text
     """`SA…`"""
     auth_token: TokenRef | None = None
-    """Its own token: needed when recordings are behind HTTP authentication."""
+    """The subaccount's own token: needed when recordings are behind HTTP authentication."""
 
     @classmethod
     def shorthand(cls, given: Any) -> Any:
@@ -323,7 +323,7 @@ class Plivo(Provider):
     subaccounts: tuple[Subaccount, ...] = ()
     """Subaccounts whose recordings are archived too."""
     original: Flag = False
-    """Also fetch the recording from before noise cancellation (India region)."""
+    """Archive also the recording from before noise cancellation, as the variant `original` (India region)."""
     filters: PlivoFilters = PlivoFilters()
     """Only list what matches."""
 

@@ -1,4 +1,4 @@
-"""Every key of the configuration, walked from the model: for suggestions, for `config schema` and for the documentation.
+"""Collects every key of the configuration from the model: for suggestions, for `config schema` and for the documentation.
 
 `python -m archiver.config.reference` prints docs/reference/configuration.md.
 """
@@ -30,7 +30,7 @@ from archiver.recording import Json
 from archiver.retention.span import Span
 
 Pattern: TypeAlias = tuple[str, ...]
-"""Where a key may stand: names, "*" for any item of a list, and the kind where several are possible."""
+"""The place of a key or section: names, "*" for any item of a list, and the kind where several are possible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One section: where it stands, what it is, its keys."""
+    """One section: its place, its class, its keys."""
 
     pattern: Pattern
     section: type[Section]
@@ -54,7 +54,7 @@ class Part:
 
 
 def parts(section: type[Section] = Config, pattern: Pattern = ()) -> Iterator[Part]:
-    """The section and all below it, in the order of the model."""
+    """Yields the section and all sections below it, in the order of the model."""
     meanings = _meanings(section)
     keys = tuple(
         Key(name, _form(field), _default(field), meanings.get(name, ""), field)
@@ -77,7 +77,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def plain(value: object) -> Json:
-    """A value of the model as it would be written in the file. References show as such, secrets therefore never."""
+    """Writes a value of the model as it would be written in the file. References stay references, so no secret is shown."""
     if isinstance(value, Section):
         return {name: plain(below) for name, below in value if below is not None}
     if isinstance(value, tuple | list):
@@ -92,7 +92,7 @@ def plain(value: object) -> Json:
 
 
 def markdown() -> str:
-    """docs/reference/configuration.md."""
+    """Writes the page docs/reference/configuration.md."""
     written = [_PREFACE]
     for part in parts():
         title = _title(part.pattern)
@@ -124,7 +124,7 @@ its line and column. Relative paths start from the file's folder.
 
 
 def _title(pattern: Pattern) -> str:
-    """`providers[](plivo).subaccounts[]`."""
+    """The title of a section, as in `providers[](plivo).subaccounts[]`."""
     written = ""
     for step in pattern:
         if step == "*":
@@ -159,7 +159,7 @@ def _cell(text: str) -> str:
 
 @functools.cache
 def _meanings(section: type[Section]) -> dict[str, str]:
-    """The text below each key in the source, in one line. Pydantic would read it too, at each start of each command."""
+    """The text below each key in the source, on one line. Pydantic could read it too, but at each start of each command."""
     found: dict[str, str] = {}
     for each in reversed([base for base in section.__mro__ if issubclass(base, Section)]):
         (body,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
@@ -172,7 +172,7 @@ def _meanings(section: type[Section]) -> dict[str, str]:
 
 
 def _sections(annotation: Any) -> Iterator[tuple[Pattern, type[Section]]]:
-    """The sections inside a type, each with the steps that lead to it."""
+    """Yields the sections inside a type, each with the steps that lead to it."""
     origin = get_origin(annotation)
     if origin is Annotated:
         yield from _sections(get_args(annotation)[0])
@@ -210,7 +210,7 @@ def _form_of(annotation: Any) -> str:
 
 
 def _default(field: FieldInfo) -> str | None:
-    """As written in the file; "–" for none; None when the key is required."""
+    """The default as written in the file; "–" for no default value; None when the key is required."""
     if field.is_required():
         return None
     default = plain(field.default)
@@ -220,7 +220,7 @@ def _default(field: FieldInfo) -> str | None:
 
 
 class _JsonSchema(GenerateJsonSchema):
-    """Shows defaults as they would be written."""
+    """Writes defaults into the JSON Schema as they would be written in the file."""
 
     def encode_default(self, dft: Any) -> Any:
         return plain(dft)

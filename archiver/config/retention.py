@@ -1,4 +1,4 @@
-"""How long our own copies are kept, by rule."""
+"""The configuration of retention: the time for which the archive's copies are kept, by rule."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ Direction: TypeAlias = Annotated[str, Written(_direction, "`inbound`, `outbound`
 
 
 class Match(Section):
-    """What a recording must be for a rule to hold; all of them. Letter case, spaces and the `+` of numbers do not matter."""
+    """The conditions of a rule; a recording must meet all of them. Letter case, spaces and the `+` of numbers do not matter."""
 
     provider: Ident | None = None
     """Provider id."""
     account: Text | None = None
     """The account, subaccount or collection at the provider that the recording belongs to."""
     variant: Text | None = None
-    """`original` (Plivo, before noise cancellation), `child` (JustCall, a call's second recording)."""
+    """Variant: `original` (Plivo, before noise cancellation) or `child` (JustCall, a call's second recording)."""
     direction: Direction | None = None
-    """`Incoming` and `Outgoing` are understood too. `internal`: within KAZOO's own network, as its `origin` says."""
+    """Direction of the call; `Incoming` and `Outgoing` are understood too. `internal`: within KAZOO's own network, as the
+    recording's `origin` says."""
     tag: Text | None = None
     """One of the call's tags."""
     agent: Text | None = None
@@ -49,21 +50,21 @@ class Match(Section):
     to_number: Text | None = None
     """The called number."""
     label: Text | None = None
-    """Label, line, campaign, conference or multiparty call, by name."""
+    """Name of a label, line, campaign, conference or multiparty call."""
     disposition: Text | None = None
     """Disposition that the agent gave the call."""
     status: Text | None = None
     """Outcome of the call: `completed`, `missed`, `voicemail`, `busy`, …"""
     voicemail: Flag | None = None
-    """Whether the call went to voicemail."""
+    """`true`: only calls that went to voicemail; `false`: only calls that did not."""
     origin: Text | None = None
-    """What began the recording (KAZOO), e.g. `inbound from offnet to account`."""
+    """Origin of the recording (KAZOO), e.g. `inbound from offnet to account`."""
     type: Text | None = None
     """Type of recording, e.g. `conference`, `normal`, `trunk`, `call`."""
     call: Text | None = None
     """One call, by any of its ids."""
     format: Text | None = None
-    """`mp3` or `wav`, as the provider says."""
+    """Format by the provider's word: `mp3` or `wav`."""
     longer_than: Duration | None = None
     """Only recordings longer than this."""
     shorter_than: Duration | None = None
@@ -79,7 +80,7 @@ class Match(Section):
             yield Conflict((), "C102", "a rule must match something", "or set retention.default")
 
     def conditions(self) -> dict[str, vocabulary.Condition]:
-        """What is demanded, in the vocabulary's spelling."""
+        """The conditions that are stated, in the spelling of `archiver.vocabulary`."""
         stated = {name: value for name, value in self if value is not None}
         return {name: vocabulary.spelled(name, value) for name, value in stated.items()}
 
@@ -88,23 +89,23 @@ class RetentionRule(Section):
     """An exception to the default retention."""
 
     match: Match
-    """Which recordings."""
+    """Conditions that select recordings."""
     keep: Keep
-    """How long, from the call's end."""
+    """The time for which copies are kept, from the call's end on."""
     reason: Text | None = None
-    """Why; stands in evidence."""
+    """The reason for the rule, which evidence contains."""
 
 
 class Retention(Section):
-    """How long our own copies are kept and locked. The first matching rule holds."""
+    """The time for which the archive's copies are kept and locked. The first rule that matches is used."""
 
     default: Keep = Span(years=7)
-    """How long, from the call's end, unless a rule says otherwise."""
+    """The time for which copies are kept, from the call's end on, unless a rule says otherwise."""
     rules: tuple[RetentionRule, ...] = ()
     """Exceptions, in order."""
 
     def policy(self) -> tuple[tuple[Rule, ...], Rule]:
-        """The rules and the default, as `archiver.retention.policy` takes them."""
+        """The rules and the default, in the form of `archiver.retention.policy`."""
         rules = tuple(
             Rule(rule.reason or f"rules[{index}]", rule.keep, rule.match.conditions())
             for index, rule in enumerate(self.rules)

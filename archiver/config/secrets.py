@@ -1,8 +1,8 @@
-"""Secrets by reference: the configuration says where a secret is, never what it is.
+"""Reads secrets by reference: the configuration names the place of a secret, never the secret itself.
 
 `env:NAME` an environment variable · `file:/path` a file, relative paths from the configuration's folder · `cred:name` a systemd
-credential (`$CREDENTIALS_DIRECTORY`) or a container secret (`/run/secrets`). Read anew at every `resolve()`, so that a rotated
-secret is found after a reload.
+credential (`$CREDENTIALS_DIRECTORY`) or a container secret (`/run/secrets`). A secret is read again at every `resolve()`, so that
+a rotated secret is found after a reload.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _UNSUPPORTED: Final = ("vault:", "cmd:")
 
 
 class Use(enum.StrEnum):
-    """What the value is for, and so what it may look like and who may read its file."""
+    """The use of a value, which decides its allowed form and the required protection of its file."""
 
     TOKEN = "token"  # noqa: S105
     KEY = "key"
@@ -42,16 +42,16 @@ class Scheme(enum.StrEnum):
 
 
 class BadReferenceError(ValueError):
-    """It begins like a reference, but names nothing."""
+    """The text begins like a reference, but names nothing."""
 
 
 class NotAReferenceError(ValueError):
-    """It is a value, where only a reference may stand."""
+    """The text is a value, where only a reference is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class SecretRef:
-    """Where a value is to be found. A `LITERAL` holds the value itself and occurs only where that is no secret."""
+    """A reference to a value. A `LITERAL` holds the value itself, and is allowed only where the value is no secret."""
 
     scheme: Scheme
     name: str
@@ -60,7 +60,10 @@ class SecretRef:
 
     @classmethod
     def parse(cls, text: str, *, base: Path, use: Use = Use.TOKEN, literal: bool = False) -> SecretRef:
-        """Raises `BadReferenceError` or, unless `literal` values are welcome, `NotAReferenceError`. Neither repeats the text."""
+        """Parses a reference. Raises `BadReferenceError` or, unless `literal` values are allowed, `NotAReferenceError`.
+
+        Neither error repeats the text.
+        """
         prefix, colon, name = text.partition(":")
         if text.startswith(_UNSUPPORTED):
             raise BadReferenceError(f"{prefix}: references are not supported by this version")
@@ -78,7 +81,7 @@ class SecretRef:
         return cls(scheme, name, base, use)
 
     def resolve(self) -> Secret:
-        """The value, less one final line break. Raises `ConfigurationError` with the reason, never with the value."""
+        """Reads the value; a file's without one final line break. Raises `ConfigurationError` that never holds the value."""
         if self.scheme is Scheme.LITERAL:
             return Secret(self.name)
         if self.scheme is Scheme.ENV:
@@ -94,7 +97,7 @@ class SecretRef:
         return Secret(value)
 
     def doubt(self) -> str:
-        """What is risky about the file, in words; "" when nothing is."""
+        """The risk about the file of a secret, in words; "" without any."""
         if self.scheme not in {Scheme.FILE, Scheme.CRED} or self.use is Use.PUBLIC:
             return ""
         status = self.path.stat()
@@ -115,8 +118,8 @@ class SecretRef:
         return self.name if self.scheme is Scheme.LITERAL else f"{self.scheme}:{self.name}"
 
     def _read(self) -> str:
-        # Links are followed: Kubernetes mounts every secret as one. What they lead to must be a plain file that only its owner
-        # changes. Non-blocking, so that a pipe in its place cannot stop the daemon.
+        # Links are followed, since Kubernetes mounts every secret as a link. Its target must be a plain file that only its owner
+        # can change. Non-blocking, so that a pipe in the file's place cannot stop the daemon.
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with open(descriptor, "rb") as file:  # noqa: PTH123 – a descriptor, so that what is checked is what is read

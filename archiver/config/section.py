@@ -1,4 +1,4 @@
-"""The base of every part of the configuration: strict, immutable, and complete in what it complains of."""
+"""The base class of every section of the configuration: strict, immutable, and reporting all mistakes at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from archiver.config.values import quoted, refused
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What validation needs to know of the world: the folder that relative paths start from, and whether to try the secrets."""
+    """The context of a validation. `base`: the folder that relative paths start from; `resolve`: secrets are read too."""
 
     base: Path = Path()
     resolve: bool = False
@@ -24,7 +24,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Keys that are each right but not together; `at` leads to the one to change, () to the section itself."""
+    """A mistake between keys that are each right by themselves. `at` is the key to change, () the section itself."""
 
     at: tuple[str | int, ...]
     code: str
@@ -42,12 +42,12 @@ class Section(BaseModel):
 
     @classmethod
     def shorthand(cls, given: Any) -> Any:
-        """The mapping that a shorter way of writing stands for."""
+        """The mapping that a short form stands for."""
         return given
 
     @classmethod
     def conflicts(cls, _given: Mapping[str, Any]) -> Iterator[Conflict]:
-        """What is wrong between the keys as written, whatever is wrong with each of them."""
+        """Yields the mistakes between keys as they are written, independent of mistakes within each key."""
         yield from ()
 
     @model_validator(mode="wrap")
@@ -78,7 +78,7 @@ def _again(error: Any) -> InitErrorDetails:
 
 
 def mappings(given: Mapping[str, Any], key: str) -> list[tuple[int, Mapping[str, Any]]]:
-    """The mappings in the list under `key`, with their places in it."""
+    """The mappings in the list under `key`, with their indexes."""
     listed = given.get(key)
     if not isinstance(listed, list | tuple):
         return []
@@ -86,14 +86,14 @@ def mappings(given: Mapping[str, Any], key: str) -> list[tuple[int, Mapping[str,
 
 
 def none(given: Mapping[str, Any], key: str) -> Iterator[Conflict]:
-    """Nothing in the list under `key`."""
-    # Not `min_length`: pydantic counts only the items that are right, and would call a list of mistakes empty.
+    """Yields a conflict if the list under `key` is empty."""
+    # `min_length` would not do: pydantic counts only the valid items, and would call a list of mistakes empty.
     if given.get(key) in ([], (), {}):
         yield Conflict((key,), "C102", f"'{key}' is empty", "at least one is needed")
 
 
 def twice(given: Mapping[str, Any], key: str, default: str | None = None) -> Iterator[Conflict]:
-    """Two items of the list under `key` with one id."""
+    """Yields a conflict for each item of the list under `key` whose id another item has."""
     seen = []
     for index, each in mappings(given, key):
         name = each.get("id", default)
@@ -104,7 +104,7 @@ def twice(given: Mapping[str, Any], key: str, default: str | None = None) -> Ite
 
 
 def exactly_one(given: Mapping[str, Any], *names: str) -> Iterator[Conflict]:
-    """Several of these keys, or none of them."""
+    """Yields a conflict unless exactly one of these keys is given."""
     present = [name for name in names if name in given]
     for name in present[1:]:
         yield Conflict((name,), "C130", f"'{name}' and '{present[0]}' exclude one another", "state one of them")

@@ -1,8 +1,8 @@
-"""What is well written and cannot do what it says, or hardly what was meant. Pure.
+"""Finds settings that are valid but cannot have their effect, or have hardly the intended one. Pure.
 
-An error where a key can never have its effect: a rule that no recording can meet. A warning where it can, but not as one would
-expect: a margin longer than a recording lives archives all the same, in a hurry. `warn` looks at what is written even in a file
-with mistakes; here the whole configuration is understood, since most of this lies between two keys.
+A key that can never have its effect is an error, such as a rule that no recording can meet. A key with an unexpected effect is a
+warning: with a safety margin longer than the provider's retention, recordings are still archived, but all are late. `warn` looks
+at the written text, even in a file with mistakes; this module needs a valid configuration, since most doubts are about two keys.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SMALLEST_RECORDING, _SHORT_RECORDING = 1024, 4 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """One thing that makes no sense, where it stands in the model, and what would."""
+    """One setting that makes no sense: its place in the model, the message, and a hint at a better value."""
 
     place: Place
     message: str
@@ -43,8 +43,10 @@ class Doubt:
 
 
 def doubts(config: Config, now: datetime | None = None) -> Iterator[Doubt]:
-    """Everything in this configuration that cannot do what it says. Dates are judged only with `now`: a daemon whose clock
-    is wrong at its start must start all the same."""
+    """Yields all doubts about this configuration.
+
+    Dates are judged only with `now`: a daemon whose clock is wrong at its start must start all the same.
+    """
     for index, provider in enumerate(config.providers):
         yield from _polling(config, index, provider)
         yield from _sizes(config, index, provider)
@@ -60,7 +62,7 @@ def doubts(config: Config, now: datetime | None = None) -> Iterator[Doubt]:
 
 
 def _at(config: Config, index: int, key: str) -> Place:
-    """Where the value in effect stands: with the provider, else among the defaults, else nowhere: then the provider itself."""
+    """The place of the value in effect: at the provider, or among the defaults; if written in neither, the provider itself."""
     if getattr(config.providers[index], key) is not None:
         return ("providers", index, key)
     return ("defaults", key) if key in config.defaults.model_fields_set else ("providers", index)
@@ -138,7 +140,7 @@ def _span(place: Place, provider: AnyProvider, now: datetime | None) -> Iterator
 
 
 def _filters(place: Place, provider: AnyProvider) -> Iterator[Doubt]:
-    """Filters that no recording passes, and such as the provider ignores."""
+    """Yields doubts about filters that no recording passes, or that the provider ignores."""
     if isinstance(provider, Plivo):
         given = provider.filters.query()
         for name in ("add_time", "recording_storage_duration"):
@@ -166,7 +168,7 @@ def _filters(place: Place, provider: AnyProvider) -> Iterator[Doubt]:
 
 
 def _nothing_between(bounds: dict[str, str], *, number: bool) -> tuple[str, str] | None:
-    """A lower and an upper bound that leave nothing."""
+    """A lower and an upper bound with nothing between them; None if there are none."""
     for low in ("__gt", "__gte", ""):
         for high in ("__lt", "__lte", ""):
             if low == high or low not in bounds or high not in bounds:
@@ -211,7 +213,7 @@ def _retention(config: Config) -> Iterator[Doubt]:
 
 
 def _unmet(at: Place, config: Config, match: dict[str, vocabulary.Condition]) -> Iterator[Doubt]:
-    """Conditions that no row of the providers that a rule speaks of can meet."""
+    """Yields doubts about conditions that no row of the rule's providers can meet."""
     named = [each for each in config.providers if match.get("provider", each.id) == each.id]
     kinds = sorted({each.kind for each in named})
     if match.get("direction") == vocabulary.INTERNAL and "kazoo" not in kinds:

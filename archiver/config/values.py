@@ -1,8 +1,8 @@
-"""Durations, sizes, rates and instants as they are written in the configuration. Pure.
+"""Parses durations, sizes, rates and instants as they are written in the configuration. Pure.
 
-Everything arrives as the text that stands in the file (see `document`), so that a number never loses its leading zeros and
-a date never its time zone; ready values are taken too, for configurations built in Python. Every refusal is a
-`PydanticCustomError` whose type is the problem's code and whose context may hold a `hint`.
+Every value arrives as the text in the file (see `document`), so that a number never loses its leading zeros and a date never its
+time zone; Python values are accepted too, for configurations built in Python. Every refusal is a `PydanticCustomError` whose type
+is the problem's code and whose context may hold a `hint`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _RATE = re.compile(r"([0-9]{1,6})/(s|min|h)")
 
 
 class Size(int):
-    """A number of bytes that shows itself as it would be written."""
+    """A number of bytes. `str()` gives it as it would be written in the file."""
 
     def __str__(self) -> str:
         for unit in ("TiB", "GiB", "MiB", "KiB", "TB", "GB", "MB", "KB"):
@@ -81,25 +81,25 @@ class Rate:
 
 
 def refused(code: str, message: str, hint: str = "") -> PydanticCustomError:
-    """The refusal of one value, to be raised by a validator."""
+    """The error that a validator raises to refuse one value."""
     return PydanticCustomError(code, "{message}", {"message": message, "hint": hint})
 
 
 def quoted(value: object) -> str:
-    """A value for a message: short, printable, in quotes."""
+    """Quotes a value for a message: short, printable, in quotes."""
     text = "".join(char if char.isprintable() else "?" for char in str(value))
     return f"'{text[:40]}…'" if len(text) > 40 else f"'{text}'"
 
 
 def parse_duration(value: object) -> timedelta:
-    """`1h30m` and the like; weeks of 7 and years of 365 days."""
+    """Parses a duration like `1h30m`; a week has 7 days, a year 365."""
     if isinstance(value, timedelta):
         return value
     return _total(_parts(value), value)
 
 
 def parse_span(value: object) -> Span:
-    """Like a duration, but its years are calendar years."""
+    """Parses a span: like a duration, but its years are calendar years."""
     if isinstance(value, Span):
         return value
     parts = _parts(value)
@@ -112,7 +112,7 @@ def parse_span(value: object) -> Span:
 
 
 def parse_size(value: object) -> Size:
-    """`2GiB`, `500MB`: the unit is never left out."""
+    """Parses a size like `2GiB` or `500MB`; the unit is never left out."""
     if isinstance(value, int) and not isinstance(value, bool):
         return Size(value)
     found = _SIZE.fullmatch(value) if isinstance(value, str) else None
@@ -122,7 +122,7 @@ def parse_size(value: object) -> Size:
 
 
 def parse_rate(value: object) -> Rate:
-    """`60/min`, `10/s`, `1800/h`."""
+    """Parses a rate like `60/min`, `10/s` or `1800/h`."""
     if isinstance(value, Rate):
         return value
     found = _RATE.fullmatch(value) if isinstance(value, str) else None
@@ -132,7 +132,7 @@ def parse_rate(value: object) -> Rate:
 
 
 def parse_instant(value: object) -> datetime:
-    """An ISO 8601 date (midnight UTC) or date and time; without an offset it is UTC."""
+    """Parses an ISO 8601 date (midnight UTC) or date and time; a time without an offset is UTC."""
     if isinstance(value, datetime):
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
     if isinstance(value, date):
@@ -145,7 +145,7 @@ def parse_instant(value: object) -> datetime:
 
 
 def parse_listen(value: object) -> Listen:
-    """`127.0.0.1:8484`, `[::1]:8484`, `localhost:8484`."""
+    """Parses a host and port like `127.0.0.1:8484`, `[::1]:8484` or `localhost:8484`."""
     if isinstance(value, Listen):
         return value
     found = _LISTEN.fullmatch(value) if isinstance(value, str) else None
@@ -155,7 +155,7 @@ def parse_listen(value: object) -> Listen:
 
 
 def parse_cron(value: object) -> str:
-    """Five cron fields, UTC."""
+    """Parses five cron fields, in UTC; an expression that never comes is refused."""
     fields = value.split() if isinstance(value, str) else []
     try:
         for field, allowed in zip(fields, cron.FIELDS, strict=True):
@@ -170,7 +170,7 @@ def parse_cron(value: object) -> str:
 
 
 def show_duration(value: timedelta) -> str:
-    """The shortest way to write it, without years so that reading it again cannot change its meaning."""
+    """The shortest way to write a duration, without years, so that its meaning is the same when it is read again."""
     seconds = int(value.total_seconds())
     written = ""
     for unit in ("d", "h", "m", "s"):

@@ -1,6 +1,6 @@
-"""What is allowed in a configuration, but not wise, or not what one would expect. Pure.
+"""Finds settings that are allowed but unwise, or whose effect is unexpected. Pure.
 
-Looks at what is written rather than at the model, so that warnings show even while there are errors.
+Looks at the written text rather than at the model, so that warnings are shown even while there are errors.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _UNDOCUMENTED = {
 
 
 def warnings(document: Document) -> Iterator[Problem]:
-    """Every warning about this file."""
+    """Yields every warning about this file."""
     for place, code, message, hint in _all(document.value):
         yield document.problem(code, place, message, hint, severity=Severity.WARNING)
 
@@ -101,7 +101,7 @@ def _crossing(place: Place, who: str) -> _Warning:
 
 
 def _plain(url: Written) -> bool:
-    """Whether this URL sends in clear to another machine."""
+    """Tells whether this URL sends in clear to another machine."""
     parts = urlsplit(url.strip().lower()) if isinstance(url, str) else None
     if parts is None or parts.scheme != "http":
         return False
@@ -110,7 +110,7 @@ def _plain(url: Written) -> bool:
 
 
 def _listed(value: Written, key: str) -> list[tuple[Place, dict[str, Written]]]:
-    """The mappings under `key`, one alone or several in a list, with their places."""
+    """The mappings under `key`, a single one or several in a list, with their places."""
     listed = within(value, key)
     if isinstance(listed, dict):
         return [((key,), listed)]
