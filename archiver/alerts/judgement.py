@@ -284,9 +284,7 @@ def _failing(it: StorageFacts) -> str | None:
 
 def _storage(it: StorageFacts, now: datetime) -> Iterator[Concern]:
     problem = unproven(it, now)
-    unused = (
-        it.trusted is None and it.failing is None and not it.waiting
-    )  # a new archive: nobody has probed the storage yet
+    unused = it.trusted is None and it.failing is None and not it.waiting  # a new archive: nobody has probed it yet
     if problem is not None:
         yield Concern(
             Kind.STORAGE_NOT_TRUSTED,

@@ -144,7 +144,7 @@ def after_told(entry: Entry, told: Entry, repeat: timedelta, now: datetime) -> E
     if told.status is not Status.FIRING:
         if entry.cleared_at is not None:
             return None
-        return replace(entry, since=now, due_at=now, told_at=None, told_weight=0, failures=0)  # it came back meanwhile
+        return replace(entry, since=now, due_at=now, told_at=None, told_weight=0, failures=0)  # the alert came back
     due = now + (repeat if entry.cleared_at is None else SETTLE)
     return replace(entry, told_at=now, told_weight=told.alert.weight, due_at=due, failures=0)
 

@@ -16,7 +16,7 @@ class Severity(enum.StrEnum):
 
     PAGE = "page"  # act now, at night too
     TICKET = "ticket"  # act within a working day
-    NOTE = "note"  # nothing: it is news, told once
+    NOTE = "note"  # news, sent once: no action is needed
 
 
 class Kind(enum.StrEnum):
@@ -123,8 +123,8 @@ _KIND_LEVELS = {
     Kind.LOCK_SHORT: Level.INTEGRITY,
 }
 _GAP_LEVELS = {
-    "copy_missing": Level.LATE,  # another storage has it
-    "truncated_at_provider": Level.LOST,  # the rest of it is nowhere
+    "copy_missing": Level.LATE,  # another storage has the recording
+    "truncated_at_provider": Level.LOST,  # the rest of the recording is lost
     "not_ready": Level.LATE,  # the provider itself says that the audio is to come
     "edits_deferred": Level.LATE,  # the recordings are saved all the same
     "orphan": Level.LATE,  # nothing is missing: the storage has something that the journal does not know

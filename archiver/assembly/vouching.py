@@ -51,9 +51,8 @@ class Vouching:
         if not gaps and self._clean:
             return
         changes = register.refresh(conn, self._ledger, self._chance, "", gaps, now, source=VOUCHERS)
-        self._clean = (
-            not gaps and not changes.closed
-        )  # this transaction may be rolled back: after a closure, look once more
+        # This transaction may be rolled back: after a closure, look once more.
+        self._clean = not gaps and not changes.closed
 
 
 def _refused(rows: Iterable[Quarantined]) -> Iterator[Gap]:

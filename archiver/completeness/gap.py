@@ -49,7 +49,7 @@ class Code(enum.StrEnum):
     ROW_NOT_UNDERSTOOD = "row_not_understood"
     EDITS_DEFERRED = "edits_deferred"
     CLOCK_JUMPED = "clock_jumped"
-    # our copies and their custody
+    # copies in storages and their custody
     NEVER_STORED = "never_stored"
     COPY_MISSING = "copy_missing"
     MISSING_HERE = "missing_here"
@@ -59,12 +59,12 @@ class Code(enum.StrEnum):
     ORPHAN = "orphan"
     DIGEST_DIFFERS = "digest_differs"
     CHAIN_GAP = "chain_gap"
-    # the custody log and who vouches for it
+    # the custody log, its witnesses and time stamps
     LOG_FORKED = "log_forked"
     WITNESS_SILENT = "witness_silent"
     TIMESTAMP_SILENT = "timestamp_silent"
     EVENTS_REFUSED = "events_refused"
-    # whoever we talk to
+    # the answers of any party
     ANSWER_NOT_UNDERSTOOD = "answer_not_understood"
 
 

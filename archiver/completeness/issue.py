@@ -232,11 +232,13 @@ def _gaps(conn: Connection, it: Watched, span: Window) -> list[Standing]:
 
 
 def follow(conn: Connection, moved: Mapping[tuple[str, int], int]) -> None:
-    """Update the statements after a recovery gave events of the archive's chain new numbers: old number in, new number out."""
+    """Update the statements after a recovery has given events of the archive's chain new numbers.
+
+    `moved`: the new number of each event, by its subject and old number.
+    """
     for (subject, seq), now in moved.items():
         digest = _said(conn, now).get("statement_sha256") if subject == ARCHIVE else None
-        if (
-            digest is not None
-        ):  # the digest must agree too: the log may have another event and statement of the same number
+        if digest is not None:
+            # The digest must agree too: the log may have another event of that number, and another statement of the day.
             its = and_(statement.c.event_seq == seq, statement.c.sha256 == digest)
             conn.execute(update(statement).where(its).values(event_seq=now))

@@ -18,7 +18,7 @@ from archiver.wall import Kind, Party, Trouble, Walls
 SOURCE = "parties"
 _RENEWED = timedelta(minutes=1)
 _STALE = 3 * _RENEWED
-_LONGEST_NAME = 64  # of the register's column
+_LONGEST_NAME = 64  # the length of the register's column `provider`
 
 
 def gap_of(it: Trouble) -> Gap:

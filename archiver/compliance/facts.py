@@ -26,8 +26,8 @@ class Verdict(enum.StrEnum):
     COMPLETE = "complete"  # listed to the last page; all of it archived, without audio, or acknowledged
     MISSING = "missing"  # listed to the last page; something of it is not here
     PARTLY = "partly"  # hours of it were never listed
-    NEVER = "never"  # nobody has looked
-    OUTSIDE = "outside"  # before archiving was to begin; nobody has looked
+    NEVER = "never"  # nobody has listed the day
+    OUTSIDE = "outside"  # before archiving was to begin; nobody has listed the day
     RUNNING = "running"  # not over when the report was made
 
 

@@ -1,1 +1,1 @@
-"""Ways to reach people: webhook, mail, and whatever Apprise knows."""
+"""Channels, the ways to reach people: webhook, mail, and Apprise."""
