@@ -1,4 +1,5 @@
-"""Who heard or exported which recording, when and why: read from the signed events and what they commit to. Reads only."""
+"""Tells who heard or exported which recording, when and why, from the signed events and their private groups. Reads
+only."""
 
 from __future__ import annotations
 
@@ -19,13 +20,14 @@ from archiver.recording import Json
 
 _TYPES = (Type.ACCESSED, Type.EXPORT_PREPARED, Type.EXPORT_DELIVERED)
 _GROUPS = ("access", "ack", GROUP)  # the first two are of events that an earlier version wrote
-_PAGE = 400  # at a time, below either database's limit on parameters
+_PAGE = 400  # subjects in one statement, below either database's limit on parameters
 
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """What an event's private groups say of who acted and why. `group` is empty where they were erased, or say something else
-    than the event commits to (`false`); `promised` is False where the event commits to none."""
+    """The statement of an event's private groups about who acted and why. `group` is empty where the groups were
+    erased, or where they differ from the event's commitment (`false`); `promised` is False where the event commits to
+    none."""
 
     group: Mapping[str, Json] = field(default_factory=dict)
     false: bool = False
@@ -33,22 +35,22 @@ class Who:
 
     @property
     def said(self) -> str:
-        """For people."""
+        """A description for people."""
         if self.false:
             return "NOT WHAT WAS LOGGED"
         return described(self.group) if self.group else "erased" if self.promised else "not on record"
 
     @property
     def reason(self) -> str | None:
-        """Why, as it was said then."""
+        """The reason that was given at the time, if any."""
         found = self.group.get("reason")
         return None if found is None else str(found)
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """One recording in one person's hands. `leaf` is None while the event waits for the log; `delivered_at`, of an export, when
-    the bundle was finished."""
+    """One access to one recording by one person. `leaf` is None while the event waits for the log; `delivered_at` is,
+    for an export, the time at which the bundle was finished."""
 
     event: Event
     leaf: int | None
@@ -99,7 +101,7 @@ _PRIVATE = (
 def accesses(
     conn: Connection, since: datetime | None = None, until: datetime | None = None, subject: str | None = None
 ) -> list[Access]:
-    """Every recording that was heard or exported in [since, until), of one subject or of all, oldest first."""
+    """Returns every access to a recording in [since, until), of one subject or of all, oldest first."""
     found = [
         (event, leaf)
         for event, leaf in _events(conn, subject)
@@ -120,7 +122,7 @@ def accesses(
 
 
 def who(conn: Connection, events: Iterable[Event]) -> dict[str, Who]:
-    """Who acted and why, by the id of the event; nothing for an event that commits to no such group."""
+    """Returns, by the id of the event, who acted and why; `promised` is False for events that commit to no such group."""
     asked = {(each.subject, each.seq): each for each in events if not each.priv.keys().isdisjoint(_GROUPS)}
     groups: dict[str, dict[str, Json]] = {each.id: {} for each in asked.values()}
     false: set[str] = set()
@@ -139,7 +141,7 @@ def who(conn: Connection, events: Iterable[Event]) -> dict[str, Who]:
 
 
 def _committed(salt: bytes, data: bytes, promised: str) -> dict[str, Json] | None:
-    """The group, if it is the one that the event commits to."""
+    """Returns the group, if the event commits to it; else None."""
     try:
         group: dict[str, Json] = json.loads(data)
         return group if commitment(salt, group) == promised else None

@@ -1,4 +1,5 @@
-"""Anchors: a time stamping authority's word that a checkpoint, and so every leaf under it, existed at a time. Kept and logged."""
+"""Keeps and logs anchors: time stamps of an authority, which prove that a checkpoint, and so every leaf under it,
+existed at a time."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ MAX_SKEW = timedelta(minutes=5)
 
 
 class Authority:
-    """One time stamping authority, and the roots that we trust for it. `name` begins the names of its files."""
+    """One time stamping authority, and the root certificates that we trust for it. The names of its files begin with
+    `name`."""
 
     def __init__(self, name: str, url: str, roots: Sequence[x509.Certificate], client: Client, chance: Chance) -> None:
         if anchor_place(anchor_name(0, name)) is None or not roots:
@@ -38,7 +40,8 @@ class Authority:
         self._chance = chance
 
     async def stamp(self, data: bytes) -> Token:
-        """A time stamp over `data`. Raises `UnavailableError` when none is given, `VerificationError` when it does not hold."""
+        """Requests a time stamp over `data`. Raises `UnavailableError` when none is given, `VerificationError` when the
+        time stamp does not hold."""
         who = f"time stamping authority {self.name}"
         nonce = int.from_bytes(self._chance.token(8), "big")
         request = make_request(data, nonce)
@@ -61,7 +64,8 @@ class Anchored:
 class Anchorer:
     """Has the newest published checkpoint stamped by one authority, every so often.
 
-    What if we die after any step? The next call finds the token on a storage and goes on with it, or asks for another.
+    What if we die after any step? The next call finds the token on a storage and continues with it, or asks for
+    another.
     """
 
     def __init__(
@@ -85,7 +89,8 @@ class Anchorer:
         self._every = every
 
     async def anchor(self, until: datetime | None) -> Anchored | None:
-        """Anchor the newest published checkpoint, if the last anchor is old enough and the tree has grown since; else None.
+        """Anchors the newest published checkpoint, if the last anchor is old enough and the tree has grown since.
+        Returns None otherwise.
 
         Raises `UnavailableError` and `DestinationError` (try later; archiving does not wait for it), and `VerificationError` for
         a token that does not hold.
@@ -112,7 +117,8 @@ class Anchorer:
         return due(min(last.at, now), now, self._every)  # the authority's clock may be a little ahead of ours
 
     async def _found(self, size: int, note: bytes) -> Token | None:
-        """A token that an earlier call left on a storage: two different ones under one name would be a conflict."""
+        """Returns a token that an earlier call left on a storage, since two different tokens under one name would be a
+        conflict."""
         for shelf in self._shelves:
             try:
                 response = await shelf.read(anchor_name(size, f"{self._authority.name}.tsr"))
@@ -125,7 +131,7 @@ class Anchorer:
         return None
 
     async def _put(self, shelf: Shelf, size: int, token: Token, until: datetime | None) -> None:
-        """The answer first: the rest follows from it."""
+        """Stores the answer first, because the other files are derived from it."""
         name = self._authority.name
         try:
             await shelf.put_new(anchor_name(size, f"{name}.tsr"), token.response, until)

@@ -1,7 +1,8 @@
-"""One value, one sequence of bytes: JSON Canonicalization Scheme (RFC 8785) over a profile where it is simple. Pure: no I/O.
+"""Encodes a value as one sequence of bytes: JSON Canonicalization Scheme (RFC 8785), over a profile where that is
+simple. Pure: no I/O.
 
-Within the profile the standard library's encoder with sorted keys gives exactly the bytes of RFC 8785; outside it (floats,
-keys beyond ASCII, lone surrogates) it does not, so nothing outside is encoded.
+Within the profile the standard library's encoder with sorted keys gives exactly the bytes of RFC 8785; outside it
+(floats, keys beyond ASCII, lone surrogates) the encoder does not, so such values are refused.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=F
 
 
 def dumps(value: object, *, normalised: bool = True) -> bytes:
-    """The canonical bytes of `value`. Raises ValueError outside the profile, naming the place.
+    """Returns the canonical bytes of `value`. Raises ValueError, naming the place, for a value outside the profile.
 
-    With `normalised` false strings need not be in Unicode NFC: for data kept as it was received.
+    With `normalised` false, strings need not be in Unicode NFC: for data kept as it was received.
     """
     try:
         return _encode(_checked(value, 0, normalised)).encode()
@@ -35,7 +36,7 @@ def dumps(value: object, *, normalised: bool = True) -> bytes:
 
 
 def loads(raw: bytes) -> Json:
-    """The value whose canonical bytes are `raw`. Raises `VerificationError` unless they are exactly those."""
+    """Returns the value whose canonical bytes are `raw`. Raises `VerificationError` unless `raw` is exactly canonical."""
     try:
         value = json.loads(raw.decode(), parse_float=_refuse, parse_constant=_refuse)
         canonical = dumps(value)
@@ -51,7 +52,8 @@ def _refuse(literal: str) -> NoReturn:
 
 
 class _OutsideError(ValueError):
-    """The value is not in the profile; `path` grows on the way out, so that the good way costs nothing."""
+    """The value is not in the profile. `path` is built only while the error is passed up, so that a good value costs
+    nothing."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
@@ -64,7 +66,7 @@ class _OutsideError(ValueError):
 
 
 def _checked(value: object, depth: int, normalised: bool) -> Json:
-    """`value` in plain dicts and lists, if it is in the profile."""
+    """Returns `value` in plain dicts and lists, if the value is in the profile; else raises `_OutsideError`."""
     if isinstance(value, str):
         return _checked_text(value, normalised)
     if value is None or isinstance(value, bool):

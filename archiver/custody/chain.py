@@ -1,4 +1,4 @@
-"""Whether a subject's events are all there, in order, and from writers that were enrolled. Pure: no I/O.
+"""Checks that a subject's events are complete, in order, and from enrolled writers. Pure: no I/O.
 
 A chain alone cannot show that its *end* was cut off: compare with the head, and with an anchor outside the database.
 """
@@ -17,7 +17,7 @@ _BY_HOST = frozenset({Type.WRITER_ENROLLED, Type.WRITER_RETIRED})
 
 
 class Fault(enum.StrEnum):
-    """What can be wrong with a chain."""
+    """A kind of fault in a chain."""
 
     FORMAT = "format"
     SIGNATURE = "signature"
@@ -30,7 +30,7 @@ class Fault(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong, at one event of one subject."""
+    """A fault at one event of one subject."""
 
     subject: str
     seq: int
@@ -43,7 +43,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a subject's newest event is said to be."""
+    """The claimed newest event of a subject."""
 
     seq: int
     leaf_hash: bytes
@@ -56,11 +56,13 @@ def check_chain(
     hosts: Collection[str],
     head: Head | None = None,
 ) -> list[Problem]:
-    """Every problem of `subject`'s events, which come in the order of their rows' `seq`; none means a whole chain.
+    """Returns every problem of `subject`'s events, which come in the order of their rows' `seq`; an empty list means a
+    whole chain.
 
     `writers` are the enrolled session keys (`enrolled_writers`), `hosts` the host keys that may enrol them, all in hex.
-    Host keys sign enrolments and nothing else. In the archive's own chain, where retirements stand, a writer must not come
-    behind its own; elsewhere the log's order tells (`verify`). Never raises for bad entries: they are what it looks for.
+    Host keys sign enrolments and retirements, and nothing else. In the archive's own chain, which holds the
+    retirements, no event of a writer may follow that writer's retirement; for other chains the log's order decides
+    (`archiver.verify`). Never raises for bad entries: finding them is its purpose.
     """
     problems: list[Problem] = []
     retired: set[Json] = set()
@@ -98,9 +100,10 @@ def check_chain(
 
 
 def explained(archive: Iterable[Entry]) -> dict[int, str]:
-    """Events of the archive's own chain that are in no log, by number, with their leaf hash: `log.rehomed` tells of them.
+    """Returns the events of the archive's own chain that are in no log, as number and leaf hash, according to
+    `log.rehomed` events.
 
-    An earlier version let its own chain go on from an event that it had written into a turned-back database.
+    An earlier version continued the archive's chain from an event that it had written into a rolled-back database.
     """
     scars: dict[int, str] = {}
     for entry in archive:
@@ -116,7 +119,8 @@ def explained(archive: Iterable[Entry]) -> dict[int, str]:
 
 
 def _past(scars: Mapping[int, str], expected: int, entry: Entry) -> int:
-    """The number to expect: this entry's, where the one before it is kept beside the log, and an event says which it is."""
+    """Returns the number to expect: this entry's own, if the event before it is kept beside the log, and this entry
+    names that event's leaf hash."""
     if entry.seq != expected + 1 or expected not in scars:
         return expected
     try:
@@ -126,9 +130,10 @@ def _past(scars: Mapping[int, str], expected: int, entry: Entry) -> int:
 
 
 def enrolled_writers(archive: Iterable[Entry], hosts: Collection[str]) -> frozenset[str]:
-    """The session keys that the events of subject `archive`, in order, enrol and have not retired before; in hex.
+    """Returns the session keys, in hex, that the events of subject `archive`, in order, enrol and have not retired
+    before.
 
-    Only what one of `hosts` really signed counts; what is wrong with the others is `check_chain`'s to say.
+    Only events that one of `hosts` really signed count; `check_chain` reports what is wrong with the others.
     """
     writers: set[str] = set()
     retired: set[str] = set()

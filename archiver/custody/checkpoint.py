@@ -1,4 +1,5 @@
-"""Checkpoints (c2sp.org/tlog-checkpoint): what a log says its whole tree is at one size. Pure: no I/O, no clock."""
+"""Reads and writes checkpoints (c2sp.org/tlog-checkpoint): a log's statement of its root at one size. Pure: no I/O, no
+clock."""
 
 from __future__ import annotations
 
@@ -14,9 +15,10 @@ from archiver.errors import VerificationError
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The log `origin` has `size` entries under `root`. ValueError for what no log can say.
+    """The statement that log `origin` has `size` entries under `root`. Raises ValueError for a statement that no log
+    can make.
 
-    `extensions` are lines that other logs may add; ours never has any.
+    `extensions` are lines that other logs may add; our log never has any.
     """
 
     origin: str
@@ -40,7 +42,7 @@ class Checkpoint:
 
 
 def parse_checkpoint(text: str) -> Checkpoint:
-    """The checkpoint whose body is `text`. Raises `VerificationError`. Says nothing of signatures."""
+    """Returns the checkpoint whose body is `text`. Raises `VerificationError`. Does not check signatures."""
     lines = text.split("\n")
     if len(lines) < 4 or lines.pop():
         raise VerificationError("a checkpoint has at least three whole lines")
@@ -54,15 +56,16 @@ def parse_checkpoint(text: str) -> Checkpoint:
 def open_checkpoint(
     raw: bytes, log_key: VerifierKey | LogKeys, witnesses: Sequence[VerifierKey] = ()
 ) -> tuple[Checkpoint, tuple[tuple[VerifierKey, int], ...]]:
-    """The checkpoint that the log itself signed, with the key that it had at this size, and who of `witnesses` cosigned it.
+    """Returns the checkpoint that the log itself signed with its key for that size, and those of `witnesses` that
+    cosigned it.
 
-    Each witness comes with the time in seconds since the epoch.
-    Raises `VerificationError` unless the log's signature is there and good, its origin is the key's name, and no signature
-    by a known key is bad. How many witnesses are enough is the caller's to say.
+    Each witness comes with the time of its cosignature in seconds since the epoch. Raises `VerificationError` unless
+    the log's signature is there and good, the checkpoint's origin is the key's name, and no signature by a known key is
+    bad. The caller decides how many witnesses are enough.
     """
     if log_key.kind != ED25519 or any(witness.kind != COSIGNATURE for witness in witnesses):
         raise VerificationError("a log's key is of type 1, a witness's of type 4")
-    size = _stated_size(raw)  # says which key to ask; nothing of it is believed before that key's signature is found
+    size = _stated_size(raw)  # chooses the key; the size is not believed before that key's signature is found
     own = log_key.of(size)
     opened = open_note(raw, [own, *witnesses])
     checkpoint = parse_checkpoint(opened.text)

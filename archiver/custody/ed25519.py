@@ -1,7 +1,9 @@
-"""Ed25519 (RFC 8032 §5.1), as strict here as in the verifier that travels with bundles: no signature may divide the two. Pure.
+"""Checks Ed25519 signatures (RFC 8032 §5.1) as strictly as the verifier that travels with bundles, so that both always
+agree. Pure.
 
-OpenSSL takes keys and signatures that stricter libraries refuse: encodings that are not canonical, points of small order, under
-which one signature can be good for many texts. What a bundle's verifier would refuse must not come into the archive.
+OpenSSL accepts keys and signatures that stricter libraries refuse: encodings that are not canonical, and points of
+small order, under which one signature can be good for many texts. A signature that a bundle's verifier would refuse
+must not come into the archive.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ _SMALL_ORDER = frozenset({0, 1, _P - 1, _ORDER_8, _P - _ORDER_8})
 
 @functools.lru_cache(maxsize=1024)
 def check_key(public: bytes) -> None:
-    """ValueError unless this is the canonical encoding (RFC 8032 §5.1.3) of a curve point that is not of small order."""
+    """Raises ValueError unless this is the canonical encoding (RFC 8032 §5.1.3) of a curve point that is not of small
+    order."""
     if len(public) != 32:
         raise ValueError("an Ed25519 key has 32 bytes")
     if not _sound(public):
@@ -33,7 +36,7 @@ def check_key(public: bytes) -> None:
 
 
 def verifies(public: bytes, message: bytes, signature: bytes) -> bool:
-    """Whether `signature` over `message` is `public`'s, by the strict rules."""
+    """Tells whether `signature` over `message` was made by the key `public`, by the strict rules."""
     if len(signature) != 64 or int.from_bytes(signature[32:], "little") >= _L or not _sound(signature[:32]):
         return False
     try:
@@ -45,7 +48,7 @@ def verifies(public: bytes, message: bytes, signature: bytes) -> bool:
 
 
 def _sound(encoded: bytes) -> bool:
-    """Whether the 32 bytes are canonical as far as y goes, and no point of small order. Whether they are a point is not asked:
-    of a key `check_key` asks it, and a signature's is compared with the one that is computed."""
+    """Tells whether the 32 bytes have a canonical y, and are no point of small order. Whether they are a point at all
+    is checked elsewhere: for a key by `check_key`, for a signature by the comparison with the computed point."""
     y = int.from_bytes(encoded, "little") & ~(1 << 255)
     return y < _P and y not in _SMALL_ORDER

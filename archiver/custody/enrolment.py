@@ -1,7 +1,8 @@
-"""Whose events count: session keys that a host key enrolled in the log, and has not retired.
+"""Finds and records the session keys whose events count: those that a host key enrolled in the log, and has not
+retired.
 
-`custody_writer` is an index over `writer.enrolled` and `writer.retired`: it finds an enrolment, but the host's signature on the
-leaf is what counts.
+`custody_writer` is an index over `writer.enrolled` and `writer.retired`: the index finds an enrolment, but only the
+host's signature on the leaf counts.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ BY_HOST = frozenset({Type.WRITER_ENROLLED, Type.WRITER_RETIRED})
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What the event at `leaf`, by `host`, changes about `key`; both in hex. `begins`: nothing spoke of the key before;
-    `ends`: it is retired. Both: it was retired before anything enrolled it, and never writes."""
+    """The change that the event at `leaf`, signed by `host`, makes to `key`; both keys in hex. `begins`: no event spoke
+    of the key before. `ends`: the key is retired. Both: the key was retired before any event enrolled it, and never
+    writes."""
 
     key: str
     host: str
@@ -51,7 +53,8 @@ _RETIRE = (
 
 
 def find(conn: Connection, keys: Iterable[str], hosts: Collection[str] | None) -> dict[str, bool]:
-    """Those of `keys` that one of `hosts` (None: any) enrolled or retired, and whether they may still write; all in hex.
+    """Returns those of `keys` that one of `hosts` (None: any) enrolled or retired, and whether they may still write;
+    all in hex.
 
     Raises `VerificationError` when the index names a leaf that does not say so.
     """
@@ -71,7 +74,7 @@ def find(conn: Connection, keys: Iterable[str], hosts: Collection[str] | None) -
 
 
 def learn(writers: dict[str, bool], event: Event, leaf: int) -> Change | None:
-    """Note in `writers`, as `find` gave them, what a host's event says; what it changes, if anything.
+    """Updates `writers`, as `find` gave them, from a host's event. Returns the change, or None if there is none.
 
     A key that was retired stays retired, whatever enrols it later.
     """
@@ -85,7 +88,7 @@ def learn(writers: dict[str, bool], event: Event, leaf: int) -> Change | None:
 
 
 def record(conn: Connection, log_id: int, changes: Sequence[Change]) -> None:
-    """Index what the leaves say. Raises `VerificationError` when a key is there that `find` did not find."""
+    """Writes the changes into the index. Raises `VerificationError` when a key is there that `find` did not find."""
     rows = [{"key": bytes.fromhex(each.key), "host": bytes.fromhex(each.host), "log_id": log_id,
              "enrolled_leaf": each.leaf} for each in changes if each.begins]  # fmt: skip
     if rows:
@@ -97,19 +100,19 @@ def record(conn: Connection, log_id: int, changes: Sequence[Change]) -> None:
 
 
 def keys_of(events: Iterable[Event | None]) -> set[str]:
-    """The keys that `events` are signed with or speak about."""
+    """Returns the keys that `events` are signed with or speak about."""
     known = [event for event in events if event]
     spoken_of = {key for event in known for key in (enrols(event), retires(event)) if key}
     return {event.writer for event in known} | spoken_of
 
 
 def enrols(event: Event) -> str | None:
-    """The key that this event enrols, if it is an enrolment and says one."""
+    """Returns the key that this event enrols, if the event is an enrolment and names a key."""
     return _key_in(event, Type.WRITER_ENROLLED)
 
 
 def retires(event: Event) -> str | None:
-    """The key that this event retires, if it is a retirement and says one."""
+    """Returns the key that this event retires, if the event is a retirement and names a key."""
     return _key_in(event, Type.WRITER_RETIRED)
 
 

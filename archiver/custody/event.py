@@ -1,4 +1,5 @@
-"""The custody event, frozen format v1 (docs/spec/custody-event.md): what is said, by whom, signed. Pure: no I/O, no clock."""
+"""Signs, reads and verifies custody events of the frozen format v1 (docs/spec/custody-event.md). Pure: no I/O, no
+clock."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 class Type(enum.StrEnum):
-    """What can happen (PREMIS event types in brackets in the specification). Only grows; readers accept unknown ones."""
+    """The types of events (PREMIS event types in brackets in the specification). The list only grows; readers accept
+    unknown types."""
 
     DISCOVERED = "recording.discovered"
     SOURCE_REFRESHED = "recording.source_refreshed"
@@ -81,8 +83,8 @@ class Type(enum.StrEnum):
 class Event:
     """One fact about one subject. `prev` is the leaf hash of the subject's event `seq` - 1, None where `seq` is 0.
 
-    `writer` is the signing public key in hex, `user` an opaque id, `op` names the operation that several events belong to,
-    `priv` holds commitments to what is personal.
+    `writer` is the signing public key in hex, `user` an opaque id, `op` names the operation that several events belong
+    to, `priv` holds commitments to personal data.
     """
 
     subject: str
@@ -102,7 +104,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An event's bytes as kept, and where they were found: `subject` and `seq` are the row's claim, not yet the event's."""
+    """An event's bytes as kept, with the place where they were found: `subject` and `seq` are the row's claim, not yet
+    the event's."""
 
     subject: str
     seq: int
@@ -148,7 +151,7 @@ _ACTOR: Mapping[str, Callable[[Any], object]] = MappingProxyType(
 
 
 def sign(event: Event, key: Ed25519PrivateKey) -> bytes:
-    """The entry: canonical event and signature. Deterministic.
+    """Returns the entry: the canonical event and its signature. The result is deterministic.
 
     Raises ValueError when the event is outside the format, larger than 16 KiB, or `key` is not `event.writer`'s.
     """
@@ -165,12 +168,14 @@ def sign(event: Event, key: Ed25519PrivateKey) -> bytes:
 
 
 def parse(entry: bytes) -> Event:
-    """The event in `entry`, its signature *not* looked at. Raises `VerificationError` for anything but the exact format."""
+    """Returns the event in `entry`, without checking its signature. Raises `VerificationError` for anything but the
+    exact format."""
     return _split(entry)[0]
 
 
 def verify(entry: bytes) -> Event:
-    """The event in `entry`, signed by the writer that it names; whether that writer is ours is the caller's question.
+    """Returns the event in `entry` after checking the signature of the writer that it names. The caller decides whether
+    that writer is ours.
 
     Raises `VerificationError`.
     """
@@ -181,17 +186,17 @@ def verify(entry: bytes) -> Event:
 
 
 def is_subject(text: str) -> bool:
-    """Whether format v1 can speak of a subject of this name."""
+    """Tells whether format v1 allows a subject of this name."""
     return _SUBJECT.fullmatch(text) is not None
 
 
 def leaf_hash(entry: bytes) -> bytes:
-    """SHA-256(0x00 ‖ entry): the entry's leaf in the log's tree (RFC 6962 §2.1) and the next event's `prev`."""
+    """Returns SHA-256(0x00 ‖ entry): the entry's leaf in the log's tree (RFC 6962 §2.1) and the next event's `prev`."""
     return hashlib.sha256(b"\x00" + entry).digest()
 
 
 def commitment(salt: bytes, group: Mapping[str, Json]) -> str:
-    """What an event says of a private group: binding, and telling nothing without the 32-byte salt.
+    """Returns an event's commitment to a private group: binding, and revealing nothing without the 32-byte salt.
 
     Raises ValueError for another salt size or a group outside the canonical profile (its strings need not be in NFC).
     """
@@ -201,12 +206,12 @@ def commitment(salt: bytes, group: Mapping[str, Json]) -> str:
 
 
 def private_bytes(group: Mapping[str, Json]) -> bytes:
-    """The canonical bytes of a private group. Raises ValueError outside the profile."""
+    """Returns the canonical bytes of a private group. Raises ValueError outside the profile."""
     return canonical.dumps(group, normalised=False)
 
 
 def commits(promised: str | None, salt: bytes, data: bytes) -> bool:
-    """Whether a commitment is to the private group with these canonical bytes."""
+    """Tells whether `promised` is the commitment to the private group with these canonical bytes."""
     try:
         group = json.loads(data)
         return promised == commitment(salt, group) and private_bytes(group) == data
@@ -215,7 +220,7 @@ def commits(promised: str | None, salt: bytes, data: bytes) -> bool:
 
 
 def format_time(at: datetime) -> str:
-    """RFC 3339 in UTC with six digits. Raises ValueError for a naive time."""
+    """Returns the time as RFC 3339 text, in UTC with six digits of a second. Raises ValueError for a naive time."""
     if at.tzinfo is None:
         raise ValueError("a time without a zone")
     return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
@@ -241,7 +246,7 @@ def _to_json(event: Event) -> dict[str, Any]:
 
 
 def _check(value: Mapping[str, Any]) -> None:
-    """Raise ValueError unless `value` is an `ev` object of format v1."""
+    """Raises ValueError unless `value` is an `ev` object of format v1."""
     if value.keys() != _FIELDS.keys():
         raise ValueError("the event has other fields than v1 has")
     for name, good in _FIELDS.items():
@@ -255,7 +260,7 @@ def _check(value: Mapping[str, Any]) -> None:
 
 
 def _split(entry: bytes) -> tuple[Event, bytes, bytes]:
-    """Event, signed body, signature."""
+    """Returns the event, its signed body and its signature."""
     if len(entry) > MAX_ENTRY:
         raise VerificationError(f"the entry has more than {MAX_ENTRY} bytes")
     value = canonical.loads(entry)
@@ -295,5 +300,5 @@ def _from_json(ev: Mapping[str, Any]) -> Event:
 
 
 def _pae(body: bytes) -> bytes:
-    """DSSE v1 pre-authentication encoding: the signature binds the payload's type and length."""
+    """Returns the DSSE v1 pre-authentication encoding, which binds the signature to the payload's type and length."""
     return b"DSSEv1 %d %b %d %b" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE, len(body), body)

@@ -1,7 +1,9 @@
-"""Triggers that keep evidence as it is, for both databases: a speed bump for whoever has the password; signatures are the proof.
+"""Creates triggers that keep evidence unchanged in both databases. They only slow down somebody who has the password;
+the signatures are the proof.
 
-Each table says which of its rows are the same (SQLite's REPLACE deletes without firing delete triggers, on connections that did
-not ask for recursive ones) and which change is growth, if any is allowed. TRUNCATE is PostgreSQL's.
+Each table states which of its rows count as the same (SQLite's REPLACE deletes without firing delete triggers, on
+connections that did not ask for recursive ones) and which change is growth, if any is allowed. TRUNCATE exists only in
+PostgreSQL.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ BEGIN
 END $$
 """
 
-# The very bytes, at the place that the row claims for them, in the log or in quarantine.
+# Exactly the row's bytes, at the place that the row claims for them, in the log or in quarantine.
 _KEPT = """EXISTS (SELECT 1 FROM custody_subject_event AS s
     JOIN custody_event AS e ON e.log_id = s.log_id AND e.leaf_index = s.leaf_index
     WHERE s.subject_no = OLD.subject_no AND s.seq = OLD.seq AND e.entry = OLD.entry)
@@ -32,7 +34,7 @@ BEGIN
 END $$
 """
 
-# Else a temporary table of the same name would be looked into first.
+# Otherwise PostgreSQL would first look into a temporary table of the same name.
 _FIX_SEARCH_PATH = """
 DO $$ BEGIN
   EXECUTE format('ALTER FUNCTION custody_deny_unless_kept() SET search_path = %I, pg_temp', current_schema());
@@ -41,21 +43,22 @@ END $$
 
 
 def refuse_update(table: Table, *, unless: str = "") -> None:
-    """Refuse UPDATE; with `unless`, a condition over OLD and NEW, only where it does not hold."""
+    """Refuses UPDATE; with `unless`, a condition over OLD and NEW, only where the condition does not hold."""
     when = f" WHEN (NOT ({unless}))" if unless else ""
     _postgresql(table, "update", f"BEFORE UPDATE ON {table.name} FOR EACH ROW{when}")
     _sqlite(table, "update", f"BEFORE UPDATE ON {table.name}{when}")
 
 
 def refuse_delete(table: Table, *, same: str) -> None:
-    """Refuse DELETE, TRUNCATE, and an INSERT whose row is the `same`, a condition over NEW, as one that is there."""
+    """Refuses DELETE, TRUNCATE, and an INSERT whose row is the same as an existing row, by the condition `same` over
+    NEW."""
     _postgresql(table, "delete", f"BEFORE DELETE ON {table.name} FOR EACH ROW")
     _sqlite(table, "delete", f"BEFORE DELETE ON {table.name}")
     _refuse_wholesale(table, same)
 
 
 def refuse_loss(table: Table, *, same: str) -> None:
-    """`refuse_delete` for the queue: a row may go once its bytes stand in the log or in quarantine."""
+    """Does as `refuse_delete`, for the queue: a row may go once its bytes stand in the log or in quarantine."""
     _after_create(table, "postgresql", _DENY_UNLESS_KEPT)
     _after_create(table, "postgresql", _FIX_SEARCH_PATH)
     _postgresql(table, "delete", f"BEFORE DELETE ON {table.name} FOR EACH ROW", function="custody_deny_unless_kept")

@@ -1,7 +1,7 @@
-"""The reading side of custody: bytes as they were kept, never interpreted here. Imports nothing that writes.
+"""Reads custody events as they were kept, without interpreting their bytes. Imports nothing that writes.
 
-A subject's chain is its events in the log and, behind them, those that still wait in the queue; where one stands is the log's
-business (`archiver.custody.log`). What was refused is in neither.
+A subject's chain is its events in the log and, behind them, those that still wait in the queue; `archiver.custody.log`
+knows the place of an event in the log. Refused rows belong to neither.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Private:
 
 @dataclass(frozen=True, slots=True)
 class Disclosed:
-    """A subject's newest event and its private groups: (seq, name, group), in the order of the events."""
+    """The number of a subject's newest event, and the subject's private groups: (seq, name, group), in the order of the
+    events."""
 
     head_seq: int
     groups: list[tuple[int, str, Private]]
@@ -92,24 +93,26 @@ _LOGS = select(custody_log.c.log_id).order_by(custody_log.c.log_id)
 
 
 def entries(conn: Connection, subject: str) -> list[Entry]:
-    """The subject's events, in the order of `seq`; empty when there is no such subject."""
+    """Returns the subject's events, in the order of `seq`; an empty list when there is no such subject."""
     return [_entry(row) for row in conn.execute(_OF_SUBJECT, {"of": subject})]
 
 
 def entry(conn: Connection, subject: str, seq: int) -> Entry | None:
-    """One event of the subject; None when there is none of this number."""
+    """Returns one event of the subject; None when the subject has no event of this number."""
     row = conn.execute(_ONE, {"of": subject, "number": seq}).first()
     return None if row is None else _entry(row)
 
 
 def head(conn: Connection, subject: str) -> Head | None:
-    """The newest event's place, as the subject's own row says it; None when nothing was ever appended."""
+    """Returns the place of the subject's newest event, as the subject's own row states it; None when nothing was ever
+    appended."""
     row = conn.execute(select(custody_subject).where(custody_subject.c.subject == subject)).one_or_none()
     return None if row is None or row.head_seq < 0 else Head(row.head_seq, row.head_hash)
 
 
 def subjects(conn: Connection, *, prefix: str = "", after: str = "", limit: int = _PAGE) -> list[str]:
-    """Up to `limit` subjects that begin with `prefix` and sort (by code point) behind `after`. An empty list is the end."""
+    """Returns up to `limit` subjects that begin with `prefix` and sort (by code point) behind `after`. An empty list is
+    the end."""
     name = custody_subject.c.subject
     # PostgreSQL would otherwise sort by the database's locale, and a page could step over a subject.
     order = name.collate("C") if conn.dialect.name == "postgresql" else name
@@ -118,9 +121,11 @@ def subjects(conn: Connection, *, prefix: str = "", after: str = "", limit: int 
 
 
 def walk(conn: Connection) -> Iterator[Entry]:
-    """Every event, those in the log by its order, then those in the queue by theirs, a page in memory at a time.
+    """Yields every event: those in the log in its order, then those in the queue in its order, with one page in memory
+    at a time.
 
-    Use one `reading()` connection for the whole walk: between pages read in transactions of their own, events move.
+    Use one `reading()` connection for the whole walk: between pages that are read in separate transactions, events
+    move.
     """
     for log_id in conn.execute(_LOGS).scalars().all():
         index = -1
@@ -134,14 +139,14 @@ def walk(conn: Connection) -> Iterator[Entry]:
 
 
 def count(conn: Connection) -> int:
-    """How many events there are, in the log and in the queue."""
+    """Counts the events in the log and in the queue."""
     return sum(
         conn.execute(select(func.count()).select_from(table)).scalar_one() for table in (custody_event, custody_pending)
     )
 
 
 def private(conn: Connection, subject: str, seq: int) -> dict[str, Private]:
-    """The private groups of one event that were not erased, by name."""
+    """Returns the private groups of one event that were not erased, by name."""
     table = custody_private
     query = (
         select(table.c.grp, table.c.salt, table.c.data)
@@ -152,13 +157,13 @@ def private(conn: Connection, subject: str, seq: int) -> dict[str, Private]:
 
 
 def of_type(conn: Connection, subject: str, kind: Type, before: int, limit: int = _PAGE) -> list[Entry]:
-    """Up to `limit` of the subject's events of this type in the log, below number `before`, the newest first."""
+    """Returns up to `limit` of the subject's events of this type in the log, below number `before`, the newest first."""
     wanted = {"of": subject, "kind": TYPE_NUMBERS[kind], "before": before, "most": limit}
     return [Entry(row.subject, row.seq, row.entry) for row in conn.execute(_OF_TYPE, wanted)]
 
 
 def waiting(conn: Connection, subject: str) -> list[Entry]:
-    """The subject's events that are not in the log yet, in the order of the queue."""
+    """Returns the subject's events that are not in the log yet, in the order of the queue."""
     return [_entry(row) for row in conn.execute(_OF_QUEUE, {"of": subject})]
 
 
@@ -176,7 +181,8 @@ _OF_TYPE = (
 
 
 def disclosures(conn: Connection, names: Sequence[str]) -> dict[str, Disclosed]:
-    """Of each of these subjects, as far as there is such, its newest event's number and all that was not erased."""
+    """Returns, for each of these subjects that exists, its newest event's number and all its groups that were not
+    erased."""
     found = {row.subject: Disclosed(row.head_seq, []) for row in conn.execute(_HEADS, {"subjects": list(names)})}
     for row in conn.execute(_DISCLOSED, {"subjects": list(names)}):
         found[row.subject].groups.append((row.seq, row.grp, Private(row.salt, row.data)))

@@ -1,6 +1,7 @@
-"""Questions to those who vouch for the log: time stamping authorities and witnesses. One POST, one bounded answer.
+"""Sends requests to time stamping authorities and witnesses, and reads answers of limited size.
 
-They see a checkpoint (a name, a size, a hash) and nothing else. What they answer is verified by the caller, never believed.
+These services see a checkpoint (a name, a size, a hash) and nothing else. The caller verifies every answer before it is
+believed.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ MAX_ANSWER = 256 * 1024
 
 
 class Answer(NamedTuple):
-    """What came back, whole."""
+    """A complete answer."""
 
     status: int
     body: bytes
 
 
 class Client:
-    """A connection to the outside that follows no redirect, keeps no cookie and reads no proxy or netrc from the environment.
+    """An HTTP client that follows no redirect, keeps no cookie and reads no proxy or netrc from the environment.
 
-    Raises `ConfigurationError` for a `ca_bundle` that cannot be read. Close it; or use it as a context.
+    Raises `ConfigurationError` for a `ca_bundle` that cannot be read. Close the client, or use it as a context manager.
     """
 
     def __init__(self, *, timeout: timedelta = timedelta(seconds=10), ca_bundle: Path | None = None) -> None:
@@ -42,11 +43,12 @@ class Client:
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, who: str, url: str, body: bytes, content_type: str) -> Answer:
-        """The answer, whatever its status. Raises `UnavailableError`, which names `who`, when none comes or it is too long."""
+        """Returns the answer to a POST, whatever its status. Raises `UnavailableError`, which names `who`, when no
+        answer comes or the answer is too long."""
         return await self._ask(who, "POST", url, body, {"Content-Type": content_type})
 
     async def get(self, who: str, url: str) -> Answer:
-        """As `post`, with nothing to say."""
+        """Returns the answer to a GET, and raises as `post` does."""
         return await self._ask(who, "GET", url, None, {})
 
     async def _ask(self, who: str, method: str, url: str, body: bytes | None, more: Mapping[str, str]) -> Answer:
@@ -72,7 +74,7 @@ class Client:
             raise UnavailableError(f"{who}: {type(failed).__name__}") from None
 
     async def aclose(self) -> None:
-        """Release the connections."""
+        """Releases the connections."""
         if self._session is not None:
             await self._session.close()
             self._session = None

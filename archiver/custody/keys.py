@@ -1,4 +1,5 @@
-"""Ed25519 signing keys: the host's, in a file, the process's, in memory only, and the log's."""
+"""Creates and loads Ed25519 signing keys: the host's key in a file, the process's key in memory only, and the log's
+key."""
 
 from __future__ import annotations
 
@@ -21,14 +22,15 @@ from archiver.errors import KeyUnavailableError
 
 
 def generate_signing_key(chance: Chance) -> Ed25519PrivateKey:
-    """A fresh key."""
+    """Returns a fresh key."""
     return Ed25519PrivateKey.from_private_bytes(chance.token(32))
 
 
 def derive_log_key(host_key: Ed25519PrivateKey, origin: str) -> Ed25519PrivateKey:
-    """The log's key where none is configured: always the same for one host key and one log (HKDF-SHA-256, RFC 5869).
+    """Returns the log's key where none is configured: always the same for one host key and one log (HKDF-SHA-256, RFC
+    5869).
 
-    So an archive of one host has one secret to keep, and its log can be continued from that alone.
+    So an archive of one host has one secret to keep, and its log can be continued from that secret alone.
     """
     info = b"compliance-archiver/log-key/v1\n" + origin.encode()
     return Ed25519PrivateKey.from_private_bytes(
@@ -37,7 +39,8 @@ def derive_log_key(host_key: Ed25519PrivateKey, origin: str) -> Ed25519PrivateKe
 
 
 def load_signing_key(pem: bytes) -> Ed25519PrivateKey:
-    """The host key in an unencrypted PKCS#8 PEM file. Raises `KeyUnavailableError`; never repeats the contents."""
+    """Returns the host key in an unencrypted PKCS#8 PEM file. Raises `KeyUnavailableError`, which never repeats the
+    file's contents."""
     try:
         key = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -48,7 +51,8 @@ def load_signing_key(pem: bytes) -> Ed25519PrivateKey:
 
 
 def load_public_key(pem: bytes) -> Ed25519PublicKey:
-    """The public half, from SPKI PEM, for hosts that only verify. Raises `KeyUnavailableError`."""
+    """Returns the public half of a signing key, from SPKI PEM, for hosts that only verify. Raises
+    `KeyUnavailableError`."""
     try:
         key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):
@@ -63,16 +67,16 @@ def load_public_key(pem: bytes) -> Ed25519PublicKey:
 
 
 def to_pem(key: Ed25519PrivateKey) -> bytes:
-    """PKCS#8 PEM, unencrypted: a file that only the archiver's user may read."""
+    """Returns the key as unencrypted PKCS#8 PEM, for a file that only the archiver's user may read."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def public_pem(key: Ed25519PrivateKey) -> bytes:
-    """SPKI PEM of the public half."""
+    """Returns the public half of the key as SPKI PEM."""
     return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def public_hex(key: Ed25519PrivateKey | Ed25519PublicKey) -> str:
-    """The 32-byte public key in hex, as events name it."""
+    """Returns the 32-byte public key in hex, as events name it."""
     public = key if isinstance(key, Ed25519PublicKey) else key.public_key()
     return public.public_bytes_raw().hex()

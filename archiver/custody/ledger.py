@@ -1,4 +1,5 @@
-"""The writing side of custody: events in the caller's own transaction, so that a change and its witness live or die together."""
+"""Writes custody events in the caller's own transaction, so that a change and its event are kept together or not at
+all."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from archiver.custody.tables import custody_pending, custody_private, custody_su
 from archiver.recording import Json
 
 OPERATOR = "operator"
-"""The kind of actor whose events a person's command writes."""
+"""The kind of actor in the events that a person's command writes."""
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _NO_ENDS: Mapping[str, End] = MappingProxyType({})
@@ -30,7 +31,7 @@ _PAGE = 500  # rows per statement, well below both databases' limits on paramete
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """An event that is to be: what its writer has to say. `private` groups are kept beside the event, which commits to them."""
+    """The content of an event that is to be written. `private` groups are kept beside the event, which commits to them."""
 
     subject: str
     type: str
@@ -44,7 +45,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """Where an event stands in its chain."""
+    """The place of an event in its chain."""
 
     subject: str
     seq: int
@@ -59,11 +60,12 @@ class _Head:
 
 
 class Ledger:
-    """Appends signed events. Holds the process's session key, which dies with it; no state of its own otherwise.
+    """Appends signed events. Holds the process's session key, which is lost when the process ends, and no other state.
 
-    Everything happens on the caller's connection, in the caller's transaction: nothing is there until that commits. Safe to run
-    again after a rollback. Concurrent appends to one subject wait for one another on its row. `person` is the private group that
-    says who gave the command: every event of an operator carries it, so that no command can forget to.
+    Everything happens on the caller's connection, in the caller's transaction: nothing is stored until the transaction
+    commits. An append may be repeated after a rollback. Concurrent appends to one subject wait for one another on the
+    subject's row. `person` is the private group that says who gave the command; every event of an operator carries this
+    group, so that no command can omit it.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class Ledger:
 
     @classmethod
     def open(cls, clock: Clock, chance: Chance, person: Mapping[str, Json] | None = None) -> Self:
-        """A ledger with a fresh session key; `enroll` it before anything else is appended."""
+        """Returns a ledger with a fresh session key; call `enroll` before anything else is appended."""
         return cls(generate_signing_key(chance), clock, chance, person)
 
     @property
@@ -85,13 +87,14 @@ class Ledger:
         return public_hex(self._key)
 
     def sign(self, data: bytes) -> bytes:
-        """The session key's bare signature, for what is handed out beside the log."""
+        """Returns the session key's bare signature over `data`, for files that are handed out beside the log."""
         return self._key.sign(data)
 
     def enroll(self, conn: Connection, host_key: Ed25519PrivateKey) -> Appended:
-        """Say, signed by the host, that this session writes from now on.
+        """Writes the enrolment of this session, signed by the host key.
 
-        Where the head of the archive's chain was turned back, the chain goes on from its end, and an anomaly says so.
+        Where the head of the archive's chain was rolled back, the chain continues from its real end, and an anomaly
+        event says so.
         """
         end = turned_back(conn)
         enrolled = self._append(conn, [(enrolment(self.writer), host_key)], _of_archive(end))[0]
@@ -100,12 +103,13 @@ class Ledger:
         return enrolled
 
     def retire(self, conn: Connection, host_key: Ed25519PrivateKey) -> Appended:
-        """Say, signed by the host, that this session has written its last: whatever comes behind it in its name is refused."""
+        """Writes the retirement of this session, signed by the host key: any later event of the session is refused."""
         return self._append(conn, [(retirement(self.writer), host_key)])[0]
 
     @contextmanager
     def once(self, conn: Connection, host_key: Ed25519PrivateKey) -> Iterator[None]:
-        """For who writes in one transaction only: enrolled before, and retired behind, all that is appended within."""
+        """Enrols the session before the block and retires it afterwards, for a caller that writes in one transaction
+        only."""
         self.enroll(conn, host_key)
         yield
         self.retire(conn, host_key)
@@ -123,7 +127,7 @@ class Ledger:
         actor_kind: str = "worker",
         user: str | None = None,
     ) -> Appended:
-        """Add one event to `subject`'s chain, which begins with it if there is none.
+        """Adds one event to `subject`'s chain, which begins with this event if there is no chain yet.
 
         Raises ValueError, with nothing written, when the event is outside the format.
         """
@@ -131,9 +135,9 @@ class Ledger:
         return self._append(conn, [(draft, self._key)])[0]
 
     def append_many(self, conn: Connection, drafts: Sequence[Draft], end: End | None = None) -> list[Appended]:
-        """Add many events, in few statements; several of one subject follow each other in the order given.
+        """Adds many events in few statements; events of one subject follow each other in the order given.
 
-        `end` is where the archive's chain ends, where its head does not say so.
+        `end` is the real end of the archive's chain, if the chain's head states another.
         """
         return self._append(conn, [(draft, self._key) for draft in drafts], _of_archive(end))
 
@@ -145,16 +149,17 @@ class Ledger:
         host_key: Ed25519PrivateKey,
         admitting: Sequence[str],
     ) -> list[Appended]:
-        """For a recovery: this session's enrolment, then `ours`, then the enrolment of the session keys in `admitting`, in hex.
+        """Appends, for a recovery, this session's enrolment, then `ours`, then the enrolment of the session keys in
+        `admitting`, in hex.
 
-        `ends` says where chains end, whatever their heads say: each must grow past its head.
+        `ends` says where chains end, whatever their heads say; each of these chains must grow past its head.
         """
         first = [(enrolment(self.writer), host_key)]
         last = [(enrolment(key), host_key) for key in admitting]
         return self._append(conn, [*first, *((draft, self._key) for draft in ours), *last], ends)
 
     def retire_others(self, conn: Connection, host_key: Ed25519PrivateKey, keys: Sequence[str]) -> None:
-        """Say, signed by the host, that these session keys, in hex, have written their last."""
+        """Writes the retirement of these session keys, in hex, signed by the host key."""
         self._append(conn, [(retirement(key), host_key) for key in keys])
 
     def _append(
@@ -203,12 +208,12 @@ class Ledger:
 
 
 def enrolment(key: str) -> Draft:
-    """That this session key, in hex, writes from now on; a host's to sign."""
+    """Returns the draft that enrols this session key, in hex; a host key must sign it."""
     return Draft(ARCHIVE, Type.WRITER_ENROLLED, {"writer": key}, actor_kind="host")
 
 
 def retirement(key: str) -> Draft:
-    """That this session key, in hex, has written its last; a host's to sign."""
+    """Returns the draft that retires this session key, in hex; a host key must sign it."""
     return Draft(ARCHIVE, Type.WRITER_RETIRED, {"writer": key}, actor_kind="host")
 
 
@@ -223,7 +228,7 @@ _HEADS = (
     .order_by(custody_subject.c.subject)  # everybody locks in one order, so that nobody deadlocks
     .with_for_update()
 )
-# The usual case by itself: a list of parameters is expanded into new SQL at every execution.
+# The usual case has its own statement: a list of parameters is expanded into new SQL at every execution.
 _HEAD = select(custody_subject).where(custody_subject.c.subject == bindparam("of")).with_for_update()
 _BEGIN = insert(custody_subject).returning(custody_subject.c.subject_no, custody_subject.c.subject)
 _BEGIN_UNLESS_THERE = (
@@ -241,7 +246,8 @@ _ADVANCE = (
 
 
 def _lock_heads(conn: Connection, subjects: set[str]) -> dict[str, _Head]:
-    """The heads of `subjects`, locked until the transaction ends; the missing ones are created, with no event yet."""
+    """Returns the heads of `subjects`, locked until the transaction ends; missing subjects are created, with no event
+    yet."""
     heads = _select_heads(conn, subjects)
     if missing := subjects - heads.keys():
         # On PostgreSQL another replica may be creating the same subject; SQLite's writer is alone.

@@ -1,6 +1,6 @@
-"""The reading side of the log: its tree, tiles, entries and checkpoints, as they are kept. Imports nothing that writes.
+"""Reads the log's tree, tiles, entries and checkpoints as they are kept. Imports nothing that writes.
 
-Nothing is checked here but that it is there: whoever builds a proof on it verifies the proof.
+These functions only check that the rows are there: a caller that builds a proof on them verifies the proof.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A checkpoint as the notary signed it; `published_at` once the bucket has it."""
+    """A checkpoint as the notary signed it; `published_at` is set once the bucket has the checkpoint."""
 
     size: int
     root: bytes
@@ -51,7 +51,7 @@ class Signed:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A row that was refused: what it claimed, its bytes, why (`sequencer.Refusal`) and when."""
+    """A refused row: its claimed place, its bytes, the reason (`sequencer.Refusal`) and the time of the refusal."""
 
     number: int
     subject: str | None
@@ -118,13 +118,13 @@ _QUARANTINED = (
 
 
 def logs(conn: Connection) -> list[Log]:
-    """The logs of this archive, oldest first."""
+    """Returns the logs of this archive, oldest first."""
     rows = conn.execute(select(custody_log).order_by(custody_log.c.log_id))
     return [Log(row.log_id, row.origin, row.opened_at) for row in rows]
 
 
 def tree(conn: Connection, log_id: int) -> tuple[int, bytes]:
-    """Size and root. Raises `NotFoundError`."""
+    """Returns the tree's size and root. Raises `NotFoundError`."""
     row = conn.execute(_TREE, {"log": log_id}).one_or_none()
     if row is None:
         raise NotFoundError(f"log {log_id}")
@@ -132,7 +132,7 @@ def tree(conn: Connection, log_id: int) -> tuple[int, bytes]:
 
 
 def read_tile(conn: Connection, log_id: int) -> ReadTile:
-    """A reader of tiles, each as wide as the tree has it now; empty where there is none."""
+    """Returns a reader of tiles, which gives each tile as wide as the tree has it now, and no bytes for a missing tile."""
 
     def read(level: int, index: int) -> bytes:
         hashes: bytes | None = conn.execute(_TILE, {"log": log_id, "level": level, "idx": index}).scalar_one_or_none()
@@ -142,7 +142,7 @@ def read_tile(conn: Connection, log_id: int) -> ReadTile:
 
 
 def entry(conn: Connection, log_id: int, index: int) -> bytes:
-    """The entry at leaf `index`. Raises `NotFoundError`."""
+    """Returns the entry at leaf `index`. Raises `NotFoundError`."""
     row = conn.execute(_ENTRIES, {"log": log_id, "start": index, "stop": index + 1}).one_or_none()
     if row is None:
         raise NotFoundError(f"leaf {index} of log {log_id}")
@@ -151,7 +151,8 @@ def entry(conn: Connection, log_id: int, index: int) -> bytes:
 
 
 def entries(conn: Connection, log_id: int, start: int, stop: int) -> Iterator[bytes]:
-    """The entries at leaves `start` up to `stop`, a page in memory at a time. Raises `NotFoundError` for a missing one."""
+    """Yields the entries at leaves `start` up to `stop`, with one page in memory at a time. Raises `NotFoundError` for
+    a missing entry."""
     for first in range(start, stop, _PAGE):
         last = min(stop, first + _PAGE)
         page = {
@@ -164,31 +165,33 @@ def entries(conn: Connection, log_id: int, start: int, stop: int) -> Iterator[by
 
 
 def index_of(conn: Connection, subject: str, seq: int) -> tuple[int, int] | None:
-    """In which log and at which leaf the event stands; None while it waits in the queue, or if there is none."""
+    """Returns the log and the leaf at which the event stands; None while the event waits in the queue, or if there is
+    no such event."""
     row = conn.execute(_INDEX, {"of": subject, "number": seq}).one_or_none()
     return None if row is None else (row.log_id, row.leaf_index)
 
 
 def waiting(conn: Connection) -> int:
-    """How many rows the queue holds."""
+    """Counts the rows in the queue."""
     return conn.execute(_WAITING).scalar_one()
 
 
 def backlog(conn: Connection) -> int | None:
-    """None while fewer than `BACKLOG` rows wait; else the number of the oldest, which grows as long as somebody takes rows."""
+    """Returns the number of the oldest waiting row, which grows as long as somebody takes rows; None while fewer than
+    `BACKLOG` rows wait."""
     oldest: int | None = conn.execute(_BACKLOG).scalar_one()
     return oldest
 
 
 def checkpoints(conn: Connection, log_id: int, *, after: int = -1) -> Iterator[Signed]:
-    """The checkpoints for sizes beyond `after`, smallest first, a page in memory at a time."""
+    """Yields the checkpoints for sizes beyond `after`, smallest first, with one page in memory at a time."""
     while page := conn.execute(_CHECKPOINTS, {"log": log_id, "after": after}).all():
         yield from map(_signed, page)
         after = page[-1].size
 
 
 def newest_first(conn: Connection, log_id: int) -> Iterator[Signed]:
-    """The checkpoints, the largest size first, a page in memory at a time."""
+    """Yields the checkpoints, the largest size first, with one page in memory at a time."""
     below = 2**63 - 1
     while page := conn.execute(_NEWEST_FIRST, {"log": log_id, "below": below}).all():
         yield from map(_signed, page)
@@ -196,15 +199,16 @@ def newest_first(conn: Connection, log_id: int) -> Iterator[Signed]:
 
 
 def newest_checkpoint(conn: Connection, log_id: int, *, published: bool = False) -> Signed | None:
-    """The checkpoint of the largest size; with `published`, of those that the bucket has."""
+    """Returns the checkpoint of the largest size; with `published`, the largest that the bucket has."""
     row = conn.execute(_PUBLISHED if published else _NEWEST, {"log": log_id}).one_or_none()
     return None if row is None else _signed(row)
 
 
 def quarantined(conn: Connection, *, after: int = 0) -> Iterator[Quarantined]:
-    """The refused rows behind number `after`, in the order of their refusal, a page in memory at a time.
+    """Yields the refused rows behind number `after`, in the order of their refusal, with one page in memory at a time.
 
-    Less those that a recovery brought home (`archiver.custody.rehome`): they were ours, in a database that had been turned back.
+    Leaves out the rows that a recovery returned to their chains (`archiver.custody.rehome`): they are our own, written
+    into a rolled-back database.
     """
     while page := conn.execute(_QUARANTINED, {"after": after}).all():
         for row in page:

@@ -1,7 +1,8 @@
-"""The log's tables: leaves, tiles, the tree's size and root, what was signed over it, and what was refused.
+"""Defines the log's tables: leaves, tiles, the tree's size and root, the signatures over it, and the refused rows.
 
-The bucket is the authority for history; these are its first copy and its index. No foreign key on a table that grows with events:
-checking one would lock the row of a subject that a writer holds, or cost as much as the row itself.
+The bucket is the authority for history; these tables are its first copy and its index. No table that grows with events
+has a foreign key: checking the key would lock the row of a subject that a writer holds, or cost as much as the row
+itself.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from archiver.custody.guards import refuse_delete, refuse_update
 from archiver.custody.tables import BIGINT, SMALLINT
 from archiver.database import UtcDateTime, metadata
 
-# What `custody_subject_event.type_no` says. A new type is declared at the end of `Type`; 0 is a type that we do not know.
+# The numbers in `custody_subject_event.type_no`. A new type is declared at the end of `Type`; 0 is a type that we do not know.
 TYPE_NUMBERS: Mapping[str, int] = MappingProxyType({type_: number for number, type_ in enumerate(Type, 1)})
 
 # One tree under one name (`origin`, the checkpoints' first line).
@@ -52,7 +53,7 @@ custody_event = Table(
     sqlite_strict=True,
 )
 
-# Where a subject's events stand: an index, which says nothing that the entries do not. `type_no`: see TYPE_NUMBERS.
+# The places of a subject's events: an index, which says nothing that the entries do not. `type_no`: see TYPE_NUMBERS.
 custody_subject_event = Table(
     "custody_subject_event",
     metadata,
@@ -79,7 +80,7 @@ custody_tile = Table(
     sqlite_with_rowid=False,
 )
 
-# The tree as it stands; locking this row is what makes batches follow one another. `epoch` counts them.
+# The tree as it stands; locking this row makes batches follow one another. `epoch` counts the batches.
 custody_tree = Table(
     "custody_tree",
     metadata,
@@ -92,7 +93,7 @@ custody_tree = Table(
     sqlite_with_rowid=False,
 )
 
-# Signed notes over the tree. `published_at` is filled in once, when the bucket has it.
+# Signed notes over the tree. `published_at` is filled in once, when the bucket has the checkpoint.
 custody_checkpoint = Table(
     "custody_checkpoint",
     metadata,
@@ -106,7 +107,7 @@ custody_checkpoint = Table(
     sqlite_with_rowid=False,
 )
 
-# What others signed over a checkpoint. `kind`: 1 witness, 2 time stamp (RFC 3161), 3 OpenTimestamps.
+# Signatures of others over a checkpoint. `kind`: 1 witness, 2 time stamp (RFC 3161), 3 OpenTimestamps.
 custody_anchor = Table(
     "custody_anchor",
     metadata,
@@ -120,8 +121,8 @@ custody_anchor = Table(
     sqlite_with_rowid=False,
 )
 
-# Which leaf enrolled a session key, and which one retired it: an index, believed only as far as those leaves bear it out.
-# Both the same leaf: it was retired before anything enrolled it.
+# The leaves that enrolled and retired a session key: an index, believed only as far as those leaves confirm it.
+# Both are the same leaf where the key was retired before anything enrolled it.
 custody_writer = Table(
     "custody_writer",
     metadata,
@@ -152,7 +153,7 @@ custody_quarantine = Table(
 
 _SAME_LOG = "NEW.log_id = OLD.log_id"
 
-# Besides its key, a row of this table has a rowid in SQLite, by which REPLACE finds it too.
+# Besides its key, a row of this table has a rowid in SQLite, by which REPLACE finds the row too.
 refuse_update(custody_event)
 refuse_delete(custody_event, same="(log_id = NEW.log_id AND leaf_index = NEW.leaf_index) OR rowid = NEW.rowid")
 

@@ -1,7 +1,7 @@
-"""The log's Merkle tree (RFC 6962 §2.1, RFC 9162 §2.1): roots, proofs, and whether a proof holds. Pure: no I/O.
+"""Computes roots and proofs of the log's Merkle tree (RFC 6962 §2.1, RFC 9162 §2.1), and verifies proofs. Pure: no I/O.
 
-Nothing here keeps a tree: the hashes of complete subtrees come from a reader, of which a proof asks some 60 at 10^9 leaves.
-Leaves are leaf hashes throughout (`event.leaf_hash`).
+This module keeps no tree: a reader supplies the hashes of complete subtrees, some 60 for a proof at 10^9 leaves. Leaves
+are always given as leaf hashes (`event.leaf_hash`).
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ MAX_SIZE = 2**63 - 1
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 
 Hashes = Callable[[int, int], bytes]
-"""(level, index) → hash of the complete subtree over the leaves from index · 2^level up to (index + 1) · 2^level."""
+"""A reader of hashes: (level, index) → hash of the complete subtree over the leaves from index · 2^level up to (index +
+1) · 2^level."""
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
-    """SHA-256(0x01 ‖ left ‖ right)."""
+    """Returns SHA-256(0x01 ‖ left ‖ right)."""
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
 def root(size: int, hashes: Hashes) -> bytes:
-    """The root of the first `size` leaves."""
+    """Returns the root of the first `size` leaves."""
     return _range_hash(0, size, hashes) if size else EMPTY_ROOT
 
 
 def inclusion_proof(index: int, size: int, hashes: Hashes) -> list[bytes]:
-    """PATH(index, D[size]) of RFC 6962 §2.1.1, from the leaf's sibling up. Raises ValueError unless index < size."""
+    """Returns PATH(index, D[size]) of RFC 6962 §2.1.1, from the leaf's sibling up. Raises ValueError unless index <
+    size."""
     if not 0 <= index < size:
         raise ValueError(f"no leaf {index} in a tree of {size}")
     proof = []
@@ -47,7 +49,8 @@ def inclusion_proof(index: int, size: int, hashes: Hashes) -> list[bytes]:
 
 
 def consistency_proof(old: int, new: int, hashes: Hashes) -> list[bytes]:
-    """PROOF(old, D[new]) of RFC 6962 §2.1.2; empty where `old` is 0 or `new`. Raises ValueError unless old ≤ new."""
+    """Returns PROOF(old, D[new]) of RFC 6962 §2.1.2; an empty list where `old` is 0 or `new`. Raises ValueError unless
+    old ≤ new."""
     if not 0 <= old <= new:
         raise ValueError(f"a tree of {new} does not continue one of {old}")
     if old == 0:
@@ -68,7 +71,7 @@ def consistency_proof(old: int, new: int, hashes: Hashes) -> list[bytes]:
 
 
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
-    """RFC 9162 §2.1.3.2: the leaf hash stands at `index` of the tree with this size and root.
+    """Checks that the leaf hash stands at `index` of the tree with this size and root (RFC 9162 §2.1.3.2).
 
     Raises `VerificationError`, also for a proof that is longer or shorter than index and size imply.
     """
@@ -93,10 +96,11 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
 
 
 def verify_consistency(old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]) -> None:
-    """RFC 9162 §2.1.4.2: the tree of size `new` begins with the tree of size `old`.
+    """Checks that the tree of size `new` begins with the tree of size `old` (RFC 9162 §2.1.4.2).
 
     Between equal sizes the proof is empty and the roots are equal. Raises `VerificationError`; always where `old` is 0,
-    because everything continues the empty tree: who accepts a first tree says so itself, and demands an empty proof.
+    because everything continues the empty tree: a caller that accepts a first tree decides so itself, and demands an
+    empty proof.
     """
     if not 0 < old <= new <= MAX_SIZE:
         raise VerificationError(f"nothing can show that a tree of {new} continues one of {old}")
@@ -131,7 +135,8 @@ def verify_consistency(old: int, old_root: bytes, new: int, new_root: bytes, pro
 
 
 def _range_hash(start: int, end: int, hashes: Hashes) -> bytes:
-    """MTH(D[start:end]) of a non-empty range that begins at a node of the tree: its complete subtrees, joined from the right."""
+    """Returns MTH(D[start:end]) of a non-empty range that begins at a node of the tree: its complete subtrees, joined
+    from the right."""
     parts = []
     while start < end:
         level = (end - start).bit_length() - 1
@@ -144,7 +149,7 @@ def _range_hash(start: int, end: int, hashes: Hashes) -> bytes:
 
 
 def _split(size: int) -> int:
-    """The largest power of two smaller than `size`."""
+    """Returns the largest power of two smaller than `size`."""
     return 1 << (size - 1).bit_length() - 1
 
 

@@ -1,7 +1,8 @@
-"""Who signs trees: never two that do not continue one another.
+"""Signs trees, and never two trees that do not continue one another.
 
-The same class is the log's notary (it signs with the log's key) and a witness (it cosigns, c2sp.org/tlog-witness). What it signed
-last stands in a file of its own: whoever can turn back the archive's database must not be able to turn this back with it.
+The same class is the log's notary (it signs with the log's key) and a witness (it cosigns, c2sp.org/tlog-witness). The
+last signed tree stands in a file of its own: somebody who can roll back the archive's database must not be able to roll
+back this file with it.
 """
 
 from __future__ import annotations
@@ -43,24 +44,24 @@ class Refused(errors.VerificationError):
 
 
 class Signed(NamedTuple):
-    """The last tree signed of one log."""
+    """The last signed tree of one log."""
 
     size: int
     root: bytes
 
 
 class Notary:
-    """Signs the checkpoints of any number of logs, each a continuation of the one before.
+    """Signs the checkpoints of any number of logs, each a continuation of that log's last one.
 
-    Its file is one SQLite database, made at first use; any number of threads and processes may share it. What is about to be
-    signed is on disk before the signature exists, so that a crash can lose a signature but never the memory of one. Raises
-    `UnavailableError` when the file cannot be used.
+    The state file is one SQLite database, made at first use; any number of threads and processes may share it. A tree
+    is recorded on disk before its signature exists, so that a crash can lose a signature but never the record of one.
+    Raises `UnavailableError` when the file cannot be used.
 
-    `keys`: a log's key with those before it. `beside` signs, too, while a key is replaced: verifiers that only know the old one
-    go on.
+    `keys` holds a log's key with its predecessors. `beside` also signs while a key is replaced, so that verifiers that
+    only know the old key continue to work.
 
-    With `remembers`, it signs nothing when its file is gone or empty: a notary that nobody can teach what it signed, a witness,
-    must not begin anew with the same key. `begin` makes its file.
+    With `remembers`, the notary signs nothing when its file is gone or empty: a witness, which nobody can tell what it
+    signed, must not begin anew with the same key. `begin` makes the file.
     """
 
     def __init__(
@@ -82,13 +83,13 @@ class Notary:
         self.keys = keys or LogKeys(signer.key)
 
     def begin(self) -> None:
-        """Make the file, with nothing signed yet; what is there stays."""
+        """Makes the file, with nothing signed yet; an existing file stays as it is."""
         with self._state(make=True):
             pass
 
     @property
     def begun(self) -> bool:
-        """Whether the file is there, and is one of a notary."""
+        """True when the file is there, and is a notary's."""
         try:
             with self._state(make=False):
                 return True
@@ -96,15 +97,15 @@ class Notary:
             return False
 
     def last(self, origin: str) -> Signed:
-        """The last tree signed of this log; the empty one when there is none."""
+        """Returns the last signed tree of this log; the empty tree when there is none."""
         with self._state() as db:
             return _last(db, origin)
 
     def add_checkpoint(self, old_size: int, proof: Sequence[bytes], checkpoint: Checkpoint) -> str:
-        """The signature line over `checkpoint`, whose tree continues that of `old_size`, as `proof` shows.
+        """Returns the signature line over `checkpoint`, whose tree continues that of `old_size`, as `proof` shows.
 
-        `old_size` must be the last size signed, else `Conflict` says which that is; asking again for the tree signed last (with
-        its size and no proof) signs it again. Raises `Refused` for a tree that does not continue it.
+        `old_size` must be the last signed size, else `Conflict` names that size. Asking again for the last signed tree
+        (with its size and no proof) signs it again. Raises `Refused` for a tree that does not continue the last one.
         """
         with self._state() as db:
             last = _last(db, checkpoint.origin)
@@ -119,10 +120,12 @@ class Notary:
         return self._signer.sign(checkpoint.body, int(self._clock.now().timestamp()))
 
     def catch_up(self, checkpoint: Checkpoint, proof: Sequence[bytes] = ()) -> None:
-        """Learn of a checkpoint that carries our signature, as the caller has verified, and that we may have forgotten.
+        """Records a checkpoint that carries our signature, as the caller has verified, and that the notary may have
+        forgotten.
 
-        This is how a state file from an old backup becomes safe again. `proof` leads to it from `last`. A checkpoint that is
-        older than `last` teaches nothing. Raises `Refused` when both cannot be true: then two trees *were* signed.
+        This is how a state file from an old backup becomes safe again. `proof` leads to the checkpoint from `last`. A
+        checkpoint that is older than `last` changes nothing. Raises `Refused` when both cannot be true: then two
+        contradicting trees *were* signed.
         """
         with self._state() as db:
             last = _last(db, checkpoint.origin)
@@ -131,26 +134,27 @@ class Notary:
                 _remember(db, checkpoint)
 
     def keep(self, origin: str, size: int, note: bytes) -> None:
-        """Keep the signed note of the newest tree, for whoever asks what we saw."""
+        """Keeps the signed note of the newest tree, for monitors that ask which tree we saw."""
         with self._state() as db:
             db.execute("UPDATE signed SET note = ? WHERE origin = ? AND size = ?", (note, origin, size))
 
     def kept(self, origin: str) -> bytes | None:
-        """The note kept last for this log."""
+        """Returns the note kept last for this log."""
         with self._state() as db:
             row = db.execute("SELECT note FROM signed WHERE origin = ?", (origin,)).fetchone()
             return row[0] if row else None
 
     def origins(self) -> list[str]:
-        """The logs that we signed trees of."""
+        """Returns the logs whose trees we signed."""
         with self._state() as db:
             return [origin for (origin,) in db.execute("SELECT origin FROM signed ORDER BY origin")]
 
     @contextlib.contextmanager
     def _state(self, make: bool | None = None) -> Iterator[sqlite3.Connection]:
-        """One transaction that nobody else shares, on disk when the block ends well; nothing happened when it does not.
+        """Opens one exclusive transaction, which is on disk when the block succeeds; when the block fails, nothing has
+        happened.
 
-        With a rollback journal, EXTRA is what makes a commit survive a power cut: it syncs the folder, too.
+        With a rollback journal, only EXTRA makes a commit survive a power cut: it syncs the folder, too.
         """
         making = not self._remembers if make is None else make
         place = f"{self._path.absolute().as_uri()}?mode={'rwc' if making else 'rw'}"

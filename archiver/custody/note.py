@@ -1,6 +1,7 @@
-"""Signed notes (c2sp.org/signed-note) and cosignatures (c2sp.org/tlog-cosignature, Ed25519). Strict. Pure: no I/O, no clock.
+"""Signs and opens notes (c2sp.org/signed-note) and cosignatures (c2sp.org/tlog-cosignature, Ed25519), strictly. Pure:
+no I/O, no clock.
 
-What a note says counts only once `open_note` has found a signature by a key that the caller trusts.
+The text of a note counts only once `open_note` has found a signature by a key that the caller trusts.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ MAX_NUMBER = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class VerifierKey:
-    """A key that notes are checked with. ValueError for a bad name, an unknown kind, or what is not a sound Ed25519 key."""
+    """A key for checking notes. Raises ValueError for a bad name, an unknown kind, or bytes that are not a sound
+    Ed25519 key."""
 
     name: str
     kind: int
@@ -39,11 +41,11 @@ class VerifierKey:
 
     @property
     def first(self) -> VerifierKey:
-        """This key: it had none before it (`archiver.custody.rotation`)."""
+        """This key itself, since it has no predecessor (`archiver.custody.rotation`)."""
         return self
 
     def of(self, size: int) -> VerifierKey:  # noqa: ARG002
-        """This key, for a checkpoint of any size."""
+        """Returns this key, for a checkpoint of any size."""
         return self
 
     @property
@@ -62,7 +64,8 @@ class VerifierKey:
 
 
 def parse_vkey(text: str) -> VerifierKey:
-    """The key of a vkey. Raises `VerificationError` for any other text, also where the id is not the key's."""
+    """Returns the key of a vkey. Raises `VerificationError` for any other text, also where the id does not match the
+    key."""
     parts = text.split("+", 2)  # base64 may have a plus, a name may not
     if len(parts) != 3:
         raise VerificationError("a verifier key is name+id+key")
@@ -78,7 +81,7 @@ def parse_vkey(text: str) -> VerifierKey:
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A log's key: signs the text itself. Deterministic."""
+    """A log's key, which signs the text itself. Its signatures are deterministic."""
 
     name: str
     private: Ed25519PrivateKey = field(repr=False)
@@ -88,13 +91,13 @@ class Signer:
         return VerifierKey(self.name, ED25519, self.private.public_key().public_bytes_raw())
 
     def sign(self, text: str) -> str:
-        """The signature line. Raises ValueError for what is not a note's text."""
+        """Returns the signature line. Raises ValueError for a text that cannot be a note's."""
         return _signature_line(self.key, self.private.sign(_check_text(text)))
 
 
 @dataclass(frozen=True, slots=True)
 class Cosigner:
-    """A witness's key: signs that it saw the checkpoint, and when."""
+    """A witness's key, which signs that the witness saw the checkpoint, and when."""
 
     name: str
     private: Ed25519PrivateKey = field(repr=False)
@@ -104,7 +107,8 @@ class Cosigner:
         return VerifierKey(self.name, COSIGNATURE, self.private.public_key().public_bytes_raw())
 
     def sign(self, text: str, time: int) -> str:
-        """The signature line at `time`, in whole seconds since the epoch. Raises ValueError as `Signer.sign`."""
+        """Returns the signature line at `time`, in whole seconds since the epoch. Raises ValueError as `Signer.sign`,
+        and for a time out of range."""
         if not 0 <= time <= MAX_NUMBER:
             raise ValueError("a cosignature's time is from the epoch on")
         signature = self.private.sign(_cosigned(_check_text(text), time))
@@ -113,7 +117,7 @@ class Cosigner:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """One signature line, not looked into."""
+    """One signature line, not yet verified."""
 
     name: str
     key_id: bytes
@@ -122,7 +126,7 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A note taken apart. Nobody has checked who signed it."""
+    """A note, split into text and signatures. Nobody has checked the signatures."""
 
     text: str
     signatures: tuple[Signature, ...]
@@ -130,14 +134,15 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A text, and who of the asked keys signed it: each key once, a cosigner's with its time in seconds since the epoch."""
+    """A text, and those of the given keys that signed it: each key once, a cosigner's with its time in seconds since
+    the epoch."""
 
     text: str
     verified: tuple[tuple[VerifierKey, int | None], ...]
 
 
 def parse_note(raw: bytes) -> Note:
-    """Text and signature lines. Raises `VerificationError` for anything but the exact format."""
+    """Returns the text and the signature lines of a note. Raises `VerificationError` for anything but the exact format."""
     if len(raw) > MAX_NOTE:
         raise VerificationError(f"a note has at most {MAX_NOTE} bytes")
     try:
@@ -153,15 +158,15 @@ def parse_note(raw: bytes) -> Note:
 
 
 def open_note(raw: bytes, keys: Sequence[VerifierKey]) -> Opened:
-    """The text of a note that at least one of `keys` signed; signatures of other keys are passed over.
+    """Returns the text of a note that at least one of `keys` signed; signatures of other keys are passed over.
 
-    Raises `VerificationError` when none of them did, and for *any* bad signature in the name of one of them.
+    Raises `VerificationError` when none of `keys` signed, and for *any* bad signature in the name of one of them.
     """
     return open_parsed(parse_note(raw), keys)
 
 
 def open_parsed(note: Note, keys: Sequence[VerifierKey]) -> Opened:
-    """`open_note` of one that was taken apart before."""
+    """Does as `open_note`, for a note that was parsed before."""
     known: dict[tuple[str, bytes], VerifierKey] = {}
     for key in keys:
         if known.setdefault((key.name, key.key_id), key) != key:
@@ -178,7 +183,7 @@ def open_parsed(note: Note, keys: Sequence[VerifierKey]) -> Opened:
 
 
 def from_base64(text: str) -> bytes:
-    """The bytes of RFC 4648 §4 base64 in its one canonical spelling. Raises `VerificationError`."""
+    """Returns the bytes of RFC 4648 §4 base64 in its only canonical spelling. Raises `VerificationError`."""
     try:
         raw = base64.b64decode(text, validate=True)
     except ValueError as exc:
@@ -192,7 +197,7 @@ _DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
 def from_decimal(text: str) -> int:
-    """A number from 0 to 2^63 − 1 without sign or leading zeros. Raises `VerificationError`."""
+    """Reads a number from 0 to 2^63 − 1 without sign or leading zeros. Raises `VerificationError`."""
     if not _DECIMAL.fullmatch(text) or int(text) > MAX_NUMBER:
         raise VerificationError("not a decimal number")
     return int(text)
@@ -233,7 +238,7 @@ def _parse_line(line: str) -> Signature:
 
 
 def _check_text(text: str) -> bytes:
-    """The text's bytes. ValueError (UnicodeEncodeError is one) unless it can be a note's."""
+    """Returns the text's bytes. Raises ValueError (UnicodeEncodeError is one) unless the text can be a note's."""
     if not text.endswith("\n") or any(char < " " and char != "\n" for char in text):
         raise ValueError("a note's text ends with a line feed and has no other control character")
     return text.encode()

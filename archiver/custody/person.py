@@ -1,7 +1,8 @@
-"""A person who acts: the account that the system vouches for, and beside it what was merely said. Pure: no I/O, no clock.
+"""Describes a person who acts: the account that the system confirms, and apart from it the claims that nobody checked.
+Pure: no I/O, no clock.
 
-Whoever runs a command chooses `--actor` and the environment. The system chooses the user id, and with auditing on, the id under
-which somebody logged in, which `sudo` and `su` do not change. Both are kept, apart from each other and from the event.
+Whoever runs a command chooses `--actor` and the environment. The system chooses the user id and, with auditing on, the
+login id, which `sudo` and `su` do not change. Both are kept, apart from each other and from the event.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """`account` has the user id `uid`, `login` is who logged in, if known. `claimed`: what environment and options say."""
+    """A person: `account` has the user id `uid`, `login` is the account that logged in, if known, and `claimed` holds
+    what environment and options say."""
 
     uid: int
     account: str | None = None
@@ -30,16 +32,17 @@ class Person:
 
     @property
     def known_as(self) -> str:
-        """One line for people; a claim is marked as one."""
+        """One line for people, which marks a claim as such."""
         return described(self.group())
 
     @property
     def user(self) -> str:
-        """The name that was claimed by option, else the account's."""
+        """The name that was claimed by option, else the account's name."""
         return self.claimed.get("actor") or self.account or f"uid {self.uid}"
 
     def group(self, reason: str | None = None) -> dict[str, Json]:
-        """What is kept beside the event, which commits to it: salted, and to be erased by itself."""
+        """Returns the group that is kept beside the event, which commits to it; the group is salted, and can be erased
+        by itself."""
         found: dict[str, Json] = {
             "account": self.account, "uid": self.uid, "login": self.login, "login_uid": self.login_uid,
             "claimed": dict(self.claimed),
@@ -48,7 +51,8 @@ class Person:
 
 
 def described(group: Mapping[str, Json]) -> str:
-    """Who a private group of an event says it was: also one of an earlier version, which had nothing but a claim."""
+    """Returns a description of the person in a private group, also in a group of an earlier version, which held nothing
+    but a claim."""
     if "uid" not in group:
         return f"{group['user']} (claimed)" if group.get("user") else "somebody"
     claims = group.get("claimed")
@@ -63,7 +67,7 @@ def described(group: Mapping[str, Json]) -> str:
 
 
 def names(group: Mapping[str, Json]) -> frozenset[str]:
-    """Everything that a group calls the person by, claims included, in lower case."""
+    """Returns every name that a group gives the person, claims included, in lower case."""
     claims = group.get("claimed")
     said = [group.get(name) for name in ("account", "uid", "login", "login_uid", "user")]
     said += list(claims.values()) if isinstance(claims, dict) else []

@@ -1,4 +1,5 @@
-"""Proofs in a file (c2sp.org/tlog-proof@v1): that an entry is in the log, checked offline. Pure: no I/O, no clock."""
+"""Reads, writes and checks proof files (c2sp.org/tlog-proof@v1), which show offline that an entry is in the log. Pure:
+no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -18,9 +19,9 @@ MAX_PROOF = 2 * MAX_NOTE
 
 @dataclass(frozen=True, slots=True)
 class LogProof:
-    """The entry at `index` is under the root of `checkpoint` (the signed note's bytes), as `hashes` show.
+    """A proof that the entry at `index` is under the root of `checkpoint` (the signed note's bytes), as `hashes` show.
 
-    `extra` is outside the proof and trusted by nobody. ValueError for what has no such file.
+    `extra` is outside the proof, and nobody trusts it. Raises ValueError for values that no such file can hold.
     """
 
     index: int
@@ -38,14 +39,14 @@ class LogProof:
 
     @property
     def text(self) -> str:
-        """The file's text, in UTF-8 the file."""
+        """The text of the file, which is encoded in UTF-8."""
         extra = [] if self.extra is None else [f"extra {_base64(self.extra)}"]
         lines = [HEADER, *extra, f"index {self.index}", *map(_base64, self.hashes), ""]
         return "".join(f"{line}\n" for line in lines) + self.checkpoint.decode()
 
 
 def parse_proof(raw: bytes) -> LogProof:
-    """The proof in a file; whether it holds is `open_proof`'s to say. Raises `VerificationError`."""
+    """Returns the proof in a file; `open_proof` tells whether the proof holds. Raises `VerificationError`."""
     if len(raw) > MAX_PROOF:
         raise VerificationError(f"a proof has at most {MAX_PROOF} bytes")
     head, blank, checkpoint = raw.partition(b"\n\n")
@@ -69,7 +70,7 @@ def parse_proof(raw: bytes) -> LogProof:
 def open_proof(
     proof: LogProof, leaf: bytes, log_key: VerifierKey, witnesses: Sequence[VerifierKey] = ()
 ) -> tuple[Checkpoint, tuple[tuple[VerifierKey, int], ...]]:
-    """The checkpoint under which the leaf hash is proved to stand, and its witnesses (`open_checkpoint`).
+    """Returns the checkpoint under which the leaf hash is proved to stand, and its witnesses (`open_checkpoint`).
 
     Raises `VerificationError`.
     """

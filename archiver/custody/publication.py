@@ -1,4 +1,5 @@
-"""The rows that publishing writes: checkpoints, anchors, heartbeats. On the caller's connection, in the caller's transaction."""
+"""Writes and reads the rows of publishing: checkpoints, anchors, heartbeats. Works on the caller's connection, in the
+caller's transaction."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from archiver.errors import VerificationError
 
 
 class Kind(enum.IntEnum):
-    """Who vouches, in `custody_anchor.kind`."""
+    """The kind of an anchor, in `custody_anchor.kind`."""
 
     WITNESS = 1
     TIMESTAMP = 2
@@ -38,7 +39,7 @@ class Anchor:
 
 
 def keep_signed(conn: Connection, log_id: int, checkpoint: Checkpoint, note: str, now: datetime) -> str:
-    """Keep a signed checkpoint; returns the note that counts for this size, which is an earlier one if there is one."""
+    """Keeps a signed checkpoint. Returns the note that counts for this size, which is an earlier note if there is one."""
     kept = conn.execute(
         select(custody_checkpoint.c.note, custody_checkpoint.c.root).where(
             custody_checkpoint.c.log_id == log_id, custody_checkpoint.c.size == checkpoint.size
@@ -55,7 +56,7 @@ def keep_signed(conn: Connection, log_id: int, checkpoint: Checkpoint, note: str
 
 
 def keep_published(conn: Connection, log_id: int, size: int, now: datetime) -> None:
-    """Say that every required storage has this checkpoint. Saying it again changes nothing."""
+    """Records that every required storage has this checkpoint. Recording it again changes nothing."""
     conn.execute(
         update(custody_checkpoint)
         .where(
@@ -68,7 +69,7 @@ def keep_published(conn: Connection, log_id: int, size: int, now: datetime) -> N
 
 
 def published_over(conn: Connection, subject: str, seq: int) -> int | None:
-    """The size of the newest published checkpoint, if it covers this event; else None."""
+    """Returns the size of the newest published checkpoint, if that checkpoint covers this event; else None."""
     place = log.index_of(conn, subject, seq)
     if place is None:
         return None
@@ -79,7 +80,7 @@ def published_over(conn: Connection, subject: str, seq: int) -> int | None:
 def keep_anchor(
     conn: Connection, log_id: int, kind: Kind, anchors: Mapping[str, bytes], size: int, at: datetime
 ) -> bool:
-    """Keep the files of one anchor; False when this size has one of the same names already."""
+    """Keeps the files of one anchor. Returns False when this size has a file of one of these names already."""
     there = conn.execute(
         select(custody_anchor.c.name).where(
             custody_anchor.c.log_id == log_id,
@@ -101,7 +102,7 @@ def keep_anchor(
 
 
 def newest_anchor(conn: Connection, log_id: int, kind: Kind, name: str | None = None) -> Anchor | None:
-    """The anchor file over the largest tree; of this name, or any time stamp token (`.tsr`)."""
+    """Returns the anchor file over the largest tree: of this name, or any time stamp token (`.tsr`)."""
     named = custody_anchor.c.name.endswith(".tsr") if name is None else custody_anchor.c.name == name
     row = conn.execute(
         select(custody_anchor)
@@ -113,7 +114,7 @@ def newest_anchor(conn: Connection, log_id: int, kind: Kind, name: str | None = 
 
 
 def newest_rotation(conn: Connection) -> tuple[Rotation, Appended] | None:
-    """The newest event, in the queue or in the log, by which a log's key introduces another, and its note, which both signed."""
+    """Returns the newest rotation of a log's key, in the queue or in the log, and the place of its event."""
     archive = select(custody_subject.c.subject_no).where(custody_subject.c.subject == ARCHIVE).scalar_subquery()
     waiting = select(custody_pending.c.entry).where(custody_pending.c.subject_no == archive)
     queued = conn.execute(waiting.order_by(custody_pending.c.seq.desc())).scalars().all()
@@ -124,7 +125,7 @@ def newest_rotation(conn: Connection) -> tuple[Rotation, Appended] | None:
             if event.type == Type.LOG_KEY_ROTATED:
                 rotation = parse_rotation(str(event.data.get("note")).encode())
                 return rotation, Appended(ARCHIVE, event.seq, leaf_hash(entry))
-        except VerificationError:  # the sequencer's to judge, or of another form
+        except VerificationError:  # the sequencer judges the entry, or its note has another form
             continue
     return None
 
@@ -132,7 +133,7 @@ def newest_rotation(conn: Connection) -> tuple[Rotation, Appended] | None:
 def beat(
     conn: Connection, ledger: Ledger, log_id: int, now: datetime, every: timedelta = heartbeat.EVERY
 ) -> Appended | None:
-    """Append `log.heartbeat` if one is due."""
+    """Appends `log.heartbeat` if a heartbeat is due."""
     if not heartbeat.due(_last_heartbeat(conn), now, every):
         return None
     size, _ = log.tree(conn, log_id)
@@ -142,13 +143,14 @@ def beat(
 
 
 def _last_heartbeat(conn: Connection) -> datetime | None:
-    """When the newest heartbeat was, in the queue or in the log. It is at most an hour's events of the archive away."""
+    """Returns the time of the newest heartbeat, in the queue or in the log. The search passes at most an hour's events
+    of the archive."""
     archive = select(custody_subject.c.subject_no).where(custody_subject.c.subject == ARCHIVE).scalar_subquery()
     waiting = select(custody_pending.c.entry).where(custody_pending.c.subject_no == archive)
     for entry in conn.execute(waiting.order_by(custody_pending.c.seq.desc())).scalars():
         try:
             event = parse(entry)
-        except VerificationError:  # the sequencer's to judge
+        except VerificationError:  # the sequencer judges the entry
             continue
         if event.type == Type.LOG_HEARTBEAT:
             return event.at

@@ -1,7 +1,9 @@
-"""From the database to the storages: bundles and tiles, then the signature, then the checkpoint. What is claimed is there.
+"""Publishes the log from the database to the storages: bundles and tiles, then the signature, then the checkpoint. So
+the files that a checkpoint claims are always there.
 
-What if we die after any step? The next pass derives the same bytes from the same leaves and finds them there. A signature that
-was lost is made again; a checkpoint that was kept and not published is published first, with the very bytes that were kept.
+What if we die after any step? The next pass derives the same bytes from the same leaves and finds them there. A lost
+signature is made again; a checkpoint that was kept and not published is published first, with exactly the bytes that
+were kept.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ _REST = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """What one pass published. `problems` tells who lags behind: storages that are not required, witnesses."""
+    """The result of one pass. `problems` names what lags behind: optional storages and witnesses."""
 
     checkpoint: Checkpoint
     note: bytes
@@ -59,7 +61,7 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """The database's log at one instant. `root` was made from the tiles, and is the one that the tree's row states."""
+    """The database's log at one instant. `root` was computed from the tiles, and equals the root in the tree's row."""
 
     size: int
     root: bytes
@@ -67,10 +69,11 @@ class _State:
 
 
 class Publisher:
-    """Publishes one log on its shelves. Run `start` first, and again whenever this process begins to hold the sequencer's lease.
+    """Publishes one log on its storages. Run `start` first, and again whenever this process begins to hold the
+    sequencer's lease.
 
-    One at a time is enough; two at once are slow and not wrong. Raises `DestinationError` and `UnavailableError` (try later),
-    `RolledBackError` and other `VerificationError`s (stop: somebody must look).
+    One publisher at a time is enough; two at once are slow, but not wrong. Raises `DestinationError` and
+    `UnavailableError` (try later), `RolledBackError` and other `VerificationError`s (stop: somebody must look).
     """
 
     def __init__(
@@ -91,18 +94,19 @@ class Publisher:
         self._clock = clock
         self._witnesses = witnesses
         self._rest_until: dict[str, float] = {}
-        self._sizes: dict[str, int] = {}  # the newest checkpoint of each shelf that was looked at
+        self._sizes: dict[str, int] = {}  # the newest checkpoint of each storage that was looked at
         self._through_gate = False
-        self._introduced: set[str] = set()  # the shelves that have the notes of the log's keys
+        self._introduced: set[str] = set()  # the storages that have the notes of the log's keys
         self.origin = notary.key.name
 
     @property
     def floor(self) -> int:
-        """The largest tree size that is known to be published: a database with less was rolled back."""
+        """The largest tree size that is known to be published: a database with fewer leaves was rolled back."""
         return max(self._sizes.values(), default=0)
 
     def guard(self, conn: Connection) -> None:
-        """For the transaction that is about to grow the log: raise `RolledBackError` if the database lost what was published.
+        """Raises `RolledBackError` if the database lost published leaves; for the transaction that is about to grow the
+        log.
 
         A failover that loses commits does not always end a process; leaves appended after it would contradict published ones.
         """
@@ -110,14 +114,15 @@ class Publisher:
         if size < self.floor:
             raise RolledBackError(f"{self.floor} leaves were published, the database has {size}")
 
-    # --- the gate -----------------------------------------------------------------------------------------------
+    # --- the check before anything is signed ---------------------------------------------------------------------
 
     async def start(self) -> Mapping[str, ArchiverError]:
-        """The gate: nothing is signed before notary, storages and database agree on one history, the database being no shorter.
+        """Checks that notary, storages and database agree on one history, and that the database is no shorter; before
+        that nothing is signed.
 
-        Raises `RolledBackError` when the database has less than was signed or published, another `VerificationError` when it has
-        something else. A notary whose file is older than what was published learns of it here. Returns which of the storages
-        that are not required could not be asked.
+        Raises `RolledBackError` when the database has fewer leaves than were signed or published, another
+        `VerificationError` when it has other leaves. A notary whose file is older than the published tree learns of
+        that tree here. Returns the errors of the optional storages that could not be asked.
         """
         self._through_gate = False
         self._sizes.clear()
@@ -125,7 +130,7 @@ class Publisher:
         known = []
         for shelf in self._shelves:
             found = await self._unless_optional(shelf, problems, self._newest_of(shelf))
-            if found is not None:  # whatever shelf it is on, the notary signed it
+            if found is not None:  # whatever storage it is on, the notary signed it
                 await self._agrees(shelf.id, found.checkpoint, found.note)
                 known.append(found.checkpoint)
             if shelf.id not in problems:
@@ -161,7 +166,7 @@ class Publisher:
             ) from wrong
 
     async def _agrees(self, where: str, checkpoint: Checkpoint, note: bytes | None = None) -> None:
-        """Raise `RolledBackError` or `ForkedError` unless the database's tree continues this one."""
+        """Raises `RolledBackError` or `ForkedError` unless the database's tree continues this one."""
 
         def compare(conn: Connection) -> None:
             size, _ = log.tree(conn, self._log_id)
@@ -181,9 +186,11 @@ class Publisher:
     # --- one pass -----------------------------------------------------------------------------------------------
 
     async def publish(self, until: datetime | None) -> Issued | None:
-        """Publish what grew since the last pass; None when nothing did. `until` is the lock date of what must never change.
+        """Publishes the log's growth since the last pass; returns None when there was none. `until` is the lock date of
+        files that must never change.
 
-        Every required storage has everything when this returns; one that is not required is brought up to date when it can be.
+        Every required storage has everything when this returns; an optional storage is brought up to date when
+        possible.
         """
         if not self._through_gate:
             await self.start()
@@ -216,9 +223,10 @@ class Publisher:
         return Issued(checkpoint, note.encode(), problems)
 
     async def pin(self, size: int, until: datetime | None) -> None:
-        """Make the partial tiles and the partial bundle of a published tree stay: its last entries are nowhere else.
+        """Locks the partial tiles and the partial bundle of a published tree, whose last entries are in no other file.
 
-        For one tree a day, the one with the daily anchor: locking every partial tile would fill the storage for years.
+        Use this for one tree a day, the one with the daily anchor: locking every partial tile would fill the storage
+        for years.
         """
         pieces: list[Tile | Bundle] = [*edge_of(size)]
         if width := size % WIDTH:
@@ -230,12 +238,13 @@ class Publisher:
                 await self._unless_optional(shelf, {}, shelf.put_new(*content, until))
 
     def _lacking(self, size: int) -> list[Shelf]:
-        """The shelves whose newest checkpoint is not this one, less those at rest."""
+        """Returns the storages whose newest checkpoint is not of this size, except those that are left alone after a
+        failure."""
         return [each for each in self._shelves if self._sizes.get(each.id) != size and not self._rests(each.id)]
 
     async def _bring(self, shelf: Shelf, size: int, until: datetime | None) -> None:
-        """Put the pieces of the tree of this size that the shelf lacks."""
-        if shelf.id not in self._sizes:  # it was away at the start
+        """Puts those pieces of the tree of this size that the storage lacks."""
+        if shelf.id not in self._sizes:  # it could not be reached at the start
             found = await newest_checkpoint(shelf, self._notary.keys)
             if found is not None:
                 await self._agrees(shelf.id, found.checkpoint, found.note)
@@ -259,7 +268,7 @@ class Publisher:
             )
 
     async def _sign(self, checkpoint: Checkpoint, problems: dict[str, ArchiverError]) -> str:
-        """The note, signed and cosigned and kept: from here on it is the one of this size."""
+        """Returns the note, signed, cosigned and kept; from here on it is the note of this size."""
         last = await asyncio.to_thread(self._notary.last, self.origin)
         if last.size > checkpoint.size:
             size, _ = await read(self._engine, lambda conn: log.tree(conn, self._log_id))
@@ -281,7 +290,8 @@ class Publisher:
     async def _cosignature(
         self, witness: Witness, checkpoint: Checkpoint, note: str, problems: dict[str, ArchiverError]
     ) -> str:
-        """The witness's line, or nothing: the log does not wait for witnesses. One that fails has a minute's rest."""
+        """Returns the witness's line, or nothing: the log does not wait for witnesses. After a failure the witness is
+        left alone for a minute."""
         name = witness.key.name
         if self._rests(name):
             return ""
@@ -299,7 +309,7 @@ class Publisher:
         return (await read(self._engine, lambda conn: log.tree(conn, self._log_id)))[0] >= size
 
     async def _unless_optional(self, shelf: Shelf, problems: dict[str, ArchiverError], doing: Awaitable[T]) -> T | None:
-        """A storage that is not required holds nobody up either. One that fails has a minute's rest."""
+        """Awaits `doing`; an optional storage that fails delays nobody, and is left alone for a minute."""
         try:
             return await doing
         except ArchiverError as failed:
@@ -316,7 +326,8 @@ class Publisher:
         return self._clock.monotonic() < self._rest_until.get(name, 0.0)
 
     async def _put_new(self, shelf: Shelf, name: str, content: bytes, until: datetime | None) -> None:
-        """Where something else stands under the name, somebody published another history there."""
+        """Puts a new file. Raises `ForkedError` where another file has this name: somebody published another history
+        there."""
         try:
             await shelf.put_new(name, content, until)
         except ConflictError as conflict:
@@ -341,7 +352,7 @@ class Publisher:
         return _State(size, root, log.newest_checkpoint(conn, self._log_id))
 
     def _opened(self, kept: Signed) -> Checkpoint:
-        """The checkpoint of a row, which our own notary signed."""
+        """Returns the checkpoint of a row, which our own notary signed."""
         checkpoint, _ = open_checkpoint(kept.note.encode(), self._notary.keys)
         if (checkpoint.size, checkpoint.root) != (kept.size, kept.root):
             raise VerificationError(f"custody_checkpoint: the row of {kept.size} leaves is not what its note says")
@@ -354,7 +365,8 @@ class Publisher:
         )
 
     def _content(self, conn: Connection, piece: Tile | Bundle) -> bytes:
-        """A tile's or bundle's bytes. What does not agree with its tile is not published: it would be locked for years."""
+        """Returns a tile's or bundle's bytes. Raises `VerificationError` for bytes that do not agree with their tile:
+        once published, they would be locked for years."""
         level = piece.level if isinstance(piece, Tile) else 0
         hashes = log.read_tile(conn, self._log_id)(level, piece.index)[: piece.width * HASH_BYTES]
         if len(hashes) != piece.width * HASH_BYTES:
@@ -375,12 +387,12 @@ class Publisher:
 
 
 def rotation_name(origin: str, rotation: Rotation) -> str:
-    """Where the note that introduces a key lies."""
+    """Returns the file name of the note that introduces a key."""
     return f"keys/{origin}.rotations/{rotation.new.key_id.hex()}"
 
 
 def _shown(name: str, content: bytes) -> str:
-    """A head as it is; of other pieces what tells them apart."""
+    """Returns a checkpoint's text as it is; of another file, its length and SHA-256."""
     if name.startswith("checkpoints/"):
         return content.decode("utf-8", "replace")
     return f"{name}: {len(content)} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}"
@@ -389,7 +401,8 @@ def _shown(name: str, content: bytes) -> str:
 async def wait_published(
     engine: Engine, subject: str, seq: int, *, poll: timedelta = timedelta(seconds=1), patience: timedelta | None = None
 ) -> int:
-    """Wait until a published checkpoint covers this event; returns its tree size. Nothing irreversible is done before.
+    """Waits until a published checkpoint covers this event; returns its tree size. No irreversible act may happen
+    before.
 
     Raises `UnavailableError` when that takes longer than `patience`: for an event that was refused it would take for ever.
     """

@@ -1,4 +1,5 @@
-"""Reading columns that may hold anything: bytes first, and what they mean only as far as they mean something; pages by key."""
+"""Reads columns that may hold anything, as bytes first, and interprets the bytes only as far as possible. Reads in
+pages by key."""
 
 from __future__ import annotations
 
@@ -41,18 +42,20 @@ def _in_postgresql(element: _bytes_of, compiler: SQLCompiler, **options: Any) ->
 
 
 def kept(column: ColumnElement[Any]) -> Any:
-    """The bytes of a column of text or time, under the column's name. A driver raises on text that is not UTF-8."""
+    """Returns the bytes of a column of text or time, under the column's name. A driver would raise on text that is not
+    UTF-8."""
     return _bytes_of(column).label(str(column.key))
 
 
 def as_text(raw: bytes) -> str:
-    """Printable, always, since it goes to terminals and tickets: bytes and characters that are not come escaped."""
+    """Returns printable text in every case, since it goes to terminals and tickets: all other bytes and characters are
+    escaped."""
     text = raw.decode(errors="backslashreplace")
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def as_time(raw: bytes) -> datetime | None:
-    """The instant; None for what is none."""
+    """Returns the instant; None for bytes that are no time with a zone."""
     try:
         at = datetime.fromisoformat(raw.decode())
     except ValueError:
@@ -61,23 +64,24 @@ def as_time(raw: bytes) -> datetime | None:
 
 
 def number(name: str) -> BindParameter[int]:
-    """A parameter for any integer column, whatever its width."""
+    """Returns a parameter for any integer column, whatever its width."""
     return bindparam(name, type_=BigInteger)
 
 
 def behind(*key: Column[int]) -> Any:
-    """Whether a row's key is larger than the `cursor`'s."""
+    """Returns the condition that a row's key is larger than the `cursor`'s."""
     after = [number(f"after_{column.name}") for column in key]
     return key[0] > after[0] if len(key) == 1 else tuple_(*key) > tuple_(*after)
 
 
 def cursor(after: dict[str, int]) -> dict[str, int]:
-    """The parameters that `behind` compares with."""
+    """Returns the parameters that `behind` compares with."""
     return {f"after_{name}": value for name, value in after.items()}
 
 
 def paged(conn: Connection, query: Select[Any], after: dict[str, int], **fixed: int) -> Iterator[Any]:
-    """The rows of `query`, which is limited and ordered by key, behind the key `after`; a page in memory at a time."""
+    """Yields the rows of `query`, which is limited and ordered by key, behind the key `after`; one page is in memory at
+    a time."""
     while page := conn.execute(query, {**cursor(after), **fixed}).all():
         yield from page
         after = {name: getattr(page[-1], name) for name in after}

@@ -1,9 +1,10 @@
-"""The database's log, made anew from a storage: after a restored backup, a failover that lost commits, or the loss of it all.
+"""Rebuilds the database's log from a storage, after a restored backup, a failover that lost commits, or the loss of the
+database.
 
-What is imported is proved leaf by leaf against a tree that the notary signed, before it is written. Nothing in the database is
-replaced: its log must be a beginning of the published one, and grows to it. The last batch, the two events that tell of all this,
-and the way home of what was written meanwhile (`rehome`) are one transaction; a death before it leaves a shorter log, from which
-the next run goes on.
+Every imported leaf is proved against a tree that the notary signed, before the leaf is written. Nothing in the database
+is replaced: its log must be a beginning of the published one, and grows to it. The last batch, the two events that
+report the recovery, and the return of events written meanwhile to their chains (`rehome`) are one transaction; a death
+before it leaves a shorter log, from which the next run continues.
 """
 
 from __future__ import annotations
@@ -41,10 +42,11 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """The database had `had` leaves, and has `size` now; they came from the storage `shelf`.
+    """The result of a recovery: the database had `had` leaves, and has `size` now; the new ones came from the storage
+    `shelf`.
 
-    `rehomed` events that were written into the older database are in their chains again, `kept` ones need no place in any;
-    `checkpoints` were put back.
+    `rehomed` events that were written into the older database are in their chains again, `kept` events need no place in
+    any chain; `checkpoints` is the number of checkpoints that were put back.
     """
 
     had: int
@@ -56,13 +58,13 @@ class Recovered:
 
     @property
     def told(self) -> bool:
-        """True when this was said in the log, by a session that is to be retired."""
+        """True when the log tells of this recovery, in events of a session that is to be retired."""
         return self.size > self.had or bool(self.rehomed or self.kept)
 
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """The largest tree that was signed, and what each storage that could be asked has of it."""
+    """The largest signed tree, and the newest checkpoint of each storage that could be asked."""
 
     size: int
     root: bytes
@@ -81,15 +83,16 @@ async def recover(
     follow: Callable[[Connection, Sequence[Event]], None] = lambda _conn, _events: None,
     moved: Callable[[Connection, Mapping[tuple[str, int], int]], None] | None = None,
 ) -> Recovered:
-    """Bring the database's log up to what was signed. No other process may write meanwhile. May be run again at any time.
+    """Brings the database's log up to the largest signed tree. No other process may write meanwhile. May be run again
+    at any time.
 
-    `ledger` has a fresh session; it is enrolled here, when its chain is whole again, and only if there is something to tell.
-    `hosts` are the host keys besides this one, in hex; `moved` is told which events stand elsewhere now, by subject and number.
-    `follow` hears the events of each batch, in order, in the transaction that brings them: what else follows from them is there
-    as soon as they are.
+    `ledger` has a fresh session; the session is enrolled here, when its chain is whole again, and only if there is
+    something to report. `hosts` are the host keys besides this one, in hex; `moved` receives the new numbers of moved
+    events, by subject and old number. `follow` receives the events of each batch, in order, in the transaction that
+    imports them, so that all that follows from these events is there as soon as they are.
 
-    Raises `VerificationError` when the storages' log is damaged, or the database's has another history; `DestinationError` when
-    no storage can be read.
+    Raises `VerificationError` when the storages' log is damaged, or the database's log has another history;
+    `DestinationError` when no storage can be read.
     """
     log_id = await writer.run(lambda conn: trees.open_log(conn, notary.key.name, clock.now()))
     had, root = await writer.run(lambda conn: log.tree(conn, log_id))
@@ -142,7 +145,7 @@ async def _target(notary: Notary, shelves: Sequence[Shelf]) -> _Target:
             away = failed
     if away is not None and not published:
         raise away
-    # A tree that was signed and not yet published has its pieces on the shelves: they go there first.
+    # A tree that was signed and not yet published has its pieces on the storages: they go there first.
     size, root = await asyncio.to_thread(notary.last, notary.key.name)
     for _, found in published:
         if found is not None and found.checkpoint.size > size:
@@ -151,7 +154,8 @@ async def _target(notary: Notary, shelves: Sequence[Shelf]) -> _Target:
 
 
 async def _open(target: _Target) -> ShelvedLog:
-    """The target's tree on the first shelf that has all its edge, those with the newest checkpoint first."""
+    """Returns the target's tree on the first storage that has its whole edge; storages with the newest checkpoint come
+    first."""
     failure: ArchiverError = VerificationError("no storage has the log")
     for shelf, _ in sorted(target.published, key=lambda each: -each[1].checkpoint.size if each[1] else 0):
         try:
@@ -199,7 +203,7 @@ _ADVANCE = (
 
 
 def _subject_numbers(conn: Connection, subjects: set[str]) -> dict[str, int]:
-    """The rows of these subjects, made where there is none."""
+    """Returns the row numbers of these subjects, and makes rows where there are none."""
     known = {row.subject: row.subject_no for row in conn.execute(_NUMBERS, {"subjects": sorted(subjects)})}
     if missing := sorted(subjects - known.keys()):
         conn.execute(insert(custody_subject), [{"subject": subject, "head_seq": -1} for subject in missing])
@@ -216,7 +220,8 @@ def _index_writers(conn: Connection, log_id: int, start: int, events: Sequence[E
 async def _import_beside(
     writer: Writer, log_id: int, notary: Notary, shelved: ShelvedLog, had: int, clock: Clock
 ) -> int:
-    """The checkpoints that the database lacks, and the anchors over those that it lost. Returns how many checkpoints."""
+    """Puts back the checkpoints that the database lacks, and the anchors over those that it lost. Returns the number of
+    checkpoints."""
     shelf, anchors = shelved.shelf, dict[int, dict[str, bytes]]()
     async for name in shelf.names("anchors/"):
         place = anchor_place(name)
@@ -226,12 +231,13 @@ async def _import_beside(
 
 
 async def _checkpoints_back(writer: Writer, log_id: int, notary: Notary, target: _Target, clock: Clock) -> int:
-    """Where nothing else is missing: the checkpoints that the database lacks, from the storage that has the most."""
+    """Puts back the checkpoints that the database lacks, when nothing else is missing, from the storage that has the
+    most."""
     for shelf, found in sorted(target.published, key=lambda each: -each[1].checkpoint.size if each[1] else 0):
         if found is not None and found.checkpoint.size:
             size, root = found.checkpoint.size, found.checkpoint.root
             ours = await writer.run(lambda conn: merkle.root(size, hashes_of(log.read_tile(conn, log_id))))  # noqa: B023
-            if ours == root:  # else there are two histories: the gate's to tell of
+            if ours == root:  # else there are two histories, which `Publisher.start` reports
                 shelved = await ShelvedLog.open(shelf, size, root)
                 return await _put_back(writer, log_id, notary, shelved, {}, clock)
     return 0
@@ -245,7 +251,8 @@ async def _put_back(
     anchors: Mapping[int, Mapping[str, bytes]],
     clock: Clock,
 ) -> int:
-    """Every checkpoint of the shelf that continues to its tree and that the database does not have."""
+    """Puts back every checkpoint of the storage that belongs to this tree and that the database does not have. Returns
+    their number."""
     kept = await writer.run(lambda conn: {each.size for each in log.checkpoints(conn, log_id)})
     lacking: list[str] = []
     count = 0
@@ -290,9 +297,9 @@ def _keep(conn: Connection, log_id: int, found: Published, anchors: Mapping[str,
 def restore_private(
     conn: Connection, subject: str, events: Sequence[Event], groups: Iterable[tuple[int, str, bytes, bytes]]
 ) -> list[str]:
-    """Keep these private groups, (seq, name, salt, canonical bytes), each only if its event commits to it.
+    """Keeps these private groups, (seq, name, salt, canonical bytes), each only if its event commits to it.
 
-    Returns a sentence for each that was refused. What is there already stays.
+    Returns a sentence for each refused group. Groups that are there already stay.
     """
     refused, rows = [], []
     (number,) = _subject_numbers(conn, {subject}).values()

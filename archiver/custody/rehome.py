@@ -1,16 +1,16 @@
-"""Events that our own writers put into a database that had been turned back, brought to where they belong.
+"""Brings events that our own writers put into a rolled-back database back to their chains.
 
-Such a database lets a chain go on from an older event than its last. What was written there is signed by our own session keys and
-true; it only stands in a place that is taken, or its session's enrolment does. The log must not accuse it, and nobody can sign it
-anew: its key is gone. So
+Such a database lets a chain continue from an older event than its last. Events written there are true, and signed by our
+own session keys; but the place of such an event, or of its session's enrolment, is taken. The log must not accuse these
+events, and nobody can sign them anew: their keys are gone. So
 
-- what still fits its chain goes into the log **itself**, once the host has enrolled its session key again;
-- what does not is said again by the recovering session, a **copy** at its chain's end: the same type, data and private groups,
-  and `rehomed`, which names the original by number, time and leaf hash;
-- an enrolment or a retirement says nothing any more: **nothing**.
+- an event that still fits its chain goes into the log **itself**, once the host has enrolled its session key again;
+- an event that does not fit is written again by the recovering session, as a **copy** at its chain's end: the same type,
+  data and private groups, and `rehomed`, which names the original by number, time and leaf hash;
+- an enrolment or a retirement has no meaning any more: **nothing** is written for it.
 
-Each original is kept in `custody_quarantine`, byte for byte, and `log.rehomed` tells of it. What is not signed by a session that
-a known host enrolled is left to the sequencer, which tells of that in its own way.
+Each original is kept in `custody_quarantine`, byte for byte, and `log.rehomed` tells of it. An event whose session no known
+host enrolled is left to the sequencer, which reports it in its own way.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from archiver.errors import VerificationError
 from archiver.recording import Json
 
 ROLLED_BACK = "rolled_back"
-"""The word in `custody_quarantine.reason` for what was refused nowhere, and only stood in a wrong place."""
+"""The word in `custody_quarantine.reason` for an event that is not at fault, and only stood in a wrong place."""
 _BY_ITS_WRITER = ("writer", "fork", "link")  # sequencer.Refusal: reasons that an older database gives
 _ROOM = 512  # for `rehomed` in a copy
 
 
 class Became(enum.StrEnum):
-    """What became of a stranded event."""
+    """The outcome for an event from a rolled-back database."""
 
     ITSELF = "itself"
     COPY = "copy"
@@ -50,9 +50,9 @@ class Became(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rehomed:
-    """How many events are in their chains again, and how many are only kept.
+    """The numbers of events that are in their chains again, and of events that are only kept.
 
-    `moved`: where copies stand now, by subject and number of the original.
+    `moved` holds the new numbers of copies, by subject and number of the original.
     """
 
     rehomed: int = 0
@@ -75,7 +75,7 @@ class _Row:
 
 @dataclass(slots=True)
 class _Plan:
-    """What becomes of which row; where each chain that takes a copy ends, whatever its head says.
+    """The outcome for each row, and the real end of each chain that takes a copy, whatever its head says.
 
     `writers`: the session keys that a host enrolled, in the log or in the queue, and whether they may still write.
     """
@@ -95,9 +95,10 @@ def rehome(
     hosts: Collection[str],
     first: Sequence[Draft] = (),
 ) -> Rehomed | None:
-    """Enrol `ledger`'s session, append `first`, and bring every stranded event to its place, in the caller's transaction.
+    """Enrols `ledger`'s session, appends `first`, and brings every event from the rolled-back database to its place, in
+    the caller's transaction.
 
-    None, with nothing written, when there is nothing to say. No other process may write meanwhile.
+    Returns None, with nothing written, when there is nothing to write. No other process may write meanwhile.
     """
     plan = _plan(conn, hosts)
     if not plan.fates and not first:
@@ -128,7 +129,7 @@ def _plan(conn: Connection, hosts: Collection[str]) -> _Plan:
     plan, by_subject = (
         _Plan(writers),
         dict[str, list[_Row]]({ARCHIVE: []}),
-    )  # it first: its enrolments count for the others
+    )  # the archive's chain first: its enrolments count for the others
     for row in found:
         by_host = row.event.type in enrolment.BY_HOST
         if row.event.writer in (hosts if by_host else ours) and (row.event.subject, row.event.seq) == (
@@ -144,7 +145,7 @@ def _plan(conn: Connection, hosts: Collection[str]) -> _Plan:
 
 
 def _judge(conn: Connection, plan: _Plan, subject: str, rows: Sequence[_Row]) -> None:
-    """The rows of one subject, in the order of their numbers, against its chain in the log."""
+    """Judges the rows of one subject, in the order of their numbers, against the subject's chain in the log."""
     end, logged, writers = _end(conn, subject), _places(conn, subject, [row.seq for row in rows]), plan.writers
     torn = False
     for row in rows:
@@ -158,7 +159,7 @@ def _judge(conn: Connection, plan: _Plan, subject: str, rows: Sequence[_Row]) ->
             if stays and (key := enrolment.enrols(event)) is not None:
                 writers.setdefault(key, True)
             if hole or (stays and (event.type in enrolment.BY_HOST or writers.get(event.writer, False))):
-                continue  # waits in its place, or is the sequencer's to tell of
+                continue  # waits in its place, or the sequencer reports it
             if event.type not in enrolment.BY_HOST and writers.get(event.writer, True):
                 plan.fates.append((row, Became.ITSELF))
                 continue
@@ -166,7 +167,7 @@ def _judge(conn: Connection, plan: _Plan, subject: str, rows: Sequence[_Row]) ->
             torn = True
         plan.fates.append((row, Became.NOTHING if event.type in enrolment.BY_HOST else Became.COPY))
     if subject == ARCHIVE or any(each.subject == subject and fate is Became.COPY for each, fate in plan.fates):
-        # Rows that stay in the queue hold their numbers, forged ones too: who begins behind those is admitted with a gap.
+        # Rows that stay in the queue hold their numbers, forged ones too: an event behind those is admitted with a gap.
         gone = {row.pid for row, _ in plan.fates}
         stay = {row.seq: row.entry for row in conn.execute(_QUEUED, {"of": subject}) if row.pid not in gone}
         while end.last + 1 in stay:
@@ -175,7 +176,8 @@ def _judge(conn: Connection, plan: _Plan, subject: str, rows: Sequence[_Row]) ->
 
 
 def _rows(conn: Connection) -> Iterable[_Row]:
-    """What waits, and what was refused in a way that a turned-back database explains and was not brought home before."""
+    """Yields the waiting rows, and the refused rows that a rolled-back database explains and that no recovery returned
+    before."""
     waiting = set()
     for row in conn.execute(_WAITING):
         if (event := _verified(row.entry)) is not None and row.subject is not None:
@@ -189,7 +191,7 @@ def _rows(conn: Connection) -> Iterable[_Row]:
 
 
 def _end(conn: Connection, subject: str) -> End:
-    """Where the chain ends in the log; the head is what the subject's row says."""
+    """Returns the end of the chain in the log; its `head` is the statement of the subject's row."""
     head = conn.execute(_HEAD, {"of": subject}).one_or_none()
     last = conn.execute(_LAST, {"of": subject}).scalar_one()
     if last is None:
@@ -199,7 +201,7 @@ def _end(conn: Connection, subject: str) -> End:
 
 
 def _places(conn: Connection, subject: str, seqs: Sequence[int]) -> dict[int, bytes]:
-    """The subject's events of these numbers in the log."""
+    """Returns the subject's events of these numbers in the log."""
     return {row.seq: row.entry for row in conn.execute(_LOGGED, {"of": subject, "seqs": list(seqs)})}
 
 
@@ -207,7 +209,8 @@ def _places(conn: Connection, subject: str, seqs: Sequence[int]) -> dict[int, by
 
 
 def _set_aside(conn: Connection, rows: Sequence[_Row]) -> None:
-    """Out of the queue, their bytes into the quarantine, for a reason that accuses nobody; also of what was refused before."""
+    """Moves the rows' bytes from the queue into the quarantine, for a reason that accuses nobody; rows refused before
+    are kept again."""
     if rows:
         conn.execute(
             _KEEP,
@@ -226,7 +229,8 @@ def _told(row: _Row, became: Became) -> Draft:
 
 
 def _copy(conn: Connection, row: _Row) -> Draft:
-    """The event said again. Its private groups come along, out of the place that belongs to another event."""
+    """Returns a draft that repeats the event. Its private groups move with it, out of the place that belongs to another
+    event."""
     event = row.event
     private: dict[str, Mapping[str, Json]] = {}
     for each in conn.execute(_PRIVATE, {"no": row.number, "at": row.seq}).all():

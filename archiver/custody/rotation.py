@@ -1,7 +1,8 @@
-"""A log's keys over time: each introduced by the one before it, in a signed note. Pure: no I/O, no clock.
+"""Follows a log's keys over time: each key is introduced by its predecessor, in a signed note. Pure: no I/O, no clock.
 
-The note (docs/spec/checkpoint.md) says at which size the log passes from one key to the next. Both sign it. Who trusts any key of
-the chain knows the others by it, and which of them must have signed a checkpoint of which size.
+The note (docs/spec/checkpoint.md) states the size at which the log passes from one key to the next. Both keys sign it.
+Somebody who trusts any key of the chain can find the others, and the key that must have signed a checkpoint of a given
+size.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ HEADER = "compliance-archiver/log-key-rotation/v1"
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """Checkpoints of up to `size` leaves are the old key's, larger ones the new one's.
+    """A change of a log's key: the old key signs checkpoints of up to `size` leaves, the new key larger ones.
 
     `hosts`: the old and the new host key, in hex.
     """
@@ -34,7 +35,7 @@ class Rotation:
 
 
 def introduce(old: Signer, new: Signer, hosts: tuple[str, str], size: int, root: bytes) -> Rotation:
-    """The note by which `old` introduces `new`. Deterministic: made again, it is the same."""
+    """Returns the rotation by which `old` introduces `new`. Its note is deterministic: made again, it is the same."""
     text = (
         f"{HEADER}\n{new.name}\n{size}\n{base64.b64encode(root).decode()}\n"
         f"old {old.key.vkey}\nnew {new.key.vkey}\nhosts {' '.join(hosts)}\n"
@@ -46,7 +47,7 @@ _HOSTS = re.compile(r"hosts ([0-9a-f]{64}) ([0-9a-f]{64})")
 
 
 def parse_rotation(raw: bytes) -> Rotation:
-    """The rotation in a note that both keys signed. Raises `VerificationError` for anything else."""
+    """Returns the rotation in a note that both keys signed. Raises `VerificationError` for anything else."""
     lines = parse_note(raw).text.split("\n")
     if len(lines) != 8 or lines[0] != HEADER or not (lines[4].startswith("old ") and lines[5].startswith("new ")):
         raise VerificationError("not a note of a key's rotation")
@@ -62,7 +63,7 @@ def parse_rotation(raw: bytes) -> Rotation:
 
 @dataclass(frozen=True, slots=True)
 class LogKeys:
-    """A log's key, `current`, and those before it, by the `rotations` that led here, oldest first."""
+    """A log's key, `current`, and its predecessors, by the `rotations` that led to it, oldest first."""
 
     current: VerifierKey
     rotations: tuple[Rotation, ...] = ()
@@ -81,12 +82,13 @@ class LogKeys:
         return self.rotations[0].old if self.rotations else self.current
 
     def of(self, size: int) -> VerifierKey:
-        """Who must have signed a checkpoint of this size."""
+        """Returns the key that must have signed a checkpoint of this size."""
         return next((each.old for each in self.rotations if size <= each.size), self.current)
 
 
 def log_keys(current: VerifierKey, notes: Iterable[bytes]) -> LogKeys:
-    """The chain that ends in `current`. Raises `VerificationError` for a note that is none, or that does not belong to it."""
+    """Returns the chain of keys that ends in `current`. Raises `VerificationError` for a note that is no rotation, or
+    does not belong to the chain."""
     left = [parse_rotation(each) for each in dict.fromkeys(notes)]
     chain: list[Rotation] = []
     key = current

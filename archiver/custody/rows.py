@@ -1,7 +1,7 @@
-"""Every row of the custody tables as it stands, for whoever checks them. Looks at nothing and believes nothing.
+"""Reads every row of the custody tables as it stands, for the checks. Interprets and believes nothing.
 
-No content of a column can keep a check from going on (`archiver.custody.raw`). Everything comes in pages of one statement each.
-Use one `reading()` connection for a whole check: between transactions events move from the queue to the log.
+No content of a column can stop a check (`archiver.custody.raw`). All rows come in pages of one statement each. Use one
+`reading()` connection for a whole check: between transactions events move from the queue to the log.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class TileRow:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRow:
-    """A row of `custody_checkpoint`. `note` is its bytes; `published`: whether it says when."""
+    """A row of `custody_checkpoint`. `note` holds the note's bytes; `published` is True when the row has a time of
+    publication."""
 
     size: int
     root: bytes
@@ -98,7 +99,8 @@ class PlaceRow:
 
 @dataclass(frozen=True, slots=True)
 class QueueRow:
-    """A row of `custody_pending`; `number` is its subject's. `log_id` is written by nobody: its default stands in every row."""
+    """A row of `custody_pending`; `number` is the subject's number. Nobody writes `log_id`: the column's default stands
+    in every row."""
 
     pid: int
     log_id: int
@@ -131,7 +133,7 @@ class RefusedRow:
 
 @dataclass(frozen=True, slots=True)
 class WriterRow:
-    """A row of `custody_writer`; keys in hex."""
+    """A row of `custody_writer`; the keys are in hex."""
 
     key: str
     host: str
@@ -152,12 +154,12 @@ class AnchorRow:
 
 
 def logs(conn: Connection) -> list[LogRow]:
-    """Every log, by number."""
+    """Returns every log, by number."""
     return [LogRow(row.log_id, as_text(row.origin), row.closed_at is not None) for row in conn.execute(_LOGS)]
 
 
 def tree(conn: Connection, log_id: int) -> TreeRow | None:
-    """The tree's row."""
+    """Returns the tree's row."""
     row = conn.execute(_TREE, {"log": log_id}).one_or_none()
     return None if row is None else TreeRow(row.size, row.root)
 
@@ -170,36 +172,36 @@ def foreign(conn: Connection, log_id: int) -> Iterator[tuple[str, int]]:
 
 
 def last_leaf(conn: Connection, log_id: int) -> int:
-    """The largest leaf number; -1 when there is none."""
+    """Returns the largest leaf number; -1 when there is none."""
     found: int | None = conn.execute(_LAST_LEAF, {"log": log_id}).scalar_one()
     return -1 if found is None else found
 
 
 def leaf(conn: Connection, log_id: int, index: int) -> bytes | None:
-    """The entry at one leaf."""
+    """Returns the entry at one leaf."""
     return conn.execute(_LEAF, {"log": log_id, "at": index}).scalar_one_or_none()
 
 
 def leaves(conn: Connection, log_id: int, start: int = 0) -> Iterator[LeafRow]:
-    """The leaves from number `start` on, in order, whether or not any is missing between them."""
+    """Yields the leaves from number `start` on, in order, whether or not any is missing between them."""
     for row in paged(conn, _LEAVES, {"leaf_index": start - 1}, log=log_id):
         yield LeafRow(row.leaf_index, row.entry)
 
 
 def tiles(conn: Connection, log_id: int, level: int) -> Iterator[TileRow]:
-    """The tiles of one level, in order."""
+    """Yields the tiles of one level, in order."""
     for row in paged(conn, _TILES, {"idx": LOWEST}, log=log_id, level=level):
         yield TileRow(level, row.idx, row.hashes)
 
 
 def tile(conn: Connection, log_id: int, level: int, index: int) -> bytes:
-    """The hashes of one tile; empty where there is none."""
+    """Returns the hashes of one tile; empty where there is none."""
     hashes: bytes | None = conn.execute(_TILE, {"log": log_id, "level": level, "at": index}).scalar_one_or_none()
     return hashes or b""
 
 
 def tile_levels(conn: Connection, log_id: int) -> list[int]:
-    """The levels that any tile has, lowest first."""
+    """Returns the levels that any tile has, lowest first."""
     found: list[int] = []
     level: int | None = LOWEST >> 48  # a smallint
     while (level := conn.execute(_NEXT_LEVEL, {"log": log_id, "level": level}).scalar_one()) is not None:
@@ -208,23 +210,23 @@ def tile_levels(conn: Connection, log_id: int) -> list[int]:
 
 
 def checkpoints(conn: Connection, log_id: int, after: int = LOWEST) -> Iterator[CheckpointRow]:
-    """The checkpoints beyond size `after`, smallest first."""
+    """Yields the checkpoints beyond size `after`, smallest first."""
     for row in paged(conn, _CHECKPOINTS, {"size": after}, log=log_id):
         yield _checkpoint(row)
 
 
 def checkpoint(conn: Connection, log_id: int, size: int) -> CheckpointRow | None:
-    """The checkpoint of this size."""
+    """Returns the checkpoint of this size."""
     return _one(conn.execute(_CHECKPOINT, {"log": log_id, "at": size}).one_or_none())
 
 
 def newest_checkpoint(conn: Connection, log_id: int, *, published: bool = False) -> CheckpointRow | None:
-    """The checkpoint of the largest size; with `published`, of those that the row calls published."""
+    """Returns the checkpoint of the largest size; with `published`, of those that the row calls published."""
     return _one(conn.execute(_PUBLISHED if published else _NEWEST, {"log": log_id}).one_or_none())
 
 
 def anchors(conn: Connection, log_id: int, after: int = LOWEST) -> Iterator[tuple[int, list[AnchorRow]]]:
-    """The anchors of each size beyond `after`, smallest first."""
+    """Yields the anchors of each size beyond `after`, smallest first."""
     size = after
     while sizes := conn.execute(_ANCHORED, {"log": log_id, "after": size}).scalars().all():
         for size in sizes:
@@ -236,7 +238,7 @@ def anchors(conn: Connection, log_id: int, after: int = LOWEST) -> Iterator[tupl
 
 
 def writers(conn: Connection) -> list[WriterRow]:
-    """Every row of the index of session keys."""
+    """Returns every row of the index of session keys."""
     return [
         WriterRow(row.key.hex(), row.host.hex(), row.log_id, row.enrolled_leaf, row.retired_leaf)
         for row in conn.execute(select(custody_writer).order_by(custody_writer.c.enrolled_leaf, custody_writer.c.key))
@@ -244,48 +246,48 @@ def writers(conn: Connection) -> list[WriterRow]:
 
 
 def subjects(conn: Connection, first: int = LOWEST, last: int = HIGHEST) -> Iterator[SubjectRow]:
-    """The subjects from number `first` to `last`."""
+    """Yields the subjects from number `first` to `last`."""
     for row in paged(conn, _SUBJECTS, {"subject_no": first - 1 if first > LOWEST else first}, last=last):
         yield SubjectRow(row.subject_no, as_text(row.subject), row.head_seq, row.head_hash)
 
 
 def subject_number(conn: Connection, subject: str) -> int | None:
-    """The number of the subject of this name."""
+    """Returns the number of the subject of this name."""
     return conn.execute(_SUBJECT_NUMBER, {"of": subject}).scalar_one_or_none()
 
 
 def places(conn: Connection, first: int = LOWEST, last: int = HIGHEST) -> Iterator[PlaceRow]:
-    """The index rows of the subjects `first` to `last`, of whatever log, by subject and number of the event."""
+    """Yields the index rows of the subjects `first` to `last`, of whatever log, by subject and number of the event."""
     after = {"subject_no": first, "seq": LOWEST, "log_id": LOWEST, "leaf_index": LOWEST}
     for row in paged(conn, _PLACES, after, last=last):
         yield PlaceRow(row.subject_no, row.seq, row.log_id, row.leaf_index, row.type_no, as_time(row.at), row.entry)
 
 
 def unplaced(conn: Connection, log_id: int) -> Iterator[int]:
-    """The leaves that no row of the index points to."""
+    """Yields the leaves that no row of the index points to."""
     yield from conn.execute(_UNPLACED, {"log": log_id}).scalars()
 
 
 def queue(conn: Connection) -> Iterator[QueueRow]:
-    """Every event that waits, in the order of arrival."""
+    """Yields every event that waits, in the order of arrival."""
     for row in paged(conn, _QUEUE, {"pid": LOWEST}):
         yield QueueRow(row.pid, row.log_id, row.subject_no, row.seq, row.entry)
 
 
 def waiting(conn: Connection, first: int = LOWEST, last: int = HIGHEST) -> Iterator[QueueRow]:
-    """The events of the subjects `first` to `last` that wait, by subject and number of the event."""
+    """Yields the events of the subjects `first` to `last` that wait, by subject and number of the event."""
     for row in paged(conn, _WAITING, {"subject_no": first, "seq": LOWEST, "pid": LOWEST}, last=last):
         yield QueueRow(row.pid, row.log_id, row.subject_no, row.seq, row.entry)
 
 
 def private(conn: Connection, first: int = LOWEST, last: int = HIGHEST) -> Iterator[PrivateRow]:
-    """The private groups of the events of the subjects `first` to `last`, by subject and number of the event."""
+    """Yields the private groups of the events of the subjects `first` to `last`, by subject and number of the event."""
     for row in paged(conn, _PRIVATE, {"subject_no": first, "seq": LOWEST}, last=last):
         yield PrivateRow(row.subject_no, row.seq, as_text(row.grp), row.salt, row.data)
 
 
 def refused(conn: Connection) -> Iterator[RefusedRow]:
-    """Every row that was refused, in the order of its refusal."""
+    """Yields every row that was refused, in the order of its refusal."""
     for row in paged(conn, _REFUSED, {"id": LOWEST}):
         subject = None if row.subject is None else as_text(row.subject)
         yield RefusedRow(row.id, subject, row.seq, row.entry, as_text(row.reason))

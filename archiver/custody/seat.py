@@ -1,4 +1,4 @@
-"""Where the archive's own chain goes on, when the row that says so was changed.
+"""Finds the end of the archive's own chain when the row that states it was changed.
 
 Every process begins with an event of this chain. If that event were a fork, everything that the process writes would be refused.
 """
@@ -17,7 +17,8 @@ from archiver.errors import VerificationError
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The chain's head said that its newest event was number `head`; it is number `last`, whose leaf hash is `hash`."""
+    """The real end of a chain: its head names event `head` as the newest, but the newest is event `last`, whose leaf
+    hash is `hash`."""
 
     head: int
     last: int
@@ -25,20 +26,20 @@ class End:
 
 
 def turned_back(conn: Connection) -> End | None:
-    """Where the archive's chain really ends: in the log, which is signed, or behind it in the queue.
+    """Returns the real end of the archive's chain: in the log, which is signed, or behind it in the queue.
 
-    None where the head says so too. Locks the head until the transaction ends.
+    Returns None where the head agrees, or names a later event. Locks the head until the transaction ends.
     """
     head = conn.execute(_HEAD).one_or_none()
     if head is None:
         return None
-    # Before the log is read: what a sequencer takes from the queue meanwhile is then found in both, not in neither.
+    # Before the log is read: an event that a sequencer takes from the queue meanwhile is then found in both, not in neither.
     queue = {row.seq: row.entry for row in conn.execute(_QUEUE, {"no": head.subject_no})}
     end = _logged(conn, head.subject_no)
     if end is None:
         return None  # an empty log vouches for nothing
     last, entry = end
-    # Forged rows, too: an event of their number could not be written, and whoever begins behind them is admitted with a gap.
+    # Forged rows, too: an event of their number could not be written, and an event behind them is admitted with a gap.
     while last + 1 in queue:
         last, entry = last + 1, queue[last + 1]
     if head.head_seq > last or (head.head_seq, head.head_hash) == (last, leaf_hash(entry)):
@@ -47,7 +48,7 @@ def turned_back(conn: Connection) -> End | None:
 
 
 def _logged(conn: Connection, number: int) -> tuple[int, bytes] | None:
-    """The newest event of the chain that the log has, if it is one."""
+    """Returns the newest event of the chain in the log; None if the leaf there is no such event."""
     row = conn.execute(_LOGGED, {"no": number}).one_or_none()
     if row is None:
         return None

@@ -1,28 +1,33 @@
-"""Takes events from the queue into the log, a batch in a transaction: each exactly once, in the order of the queue.
+"""Takes events from the queue into the log, one batch per transaction: each event exactly once, in the order of the
+queue.
 
-**What is admitted.** An entry that its writer signed, where a host key enrolled that writer (in the log, or earlier in the same
-batch) and did not retire it; that is the event which its row claims it to be; and that fits the subject's events in the log: no
-other event has its number, it names the one before it, the one behind it names it. Where the one before is not there, the event
-is admitted and `anomaly.gap` says so: a hole is the fault of whoever made it, not of the witness who came after.
+**What is admitted.** An entry is admitted if its writer signed it, and a host key enrolled that writer (in the log, or
+earlier in the same batch) and did not retire it; if the entry is the event that its row claims; and if it fits the
+subject's events in the log: no other event has its number, it names the event before it, and the event behind it names
+it. Where the event before it is missing, the entry is admitted and `anomaly.gap` says so: a gap is the fault of whoever
+made it, not of the writer who came after.
 
-**What is refused** is kept in `custody_quarantine`, byte for byte, and an anomaly event says so. Then it leaves the queue, so
-that it stands in nobody's way: the true writer, whose INSERT ran into a forged row of the same number, tries again and succeeds.
+**What is refused.** A refused row is kept in `custody_quarantine`, byte for byte, and an anomaly event says so. Then
+the row leaves the queue, so that it blocks nobody: the true writer, whose INSERT ran into a forged row of the same
+number, tries again and succeeds.
 
-**What follows a refused event.** Later events are judged by the log alone. If the refused row was forged, the true event of that
-number follows, fits, and the chain has no scar. If the refused event was the writer's own (somebody turned the subject's head
-back, so that it continued from a wrong place), its successor finds a hole before it and is admitted with `anomaly.gap`: a chain
-is never cut off for good, and each of its events is either a leaf, or in quarantine and named by a leaf. If a writer was refused
-because its host key was missing from the configuration, `reconsider` brings its events back once the key is there; they fill the
-hole that they left.
+**What follows a refused event.** Later events are judged by the log alone. If the refused row was forged, the true
+event of that number follows, fits, and the chain has no gap. If the refused event was the writer's own (somebody rolled
+the subject's head back, so that the writer continued from a wrong place), the next event finds a gap before it and is
+admitted with `anomaly.gap`: a chain is never cut off for good, and each of its events is either a leaf, or in
+quarantine and named by a leaf. If a writer was refused because its host key was missing from the configuration,
+`reconsider` brings its events back once the key is there; they fill the gap that they left.
 
-**Why it comes to rest.** Anomaly events may be refused like any other. One about an event of the archive's own chain is the last
-word: if that, too, is refused or has a hole before it, nothing more is written about it, though it is kept. So an event is
-followed by two anomalies at most, whatever is wrong with our own writer or with the database. For the same reason the archive's
-chain, if its head was turned back, goes on from the log's end: else its anomalies would be forks themselves.
+**Why anomalies end.** Anomaly events may be refused like any other. An anomaly about an event of the archive's own
+chain is the last one: if it, too, is refused or has a gap before it, nothing more is written about it, though it is
+kept. So an event is followed by two anomalies at most, whatever is wrong with our own writer or with the database. For
+the same reason the archive's chain, if its head was rolled back, continues from the log's end: otherwise its anomalies
+would be forks themselves.
 
-**What it believes.** Nothing that the database says by itself: an enrolment counts as far as a host signed it, and an event is
-refused for one that stands in the log only if that one is itself an event of ours. Where the log's own rows are wrong,
-`VerificationError` names them and nothing is done: building on a tampered tree would make the tampering look agreed to.
+**What the sequencer believes.** It believes no unsigned statement of the database: an enrolment counts only as far as a
+host signed it, and a row is refused because of an event in the log only if that event is itself one of ours. Where the
+log's own rows are wrong, `VerificationError` names them and nothing is done: building on a tampered tree would make the
+tampering look agreed to.
 
 Any number of sequencers may run at once; the tree's row lets them through one by one (`archiver.custody.tree`).
 """
@@ -55,7 +60,7 @@ _TOLD = frozenset({Type.BAD_WRITER_SIG, Type.CHAIN_FORK, Type.GAP})
 
 
 class Refusal(enum.StrEnum):
-    """Why an entry is not evidence as it stands; the words in `custody_quarantine.reason`."""
+    """The reason why an entry is not evidence as it stands; the words in `custody_quarantine.reason`."""
 
     SIGNATURE = "signature"  # not an event, or not signed by the writer that it names
     WRITER = "writer"  # of a writer that no host enrolled, or that was retired
@@ -66,7 +71,7 @@ class Refusal(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Integrated:
-    """The tree after a batch. `taken` rows left the queue, `quarantined` of them not for the log."""
+    """The tree after a batch. `taken` rows left the queue; `quarantined` of them went into quarantine."""
 
     size: int
     root: bytes
@@ -76,7 +81,7 @@ class Integrated:
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """Refused; and over which event in the log, `step` from the row's number, if over one."""
+    """A refusal, and the event in the log that caused it, if one did; that event's number is `step` from the row's."""
 
     refusal: Refusal
     step: int = 0
@@ -85,7 +90,7 @@ class _Verdict:
 
 @dataclass(slots=True)
 class _Batch:
-    """What becomes of the rows of one batch."""
+    """The outcome for the rows of one batch."""
 
     tree: Tree
     writers: dict[str, bool]
@@ -96,16 +101,17 @@ class _Batch:
     changes: list[enrolment.Change] = field(default_factory=list)
 
     def beside(self, row: Row[Any], step: int) -> bytes | None:
-        """The subject's event in the log, or admitted in this batch, whose number is `step` from the row's."""
+        """Returns the subject's event in the log, or admitted in this batch, whose number is `step` from the row's."""
         leaf = self.by_place.get((row.subject_no, row.seq + step))
         entry: bytes | None = leaf.entry if leaf else getattr(row, _STEPS[step])
         return entry
 
 
 class Sequencer:
-    """Grows one log from the queue. `hosts` are the host keys that may enrol writers, in hex: those of old hosts too.
+    """Grows one log from the queue. `hosts` are the host keys that may enrol writers, in hex, including those of old
+    hosts.
 
-    `ledger` writes the anomaly events, which are events like any other and come to the log with a later batch.
+    `ledger` writes the anomaly events, which come to the log with a later batch like any other event.
     """
 
     def __init__(self, ledger: Ledger, hosts: frozenset[str], log_id: int) -> None:
@@ -114,21 +120,21 @@ class Sequencer:
         self._log_id = log_id
 
     def knows(self, host: str) -> bool:
-        """Whether this host key, in hex, may enrol and retire writers here."""
+        """Tells whether this host key, in hex, may enrol and retire writers here."""
         return host in self._hosts
 
     def integrate(self, conn: Connection, limit: int = 1000, *, telling: bool = True) -> Integrated:
-        """Take up to `limit` rows, in the caller's transaction. Fewer taken means that the queue was empty.
+        """Takes up to `limit` rows, in the caller's transaction. Fewer taken rows mean that the queue is empty.
 
-        Raises `VerificationError` when the log's rows are not what they were, or the queue does not keep what is written to it;
-        `ConfigurationError` when our own writer was refused; `LeaseLostError` when another sequencer did the same work. Without
-        `telling`, for a writer that has written its last, `UnavailableError` when there is something to tell. The caller rolls
-        back.
+        Raises `VerificationError` when the log's rows are not what they were, or the queue does not keep what is
+        written to it; `ConfigurationError` when our own writer was refused; `LeaseLostError` when another sequencer did
+        the same work. Without `telling`, for a writer that writes no more, raises `UnavailableError` when an anomaly
+        must be written. The caller rolls back.
         """
         if conn.execute(_ANY).first() is None:
             tree = trees.read(conn, self._log_id)
             return Integrated(tree.size, tree.root, 0, 0)
-        tree = trees.lock(conn, self._log_id)  # before the queue is read: what another took is no longer there then
+        tree = trees.lock(conn, self._log_id)  # before the queue is read: rows taken by others are gone by then
         rows = conn.execute(_TAKE, {"limit": limit}).all()
         events = [_verified(row.entry) for row in rows]
         batch = _Batch(tree, enrolment.find(conn, enrolment.keys_of(events), self._hosts))
@@ -139,10 +145,12 @@ class Sequencer:
         return self._keep(conn, batch, rows)
 
     def reconsider(self, conn: Connection) -> int:
-        """Put back into the queue what was refused for its writer, where that writer is one of ours by now; how many.
+        """Puts rows back into the queue that were refused for their writer, where that writer is one of ours by now.
+        Returns their number.
 
-        For use after a host key was added to the configuration. In the order in which they came, so that what a writer wrote
-        between its enrolment and its retirement stands between them again. Integrate and call again until it finds nothing.
+        Use this after a host key was added to the configuration. The rows go back in the order in which they came, so
+        that the events of a writer stand between its enrolment and its retirement again. Integrate and call again until
+        nothing is found.
         """
         found = last = 0
         writers: dict[str, bool] = {}
@@ -175,7 +183,7 @@ class Sequencer:
             return
         self._check_standing(conn, batch, row, verdict)
         if verdict.refusal is Refusal.WRITER and event and event.writer == self._ledger.writer:
-            # There would be no end: each anomaly that we wrote about it would be refused in turn.
+            # Anomalies would never end: each one that we wrote about the row would be refused in turn.
             raise ConfigurationError("this process's own writer is not enrolled by a known host key")
         batch.refused.append({"log_id": self._log_id, "subject_no": row.subject_no, "seq": row.seq,
                               "entry": row.entry, "reason": str(verdict.refusal)})  # fmt: skip
@@ -183,7 +191,7 @@ class Sequencer:
             batch.anomalies.append(_refusal(row, verdict))
 
     def _verdict(self, batch: _Batch, row: Row[Any], event: Event | None) -> _Verdict | None:
-        """None where the event may stand in the log."""
+        """Returns None where the event may stand in the log; else the verdict."""
         if event is None:
             return _Verdict(Refusal.SIGNATURE)
         if not self._may_write(event, batch.writers):
@@ -200,7 +208,7 @@ class Sequencer:
         return None
 
     def _check_standing(self, conn: Connection, batch: _Batch, row: Row[Any], verdict: _Verdict) -> None:
-        """Nobody is refused for the sake of a log row that was tampered with. Raises `VerificationError`."""
+        """Raises `VerificationError` when a row would be refused for the sake of a log row that was tampered with."""
         seq = row.seq + verdict.step
         if verdict.standing is None or (row.subject_no, seq) in batch.by_place:
             return
@@ -235,7 +243,8 @@ class Sequencer:
         return Integrated(grown.size, grown.root, len(rows), len(batch.refused))
 
     def _tell(self, conn: Connection, anomalies: Sequence[Draft]) -> None:
-        """Write the anomalies. Raises `VerificationError` where the queue changes them: each would be refused, and told of."""
+        """Writes the anomalies. Raises `VerificationError` where the queue changes them, since each would be refused
+        and reported in turn."""
         appended = self._ledger.append_many(conn, anomalies, turned_back(conn))
         kept = conn.execute(_KEPT, {"of": ARCHIVE, "first": appended[0].seq, "last": appended[-1].seq}).all()
         if [(row.seq, leaf_hash(row.entry)) for row in kept] != [(each.seq, each.leaf_hash) for each in appended]:
@@ -243,10 +252,11 @@ class Sequencer:
 
 
 def _beside(step: int) -> ScalarSelect[Any]:
-    """The entry in the log whose number is `step` from the row's.
+    """Returns a subquery for the entry in the log whose number is `step` from the row's.
 
-    A subquery for each row, so that it is always looked up by key: the statistics of a queue, full and empty again within a
-    second, lead a planner astray. Cast, because the largest number has a next one too.
+    Each row has its own subquery, so that the entry is always looked up by key: the statistics of a queue that is full
+    and empty again within a second mislead a planner. The number is cast, because the largest number has a next one
+    too.
     """
     place = custody_subject_event.alias()
     return (
@@ -332,12 +342,13 @@ def _prev(entry: bytes) -> str | None:
 
 
 def _is_last_word(event: Event) -> bool:
-    """Whether it tells of an event of the archive's own chain: an anomaly about it might be one about an anomaly, for ever."""
+    """Tells whether the event reports on the archive's own chain: anomalies about such events could follow one another
+    for ever."""
     return event.subject == ARCHIVE and event.type in _TOLD and event.data.get("subject") == ARCHIVE
 
 
 def _last_below(conn: Connection, batch: _Batch, row: Row[Any]) -> int:
-    """The largest number below the row's that the subject has in the log; -1 if it has none."""
+    """Returns the largest number below the row's that the subject has in the log; -1 if it has none."""
     kept = conn.execute(_LAST_BELOW, {"no": row.subject_no, "seq": row.seq}).scalar_one()
     here = [seq for no, seq in batch.by_place if no == row.subject_no and seq < row.seq]
     return max([-1 if kept is None else kept, *here])
@@ -356,7 +367,7 @@ def _gap(row: Row[Any], last: int) -> Draft:
 
 
 def _place(row: Row[Any]) -> Mapping[str, Json]:
-    """What the row claims, as far as an event can repeat it: whoever forged the row chose both."""
+    """Returns the row's claim, as far as an event can repeat it; whoever forged the row chose both values."""
     return {
         "subject": row.subject if row.subject is not None and is_subject(row.subject) else None,
         "seq": row.seq if 0 <= row.seq <= _MAX_SEQ else None,

@@ -1,7 +1,7 @@
-"""The log as it lies on a shelf, believed as far as a checkpoint proves it. Reads only; needs no database.
+"""Reads the log from a storage, and believes it as far as a checkpoint proves it. Needs no database.
 
-Every hash comes down from the checkpoint's root: the partial tiles at the tree's right edge make the root, each full tile makes
-one hash of the tile above it, each entry one hash of its tile of level 0.
+Every hash is proved from the checkpoint's root downwards: the partial tiles at the tree's right edge make the root,
+each full tile makes one hash of the tile above it, each entry makes one hash of its tile of level 0.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _KEPT = 256
 
 
 def checkpoint_name(size: int) -> str:
-    """Where the checkpoint of this size stays for ever: names sort as sizes do."""
+    """Returns the permanent name of the checkpoint of this size; the names sort as the sizes do."""
     return f"checkpoints/{size:020d}"
 
 
 def checkpoint_size(name: str) -> int | None:
-    """The size in such a name; None for another name."""
+    """Returns the size in the name of a checkpoint; None for another name."""
     digits = name.removeprefix("checkpoints/")
     return int(digits) if len(digits) == 20 and digits.isascii() and digits.isdigit() else None
 
 
 def edge_of(size: int) -> list[Tile]:
-    """The partial tiles of a tree: with them alone its root can be told, and it can grow."""
+    """Returns the partial tiles of a tree, which are enough to compute its root and to grow it."""
     tiles = []
     for level in range(64 // HEIGHT):
         index, width = divmod(size >> HEIGHT * level, WIDTH)
@@ -46,22 +46,22 @@ def edge_of(size: int) -> list[Tile]:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A checkpoint that the log signed, as a shelf has it. `note` is its bytes."""
+    """A checkpoint that the log signed, as a storage has it. `note` holds its bytes."""
 
     checkpoint: Checkpoint
     note: bytes
 
 
 async def newest_checkpoint(shelf: Shelf, log_key: VerifierKey | LogKeys) -> Published | None:
-    """The checkpoint of the largest size on this shelf; None on an empty one.
+    """Returns the checkpoint of the largest size on this storage; None when the storage has none.
 
-    The pointer only says where to begin to look: whoever can turn it back must not be able to hide what came after. Raises
-    `VerificationError` when that checkpoint is not one of this log.
+    The pointer only says where to begin the search: somebody who can roll back the pointer must not be able to hide
+    later checkpoints. Raises `VerificationError` when the newest checkpoint is not one of this log.
     """
     pointer = await shelf.read_current(CHECKPOINT)
     pointed = None
     if pointer is not None:
-        # Damaged, or another's: then only the list counts.
+        # The pointer is damaged, or another log's: then only the list counts.
         with contextlib.suppress(VerificationError):
             pointed = Published(open_checkpoint(pointer, log_key)[0], pointer)
     newest = None
@@ -72,7 +72,8 @@ async def newest_checkpoint(shelf: Shelf, log_key: VerifierKey | LogKeys) -> Pub
 
 
 async def read_checkpoint(shelf: Shelf, log_key: VerifierKey | LogKeys, name: str) -> Published | None:
-    """The checkpoint of this name. Raises `VerificationError` when there is something else than this log's tree of that size."""
+    """Returns the checkpoint of this name. Raises `VerificationError` when the file is something else than this log's
+    checkpoint of that size."""
     note = await shelf.read(name)
     if note is None:
         return None
@@ -86,7 +87,7 @@ async def read_checkpoint(shelf: Shelf, log_key: VerifierKey | LogKeys, name: st
 
 
 class ShelvedLog:
-    """The tree of one size and root, on one shelf. Make it with `open`."""
+    """The tree of one size and root, on one storage. Make it with `open`."""
 
     def __init__(self, shelf: Shelf, size: int) -> None:
         self.shelf = shelf
@@ -96,7 +97,8 @@ class ShelvedLog:
 
     @classmethod
     async def open(cls, shelf: Shelf, size: int, root: bytes) -> ShelvedLog:
-        """Raises `VerificationError` when the shelf's tiles do not make this root, or are not all there."""
+        """Opens the tree. Raises `VerificationError` when the storage's tiles do not make this root, or are not all
+        there."""
         log = cls(shelf, size)
         for tile in edge_of(size):
             log._edge[tile.level, tile.index] = await log._fetch(tile)
@@ -105,7 +107,8 @@ class ShelvedLog:
         return log
 
     async def tile(self, level: int, index: int) -> bytes:
-        """The hashes of this tile, as wide as the tree has it, proved. Raises `VerificationError`, which names the tile."""
+        """Returns the proved hashes of this tile, as wide as the tree has it. Raises `VerificationError`, which names
+        the tile."""
         key = level, index
         known = self._edge.get(key) or self._full.get(key)
         if known is not None:
@@ -124,7 +127,8 @@ class ShelvedLog:
         return hashes
 
     async def entries(self, index: int) -> list[bytes]:
-        """The entries of this bundle, as many as the tree has, proved. Raises `VerificationError`, which names bundle or leaf."""
+        """Returns the proved entries of this bundle, as many as the tree has. Raises `VerificationError`, which names
+        bundle or leaf."""
         width = min(WIDTH, self.size - (index << HEIGHT))
         bundle = Bundle(index, width)
         hashes = await self.tile(0, index)
@@ -140,7 +144,7 @@ class ShelvedLog:
         return entries
 
     async def root_at(self, size: int) -> bytes:
-        """The root that this history had at an earlier size."""
+        """Returns the root that this history had at an earlier size."""
         tiles = {(tile.level, tile.index): await self.tile(tile.level, tile.index) for tile in edge_of(size)}
         return merkle.root(size, hashes_of(lambda level, index: tiles.get((level, index), b"")))
 
@@ -151,7 +155,8 @@ class ShelvedLog:
         return raw[: tile.width * HASH_BYTES]
 
     async def _content(self, piece: Tile | Bundle) -> tuple[bytes, int]:
-        """The piece, or a wider one that begins with it: partial ones may go once a wider one is there. And how wide it is."""
+        """Returns the piece, or a wider one that begins with it, and its width: partial pieces may go once a wider one
+        is there."""
         if (raw := await self.shelf.read(piece.path)) is not None:
             return raw, piece.width
         whole = piece.path.partition(".p/")[0]

@@ -1,4 +1,5 @@
-"""The ledger's tables: evidence on its way into the log. Rows are added, and leave the queue only for the log or quarantine."""
+"""Defines the ledger's tables: evidence on its way into the log. Rows are added, and leave the queue only for the log
+or quarantine."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from archiver.database import metadata
 BIGINT = BigInteger().with_variant(Integer(), "sqlite")
 SMALLINT = SmallInteger().with_variant(Integer(), "sqlite")
 
-# One row per chain: its newest event. Locking this row is what makes a chain a chain. -1 and NULL: no event yet.
+# One row per chain: its newest event. Locking this row keeps a chain from forking. -1 and NULL: no event yet.
 custody_subject = Table(
     "custody_subject",
     metadata,
@@ -50,7 +51,7 @@ custody_pending = Table(
     sqlite_autoincrement=True,
 )
 
-# What events commit to without saying it. Deleting a row is erasure (and leaves every proof whole); changing one is nothing.
+# Private groups, to which events commit. Deleting a row is erasure (and leaves every proof whole); no row may be changed.
 custody_private = Table(
     "custody_private",
     metadata,

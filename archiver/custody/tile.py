@@ -1,4 +1,4 @@
-"""The tree in files: tiles and entry bundles of c2sp.org/tlog-tiles, 256 hashes or entries wide. Pure: no I/O.
+"""Lays out the tree in files: tiles and entry bundles of c2sp.org/tlog-tiles, 256 hashes or entries wide. Pure: no I/O.
 
 A tile of level L holds the hashes of complete subtrees of 256^L leaves; level 0 holds the leaf hashes.
 """
@@ -19,7 +19,8 @@ MAX_ENTRY = 2**16 - 1
 _KEPT = 64  # a proof at 10^9 leaves needs eight
 
 ReadTile = Callable[[int, int], bytes]
-"""(tile level, index) → the tile's hashes one after another, as wide as known; empty for a tile that is not there."""
+"""A reader of tiles: (tile level, index) → the tile's hashes one after another, as wide as known; empty for a tile that
+is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ _PATH = re.compile(r"tile/(entries|0|[1-9][0-9]?)/((?:x[0-9]{3}/){0,6}[0-9]{3})(
 
 
 def parse_path(path: str) -> Tile | Bundle:
-    """The tile or bundle at a path below the log's prefix. Raises `VerificationError` for a path that none has."""
+    """Returns the tile or bundle at a path below the log's prefix. Raises `VerificationError` for a path that no tile
+    or bundle has."""
     match = _PATH.fullmatch(path)
     if match is None or match[2].startswith("x000/"):
         raise VerificationError("not the path of a tile")
@@ -70,7 +72,7 @@ def parse_path(path: str) -> Tile | Bundle:
 
 
 def tiles_of(old: int, new: int) -> Iterator[Tile]:
-    """The tiles that are new or wider at tree size `new` than at `old`, as wide as at `new`; lower levels first."""
+    """Yields the tiles that are new or wider at tree size `new` than at `old`, as wide as at `new`; lower levels first."""
     level = 0
     while new:
         for index, width in _grown(old, new):
@@ -79,7 +81,7 @@ def tiles_of(old: int, new: int) -> Iterator[Tile]:
 
 
 def bundles_of(old: int, new: int) -> Iterator[Bundle]:
-    """The entry bundles that are new or wider at tree size `new` than at `old`, as wide as at `new`."""
+    """Returns the entry bundles that are new or wider at tree size `new` than at `old`, as wide as at `new`."""
     return (Bundle(index, width) for index, width in _grown(old, new))
 
 
@@ -90,9 +92,10 @@ def _grown(old: int, new: int) -> Iterator[tuple[int, int]]:
 
 
 def hashes_of(read: ReadTile) -> Hashes:
-    """The tree's hashes, out of tiles. The reader asks for each tile once while proofs stay near it.
+    """Returns a function that finds the tree's hashes in tiles. It asks the reader for each tile once while proofs stay
+    near that tile.
 
-    Raises `VerificationError` where a tile is missing, too narrow, or not whole hashes.
+    The function raises `VerificationError` where a tile is missing, too narrow, or not whole hashes.
     """
     kept: dict[tuple[int, int], bytes] = {}
 
@@ -113,7 +116,8 @@ def hashes_of(read: ReadTile) -> Hashes:
 
 
 def extend(size: int, leaves: Sequence[bytes], read: ReadTile) -> dict[tuple[int, int], bytes]:
-    """Every tile that changes when `leaves` (leaf hashes) follow the first `size`: (level, index) → the whole tile after it.
+    """Returns every tile that changes when `leaves` (leaf hashes) follow the first `size`: (level, index) → the whole
+    new tile.
 
     Raises `VerificationError` where the reader's edge tiles are narrower than `size` has them.
     """
@@ -138,14 +142,16 @@ def extend(size: int, leaves: Sequence[bytes], read: ReadTile) -> dict[tuple[int
 
 
 def pack_entries(entries: Sequence[bytes]) -> bytes:
-    """A bundle's bytes: each entry behind its length, big-endian in two bytes. Raises ValueError for a longer entry."""
+    """Returns a bundle's bytes: each entry behind its length, big-endian in two bytes. Raises ValueError for a longer
+    entry."""
     if any(len(entry) > MAX_ENTRY for entry in entries):
         raise ValueError(f"an entry of a bundle has at most {MAX_ENTRY} bytes")
     return b"".join([len(entry).to_bytes(2, "big") + entry for entry in entries])
 
 
 def unpack_entries(raw: bytes, width: int) -> list[bytes]:
-    """The `width` entries of a bundle. Raises `VerificationError` unless it is exactly these."""
+    """Returns the `width` entries of a bundle. Raises `VerificationError` unless the bundle holds exactly these
+    entries."""
     entries: list[bytes] = []
     at = 0
     for _ in range(width):
@@ -165,7 +171,7 @@ def _whole(tile: bytes, at_least: int, key: tuple[int, int]) -> bytes:
 
 
 def _fold(hashes: bytes) -> bytes:
-    """The root over a power of two of hashes."""
+    """Returns the root over hashes whose number is a power of two."""
     sha256 = hashlib.sha256
     while len(hashes) > HASH_BYTES:
         hashes = b"".join([sha256(b"\x01" + hashes[at : at + 64]).digest() for at in range(0, len(hashes), 64)])

@@ -1,7 +1,7 @@
-"""Time stamp tokens (RFC 3161): what was asked, what was answered, and whether the answer holds. Needs no network. Pure: no I/O.
+"""Makes requests for time stamp tokens (RFC 3161), and reads and verifies the answers. Needs no network. Pure: no I/O.
 
-Request and answer are kept as they went over the wire, with the certificates, so that a stranger checks them with OpenSSL alone
-in twenty years.
+Request and answer are kept exactly as they were sent, with the certificates, so that a stranger can check them with
+OpenSSL alone in twenty years.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _UNREADABLE = (
     x509.InvalidVersion, x509.DuplicateExtension, x509.ExtensionNotFound, x509.AttributeNotFound, x509.UnsupportedGeneralNameType,
     UnsupportedAlgorithm,
 )  # fmt: skip
-"""What the libraries raise over bytes that they did not expect: a certificate of unknown version, an answer without a nonce, …"""
+"""The errors of the libraries over unexpected bytes: a certificate of unknown version, an answer without a nonce, …"""
 
 _PLACE = re.compile(r"anchors/(0|[1-9][0-9]{0,18})/([A-Za-z0-9_][A-Za-z0-9._-]*)")
 _SHA256 = bytes.fromhex("300d06096086480165030402010500")  # AlgorithmIdentifier
@@ -36,18 +36,18 @@ _SHA256_OID = x509.ObjectIdentifier("2.16.840.1.101.3.4.2.1")
 
 
 def anchor_name(size: int, file: str) -> str:
-    """Where a file of an anchor over the tree of this size lies on a shelf."""
+    """Returns the name, on a storage, of a file of an anchor over the tree of this size."""
     return f"anchors/{size}/{file}"
 
 
 def anchor_place(name: str) -> tuple[int, str] | None:
-    """Size and file of such a name; None for another name."""
+    """Returns the size and the file in an anchor's name; None for another name."""
     match = _PLACE.fullmatch(name)
     return None if match is None else (int(match[1]), match[2])
 
 
 def load_roots(pem: bytes) -> list[x509.Certificate]:
-    """The certificates to trust. Raises `ConfigurationError` when there is none."""
+    """Returns the certificates to trust. Raises `ConfigurationError` when there is none."""
     try:
         with warnings.catch_warnings():  # a system's roots are older than the rules that a few of them break
             warnings.simplefilter("ignore", CryptographyDeprecationWarning)
@@ -57,16 +57,17 @@ def load_roots(pem: bytes) -> list[x509.Certificate]:
 
 
 def make_request(data: bytes, nonce: int) -> bytes:
-    """The TimeStampReq over the SHA-256 of `data`, asking for the certificates (DER; RFC 3161 §2.4.1)."""
+    """Returns the TimeStampReq over the SHA-256 of `data`, asking for the certificates (DER; RFC 3161 §2.4.1)."""
     imprint = _der(0x30, _SHA256 + _der(0x04, hashlib.sha256(data).digest()))
     number = _der(0x02, nonce.to_bytes(nonce.bit_length() // 8 + 1, "big"))
     return _der(0x30, _der(0x02, b"\x01") + imprint + number + _der(0x01, b"\xff"))
 
 
 def verify_token(response: bytes, data: bytes, roots: Sequence[x509.Certificate], nonce: int | None = None) -> datetime:
-    """The time of a time stamp over `data`, by an authority under one of `roots` whose certificate was valid at that time.
+    """Returns the time of a time stamp over `data`, by an authority under one of `roots` whose certificate was valid
+    then.
 
-    That it has expired since does not matter. Raises `VerificationError`.
+    The certificate may have expired since. Raises `VerificationError`.
     """
     decoded = _decoded(response)
     with _refusing("the time stamp does not hold", why=True):
@@ -75,7 +76,7 @@ def verify_token(response: bytes, data: bytes, roots: Sequence[x509.Certificate]
 
 
 def stamped_at(response: bytes) -> datetime:
-    """The time that an answer names, unverified. Raises `VerificationError` when it names none."""
+    """Returns the time that an answer names, unverified. Raises `VerificationError` when the answer names no time."""
     return _decoded(response).tst_info.gen_time
 
 
@@ -94,13 +95,15 @@ class Token:
 
 
 def open_token(response: bytes, data: bytes, roots: Sequence[x509.Certificate], nonce: int | None = None) -> Token:
-    """`verify_token`, with all that is kept of it. The answer repeats what the request said: no request need be remembered."""
+    """Verifies a token as `verify_token` does, and returns all that is kept of it. The answer repeats the request's
+    content, so that no request need be kept."""
     verify_token(response, data, roots, nonce)
     return _token(_decoded(response), response, data, roots)
 
 
 def read_token(response: bytes, data: bytes) -> Token:
-    """What an answer over `data` says, its signature *not* looked at. Raises `VerificationError` for one over something else."""
+    """Returns the content of an answer over `data`, without verifying its signature. Raises `VerificationError` for an
+    answer over something else."""
     decoded = _decoded(response)
     with _refusing("not a time stamp"):
         imprint = decoded.tst_info.message_imprint
@@ -119,7 +122,7 @@ def _token(decoded: TimeStampResponse, response: bytes, data: bytes, roots: Sequ
 
 
 def _decoded(response: bytes) -> TimeStampResponse:
-    """Raises `VerificationError` for what is not a whole answer with a token."""
+    """Decodes an answer. Raises `VerificationError` for bytes that are not a whole answer with a token."""
     with _refusing("not a time stamp"):
         decoded = decode_timestamp_response(response)
         _ = decoded.tst_info.gen_time, decoded.signed_data
@@ -127,7 +130,7 @@ def _decoded(response: bytes) -> TimeStampResponse:
 
 
 def refusal(response: bytes) -> int | None:
-    """The PKIStatus (RFC 3161 §2.4.2) of an answer that grants nothing, and so has no token."""
+    """Returns the PKIStatus (RFC 3161 §2.4.2) of an answer that grants nothing, and so has no token."""
     try:
         return decode_timestamp_response(response).status
     except _UNREADABLE:
@@ -136,9 +139,9 @@ def refusal(response: bytes) -> int | None:
 
 @contextmanager
 def _refusing(what: str, *, why: bool = False) -> Iterator[None]:
-    """Whatever the libraries raise inside over bytes of others is a `VerificationError`; with `why` in their words."""
+    """Turns the libraries' errors over foreign bytes into `VerificationError`; with `why`, in the libraries' words."""
     try:
-        with warnings.catch_warnings():  # of what a stranger's certificate breaks, the verdict tells
+        with warnings.catch_warnings():  # the verdict tells which rules a stranger's certificate breaks
             warnings.simplefilter("ignore", CryptographyDeprecationWarning)
             yield
     except _UNREADABLE as exc:

@@ -1,9 +1,9 @@
-"""The Merkle tree in the database: locked, checked at its edge, and grown by whole batches of leaves.
+"""Locks the Merkle tree in the database, checks its edge, and grows it by whole batches of leaves.
 
-The row of `custody_tree` is the lock: whoever holds it knows that nobody else grows this log. Its size is compared again when the
-new one is written, so that safety does not rest on the lock alone. Everything happens on the caller's connection, in the caller's
-transaction. What is read is believed only after it agreed with the root that the row states; what does not agree is named in a
-`VerificationError`, and nothing is built on top of it.
+The row of `custody_tree` is the lock: whoever holds it knows that nobody else grows this log. The tree's size is
+compared again when the new size is written, so that safety does not rest on the lock alone. Everything happens on the
+caller's connection, in the caller's transaction. Tiles are believed only after they agreed with the root in the tree's
+row; a row that does not agree is named in a `VerificationError`, and nothing is built on top of it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Tree:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """An entry on its way into the tree, and whose event it is."""
+    """An entry on its way into the tree, with its event."""
 
     subject_no: int
     event: Event
@@ -54,9 +54,9 @@ class Leaf:
 
 
 def open_log(conn: Connection, origin: str, now: datetime) -> int:
-    """The number of the log named `origin`, which is begun, empty, if there is none. May be called again.
+    """Returns the number of the log named `origin`; begins an empty log if there is none. May be called again.
 
-    Raises `ConfigurationError` while a log of another name is open: the same events would go to two.
+    Raises `ConfigurationError` while a log of another name is open: the same events would go to two logs.
     """
     rows = conn.execute(select(custody_log).order_by(custody_log.c.log_id)).all()
     for row in rows:
@@ -105,7 +105,8 @@ _TILE = select(custody_tile.c.hashes).where(
 
 
 def _insert_columns(table: Table) -> Insert:
-    """On PostgreSQL many rows go as an array for each column: one statement to parse, where rows by themselves are as many."""
+    """Returns an INSERT that passes many rows to PostgreSQL as one array for each column: one statement to parse
+    instead of one for each row."""
     arrays = [func.unnest(bindparam(column.name, type_=ARRAY(column.type))) for column in table.c]
     return insert(table).from_select(list(table.c), select(*arrays))
 
@@ -124,12 +125,13 @@ _WIDEN_TILE = (
 
 
 def read(conn: Connection, log_id: int) -> Tree:
-    """The tree of log `log_id`. Raises `NotFoundError`."""
+    """Returns the tree of log `log_id`. Raises `NotFoundError`."""
     return _tree(conn, _TREE, log_id)
 
 
 def lock(conn: Connection, log_id: int) -> Tree:
-    """The tree of log `log_id`, which nobody else grows until the caller's transaction ends. Raises `NotFoundError`."""
+    """Returns the tree of log `log_id`, which nobody else grows until the caller's transaction ends. Raises
+    `NotFoundError`."""
     return _tree(conn, _LOCK, log_id)
 
 
@@ -141,10 +143,10 @@ def _tree(conn: Connection, query: Any, log_id: int) -> Tree:
 
 
 def grow(conn: Connection, tree: Tree, leaves: Sequence[Leaf]) -> Tree:
-    """`tree`, which the caller locked, with `leaves` appended.
+    """Appends `leaves` to `tree`, which the caller locked, and returns the grown tree.
 
-    Raises `VerificationError`, naming the tile, leaf or row, when what is there is not what the root says or reaches past the
-    tree; `LeaseLostError` when somebody grew the tree meanwhile. Either way the caller rolls back.
+    Raises `VerificationError`, naming the tile, leaf or row, when the database's rows do not agree with the root or
+    reach past the tree; `LeaseLostError` when somebody grew the tree meanwhile. Either way the caller rolls back.
     """
     if not leaves:
         return tree
@@ -203,7 +205,7 @@ def _reading(tiles: Mapping[tuple[int, int], bytes]) -> ReadTile:
 
 
 def _checked_edge(conn: Connection, tree: Tree, growing_to: int) -> dict[tuple[int, int], bytes]:
-    """The partial tile of each level: all that root and growth depend on. They agree with the tree's root."""
+    """Returns the partial tile of each level, on which root and growth depend. The tiles agree with the tree's root."""
     last = conn.execute(_LAST_LEAF, {"log": tree.log_id}).scalar_one()
     if (last if last is not None else -1) != tree.size - 1:
         raise VerificationError(f"the tree has {tree.size} leaves, but custody_event ends with leaf {last}")
@@ -230,7 +232,8 @@ def _checked_edge(conn: Connection, tree: Tree, growing_to: int) -> dict[tuple[i
 
 
 def _blame(conn: Connection, tree: Tree, edge: Mapping[tuple[int, int], bytes]) -> str:
-    """Which of the tiles at the edge does not follow from what lies below it; the tree's own row, if all do."""
+    """Names the tile at the edge that does not follow from the leaves or tiles below it; names the tree's own row, if
+    all tiles do."""
     for (level, idx), hashes in sorted(edge.items()):
         for number, kept in enumerate(_split(hashes), WIDTH * idx):
             if _derived(conn, tree.log_id, level, number) != kept:
@@ -240,7 +243,8 @@ def _blame(conn: Connection, tree: Tree, edge: Mapping[tuple[int, int], bytes]) 
 
 
 def _derived(conn: Connection, log_id: int, level: int, number: int) -> bytes | None:
-    """The hash `number` of tile level `level`, from the leaf or the full tile below it; None if that is not there."""
+    """Returns the hash `number` of tile level `level`, from the leaf or the full tile below it; None if that is not
+    there."""
     if level == 0:
         entry = conn.execute(_ENTRY, {"log": log_id, "at": number}).scalar_one_or_none()
         return None if entry is None else leaf_hash(entry)

@@ -1,7 +1,7 @@
-"""Who vouches for the log, and whether they still do: heads that contradict each other, and those who have fallen silent.
+"""Finds checkpoints that contradict each other, and witnesses and authorities that have fallen silent.
 
-A silence is read from what is kept, never remembered: the newest checkpoints that lack a witness's line, the age of the last time
-stamp. Pure, but for the reading at the end.
+A silence is derived from what is kept, never remembered: the newest checkpoints that lack a witness's line, the age of
+the last time stamp. Pure, except for the reading functions at the end.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from archiver.custody.note import VerifierKey, parse_note
 from archiver.custody.publication import Kind
 from archiver.errors import ForkedError, VerificationError
 
-_MISSED = 3  # checkpoints that a witness lacks before anything is said of it
+_MISSED = 3  # a witness is reported once it lacks so many checkpoints
 _HEAD = 4000  # characters of a head that are kept: a note with all its lines fits, an event holds two
 
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """`where` shows another history of the log than the database has; both heads, as they were signed or said."""
+    """A fork: `where` shows another history of the log than the database has. Both heads are kept as they were signed
+    or stated."""
 
     where: str
     ours: str
@@ -34,7 +35,7 @@ class Fork:
 
 
 def fork(error: ForkedError) -> Fork:
-    """What is kept of a fork for ever: texts that an event may hold."""
+    """Returns the texts of a fork that are kept for ever, in a form that an event may hold."""
     return Fork(error.where, _kept(error.ours), _kept(error.theirs), error.detail)
 
 
@@ -44,7 +45,8 @@ def _kept(head: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A witness, or a time stamping authority, has not vouched since `since`. `lasting`: longer than anybody's patience."""
+    """The silence of a witness or a time stamping authority, which has not vouched since `since`. `lasting`: longer
+    than the given patience."""
 
     name: str
     witness: bool
@@ -56,9 +58,11 @@ class Silence:
 def witness_silence(
     newest_first: Iterable[Signed], key: VerifierKey, now: datetime, patience: timedelta
 ) -> Silence | None:
-    """Whether this witness has fallen silent, from the log's checkpoints; None while it cosigns, or lacks hardly any.
+    """Returns this witness's silence, derived from the log's checkpoints; None while the witness cosigns, or lacks
+    hardly any.
 
-    It lasts when the first one that it lacks is older than `patience`, or when it never cosigned any.
+    The silence is lasting when the first checkpoint that the witness lacks is older than `patience`, or when it never
+    cosigned any.
     """
     since, missed = now, 0
     for each in newest_first:
@@ -75,7 +79,8 @@ def witness_silence(
 def stamp_silence(
     name: str, last: datetime | None, begun: datetime, every: timedelta, now: datetime, patience: timedelta
 ) -> Silence | None:
-    """Whether the authority has failed to stamp a log that has grown since its `last` stamp; `begun`: the first checkpoint."""
+    """Returns the authority's silence, if it failed to stamp a log that has grown since its `last` stamp; `begun` is
+    the first checkpoint's time."""
     due = begun if last is None else last + every
     if now - due <= patience:
         return None
@@ -83,7 +88,7 @@ def stamp_silence(
 
 
 def cosigned(note: str, key: VerifierKey) -> bool:
-    """Whether the note carries a line by this key. Its signature was verified before it was kept."""
+    """Tells whether the note carries a line by this key. The line's signature was verified before the note was kept."""
     if f"\n— {key.name} " not in note:
         return False
     try:
@@ -101,7 +106,8 @@ def silences(
     now: datetime,
     patience: timedelta,
 ) -> list[Silence]:
-    """Everyone who is to vouch for this log and has fallen silent. `stamping`: the authority's name, and how often it stamps."""
+    """Returns the silences of this log's witnesses and time stamping authority. `stamping`: the authority's name, and
+    how often it stamps."""
     found = [witness_silence(log.newest_first(conn, log_id), each, now, patience) for each in witnesses]
     if stamping is not None:
         name, every = stamping
@@ -115,7 +121,8 @@ def silences(
 
 
 def last_cosigned(conn: Connection, log_id: int, key: VerifierKey, look_back: int = 1000) -> int:
-    """The size of the newest tree that this witness cosigned, of the last so many; 0 when none is known."""
+    """Returns the size of the newest tree that this witness cosigned, among the last `look_back` checkpoints; 0 when
+    none is known."""
     for number, each in enumerate(log.newest_first(conn, log_id)):
         if number == look_back:
             break

@@ -1,7 +1,9 @@
-"""Witnesses (c2sp.org/tlog-witness): others who sign that every tree they saw of a log continues the one before.
+"""Runs and asks witnesses (c2sp.org/tlog-witness), which sign that every tree they saw of a log continues the one
+before.
 
-With one honest witness nobody can show two histories, not even whoever holds the log's key, its notary, the database and the
-bucket. The server here is what an auditor runs; the client asks any witness of that protocol. A witness sees checkpoints only.
+With one honest witness nobody can show two histories, not even somebody who holds the log's key, its notary, the
+database and the bucket. An auditor runs the server of this module; the client asks any witness of that protocol. A
+witness sees checkpoints only.
 """
 
 from __future__ import annotations
@@ -35,11 +37,11 @@ MAX_PROOF = 63
 _SIZE = "text/x.tlog.size"
 
 Prove = Callable[[int], Awaitable[Sequence[bytes]]]
-"""The consistency proof from an older tree size to that of the checkpoint in question."""
+"""A function that gives the consistency proof from an older tree size to that of the checkpoint in question."""
 
 
 class Request(NamedTuple):
-    """What is asked of `add-checkpoint`."""
+    """A request to `add-checkpoint`."""
 
     old_size: int
     proof: tuple[bytes, ...]
@@ -52,7 +54,8 @@ class Request(NamedTuple):
 
 
 def parse_request(raw: bytes) -> Request:
-    """The request in a body. Raises `VerificationError` for anything but the exact format; the note is not looked into."""
+    """Returns the request in a body. Raises `VerificationError` for anything but the exact format; the note is not
+    checked."""
     head, blank, note = raw.partition(b"\n\n")
     try:
         first, *proof = head.decode("ascii").split("\n")
@@ -70,7 +73,8 @@ def parse_request(raw: bytes) -> Request:
 
 
 def witness_app(notary: Notary, log_keys: Iterable[VerifierKey]) -> web.Application:
-    """An HTTP witness for these logs: `POST /add-checkpoint`, and `GET /<SHA-256 of the origin>/checkpoint` for monitors."""
+    """Returns an HTTP witness for these logs: `POST /add-checkpoint`, and `GET /<SHA-256 of the origin>/checkpoint` for
+    monitors."""
     keys: dict[str, list[VerifierKey]] = {}
     for key in log_keys:
         keys.setdefault(key.name, []).append(key)
@@ -94,7 +98,8 @@ def witness_app(notary: Notary, log_keys: Iterable[VerifierKey]) -> web.Applicat
 
 
 def _answer(notary: Notary, keys: dict[str, list[VerifierKey]], body: bytes) -> web.Response:  # noqa: PLR0911  a row each
-    """In the order that the protocol prescribes: known log, its signature, sizes, the proof."""
+    """Answers a request. The checks come in the order that the protocol prescribes: known log, its signature, sizes,
+    the proof."""
     try:
         asked = parse_request(body)
         note = parse_note(asked.note)
@@ -126,7 +131,7 @@ def _answer(notary: Notary, keys: dict[str, list[VerifierKey]], body: bytes) -> 
 
 
 def _kept(note: Note, trusted: Sequence[VerifierKey], line: str) -> bytes:
-    """The note with the log's signatures and ours, and nobody else's."""
+    """Returns the note with the log's signatures and ours, and no other signatures."""
     known = {(key.name, key.key_id) for key in trusted}
     lines = [
         f"— {each.name} {base64.b64encode(each.key_id + each.signature).decode()}\n"
@@ -144,7 +149,7 @@ def _say(status: int, why: str) -> web.Response:
 
 
 class Witness:
-    """One witness elsewhere. Remembers where it stands, so that an answer usually costs one request."""
+    """The client of one witness. It remembers the witness's last size, so that an answer usually costs one request."""
 
     def __init__(self, key: VerifierKey, url: str, client: Client) -> None:
         self.key = key
@@ -153,14 +158,17 @@ class Witness:
         self._last = self._cosigned = 0
 
     def remember(self, size: int) -> None:
-        """It cosigned a tree of this size before this process began: whoever knows less by now has lost its memory."""
+        """Records that the witness cosigned a tree of this size before this process began: a smaller size in an answer
+        means that it lost its memory."""
         self._last = self._cosigned = max(self._cosigned, size)
 
     async def cosign(self, checkpoint: Checkpoint, note: bytes, prove: Prove) -> str:
-        """The witness's signature line under `note`, which carries the log's signature over `checkpoint`; verified.
+        """Returns the witness's verified signature line under `note`, which carries the log's signature over
+        `checkpoint`.
 
-        Raises `UnavailableError` when it gives none; `ForkedError` when it saw a history that ours does not continue; another
-        `VerificationError` when what it gives is no signature of its own, or it has forgotten what it cosigned.
+        Raises `UnavailableError` when the witness gives no signature; `ForkedError` when it saw a history that ours
+        does not continue; another `VerificationError` when its answer is no signature of its own, or it has forgotten
+        what it cosigned.
         """
         name = self.key.name
         answer = await self._ask(checkpoint, note, prove)
@@ -180,7 +188,8 @@ class Witness:
         return line
 
     async def _forked(self, checkpoint: Checkpoint, note: bytes, detail: str, size: int | None) -> ForkedError:
-        """Both heads: what we signed, and what the witness says that it saw last, if it says so."""
+        """Returns the error with both heads: the one that we signed, and the one that the witness saw last, if the
+        witness shows it."""
         name, theirs = self.key.name, "it does not show what it saw"
         path = hashlib.sha256(checkpoint.origin.encode()).hexdigest()
         with contextlib.suppress(UnavailableError):
@@ -203,7 +212,7 @@ class Witness:
         return await self._client.post(f"witness {name}", f"{self._base}/add-checkpoint", request.body, "text/plain")
 
     def _own_line(self, note: bytes, body: bytes) -> str:
-        """Lines by keys that we do not know are passed over, as the protocol says."""
+        """Returns the witness's own signature line; lines by unknown keys are passed over, as the protocol says."""
         try:
             lines = body.decode().split("\n")
         except ValueError:
