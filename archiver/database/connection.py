@@ -1,4 +1,4 @@
-"""Engines set up so that a commit is durable and a reader sees one instant, on both databases."""
+"""Sets up engines so that a commit is durable and a reader sees one instant, on both databases."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ metadata = MetaData(
     }
 )
 
-# How SQLite starts a transaction is said per connection; a writer that began as a reader could meet SQLITE_BUSY half way.
+# Each connection states how SQLite starts its transaction; a writer that began as a reader could meet SQLITE_BUSY half way.
 BEGIN = "archiver_begin"
 
 # WAL can corrupt the file before this version when two connections checkpoint at once (sqlite.org/wal.html, "WAL-reset bug").
@@ -46,10 +46,10 @@ _POSTGRESQL_LIMITS = "-c statement_timeout=30s -c lock_timeout=5s -c idle_in_tra
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An instant: aware in, aware UTC out, whole microseconds.
+    """A column type for instants: aware values in, aware UTC values out, whole microseconds.
 
-    `timestamptz` on PostgreSQL; on SQLite text of fixed width, so that comparing text compares instants. A naive value is
-    refused with ValueError: guessing a zone would move deadlines.
+    It is `timestamptz` on PostgreSQL, and text of fixed width on SQLite, so that comparing text compares instants. A
+    naive value is refused with ValueError: guessing a zone would move deadlines.
     """
 
     impl = DateTime(timezone=True)
@@ -78,7 +78,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 class db_now(FunctionElement[datetime]):  # noqa: N801  reads as the SQL function that it is
     """The database's clock at the statement, not at the transaction's start: leases of several hosts need one clock.
 
-    Microseconds on PostgreSQL, milliseconds on SQLite.
+    Its resolution is microseconds on PostgreSQL, milliseconds on SQLite.
     """
 
     type = UtcDateTime()
@@ -96,7 +96,7 @@ def _sqlite_now(_element: db_now, _compiler: SQLCompiler, **_options: object) ->
 
 
 def create_engine(url: str, state_dir: Path | None) -> Engine:
-    """An engine for `url`; connects to nothing yet and creates no file.
+    """Returns an engine for `url`; connects to nothing yet and creates no file.
 
     `sqlite:///archiver.db` is relative to `state_dir`, `sqlite:////var/lib/archiver.db` is absolute; `postgresql://` means
     psycopg 3, over TLS that verifies the server where it is another machine (`?sslmode=…` says otherwise).
@@ -176,9 +176,9 @@ def _postgresql(url: URL) -> Engine:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A connection that sees one instant of the database and, on PostgreSQL, cannot write.
+    """Opens a connection that sees one instant of the database and, on PostgreSQL, cannot write.
 
-    Keep it short: on SQLite a reader may hold up the writer. Raises `UnavailableError`.
+    Keep the block short: on SQLite a reader may hold up the writer. Raises `UnavailableError`.
     """
     with translated(), engine.connect() as conn:
         if engine.dialect.name == "sqlite":
@@ -188,7 +188,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 
 async def read(engine: Engine, fn: Callable[[Connection], T]) -> T:
-    """`fn` over one instant of the database, in a thread. Raises `UnavailableError`, and whatever `fn` raises."""
+    """Runs `fn` over one instant of the database, in a thread. Raises `UnavailableError`, and whatever `fn` raises."""
 
     def blocking() -> T:
         with reading(engine) as conn:

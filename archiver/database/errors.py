@@ -1,4 +1,4 @@
-"""What the database's errors mean to callers, with nothing of the data in them."""
+"""Translates the database's errors for callers, and keeps the data out of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Whatever SQLAlchemy raises inside leaves as ours."""
+    """Turns every exception of SQLAlchemy inside the block into an error of the archiver."""
     try:
         yield
     except SQLAlchemyError as exc:
@@ -36,14 +36,15 @@ def translated() -> Iterator[None]:
 
 
 def translate(exc: SQLAlchemyError) -> ArchiverError:
-    """`UnavailableError` when trying again may help, otherwise `ArchiverError`: a bug, or evidence that refused to change."""
+    """Returns `UnavailableError` when trying again may help, otherwise `ArchiverError`: a bug, or evidence that refused
+    to change."""
     if isinstance(exc, OperationalError | InterfaceError | InternalError | DisconnectionError | PoolTimeoutError):
         return UnavailableError(f"database: {describe(exc)}")
     return ArchiverError(f"database: {describe(exc)}")
 
 
 def describe(exc: SQLAlchemyError) -> str:
-    """The error's kind and, where it cannot quote data, its message."""
+    """Returns the error's kind and, where the message cannot quote data, its message."""
     cause = exc.orig if isinstance(exc, DBAPIError) else None
     if isinstance(cause, sqlite3.Error):
         return f"{type(cause).__name__} {getattr(cause, 'sqlite_errorname', '')}: {cause}"
@@ -56,9 +57,10 @@ def describe(exc: SQLAlchemyError) -> str:
 
 
 def undoes_all(exc: SQLAlchemyError) -> bool:
-    """True when the whole transaction is lost or when another try, alone, may well succeed.
+    """Tells whether the whole transaction is lost, or another try, alone, may well succeed.
 
-    Deadlock and serialization failures, a lost connection, a disk error, and two transactions that insert the same key.
+    So it is with deadlock and serialization failures, a lost connection, a disk error, and two transactions that insert
+    the same key.
     """
     if isinstance(exc, DBAPIError) and exc.connection_invalidated:
         return True
@@ -69,7 +71,8 @@ def undoes_all(exc: SQLAlchemyError) -> bool:
 
 
 def surely_not_committed(exc: SQLAlchemyError) -> bool:
-    """True when the answer to COMMIT says that nothing was kept. Everything else leaves it open: never guess from a message."""
+    """Tells whether the answer to COMMIT says that nothing was kept. Any other answer leaves that open: never guess
+    from a message."""
     cause = getattr(exc, "orig", None)
     if _of_postgresql(cause):
         state = cause.sqlstate or ""
@@ -80,6 +83,6 @@ def surely_not_committed(exc: SQLAlchemyError) -> bool:
 
 
 def _of_postgresql(cause: object) -> TypeGuard[psycopg.Error]:
-    """True for an error of the PostgreSQL driver, which is loaded only where there is such a database."""
+    """Tells whether `cause` is an error of the PostgreSQL driver, which is loaded only where there is such a database."""
     driver = sys.modules.get("psycopg")
     return driver is not None and isinstance(cause, driver.Error)

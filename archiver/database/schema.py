@@ -1,4 +1,5 @@
-"""Which schema the database has, which one we know, and the way between: a command under a lock, never at start-up."""
+"""Compares the database's schema with the one that we know, and upgrades it: by a command, under a lock, never at
+start-up."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ _COMMAND = "archiver db upgrade"
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """What an upgrade did. `before` is None for an empty database; `backup` is the copy taken of a SQLite file."""
+    """The result of an upgrade. `before` is None for an empty database; `backup` is the copy taken of a SQLite file."""
 
     before: str | None
     after: str
@@ -32,7 +33,7 @@ class Upgrade:
 
 
 def head_revision() -> str:
-    """The schema that this version of the archiver knows."""
+    """Returns the schema that this version of the archiver knows."""
     known = _revisions()
     if not known:
         raise SchemaError("no migrations are installed")
@@ -40,7 +41,8 @@ def head_revision() -> str:
 
 
 def current_revision(engine: Engine) -> str | None:
-    """The schema that the database has, None when it is empty or not there. Raises `UnavailableError`."""
+    """Returns the schema that the database has; None when the database is empty or not there. Raises
+    `UnavailableError`."""
     path = _file(engine)
     if path is not None and not path.exists():
         return None
@@ -49,15 +51,16 @@ def current_revision(engine: Engine) -> str | None:
 
 
 def check_schema(engine: Engine) -> None:
-    """Raise `SchemaError`, naming the command that helps, unless the database has exactly the schema that we know."""
+    """Raises `SchemaError`, naming the command that helps, unless the database has exactly the schema that we know."""
     _compare(current_revision(engine), head_revision())
 
 
 def upgrade(engine: Engine) -> Upgrade:
-    """Bring the database to our schema, or leave it as it was.
+    """Brings the database to our schema, or leaves it as it was.
 
-    All of it in one transaction under a lock: killed half way it has not happened, run twice at once the second finds
-    nothing to do. A SQLite file is first copied beside itself. Raises `SchemaError` when the database is newer than we are.
+    The whole upgrade is one transaction under a lock: an upgrade that is killed half way has not happened, and of two
+    upgrades at once the second finds nothing to do. A SQLite file is first copied beside itself. Raises `SchemaError`
+    when the database is newer than we are.
     """
     head = head_revision()
     path = _file(engine)
@@ -91,9 +94,9 @@ def _refuse_unknown(found: str | None) -> None:
 
 
 def revision(conn: Connection) -> str | None:
-    """The schema as this connection sees it, None when there is none.
+    """Returns the schema as this connection sees it; None when there is none.
 
-    Whoever is reading asks here: a second connection would wait for the writer that waits for the first one.
+    Use this function while reading: a second connection would wait for the writer that waits for the first connection.
     """
     if not inspect(conn).has_table("alembic_version"):
         return None
@@ -102,7 +105,7 @@ def revision(conn: Connection) -> str | None:
 
 
 def _lock_postgresql(conn: Connection) -> None:
-    # Waits for another upgrade; then again gives up soon, since a waiting ALTER TABLE holds up everybody behind it.
+    # Waits long for another upgrade; after that gives up soon again, since a waiting ALTER TABLE holds up everybody behind it.
     conn.exec_driver_sql("SET LOCAL statement_timeout = 0")
     conn.exec_driver_sql("SET LOCAL lock_timeout = '10min'")
     conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
@@ -122,7 +125,8 @@ def _migrate(conn: Connection) -> None:
 
 
 def _revisions() -> list[str]:
-    """All schemas that we know, oldest first, by the names of their files: every command asks, and Alembic takes long to load."""
+    """Returns all schemas that we know, oldest first, by the names of their files: every command asks, and Alembic
+    takes long to load."""
     return sorted(each.name.partition("_")[0] for each in _migrations().glob("versions/[0-9]*_*.py"))
 
 
@@ -153,7 +157,8 @@ def _create(path: Path) -> None:
 
 
 def _copy(path: Path, target: Path) -> Path:
-    """Copy the database, which nobody else can write meanwhile: the caller's transaction has it reserved. Durable on return."""
+    """Copies the database, which nobody else can write meanwhile: the caller's transaction has reserved it. The copy is
+    durable on return."""
     part = target.with_name(target.name + ".part")
     try:
         part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Who else is in the database, for the sentence that a person needs when something is held up."""
+"""Finds the session that holds up the database, for a sentence to the person who waits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _IDLE = text("""
 
 
 def idle_session(conn: Connection) -> str | None:
-    """The PostgreSQL session that does nothing in a transaction longest, in words; of other roles only a superuser learns."""
+    """Describes the PostgreSQL session that has been idle in a transaction longest; only a superuser learns of other
+    roles' sessions."""
     if conn.dialect.name != "postgresql":
         return None
     row = conn.execute(_IDLE).one_or_none()

@@ -1,5 +1,5 @@
-"""How we speak to a database on another machine: TLS, with the server's name verified, unless the URL says otherwise. Pure but
-for the question whether this user has certificates of his own (libpq, "SSL Support")."""
+"""Chooses the transport to a database on another machine: TLS, with the server's name verified, unless the URL says
+otherwise. Pure but for the question whether this user has certificates of his own (libpq, "SSL Support")."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ _VERIFIED = "verify-full"
 
 
 def tls_settings(url: URL) -> dict[str, str]:
-    """What the driver is told beside the URL: nothing on this machine, or where the URL says it itself.
+    """Returns the driver's settings besides the URL: none for a database on this machine, or where the URL states them
+    itself.
 
     The certificates are those of the system where neither URL, environment nor home names any.
     """
@@ -26,7 +27,7 @@ def tls_settings(url: URL) -> dict[str, str]:
 
 
 def tls_doubt(url: str) -> str | None:
-    """Why the database behind this URL may be somebody else, or read along with; None where nothing speaks for it."""
+    """Returns a warning when the server behind this URL is not verified, so that it may be a false one; else None."""
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -42,7 +43,7 @@ def _local(url: URL) -> bool:
 
 
 def _hosts(url: URL) -> Iterator[str]:
-    """Every host that the driver may connect to; none for the socket of this machine."""
+    """Yields every host that the driver may connect to; none for the default socket of this machine."""
     named = [url.host, url.query.get("host"), url.query.get("hostaddr")]
     for each in named:
         for one in (each,) if isinstance(each, str) else each or ():

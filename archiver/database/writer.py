@@ -1,4 +1,4 @@
-"""One thread writes; whatever is ready goes to disk together."""
+"""Writes all changes in one thread; changes that are ready together go to disk together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GROUP = 100
 
 
 class _Job:
-    """A change that somebody waits for."""
+    """A change that a caller waits for."""
 
     __slots__ = ("error", "fn", "future", "value")
 
@@ -38,12 +38,12 @@ class _Job:
             self.future.set_exception(self.error)
 
     def fail(self, error: ArchiverError) -> None:
-        # Each caller its own instance: raising adds to the traceback of the one raised.
+        # Each caller gets its own instance: raising adds to the traceback of the instance.
         self.future.set_exception(type(error)(error.detail))
 
 
 class _UndoneError(Exception):
-    """The transaction is rolled back, surely, and another try may help."""
+    """The transaction is certainly rolled back, and another try may help."""
 
     def __init__(self, error: ArchiverError) -> None:
         super().__init__(error.detail)
@@ -51,12 +51,12 @@ class _UndoneError(Exception):
 
 
 class Writer:
-    """All writes of this process, in one thread with group commit.
+    """The only writer of this process: one thread with group commit.
 
-    A change is a function of a connection. It is durable when `run` returns. Its own failure undoes it alone and reaches its
-    caller only: a group in which one fails is rolled back and done again one by one, which is rarer and so cheaper than a
-    savepoint for each. A change may thus be called again, after a rollback: so it does nothing but SQL, never commits, and finds
-    by its token what an earlier try has done.
+    A change is a function of a connection. The change is durable when `run` returns. A change that fails undoes itself
+    alone, and only its caller gets the error: a group in which one change fails is rolled back and done again one by
+    one, which is rarer and so cheaper than a savepoint for each change. A change may thus be called again, after a
+    rollback: so its function does nothing but SQL, never commits, and finds by its token what an earlier try has done.
 
     Raises `UnavailableError` (nothing was kept), `OutcomeUnknownError` (the answer to COMMIT was lost: read again by token),
     `ArchiverError` (the database refused the statement), and whatever the function raises.
@@ -72,15 +72,15 @@ class Writer:
         self._thread.start()
 
     async def run(self, fn: Callable[[Connection], T]) -> T:
-        """Do `fn` durably. Cancelling the caller stops the waiting, never the change."""
+        """Runs `fn` durably. Cancelling the caller stops the waiting, never the change."""
         return await asyncio.shield(asyncio.wrap_future(self._submit(fn)))
 
     def run_sync(self, fn: Callable[[Connection], T]) -> T:
-        """`run` for callers without an event loop."""
+        """Does as `run`, for callers without an event loop."""
         return self._submit(fn).result()
 
     def close(self, patience: float | None = None) -> None:
-        """Finish what was asked for, then stop. Blocks, for `patience` seconds at most; may be called twice."""
+        """Finishes the pending changes, then stops. Blocks, for `patience` seconds at most; may be called twice."""
         with self._closing:
             if not self._closed:
                 self._closed = True
@@ -106,7 +106,7 @@ class Writer:
                         job.fail(OutcomeUnknownError(f"the database writer failed: {type(bug).__name__}"))
 
     def _take(self, first: _Job) -> list[_Job]:
-        """`first` and whatever else is ready."""
+        """Returns `first` and all other jobs that are ready."""
         jobs = [first]
         while len(jobs) < _GROUP:
             try:
@@ -150,7 +150,8 @@ class Writer:
                 job.settle()
 
     def _transact(self, jobs: Sequence[_Job]) -> None:
-        """One transaction. Raises `_UndoneError`, `UnavailableError` when it could not begin, or `OutcomeUnknownError`."""
+        """Runs one transaction. Raises `_UndoneError`, `UnavailableError` when it could not begin, or
+        `OutcomeUnknownError`."""
         try:
             conn = self._engine.connect()
         except SQLAlchemyError as exc:
@@ -172,7 +173,7 @@ class Writer:
                 conn.invalidate()
                 if surely_not_committed(exc):
                     raise _UndoneError(translate(exc)) from None
-                # Died here? The rows are all there or all absent. Only reading again tells.
+                # What if we die here? The rows are all there or all absent; only reading again tells.
                 raise OutcomeUnknownError(f"database: {describe(exc)}") from None
 
     @staticmethod
@@ -184,5 +185,5 @@ class Writer:
             if conn.invalidated or undoes_all(exc):
                 raise _UndoneError(translate(exc)) from None
             job.error = translate(exc).with_traceback(exc.__traceback__)
-        except BaseException as exc:  # noqa: BLE001  it is the caller's, and goes there
+        except BaseException as exc:  # noqa: BLE001  the error is the caller's, and goes to the caller
             job.error = exc
