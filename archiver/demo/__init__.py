@@ -1,1 +1,1 @@
-"""The demo: provider simulators and a workspace that shows the archiver at work."""
+"""Shows the archiver at work, with provider simulators and a workspace."""

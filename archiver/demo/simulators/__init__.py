@@ -1,4 +1,4 @@
-"""Simulators of the four documented provider APIs, over real HTTP, with faults on demand.
+"""Simulates the four documented provider APIs, over real HTTP, with faults on demand.
 
     account = Account(month_of_calls("plivo", seed=1, count=40, audio=[Audio.read(Path("a.mp3"))], until=clock.now()))
     async with PlivoSimulator(account, clock, auth_id="MA…", auth_token="…") as sim:
@@ -12,14 +12,14 @@
         assert [seen.status for seen in sim.requests if seen.route is Route.MEDIA] == [200, 200, 200]
         sim.heal()                                         # no faults from here on
 
-Every simulator takes an `Account` (what the provider holds; change it while the simulator runs), an
+Every simulator takes an `Account` (the provider's recordings, which may change while the simulator runs), an
 `archiver.clock.Clock`, and the credentials it accepts. `apart=True` serves media from other origins (ports) than the
-API; `media_host` names their host. `truth()` and `requests` are for whoever judges a client.
+API; `media_host` names their host. `truth()` and `requests` are for tests that judge a client.
 
 `python -m archiver.demo.simulators` runs all four, with a control port (see `control`).
 
 The documents are the specification; where they contradict themselves or each other, a constructor option chooses and
-its docstring says so. Nothing here knows the archiver's adapters.
+the simulator's docstring says so. Nothing here knows the archiver's adapters.
 """
 
 from archiver.demo.simulators.answer import Answer, Ask, Framing, Route

@@ -1,4 +1,4 @@
-"""What a simulator is asked and what it answers, apart from any server. Pure."""
+"""Defines a simulator's requests and answers, apart from any server. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Route(enum.StrEnum):
 
 
 class Framing(enum.StrEnum):
-    """How the end of a body is told (RFC 9112 §6.3)."""
+    """The ways to mark the end of a body (RFC 9112 §6.3)."""
 
     LENGTH = "length"
     CHUNKED = "chunked"
@@ -32,8 +32,8 @@ class Framing(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request. `path` is as sent, without the query; header names are lower case; `origin` names who was asked
-    ("api", "media", …) or is "" when one port serves all."""
+    """One request. `path` is as sent, without the query; header names are lower case; `origin` names the origin that
+    was asked ("api", "media", …) or is "" when one port serves all."""
 
     method: str
     path: str
@@ -43,13 +43,13 @@ class Ask:
     origin: str = ""
 
     def at(self, origin: str) -> bool:
-        """Whether this was sent to where `origin` is served."""
+        """Tells whether this request was sent to the place where `origin` is served."""
         return self.origin in ("", origin)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One response, and how it is put on the wire.
+    """One response, with the way in which it is sent.
 
     `whole` is the entire representation of which `body` may be a range. `declared` overrides Content-Length. `cut` ends
     the connection after so many body bytes. `pace` is (bytes, seconds) for a slow body. `endless` repeats the body.
@@ -71,7 +71,7 @@ class Answer:
 
     @property
     def ordinary(self) -> bool:
-        """Whether a well-behaved server can send it."""
+        """True when a well-behaved server can send this answer."""
         odd = self.cut is not None or self.pace or self.endless or self.lost or self.reset or self.declared is not None
         return not odd and self.framing is Framing.LENGTH
 
@@ -81,7 +81,7 @@ class Answer:
 
 
 class RefusedError(Exception):
-    """A request that the provider answers with an error; carries that answer."""
+    """A request that the provider answers with an error; the exception carries that answer."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
@@ -89,13 +89,13 @@ class RefusedError(Exception):
 
 
 def as_json(payload: Json, status: int = 200, **headers: str) -> Answer:
-    """`payload` as an `application/json` answer; underscores in `headers` stand for hyphens."""
+    """Returns `payload` as an `application/json` answer; underscores in `headers` stand for hyphens."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer(status, {"Content-Type": "application/json", **named}, json.dumps(payload).encode())
 
 
 def whole_number(text: str | None, default: int) -> int | None:
-    """`text` as a non-negative integer, `default` when absent, None when it is anything else."""
+    """Returns `text` as a non-negative integer, `default` when it is absent, None when it is anything else."""
     if text is None:
         return default
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None

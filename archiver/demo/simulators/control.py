@@ -1,4 +1,4 @@
-"""A port through which another process moves the clock, orders faults and reads the truth. JSON both ways.
+"""Serves a port through which another process moves the clock, orders faults and reads the truth. JSON both ways.
 
 GET    /                          what runs where, with which credentials
 POST   /clock                     {"forward_seconds": 90000}
@@ -115,7 +115,8 @@ class Control:
 
 
 def effect(name: str, given: Mapping[str, Any]) -> Effect:
-    """The effect of that name, made from JSON values. Raises KeyError, TypeError or ValueError for what is none."""
+    """Returns the effect of that name, made from JSON values. Raises KeyError, TypeError or ValueError for anything
+    else."""
     values = dict(given)
     if "framing" in values:
         values["framing"] = Framing(values["framing"])
@@ -127,7 +128,7 @@ def effect(name: str, given: Mapping[str, Any]) -> Effect:
 
 
 def truth(recording: SimRecording) -> dict[str, Json]:
-    """What a judge needs to know of one recording."""
+    """Returns the facts of one recording that a test needs."""
     audio = recording.audio
     return {
         "id": recording.id,
@@ -147,7 +148,7 @@ def truth(recording: SimRecording) -> dict[str, Json]:
 async def _told(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """An order that makes no sense is 400, with the reason."""
+    """Answers an order that makes no sense with 400 and the reason."""
     try:
         return await handler(request)
     except (KeyError, TypeError, ValueError) as problem:

@@ -1,7 +1,7 @@
-"""Faults on demand: what a provider, or the way to it, may do to a request.
+"""Defines faults on demand: all that a provider, or the way to it, may do to a request.
 
 An effect either refuses (the request has no effect at the provider) or alters the answer after the provider has done
-what was asked. `Simulator.fail` says to which requests, and how often.
+what was asked. `Simulator.fail` says which requests are struck, and how often.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ ERROR_BODIES = {
 
 
 class Effect:
-    """What a fault does. Both parts are optional."""
+    """The effect of a fault. Both methods are optional."""
 
     def refuse(self) -> Answer | None:
-        """An answer in place of the provider's; the provider does nothing."""
+        """Returns an answer in place of the provider's; the provider does nothing."""
         return None
 
     def alter(self, answer: Answer) -> Answer:
-        """The provider's answer, changed."""
+        """Returns the provider's answer, changed."""
         return answer
 
 
@@ -39,7 +39,7 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class ServerError(Effect):
-    """Any status with any body: 500, 502, 503, a 401 out of the blue, a 404 for what is there."""
+    """An answer with any status and any body: 500, 502, 503, a 401 out of the blue, a 404 for an existing resource."""
 
     status: int = 503
     body: bytes = b"<html><body>Service Unavailable</body></html>"
@@ -52,7 +52,7 @@ class ServerError(Effect):
 
 @dataclass(frozen=True, slots=True)
 class TooManyRequests(Effect):
-    """429. `retry_after`: seconds, a date, or any text; None leaves the header out.
+    """An answer 429. `retry_after`: seconds, a date, or any text; None leaves the header out.
 
     `headers` carries the provider's own: JustCall `X-Rate-Limit-*`, `X-Rate-Limit-Burst-*`, or `X-RateLimit-*`.
     """
@@ -89,7 +89,7 @@ class Redirect(Effect):
 
 @dataclass(frozen=True, slots=True)
 class ExpiredLink(Effect):
-    """403 as an object store gives it for a signed link past its time."""
+    """An answer 403 as an object store gives it for a signed link past its time."""
 
     def refuse(self) -> Answer:
         return EXPIRED
@@ -97,7 +97,7 @@ class ExpiredLink(Effect):
 
 @dataclass(frozen=True, slots=True)
 class LoginPage(Effect):
-    """200 and a page for people."""
+    """An answer 200 with a login page for people."""
 
     def refuse(self) -> Answer:
         return LOGIN
@@ -122,7 +122,7 @@ class ErrorBody(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Body(Effect):
-    """200 with exactly these bytes: broken UTF-8, a hundred thousand brackets, nothing at all."""
+    """An answer 200 with exactly these bytes: broken UTF-8, a hundred thousand brackets, nothing at all."""
 
     body: bytes
     content_type: str = "application/json"
@@ -170,7 +170,7 @@ class Cut(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Frame(Effect):
-    """The whole body, framed otherwise."""
+    """The whole body with another framing."""
 
     framing: Framing
 
@@ -180,7 +180,7 @@ class Frame(Effect):
 
 @dataclass(frozen=True, slots=True)
 class WrongLength(Effect):
-    """Content-Length off by `by` bytes; the connection closes after the real body."""
+    """A Content-Length that is wrong by `by` bytes; the connection closes after the real body."""
 
     by: int
 
@@ -190,7 +190,7 @@ class WrongLength(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Drip(Effect):
-    """`size` bytes, then a pause of `every` real seconds, and so on."""
+    """A slow body: `size` bytes, then a pause of `every` real seconds, and so on."""
 
     size: int = 1
     every: float = 1.0
@@ -201,7 +201,7 @@ class Drip(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Delay(Effect):
-    """Nothing for so many real seconds, then the answer."""
+    """A pause of so many real seconds before the answer."""
 
     seconds: float
 
@@ -211,7 +211,7 @@ class Delay(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Headers(Effect):
-    """Headers set, or dropped by name (an ETag made weak, a Content-Type gone)."""
+    """Headers that are set, or dropped by name (an ETag made weak, a Content-Type gone)."""
 
     set: Mapping[str, str] = field(default_factory=dict)
     drop: frozenset[str] = frozenset()
@@ -225,7 +225,7 @@ class Headers(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Gzip(Effect):
-    """The body compressed, and said so, though nobody asked for it."""
+    """A compressed body, with the header that says so, though nobody asked for compression."""
 
     def alter(self, answer: Answer) -> Answer:
         return replace(
@@ -235,7 +235,7 @@ class Gzip(Effect):
 
 @dataclass(frozen=True, slots=True)
 class RangeIgnored(Effect):
-    """200 and everything, whatever range was asked for."""
+    """An answer 200 with everything, whatever range was asked for."""
 
     def alter(self, answer: Answer) -> Answer:
         headers = {name: value for name, value in answer.headers.items() if name != "Content-Range"}
@@ -245,7 +245,7 @@ class RangeIgnored(Effect):
 
 @dataclass(frozen=True, slots=True)
 class UnaskedPart(Effect):
-    """206 with the part from `start`, whether or not a range was asked for."""
+    """An answer 206 with the part from `start`, whether or not a range was asked for."""
 
     start: int
 

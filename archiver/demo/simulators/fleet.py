@@ -1,4 +1,4 @@
-"""All four providers (JustCall in both dialects) with a month of calls each, ready to be started."""
+"""Makes all four providers (JustCall in both dialects) with a month of calls each, ready to be started."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ CREDENTIALS: Mapping[str, Mapping[str, str]] = {
 def fleet(
     clock: Clock, audio: Sequence[Audio], *, seed: int = 1, count: int = 25, **options: Unpack[ServerOptions]
 ) -> dict[str, Simulator]:
-    """One simulator of each kind, by name, accepting `CREDENTIALS`; `count` calls each in the 30 days before now."""
+    """Returns one simulator of each kind, by name, accepting `CREDENTIALS`; `count` calls each in the 30 days before
+    now."""
 
     def account(kind: Kind, *formats: str, unrecorded: float = 0.0) -> Account:
         sounds = [each for each in audio if each.format in formats] or list(audio)

@@ -1,7 +1,7 @@
-"""JustCall as its two documents describe it: call log `v2`, signed recording links.
+"""Simulates JustCall as its two documents describe it: call log `v2`, signed recording links.
 
-Where they are silent: newest call first; days are UTC days and both ends count; a value that the parameter table does
-not allow is 400. `number` is the JustCall number, which is the called one on an inbound call.
+Where the documents are silent: newest call first; days are UTC days and both ends count; a value that the parameter
+table does not allow is 400. `number` is the JustCall number, which is the called one on an inbound call.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ ITEM_EXAMPLE = ("call_id", "direction", "duration", "recording_url", "recording_
 
 
 class JustCall(Simulator):
-    """What both dialects share: credentials as `Authorization: key:secret`, and media behind signed links.
+    """The common part of both dialects: credentials as `Authorization: key:secret`, and media behind signed links.
 
-    `link_life`: how long a link works. A link is refused when credentials come with it to an origin of its own.
+    `link_life`: how long a link works. A link to an origin of its own is refused when credentials come with it.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class JustCall(Simulator):
         self._signer = Signer(api_secret, link_life)
 
     def signed_link(self, name: str) -> str:
-        """A fresh link to the audio that `name` names."""
+        """Returns a fresh link to the audio that `name` names."""
         path = f"/rec_{quote(name, safe='')}.mp3"
         return f"{self.media_url}{path}?token={self._signer.token(path, self.clock.now())}"
 
@@ -68,7 +68,7 @@ class JustCall(Simulator):
 
 
 class JustCallSimulator(JustCall):
-    """The documented dialect.
+    """The simulator of the documented dialect.
 
     `terse`: the single call has just the keys of the document's example, instead of every key that either page names.
     """
@@ -160,7 +160,8 @@ class JustCallSimulator(JustCall):
 
 
 def filters(asked: Mapping[str, str]) -> Callable[[SimRecording], bool]:
-    """What the parameter table of the call log offers; raises `RefusedError` for values it does not allow."""
+    """Returns a filter by the parameters of the call log. Raises `RefusedError` for values that the parameter table
+    does not allow."""
     first, last = _day(asked.get("start_date"), date.min), _day(asked.get("end_date"), date.max)
     agent = whole_number(asked.get("agent_id"), 0)
     direction, status = asked.get("direction", "all"), asked.get("status")
@@ -180,7 +181,7 @@ def filters(asked: Mapping[str, str]) -> Callable[[SimRecording], bool]:
 
 
 def own_number(call: SimRecording) -> str:
-    """The account's own number in a call."""
+    """Returns the account's own number in a call."""
     return call.to_number if call.direction == "inbound" else call.from_number
 
 

@@ -1,4 +1,4 @@
-"""JustCall as its vendor describes `v2.1` (reference page of the API, quoted in our provider notes §3).
+"""Simulates JustCall as its vendor describes `v2.1` (the API's reference page).
 
 Filter times are in the account's time zone, stamps are in UTC without saying so, pages count from 0, links lead to a
 redirector, and Sales Dialer calls are a collection of their own.
@@ -28,10 +28,10 @@ TYPES = {"completed": "Answered", "missed": "Missed", "voicemail": "Voicemail", 
 
 
 class JustCallV21Simulator(JustCall):
-    """The vendor's dialect.
+    """The simulator of the vendor's dialect.
 
-    `timezone`: the account user's. `first_page`: 0 as documented for lists, or 1 as other clients found it. Recordings
-    with `sales_dialer` show only in the Sales Dialer's collection; `child` gives a second link.
+    `timezone` is the account user's time zone. `first_page`: 0 as documented for lists, or 1 as other clients found it.
+    Recordings with `sales_dialer` show only in the Sales Dialer's collection; `child` gives a second link.
     """
 
     origins: ClassVar[tuple[str, ...]] = ("api", "media", "site")
@@ -128,7 +128,7 @@ class JustCallV21Simulator(JustCall):
         return passes
 
     def _instant(self, text: str) -> datetime:
-        """A bare date is that day's first moment. Both are the user's local time."""
+        """Reads a time in the user's local time. A bare date is that day's first moment."""
         pattern = "%Y-%m-%d" if len(text) <= 10 else "%Y-%m-%d %H:%M:%S"
         try:
             return datetime.strptime(text, pattern).replace(tzinfo=self._zone).astimezone(UTC)
@@ -184,7 +184,7 @@ class JustCallV21Simulator(JustCall):
 
 
 def call_number(call: SimRecording) -> int:
-    """The integer by which the vendor knows a call; grows with time."""
+    """Returns the integer by which the vendor knows a call; the integer grows with time."""
     return int(call.started_at.timestamp()) * 1000 + zlib.crc32(call.id.encode()) % 1000
 
 
@@ -202,7 +202,7 @@ def contact(call: SimRecording) -> str:
 
 
 def bare(number: str) -> str:
-    """A number the vendor's way, without the plus."""
+    """Returns a number in the vendor's form, without the plus."""
     return number.removeprefix("+")
 
 

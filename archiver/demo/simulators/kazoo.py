@@ -1,6 +1,7 @@
-"""KAZOO's call recording API: envelopes, tokens, Gregorian windows, keyset pages, media by content negotiation.
+"""Simulates KAZOO's call recording API: envelopes, tokens, Gregorian windows, keyset pages, media by content
+negotiation.
 
-After the document, and where it is silent after crossbar's source as our provider notes §1 report it.
+It follows the document and, where the document is silent, crossbar's source.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ class KazooSimulator(Simulator):
         return self._envelope([self._listed(each) for each in rows[:size]], token, more)
 
     def _window(self, ask: Ask) -> tuple[int, int]:
-        """Zero, negative and garbage bounds count as absent."""
+        """Returns the first and the last second to list. Zero, negative and garbage bounds count as absent."""
         last = whole_number(ask.query.get("created_to"), 0) or gregorian(self.clock.now())
         first = whole_number(ask.query.get("created_from"), 0) or last - MAX_RANGE
         if not 0 <= last - first <= MAX_RANGE:
@@ -161,7 +162,7 @@ class KazooSimulator(Simulator):
             raise RefusedError(self._error(400, "validation_error", "start_key is not one of ours")) from None
 
     def _passes(self, recording: SimRecording, ask: Ask) -> bool:
-        """crossbar's generic filters over the document's fields."""
+        """Applies crossbar's generic filters to the document's fields."""
         document = self._document(recording)
         for name, value in ask.query.items():
             wanted, _, key = name.partition("_")
@@ -254,13 +255,14 @@ class KazooSimulator(Simulator):
 
 
 def wants_media(ask: Ask) -> bool:
-    """`?accept=` stands in for the header. Only the two media types themselves count: `*/*` gives the document."""
+    """Tells whether the request wants media. `?accept=` stands in for the header. Only the two media types themselves
+    count: `*/*` gives the document."""
     asked = ask.query.get("accept") or ask.headers.get("accept", "")
     return any(part.partition(";")[0].strip().lower() in MEDIA_TYPES for part in asked.split(","))
 
 
 def gregorian(at: datetime) -> int:
-    """Seconds since the year 0, as Erlang counts."""
+    """Returns the seconds since the year 0, as Erlang counts them."""
     return int(at.timestamp()) + GREGORIAN
 
 

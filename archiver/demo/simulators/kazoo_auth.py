@@ -1,6 +1,6 @@
-"""KAZOO tokens: how they are obtained, when they end, what they may do.
+"""Issues, checks and ends KAZOO tokens, with their restrictions.
 
-After crossbar's own documents: `PUT /v2/api_auth`, `PUT /v2/user_auth`, token restrictions.
+It follows crossbar's own documents: `PUT /v2/api_auth`, `PUT /v2/user_auth`, token restrictions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Restrictions = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who may have a token: holders of `api_key`, and `user` with `password` of the account called `account_name`."""
+    """The credentials that earn a token: `api_key`, or `user` with `password` of the account called `account_name`."""
 
     api_key: str = "kazoo-api-key"
     user: str = "archiver"
@@ -27,7 +27,7 @@ class Credentials:
     account_realm: str = "acme.example.com"
 
     def digest(self, method: str) -> str:
-        """The `credentials` of user_auth: hex over the lower-cased name, a colon, the password."""
+        """Returns the `credentials` of user_auth: hex over the lower-cased name, a colon, the password."""
         text = f"{self.user.lower()}:{self.password}".encode()
         made = hashlib.md5 if method == "md5" else hashlib.sha1
         return made(text, usedforsecurity=False).hexdigest()
@@ -39,7 +39,7 @@ class Token:
     restrictions: Restrictions | None = None
 
     def allows(self, method: str, path: str) -> bool:
-        """Whether a restricted token may do this. Patterns are those of AMQP topics, split at slashes."""
+        """Tells whether a restricted token may do this. The patterns are those of AMQP topics, split at slashes."""
         if self.restrictions is None:
             return True
         words = path.removeprefix("/v2/").strip("/").split("/")
@@ -56,12 +56,12 @@ class Tokens:
         self._tokens = dict(fixed)
 
     def check(self, token: str, now: datetime) -> Token | None:
-        """The token, unless it is unknown or past its time."""
+        """Returns the token, unless it is unknown or past its time."""
         held = self._tokens.get(token)
         return held if held and (held.expires_at is None or now < held.expires_at) else None
 
     def issue(self, ask: Ask, now: datetime) -> str | tuple[int, str]:
-        """A new token for what `ask` brings, or the status and message of the refusal."""
+        """Returns a new token for the credentials in `ask`, or the status and message of the refusal."""
         try:
             document = json.loads(ask.body)
             data, restrictions = document["data"], document["data"].get("restrictions") or document.get("restrictions")
@@ -75,11 +75,11 @@ class Tokens:
         return token
 
     def revoke(self) -> None:
-        """Every token ends now."""
+        """Ends every token now."""
         self._tokens.clear()
 
     def _api_auth(self, data: Mapping[str, Json]) -> tuple[int, str] | None:
-        # an unknown key is a thing not found, not a refusal
+        # an unknown key is answered as not found, not as refused
         return None if data.get("api_key") == self._credentials.api_key else (404, "bad_identifier")
 
     def _user_auth(self, data: Mapping[str, Json]) -> tuple[int, str] | None:

@@ -1,4 +1,4 @@
-"""Faults of listings: what the rows and the page around them may turn into."""
+"""Defines faults of listings: changes of the rows and of the page around them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ListedRows: TypeAlias = list[Json]
 
 @dataclass(frozen=True, slots=True)
 class JsonChange(Effect):
-    """The JSON document that was going to be sent, changed."""
+    """A change of the JSON document that was going to be sent."""
 
     change: Callable[[dict[str, Json]], Json]
 
@@ -25,7 +25,7 @@ class JsonChange(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Rows(Effect):
-    """The listed rows, changed; totals and links stay as they were. For garbage rows, doubles, holes."""
+    """A change of the listed rows; totals and links stay as they were. For garbage rows, duplicates, missing rows."""
 
     change: Callable[[ListedRows], ListedRows]
 
@@ -47,7 +47,7 @@ class EmptyList(Effect):
 
 @dataclass(slots=True)
 class RepeatedPage(Effect):
-    """The first page that was asked for, again and again, whatever page is asked for."""
+    """The first page that was asked for, again and again, whatever page is asked for later."""
 
     first: Answer | None = None
 
@@ -57,7 +57,7 @@ class RepeatedPage(Effect):
 
 
 def rows_key(document: Mapping[str, Json]) -> str:
-    """Under which key a listing of any of the four keeps its rows."""
+    """Returns the key under which a listing of any of the four providers keeps its rows."""
     return next(key for key in ("objects", "data", "recordings") if isinstance(document.get(key), list))
 
 

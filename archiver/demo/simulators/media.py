@@ -1,4 +1,4 @@
-"""Audio over HTTP: validators and ranges (RFC 9110 §13–14), signed links."""
+"""Serves audio over HTTP, with validators and ranges (RFC 9110 §13–14), and signs links."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
 def audio_answer(audio: Audio, ask: Ask, *, full_as_200: bool = False) -> Answer:
-    """`audio`, or the single range of it that was asked for. Several ranges, or none understood, give the whole.
+    """Returns `audio`, or the single range of it that was asked for. Several ranges, or a range that is not understood,
+    give the whole audio.
 
     `full_as_200`: a range that covers everything is answered with 200, as KAZOO does.
     """
@@ -44,7 +45,7 @@ def _span(first: str, last: str, size: int) -> tuple[int, int]:
 
 
 class Signer:
-    """Makes links that work for `life`, and tells whether one still does. Each link is new."""
+    """Makes links that work for `life`, and checks them. Each link is new."""
 
     def __init__(self, secret: str, life: timedelta) -> None:
         self._secret = secret.encode()
@@ -57,7 +58,8 @@ class Signer:
         return f"{stamp}-{self._seal(path, stamp)}"
 
     def check(self, path: str, token: str, now: datetime) -> None:
-        """Refuse with 403, as an object store does, unless `token` is ours, for `path`, and not expired."""
+        """Refuses with 403, as an object store does, unless this signer made `token` for `path`, and it has not
+        expired."""
         stamp, _, seal = token.rpartition("-")
         if not hmac.compare_digest(seal.encode(), self._seal(path, stamp).encode()):
             raise RefusedError(DENIED)
@@ -69,6 +71,6 @@ class Signer:
 
 
 def no_credentials(ask: Ask) -> None:
-    """Refuse with 400 what came with credentials to a signed or public link on an origin of its own, as S3 does."""
+    """Refuses with 400, as S3 does, a request with credentials to a signed or public link on an origin of its own."""
     if ask.origin and "authorization" in ask.headers:
         raise RefusedError(ONE_AUTH)

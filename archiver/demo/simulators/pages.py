@@ -1,10 +1,10 @@
-"""What object stores and web servers say instead of audio."""
+"""Holds the pages that object stores and web servers send instead of audio."""
 
 from archiver.demo.simulators.answer import Answer
 
 
 def xml(status: int, code: str, message: str) -> Answer:
-    """An error as S3 words it."""
+    """Returns an error in the words of S3."""
     text = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>'
     return Answer(status, {"Content-Type": "application/xml"}, text.encode())
 

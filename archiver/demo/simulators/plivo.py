@@ -1,5 +1,6 @@
-"""Plivo's Recording API as its document describes it. Where that is silent: newest first; a listing without
-`subaccount` shows the main account's own recordings; `type=original` is 404 for what was never denoised."""
+"""Simulates Plivo's Recording API as its document describes it. Where the document is silent: newest first; a listing
+without `subaccount` shows the main account's own recordings; `type=original` is 404 for a recording that was never
+denoised."""
 
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ UNAUTHORISED = Answer(
 class PlivoSimulator(Simulator):
     """One Plivo account and its `subaccounts` (auth id → auth token; a recording's `owner` names one).
 
-    `media_auth`: the console's "HTTP Auth on recordings", where only the owner's own credentials open its media.
+    `media_auth`: the console's "HTTP Auth on recordings", where only the owner's own credentials open a recording's media.
     `terse`: rows have just the keys of the document's list and get examples, not the whole recording object.
     `legacy_urls`: links lead to a storage host (`/recordings_2013/…`), which refuses credentials, not to Plivo's.
     """
@@ -97,7 +98,7 @@ class PlivoSimulator(Simulator):
         return self._one(ask, path["account"], unquote(path["id"]))
 
     def _who(self, ask: Ask) -> str | None:
-        """The auth id whose Basic credentials came along, if they are right."""
+        """Returns the auth id whose Basic credentials came along, if they are right."""
         scheme, _, encoded = ask.headers.get("authorization", "").partition(" ")
         try:
             user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
@@ -160,7 +161,7 @@ class PlivoSimulator(Simulator):
         return passes
 
     def _time_filter(self, asked: Mapping[str, str]) -> Callable[[SimRecording], bool]:
-        """By time added, or by days stored, or else the last seven days."""
+        """Returns a filter by time added, or by days stored, or else by the last seven days."""
         now = self.clock.now()
         times = {end: self._utc(asked[f"add_time{end}"]) for end in COMPARISONS if f"add_time{end}" in asked}
         days = {end: asked[name] for end in COMPARISONS if (name := f"recording_storage_duration{end}") in asked}
@@ -226,6 +227,6 @@ class PlivoSimulator(Simulator):
 
 
 def holds(comparison: str, left: datetime | int, right: datetime | int) -> bool:
-    """Whether `left` compares to `right` as the suffix of a filter says."""
+    """Tells whether `left` compares to `right` as the suffix of a filter says."""
     a, b = (float(side) if isinstance(side, int) else side.timestamp() for side in (left, right))
     return {"": a == b, "__gt": a > b, "__gte": a >= b, "__lt": a < b, "__lte": a <= b}[comparison]

@@ -1,4 +1,4 @@
-"""What Plivo and Vobiz have in common: the recording object with its times, sizes and prices as text."""
+"""Makes the recording object that Plivo and Vobiz share, with its times, sizes and prices as text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ INDIA = timezone(timedelta(hours=5, minutes=30))
 
 
 def milliseconds(span: timedelta) -> str:
-    """As in the documents: `"345100.00000"`."""
+    """Returns the milliseconds as in the documents: `"345100.00000"`."""
     whole, rest = divmod(span // timedelta(microseconds=1), 1000)
     return f"{whole}.{rest:03}00"
 
@@ -22,12 +22,12 @@ def since_epoch(at: datetime) -> str:
 
 
 def offset_text(at: datetime, offset: timezone = INDIA) -> str:
-    """As in the documents: `2020-08-05 16:15:15.852059+05:30`."""
+    """Returns the time as in the documents: `2020-08-05 16:15:15.852059+05:30`."""
     return at.astimezone(offset).isoformat(" ", "microseconds")
 
 
 def shortened(text: str) -> str:
-    """The same instant with its fraction's last zeros gone, as Vobiz prints it."""
+    """Returns the same instant without the last zeros of its fraction, as Vobiz prints it."""
     stamp, offset = text[:-6], text[-6:]
     return stamp.rstrip("0").rstrip(".") + offset
 
@@ -37,14 +37,14 @@ def days_stored(recording: SimRecording, now: datetime) -> int:
 
 
 def rounded_seconds(recording: SimRecording) -> int:
-    """Up to the next whole minute."""
+    """Returns the seconds, rounded up to the next whole minute."""
     return math.ceil(recording.duration.total_seconds() / 60) * 60
 
 
 def page_of(
     rows: list[SimRecording], ask: Ask, path: str, limit: int, offset: int
 ) -> tuple[list[SimRecording], dict[str, Json]]:
-    """The rows of one page and the `meta` that goes with it; links carry the other parameters along."""
+    """Returns the rows of one page and the `meta` that goes with it; links carry the other parameters along."""
 
     def link(start: int) -> str:
         others = "".join(f"&{k}={v}" for k, v in ask.query.items() if k not in ("limit", "offset"))
@@ -61,6 +61,6 @@ def page_of(
 
 
 def paging(ask: Ask, most: int) -> tuple[int, int] | None:
-    """`limit` (default 20, at most `most`) and `offset`; None when they are not allowed."""
+    """Returns `limit` (default 20, at most `most`) and `offset`; None when they are not allowed."""
     limit, offset = whole_number(ask.query.get("limit"), 20), whole_number(ask.query.get("offset"), 0)
     return (limit, offset) if limit and limit <= most and offset is not None else None

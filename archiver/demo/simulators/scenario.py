@@ -1,4 +1,4 @@
-"""What a simulated provider holds: recordings, an account that can change under a client's feet, a clock to move."""
+"""Models a simulated provider: recordings, an account that can change between a client's requests, a clock to move."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Audio:
 
     @classmethod
     def read(cls, path: Path) -> Audio:
-        """A file's bytes, its format by suffix, its duration as the file itself tells."""
+        """Reads a file's bytes, its format by suffix, and its duration as the file itself states it."""
         tag = TinyTag.get(path)
         return cls(path.read_bytes(), path.suffix.lstrip(".").lower(), timedelta(seconds=tag.duration or 0))
 
@@ -48,9 +48,9 @@ class SimRecording:
 
     `owner` is a KAZOO user or a Plivo subaccount. `file` names the audio in links; an account sets it, so that two
     recordings with one id still have two links. `appears_at` is when the listing first shows it (default: 4 s after the
-    call) and what listings filter and sort by, where the provider does not use the call's start. `available_at` is when
-    its audio can first be had. `extra` overrides fields of the listed row, and `without` leaves some out: odd types and
-    missing keys. `call_extra` is the part of the call, in front, that was not recorded.
+    call) and the time by which listings filter and sort, where the provider does not use the call's start.
+    `available_at` is when its audio can first be had. `extra` overrides fields of the listed row, and `without` leaves
+    some out: odd types and missing keys. `call_extra` is the part of the call, in front, that was not recorded.
     """
 
     id: str
@@ -103,12 +103,12 @@ class SimRecording:
         return self.format or (self.audio.format if self.audio else "mp3")
 
     def shaped(self, row: dict[str, Json]) -> dict[str, Json]:
-        """`row` with this recording's oddities."""
+        """Returns `row` with the fields of `extra`, and without those of `without`."""
         return {key: value for key, value in (row | dict(self.extra)).items() if key not in self.without}
 
 
 class Changes(TypedDict, total=False):
-    """What of a recording is commonly changed while a simulator runs."""
+    """The fields of a recording that are commonly changed while a simulator runs."""
 
     audio: Audio | None
     duration: timedelta
@@ -128,9 +128,11 @@ class Changes(TypedDict, total=False):
 
 
 class Account:
-    """The provider's truth. Not thread-safe: change it in the simulator's event loop, or before it starts.
+    """The recordings that the provider really holds. Not thread-safe: change an account in the simulator's event loop,
+    or before it starts.
 
-    `retention`: audio is gone when its call is older than that. A deleted recording is kept, flagged, for the judge.
+    `retention`: audio is gone when its call is older than this time. A deleted recording is kept, flagged, for the
+    tests.
     """
 
     def __init__(self, recordings: Iterable[SimRecording] = (), *, retention: timedelta | None = None) -> None:
@@ -144,7 +146,7 @@ class Account:
         return [recording for same_id in self._by_id.values() for recording in same_id]
 
     def add(self, *recordings: SimRecording) -> list[SimRecording]:
-        """Add recordings, and return them as they are now named; an id that is there already is reused."""
+        """Adds recordings, and returns them as they are now named; an id that is there already is used again."""
         added = []
         for each in recordings:
             same_id = self._by_id.setdefault(each.id, [])
@@ -156,12 +158,12 @@ class Account:
         return added
 
     def remove(self, recording_id: str) -> None:
-        """Forget every recording of this id, as if it had never been."""
+        """Forgets every recording of this id, as if it had never been."""
         for each in self._by_id.pop(recording_id):
             del self._by_file[each.file]
 
     def replace(self, recording_id: str, **changes: Unpack[Changes]) -> None:
-        """Change every recording of this id."""
+        """Changes every recording of this id."""
         self._by_id[recording_id] = [replace(each, **changes) for each in self._by_id[recording_id]]
         self._by_file |= {each.file: each for each in self._by_id[recording_id]}
 
@@ -169,13 +171,14 @@ class Account:
         self.replace(recording_id, deleted=True)
 
     def visible(self, now: datetime, *, outlive: bool = False) -> list[SimRecording]:
-        """What listings may show now, oldest first. `outlive`: the row stays when its audio has been retired."""
+        """Returns the recordings that listings may show now, oldest first. `outlive`: the row stays when its audio has
+        been retired."""
         shown = (each for each in self.recordings if each.listed_at <= now and not each.deleted)
         kept = (each for each in shown if outlive or not self._retired(each, now))
         return sorted(kept, key=lambda each: (each.listed_at, each.file))
 
     def find(self, recording_id: str, now: datetime, *, outlive: bool = False) -> SimRecording | None:
-        """The newest visible recording of that id."""
+        """Returns the newest visible recording of that id."""
         shown = [each for each in self._by_id.get(recording_id, []) if each.listed_at <= now and not each.deleted]
         return next((each for each in reversed(shown) if outlive or not self._retired(each, now)), None)
 
@@ -183,7 +186,7 @@ class Account:
         return self._by_file.get(file)
 
     def audible(self, recording: SimRecording, now: datetime) -> bool:
-        """Whether its audio can be had now."""
+        """Tells whether the recording's audio can be had now."""
         late = recording.available_at is not None and now < recording.available_at
         return recording.audio is not None and not (late or recording.deleted or self._retired(recording, now))
 
@@ -215,7 +218,8 @@ SAMPLES = Path(__file__).parent.parent / "audio"
 
 
 def samples(folder: Path = SAMPLES) -> list[Audio]:
-    """The mp3 and wav files of a folder, by name; without one, the encoded speech that comes with the demo."""
+    """Returns the mp3 and wav files of a folder, by name; without a folder, the encoded speech that comes with the
+    demo."""
     return [Audio.read(path) for path in sorted(folder.iterdir()) if path.suffix in (".mp3", ".wav")]
 
 
@@ -240,7 +244,8 @@ def month_of_calls(
     days: int = 30,
     unrecorded: float = 0.0,
 ) -> list[SimRecording]:
-    """`count` calls spread over the `days` before `until`, oldest first; the same arguments give the same calls.
+    """Returns `count` calls, spread over the `days` before `until`, oldest first; the same arguments give the same
+    calls.
 
     Ids have the provider's form. `unrecorded` is the share of calls without a recording.
     """
@@ -281,7 +286,7 @@ def month_of_calls(
 
 
 def recording_id(provider: Kind, dice: random.Random, started_at: datetime) -> str:
-    """An id of the form that `provider` gives."""
+    """Returns an id of the form that `provider` gives."""
     match provider:
         case "justcall":
             return f"call_{dice.getrandbits(32):08x}"

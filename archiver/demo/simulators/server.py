@@ -1,4 +1,4 @@
-"""What the simulators have in common: origins, faults, and a record of what was asked."""
+"""Runs what the simulators have in common: origins, faults, and a record of the requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from archiver.demo.simulators.wire import deliver
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One request and what became of it. `status` is 0 when no answer was sent. Header names are lower case."""
+    """One request and its outcome. `status` is 0 when no answer was sent. Header names are lower case."""
 
     at: datetime
     route: Route
@@ -36,7 +36,8 @@ class Seen:
 
 @dataclass(slots=True)
 class Rule:
-    """When a fault strikes: requests of `route` for which `when` holds, after the first `after`, `times` times."""
+    """A rule for a fault: it strikes requests of `route` for which `when` holds, after the first `after`, `times`
+    times."""
 
     route: Route | None
     effect: Effect
@@ -47,7 +48,7 @@ class Rule:
     passed: int = 0
 
     def strikes(self, route: Route, ask: Ask) -> bool:
-        """Whether it strikes this request; counts."""
+        """Tells whether the rule strikes this request, and counts the request."""
         if (
             (self.route not in (None, route))
             or (self.times is not None and self.hits >= self.times)
@@ -62,7 +63,7 @@ class Rule:
 
 
 class ServerOptions(TypedDict, total=False):
-    """What every simulator's constructor takes besides its own; see `Simulator`."""
+    """The options that every simulator's constructor takes besides its own; see `Simulator`."""
 
     apart: bool
     host: str
@@ -102,7 +103,7 @@ class Simulator(ABC):
     # --- running
 
     async def start(self, port: int = 0, media_port: int = 0) -> None:
-        """Listen; port 0 picks a free one."""
+        """Listens; port 0 picks a free port."""
         for index, origin in enumerate(self.origins if self.apart else ("",)):
             runner = web.ServerRunner(web.Server(self._handler(origin), access_log=None), shutdown_timeout=0.2)
             await runner.setup()
@@ -127,7 +128,7 @@ class Simulator(ABC):
         await self.stop()
 
     def url(self, origin: str) -> str:
-        """Scheme, host and port where `origin` is served."""
+        """Returns the scheme, host and port where `origin` is served."""
         return self._urls[origin if self.apart else ""]
 
     @property
@@ -150,7 +151,8 @@ class Simulator(ABC):
         after: int = 0,
         when: Callable[[Ask], bool] = lambda _: True,
     ) -> Rule:
-        """From now on let `effect` strike; `times=None` until `heal()`, `route=None` any request. `Rule.hits` counts.
+        """Lets `effect` strike from now on; with `times=None` until `heal()`, with `route=None` any request.
+        `Rule.hits` counts.
 
         One fault strikes a request: the first that was ordered and is not spent.
         """
@@ -159,11 +161,11 @@ class Simulator(ABC):
         return rule
 
     def heal(self) -> None:
-        """No faults from here on."""
+        """Removes all faults."""
         self._rules.clear()
 
     def truth(self) -> list[SimRecording]:
-        """Every recording that the account has ever been given and not been made to forget, deleted ones too."""
+        """Returns every recording that the account has ever been given and not been made to forget, deleted ones too."""
         return self.account.recordings
 
     def seen(self, route: Route) -> list[Seen]:
@@ -173,19 +175,19 @@ class Simulator(ABC):
         return self.account.audible(recording, self.clock.now())
 
     def next_id(self) -> str:
-        """An identifier for one answer, in the form of a UUID; predictable."""
+        """Returns an identifier for one answer, in the form of a UUID; predictable."""
         self._answered += 1
         return f"5afe0000-0000-4000-8000-{self._answered:012x}"
 
-    # --- what each provider says
+    # --- implemented for each provider
 
     @abstractmethod
     def route(self, ask: Ask) -> Route:
-        """Which kind of request this is, for faults and for the record."""
+        """Returns the kind of this request, for faults and for the record."""
 
     @abstractmethod
     def answer(self, ask: Ask) -> Answer:
-        """The provider's answer. Errors may be raised as `RefusedError`."""
+        """Returns the provider's answer. Errors may be raised as `RefusedError`."""
 
     def _handler(self, origin: str) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:

@@ -1,7 +1,7 @@
-"""Vobiz's Recording API: the document's listing and, for the rest, the vendor's pages in our provider notes §4.
+"""Simulates Vobiz's Recording API: the document's listing and, for the rest, the vendor's pages.
 
-Newest first. No time filter. `meta.next` lacks the `/api` prefix, as in the document. Any other letter case, or a
-missing last slash, is 401.
+Listings are newest first, and have no time filter. `meta.next` lacks the `/api` prefix, as in the document. Any other
+letter case, or a missing last slash, is 401.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ Shape = Literal["full", "brief", "older"]
 class VobizSimulator(Simulator):
     """One Vobiz account.
 
-    `shape`: of listings; "full" and "brief" are the document's two examples, "older" is an earlier page's (`recordings`
-    and `pagination`). `wrapped`: a single recording comes inside `objects`, as older pages show. `media_auth`: media
-    needs the two headers. `redirects`: it then leads to a signed link on the "storage" origin, good for `link_life`.
-    `india`: stamps are in +05:30, else +00:00.
+    `shape` is that of listings: "full" and "brief" are the document's two examples, "older" is an earlier page's
+    (`recordings` and `pagination`). `wrapped`: a single recording comes inside `objects`, as older pages show.
+    `media_auth`: media needs the two headers. `redirects`: media then leads to a signed link on the "storage" origin,
+    good for `link_life`. `india`: stamps are in +05:30, else +00:00.
     """
 
     origins: ClassVar[tuple[str, ...]] = ("api", "media", "storage")
@@ -201,6 +201,6 @@ def passes(recording: SimRecording, ask: Ask) -> bool:
 
 
 def error(status: int, message: str) -> Answer:
-    """The general error page's shape."""
+    """Returns an error in the shape of the general error page."""
     told: Json = {"code": status, "message": message, "details": None}
     return as_json({"status": "error", "error": told, "timestamp": "", "requestId": ""}, status)

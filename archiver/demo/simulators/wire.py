@@ -1,4 +1,4 @@
-"""Puts an `Answer` on the wire, also those that no well-behaved server would send."""
+"""Sends an `Answer` over the connection, also answers that no well-behaved server would send."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOM = 4 * PIECE
 
 
 async def deliver(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
-    """Send `answer` to whoever asked. For an odd one the connection is written by hand and ends with it."""
+    """Sends `answer` to the client. For an odd answer the connection is written by hand and ends with the answer."""
     if answer.delay:
         await asyncio.sleep(answer.delay)
     if answer.ordinary or request.method == "HEAD":
@@ -48,7 +48,7 @@ async def _by_hand(transport: asyncio.Transport, answer: Answer) -> None:
 
 
 async def _drained(transport: asyncio.Transport, room: int = ROOM) -> None:
-    """Wait until fewer than `room` bytes are unsent, or nobody is there to take them."""
+    """Waits until fewer than `room` bytes are unsent, or the client is gone."""
     while transport.get_write_buffer_size() >= room and not transport.is_closing():  # noqa: ASYNC110 - aiohttp owns the protocol, and with it the drain event
         await asyncio.sleep(0.005)
     await asyncio.sleep(0)
