@@ -1,1 +1,1 @@
-"""How long our copies must be kept, and by which rule. Pure."""
+"""Decides how long our copies must be kept, and by which rule. Pure."""

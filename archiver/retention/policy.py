@@ -1,7 +1,8 @@
-"""How long our copy of a recording is kept, by the first rule that matches. Pure: no I/O, no clock.
+"""Decides how long our copy of a recording is kept, by the first rule that matches. Pure: no I/O, no clock.
 
-Retention counts from the end of the call, not from the upload (MiFID II DR 2017/565 art. 76(11)): a back-filled call of last
-year gets last year's date. A date that is already near or past is moved out to the shortest lock that a store can express.
+Retention counts from the end of the call, not from the upload (MiFID II DR 2017/565 art. 76(11)): a back-filled call of
+last year gets last year's date. A date that is already near or past is moved to the shortest lock that a store can
+express.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ SHORTEST_LOCK = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Keep what matches all of `match`, in the words of `archiver.vocabulary`, for `keep` after the call's end.
+    """A rule that keeps recordings for `keep` after the call's end, if they match all of `match`, in the words of
+    `archiver.vocabulary`.
 
-    `name` stands in custody events.
+    The rule's `name` stands in custody events.
     """
 
     name: str
@@ -38,7 +40,7 @@ class Retention:
 
 
 def matches(rule: Rule, metadata: Mapping[str, Json], ended_at: datetime) -> bool:
-    """True when a recording meets every condition of the rule."""
+    """Tells whether a recording meets every condition of the rule."""
     return all(meets(name, wanted, metadata, ended_at) for name, wanted in rule.match.items())
 
 
@@ -49,7 +51,7 @@ def retention(
     default: Rule,
     now: datetime,
 ) -> Retention:
-    """The first matching rule's date, whole seconds (stores keep no finer), at least a day from now."""
+    """Returns the first matching rule's date, in whole seconds (stores keep no finer), at least a day from now."""
     rule = next((each for each in rules if matches(each, metadata, ended_at)), default)
     until = max(rule.keep.after(ended_at), now + SHORTEST_LOCK)
     whole = until.replace(microsecond=0)

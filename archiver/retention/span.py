@@ -1,4 +1,4 @@
-"""A length of time as people mean it: seven years end on the same day of the calendar, not 2555 days later. Pure."""
+"""Adds a length of time as people mean it: seven years end on the same day of the calendar, not 2555 days later. Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Calendar years, then a fixed rest."""
+    """A length of time: calendar years, then a fixed rest."""
 
     years: int = 0
     rest: timedelta = timedelta(0)
 
     def after(self, instant: datetime) -> datetime:
-        """The instant this much later. From 29 February to a year that has none it is 1 March: never shorter than asked."""
+        """Returns the instant this much later. From 29 February to a year without that day it is 1 March: never shorter
+        than asked."""
         year = instant.year + self.years
         try:
             moved = instant.replace(year=year)
