@@ -1,8 +1,9 @@
-"""One rate budget per credential, shared by every replica through one row.
+"""Keeps one rate budget per credential, which all replicas share through one row.
 
-The generic cell rate algorithm (ITU-T I.371, virtual scheduling): the row holds when the next request would be on time at the
-steady rate; a request that is early by no more than the burst goes at once, an earlier one waits. A provider's "stop" moves the
-instant into the future, and every replica obeys because all read the same row.
+It uses the generic cell rate algorithm (ITU-T I.371, virtual scheduling): the row holds the instant at which the next
+request would be on time at the steady rate; a request that is early by no more than the burst goes at once, an earlier
+request waits. A provider's "stop" moves that instant into the future, and every replica obeys because all replicas read
+the same row.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from archiver.schedule.tables import budget
 
 _LONGEST_PAUSE = timedelta(hours=1)
 _MOST_BOOKED = 1000
-"""Requests that may be waiting for their turn at one credential; all replicas together have far fewer."""
+"""The most requests that may wait for their turn at one credential; all replicas together have far fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,13 @@ class Rate:
 
     @property
     def horizon(self) -> timedelta:
-        """No turn lies further ahead. One that does was booked by a clock that ran ahead, and is not waited for."""
+        """The furthest that a turn may lie ahead. A turn further ahead was booked by a clock that ran ahead, and nobody
+        waits for it."""
         return 2 * _LONGEST_PAUSE + self.interval * (self.burst + _MOST_BOOKED)
 
 
 def reserve(conn: Connection, credential: str, rate: Rate, cost: int) -> timedelta:
-    """Book `cost` requests and say how long to wait before sending them."""
+    """Books `cost` requests and returns how long to wait before sending them."""
     row = conn.execute(
         select(budget.c.next_free, db_now().label("now")).where(budget.c.credential == credential).with_for_update()
     ).one_or_none()
@@ -56,7 +58,7 @@ def reserve(conn: Connection, credential: str, rate: Rate, cost: int) -> timedel
 
 
 def postpone(conn: Connection, credential: str, rate: Rate, wait: timedelta) -> None:
-    """Nobody sends before `wait` is over, burst or not. Never shortens a longer wait; never exceeds an hour."""
+    """Makes all replicas wait until `wait` is over, burst or not. Never shortens a longer wait; never exceeds an hour."""
     now = database_time(conn)
     resume = now + min(wait, _LONGEST_PAUSE) + rate.interval * (rate.burst - 1)
     row = conn.execute(
@@ -69,7 +71,7 @@ def postpone(conn: Connection, credential: str, rate: Rate, wait: timedelta) -> 
 
 
 class SharedBudget:
-    """The budget of one credential, as the providers' port wants it."""
+    """The budget of one credential, in the form that the providers' port requires."""
 
     def __init__(self, writer: Writer, credential: str, rate: Rate) -> None:
         self._writer = writer

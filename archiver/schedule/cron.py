@@ -1,4 +1,5 @@
-"""Five-field cron expressions in UTC, as the ticker takes them: what may stand in each field, and how long they rest. Pure."""
+"""Reads five-field cron expressions in UTC, as the ticker takes them: the values of each field, and the longest rest.
+Pure."""
 
 from __future__ import annotations
 
@@ -15,14 +16,16 @@ FIELDS: tuple[Sequence[str], ...] = (
     [str(month) for month in range(13)][1:] + _MONTHS,
     ["mon", "tue", "wed", "thu", "fri", "sat", "sun"],
 )
-"""What may stand in each field, in order. Weekdays by name only: cron counts them from Sunday, the scheduler from Monday."""
+"""The allowed values of each field, in order. Weekdays have names only: cron counts them from Sunday, the scheduler
+from Monday."""
 
 _CYCLE = date(2001, 1, 1), 28 * 365 + 7  # weekdays and leap years repeat after 28 years
 _DAY = timedelta(days=1)
 
 
 def expand(field: str, allowed: Sequence[str]) -> frozenset[int]:
-    """The places in `allowed` that a field names. Raises `ValueError` for a field that says nothing that is allowed."""
+    """Returns the places in `allowed` that a field names. Raises `ValueError` for a field that names a value that is
+    not allowed."""
     found: set[int] = set()
     for part in field.lower().split(","):
         span, slash, step = part.partition("/")
@@ -42,7 +45,8 @@ def expand(field: str, allowed: Sequence[str]) -> frozenset[int]:
 
 @functools.lru_cache(maxsize=64)
 def longest_rest(expression: str) -> timedelta | None:
-    """The longest time from one instant of a valid expression to the next; None when there is no such instant, ever."""
+    """Returns the longest time from one instant of a valid expression to the next; None when there is no such instant,
+    ever."""
     minutes, hours, days, months, weekdays = (
         expand(field, allowed) for field, allowed in zip(expression.split(), FIELDS, strict=True)
     )

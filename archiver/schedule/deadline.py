@@ -1,7 +1,8 @@
-"""When a recording must be safe. Pure: no I/O, no clock.
+"""Computes when a recording must be safe. Pure: no I/O, no clock.
 
-Two clocks can destroy a recording at its provider: retention (a date) and quota (the account is full, oldest first as far as
-anyone knows). A link's expiry destroys nothing, since a fresh one can be had: it never enters a deadline (DESIGN §8).
+Two clocks can destroy a recording at its provider: retention (a date) and quota (the account is full, and the oldest
+goes first as far as anyone knows). A link's expiry destroys nothing, since a fresh link can be had: it never enters a
+deadline.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from datetime import datetime, timedelta
 
 @dataclass(frozen=True, slots=True)
 class ProviderRetention:
-    """How long a provider keeps a recording, and who says so. Neither `keeps` nor `months`: it keeps until told otherwise."""
+    """A provider's retention of recordings, and the source of that statement. With neither `keeps` nor `months`, the
+    provider keeps recordings until told otherwise."""
 
     source: str
     keeps: timedelta | None = None
@@ -22,7 +24,8 @@ class ProviderRetention:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """`delete_at`: when the provider may delete it. `archive_by`: when it must be safe here. `source`: why."""
+    """The deadline of a recording. `delete_at` is the time from which the provider may delete the recording,
+    `archive_by` the time by which it must be safe here, `source` the reason."""
 
     delete_at: datetime
     archive_by: datetime
@@ -30,15 +33,18 @@ class Deadline:
 
 
 def month_cliff(called_at: datetime, months: int) -> datetime:
-    """The first instant of the month in which an operator who keeps `months` month databases drops this one whole."""
+    """Returns the first instant of the month in which an operator who keeps `months` month databases drops the call's
+    month as a whole."""
     index = called_at.year * 12 + called_at.month - 1 + months
     return called_at.replace(year=index // 12, month=index % 12 + 1, day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
 def quota_exhaustion(called_at: datetime, quota_bytes: int, bytes_per_day: float) -> datetime | None:
-    """When later recordings will have filled the quota, at the present rate; None when nothing is being recorded.
+    """Returns the time at which later recordings will have filled the quota, at the present rate; None when nothing is
+    being recorded.
 
-    What JustCall does at its storage limit is not documented: it is treated as deletion of the oldest.
+    JustCall does not document what happens at its storage limit: the limit is treated as deletion of the oldest
+    recordings.
     """
     if bytes_per_day <= 0:
         return None
@@ -49,7 +55,7 @@ def quota_exhaustion(called_at: datetime, quota_bytes: int, bytes_per_day: float
 def deadline(
     called_at: datetime, retention: ProviderRetention, margin: timedelta, *, bytes_per_day: float = 0.0
 ) -> Deadline | None:
-    """The earliest fatal clock of a recording, less the safety margin; None when the provider never deletes."""
+    """Returns the earliest fatal clock of a recording, less the safety margin; None when the provider never deletes."""
     clocks: list[tuple[datetime, str]] = []
     if retention.keeps is not None:
         clocks.append((called_at + retention.keeps, f"retention: {retention.source}"))

@@ -1,11 +1,12 @@
-"""Who may act: heartbeats of replicas and leases with fencing tokens, by the database's clock.
+"""Decides which replica may act, by heartbeats and by leases with fencing tokens, on the database's clock.
 
-A lease is a time-limited right; its token grows with every change of holder, so that a paused holder's writes can be refused
-by number instead of by trust. Safety never rests on the lease alone: whoever writes checks the token in the same statement.
+A lease is a time-limited right; its token grows with every change of holder, so that a paused holder's writes can be
+refused by number instead of by trust. Safety never rests on the lease alone: a writer checks the token in the same
+statement.
 
-No end lies further ahead than the time that is given for it. Where one does, the database's clock was ahead when it was
-written: who believed it would wait for the dead until that clock was right. (Twice as far is believed, so that a clock that is
-set right by moments ends nothing.)
+No lease or heartbeat may end further ahead than the time that is given for it. Where one does, the database's clock was
+ahead when the row was written: a replica that believed the row would wait for a dead holder until that clock was right.
+(An end up to twice as far ahead is believed, so that a clock that is corrected by moments ends nothing.)
 """
 
 from __future__ import annotations
@@ -29,15 +30,16 @@ class Held:
 
 
 def database_time(conn: Connection) -> datetime:
-    """The database's clock, at statement time."""
+    """Returns the database's clock, at statement time."""
     now: datetime = conn.execute(select(db_now())).scalar_one()
     return now
 
 
 def beat(conn: Connection, replica_id: str, *, spool_id: str, host: str, version: str, lasting: timedelta) -> datetime:
-    """Say that this replica lives, for `lasting` from now. Creates its row at first. Returns the database's time.
+    """Records that this replica lives, for `lasting` from now. Creates its row at first. Returns the database's time.
 
-    Who seems to live much longer, by a clock that ran ahead, has `lasting` from now to say so again.
+    A heartbeat that ends much later, by a clock that ran ahead, is shortened: its replica has `lasting` from now to
+    renew it.
     """
     now = database_time(conn)
     conn.execute(update(replica).where(replica.c.alive_until > now + 2 * lasting).values(alive_until=now + lasting))
@@ -53,9 +55,10 @@ def beat(conn: Connection, replica_id: str, *, spool_id: str, host: str, version
 
 
 def bury(conn: Connection, replica_id: str, spool_id: str) -> int:
-    """Whoever used our spool before us is dead, since we hold its lock: nobody need wait for its time to run out.
+    """Ends the leases and heartbeats of earlier users of our spool. They are dead, since we hold the spool's lock.
 
-    Its leases end now, and without its heartbeat its claims are orphans. Returns how many were buried.
+    So nobody need wait for their time to run out, and without a heartbeat their claims are orphans. Returns the number
+    of these replicas.
     """
     dead = select(replica.c.id).where(replica.c.spool_id == spool_id, replica.c.id != replica_id)
     conn.execute(update(lease).where(lease.c.holder.in_(dead)).values(until=database_time(conn)))
@@ -63,7 +66,7 @@ def bury(conn: Connection, replica_id: str, spool_id: str) -> int:
 
 
 def leave(conn: Connection, replica_id: str) -> None:
-    """This replica stops in good order: its leases end now and its heartbeat is withdrawn."""
+    """Ends this replica's leases now and withdraws its heartbeat, for a stop in good order."""
     conn.execute(update(lease).where(lease.c.holder == replica_id).values(until=database_time(conn)))
     conn.execute(delete(replica).where(replica.c.id == replica_id))
 
@@ -71,10 +74,10 @@ def leave(conn: Connection, replica_id: str) -> None:
 def acquire(
     conn: Connection, name: str, holder: str, lasting: timedelta, *, longest: timedelta | None = None
 ) -> Held | None:
-    """Take or renew the lease `name`; None while another holder's time is not over.
+    """Takes or renews the lease `name`; returns None while another holder's time is not over.
 
-    `longest` is what anybody takes this lease for, where that is more than `lasting`. The token grows only when the holder
-    changes, so that a renewal keeps work in flight valid.
+    `longest` is the longest time for which any holder takes this lease, where that is more than `lasting`. The token
+    grows only when the holder changes, so that a renewal keeps work in flight valid.
     """
     row = conn.execute(
         select(lease.c.holder, lease.c.token, lease.c.until, db_now().label("now"))

@@ -1,4 +1,4 @@
-"""Who runs what, and how fast: heartbeats, leases and rate budgets, by the database's clock."""
+"""Defines the tables of heartbeats, leases and rate budgets, which go by the database's clock."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""The ticker: the only user of APScheduler. It ticks; it does not decide, and it keeps no state.
+"""Runs the ticker, the only user of APScheduler. The ticker ticks; it does not decide, and it keeps no state.
 
-APScheduler 3.11 drops a run that is a second late unless told otherwise, and its timer can die silently after one internal
-error while `running` stays true. Hence memory jobs only, `misfire_grace_time=None`, and an age that the daemon watches: a ticker
-that has not ticked for three beats ends the process, and the supervisor above starts a fresh one.
+APScheduler 3.11 drops a run that is a second late unless told otherwise, and its timer can die silently after one
+internal error while `running` stays true. Hence the ticker has memory jobs only, `misfire_grace_time=None`, and an age
+that the daemon watches: a ticker that has not ticked for three beats ends the process, and the supervisor above starts
+a fresh one.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ _TICK = timedelta(microseconds=1)
 
 
 def next_due(expression: str, after: datetime) -> datetime | None:
-    """When a five-field cron expression in UTC is due first after `after`; None when it never is."""
+    """Returns the first time after `after` at which a five-field cron expression in UTC is due; None when it never is."""
     due: datetime | None = CronTrigger.from_crontab(expression, timezone=UTC).get_next_fire_time(None, after + _TICK)
     return None if due is None else due.astimezone(UTC)
 
 
 class Ticker:
-    """Named events that are set when due. Missed ticks coalesce into one, whoever waits decides what is due."""
+    """A set of named events that are set when due. Missed ticks coalesce into one; the waiting task decides what is
+    due."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -40,32 +42,33 @@ class Ticker:
         self._scheduler.add_job(self._beat, IntervalTrigger(seconds=BEAT.total_seconds(), timezone=UTC))
 
     def every(self, name: str, interval: timedelta, *, jitter: timedelta = timedelta(0)) -> asyncio.Event:
-        """An event set now and then every `interval`, spread by up to `jitter`."""
+        """Returns an event that is set at once and then every `interval`, spread by up to `jitter`."""
         seconds = max(1.0, interval.total_seconds())
         return self._add(name, IntervalTrigger(seconds=seconds, jitter=jitter.total_seconds() or None, timezone=UTC))
 
     def cron(self, name: str, expression: str) -> asyncio.Event:
-        """An event set now and then by a five-field cron expression in UTC: local time would skip and repeat hours."""
+        """Returns an event that is set at once and then by a five-field cron expression in UTC: local time would skip
+        and repeat hours."""
         return self._add(name, CronTrigger.from_crontab(expression, timezone=UTC))
 
     def start(self) -> None:
-        """Begin ticking on the running event loop."""
+        """Begins to tick on the running event loop."""
         self._beat_at = self._clock.monotonic()
         self._scheduler.start()
 
     def stop(self) -> None:
-        """Stop ticking; events already set stay set."""
+        """Stops the ticks; events that are already set stay set."""
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
 
     def remove(self, name: str) -> None:
-        """Forget the event `name`."""
+        """Forgets the event `name`."""
         if self._events.pop(name, None) is not None:
             self._scheduler.remove_job(name)
 
     @property
     def age(self) -> timedelta:
-        """How long ago the last beat was, or the start; nothing before that."""
+        """The time since the last beat, or since the start; zero before the start."""
         return timedelta(seconds=0 if self._beat_at is None else self._clock.monotonic() - self._beat_at)
 
     @property

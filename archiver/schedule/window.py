@@ -1,7 +1,7 @@
-"""Which spans of provider time to enumerate next. Pure: no I/O, no clock.
+"""Plans which spans of provider time to list next. Pure: no I/O, no clock.
 
-Coverage is a set of disjoint spans that were listed to their last page. What is not covered was never looked at, however quiet
-it may have been: "no calls" and "never looked" are different facts (DESIGN §1, invariant 1).
+Coverage is a set of disjoint spans that were listed to their last page. A span that is not covered was never looked at,
+however quiet it may have been: "no calls" and "never looked" are different facts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from archiver.recording import Window
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What can be listed: nothing before `earliest`, no span longer than `longest`, nothing younger than now − `settle`."""
+    """The limits of listing: nothing before `earliest`, no span longer than `longest`, nothing younger than now −
+    `settle`."""
 
     earliest: datetime
     longest: timedelta
@@ -23,7 +24,7 @@ class Bounds:
 
 
 def merge(spans: Iterable[Window]) -> tuple[Window, ...]:
-    """The same coverage as disjoint, ordered spans; touching spans become one."""
+    """Returns the same coverage as disjoint, ordered spans; touching spans become one."""
     merged: list[Window] = []
     for span in sorted(spans, key=lambda each: (each.since, each.until)):
         if span.until <= span.since:
@@ -36,7 +37,7 @@ def merge(spans: Iterable[Window]) -> tuple[Window, ...]:
 
 
 def holes(covered: Iterable[Window], whole: Window) -> tuple[Window, ...]:
-    """What of `whole` no span covers, oldest first."""
+    """Returns the parts of `whole` that no span covers, oldest first."""
     missing: list[Window] = []
     at = whole.since
     for span in merge(covered):
@@ -51,7 +52,7 @@ def holes(covered: Iterable[Window], whole: Window) -> tuple[Window, ...]:
 
 
 def split(span: Window, longest: timedelta) -> tuple[Window, ...]:
-    """`span` in consecutive pieces no longer than `longest`."""
+    """Returns `span` in consecutive pieces no longer than `longest`."""
     pieces: list[Window] = []
     at = span.since
     while span.until - at > longest:
@@ -62,10 +63,10 @@ def split(span: Window, longest: timedelta) -> tuple[Window, ...]:
 
 
 def due_windows(covered: Sequence[Window], now: datetime, bounds: Bounds, overlap: timedelta) -> tuple[Window, ...]:
-    """The windows of one poll, in order: the newest stretch first, then every hole, oldest first.
+    """Returns the windows of one poll, in order: the newest span first, then every gap, oldest first.
 
-    The newest stretch reaches `overlap` back into what is covered, because rows appear late. It goes first so that a long
-    back-fill never hides today's calls; the holes follow oldest first, because the oldest is deleted first.
+    The newest span reaches `overlap` back into the covered time, because rows appear late. It goes first so that a long
+    back-fill never hides today's calls; the gaps follow oldest first, because the oldest recordings are deleted first.
     """
     end = now - bounds.settle
     whole = Window(bounds.earliest, end)
@@ -82,25 +83,26 @@ def due_windows(covered: Sequence[Window], now: datetime, bounds: Bounds, overla
 
 
 def deep_windows(before: datetime, back: timedelta, bounds: Bounds) -> tuple[Window, ...]:
-    """The `back` before `before` once more, newest first, whatever is covered: some rows appear days after their call.
+    """Returns the windows of the `back` before `before` again, newest first, whatever is covered: some rows appear days
+    after their call.
 
-    They end in the past, where nothing is inserted any more, so that a long walk finds two that agree; a walk that reaches up to
-    now and far back at once might never.
+    The windows end in the past, where no row is inserted any more, so that a long walk finds two listings that agree; a
+    walk that reaches up to now and far back at once might never find them.
     """
     since = max(bounds.earliest, before - back)
     return tuple(reversed(split(Window(since, before), bounds.longest))) if since < before else ()
 
 
 def beginning(oldest: datetime, stated: datetime | None, latest: datetime) -> datetime:
-    """Where the first walk begins: as stated, but neither before there can be anything nor after `latest`.
+    """Returns the beginning of the first walk: as stated, but neither before there can be anything nor after `latest`.
 
-    A day that has not come must not keep what is new from being listed until it has.
+    A stated day in the future must not keep new recordings from being listed until that day.
     """
     return max(oldest, min(stated, latest)) if stated is not None else oldest
 
 
 def watermark(covered: Iterable[Window], earliest: datetime) -> datetime | None:
-    """The instant up to which nothing is unlooked-at since `earliest`; None while the start itself is not covered."""
+    """Returns the instant up to which all time since `earliest` was listed; None while the start itself is not covered."""
     for span in merge(covered):
         if span.since <= earliest < span.until:
             return span.until
