@@ -1,7 +1,7 @@
-"""Sealing in one pass, opening in two: AES-256-GCM around the frame of `envelope` (docs/spec/sealed-object.md).
+"""Seals in one pass and opens in two: AES-256-GCM around the frame of `envelope` (docs/spec/sealed-object.md).
 
 GCM tells only at the end whether its input was genuine. So an object is read once to verify its tag, and read again to
-release its plaintext, each step only after the ciphertext so far has proved to be what was verified: memory stays
+release its plaintext, each step only after the ciphertext so far has proved equal to the verified one: memory stays
 bounded, nothing touches the disk, and a storage that answers differently the second time gains nothing.
 """
 
@@ -40,10 +40,10 @@ from archiver.seal.envelope import (
 from archiver.seal.recipients import DataKey, Identity, Recipient, unwrap
 
 STEP = 1 << 20
-"""Bytes that are worked on at once."""
+"""The number of bytes that are processed at once."""
 
 _BLOCK = 16
-_LIKELY_LENGTH = 1 << 20  # the header of every content of 64 KiB to 16 MiB is as long as that of this one
+_LIKELY_LENGTH = 1 << 20  # for any content of 64 KiB to 16 MiB, the header is as long as for this length
 
 
 # --- sealing --------------------------------------------------------------------------------------------------
@@ -51,7 +51,7 @@ _LIKELY_LENGTH = 1 << 20  # the header of every content of 64 KiB to 16 MiB is a
 
 @dataclass(frozen=True, slots=True)
 class SealResult:
-    """What was written. `wrapped_key_sha256` is over the RecipientInfos in the order of the object."""
+    """The facts of a written object. `wrapped_key_sha256` is over the RecipientInfos in the order of the object."""
 
     size: int
     sealed_sha256: str
@@ -65,10 +65,10 @@ class Sealer:
     """Writes one sealed object into `file`, which is empty, binary and open for reading and writing.
 
     Every object has a data key and a nonce of its own. With `length`, the exact size of the plaintext, the object is
-    written front to back. Without, the header comes last, and the object is read once more for its digest.
+    written front to back. Without `length`, the header comes last, and the object is read once more for its digest.
 
-    Blocking; for one thread at a time. What `file` raises passes through; flushing to disk is the caller's. After any error
-    the file's contents are to be thrown away.
+    Blocking; for one thread at a time. Errors of `file` pass through; the caller syncs the file to disk. After any
+    error the file's contents must be thrown away.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Sealer:
             self._put(header)
 
     def write(self, data: bytes | memoryview) -> None:
-        """Seal the next bytes. Raises `TooLargeError`, or `TransientError` for more bytes than the length given."""
+        """Seals the next bytes. Raises `TooLargeError`, or `TransientError` for more bytes than `length`."""
         assert self._encryptor is not None, "finished or abandoned"
         view = memoryview(data).cast("B")
         size = self._plaintext_size + len(view)
@@ -124,7 +124,7 @@ class Sealer:
             self._put(self._buffer[:written])
 
     def finish(self) -> SealResult:
-        """Complete the object. Raises `CutShortError` for fewer bytes than the length given."""
+        """Completes the object. Raises `CutShortError` for fewer bytes than `length`."""
         assert self._encryptor is not None, "finished or abandoned"
         if self._length is not None and self._plaintext_size < self._length:
             raise CutShortError(f"{self._plaintext_size} of {self._length} bytes")
@@ -150,11 +150,11 @@ class Sealer:
         )
 
     def abandon(self) -> None:
-        """Let go of the data key; what the file holds can be opened by nobody who was not addressed. Idempotent."""
+        """Drops the data key, so that only the recipients can open what the file holds. May be called again."""
         self._encryptor = None
 
     def _put(self, data: bytes | memoryview) -> None:
-        """Write all of it: an unbuffered file may take less at a time."""
+        """Writes all of `data`: an unbuffered file may take less at a time."""
         view = memoryview(data)
         if self._digest is not None:
             self._digest.update(view)
@@ -162,7 +162,7 @@ class Sealer:
             view = view[self._file.write(view) :]
 
     def _move(self, size: int, target: int) -> None:
-        """Bring the `size` bytes behind the room reserved to `target`, where the true header ends."""
+        """Moves the `size` bytes behind the reserved room to `target`, where the true header ends."""
         distance = target - self._reserved
         if distance == 0:
             return
@@ -195,7 +195,8 @@ class Sealer:
 
 @dataclass(frozen=True, slots=True)
 class OpenedFacts:
-    """What a sealed object holds, its tag verified. `sealed_sha256` is over all bytes read, of a detached body alone."""
+    """The facts of a sealed object whose tag was verified. `sealed_sha256` is over all bytes read; for a detached
+    object, over its ciphertext alone."""
 
     plaintext_sha256: str
     plaintext_size: int
@@ -206,10 +207,11 @@ class OpenedFacts:
 async def verify_sealed(
     chunks: AsyncIterator[bytes], identities: Sequence[Identity], *, detached: bytes | None = None
 ) -> OpenedFacts:
-    """Read a sealed object to its end and verify it, releasing nothing.
+    """Reads a sealed object to its end and verifies it, releasing no plaintext.
 
-    `detached` is the envelope of an object whose `chunks` are the ciphertext alone. Raises `VerificationError` when it is no
-    sealed object, was changed or cut, `KeyUnavailableError` when no identity opens it; what `chunks` raises passes through.
+    `detached` is the envelope of an object whose `chunks` are the ciphertext alone. Raises `VerificationError` when the
+    bytes are no sealed object, or were changed or cut; `KeyUnavailableError` when no identity opens the object. Errors
+    of `chunks` pass through.
     """
     return (await _verify(chunks, identities, detached)).facts
 
@@ -221,10 +223,11 @@ async def open_sealed(
     *,
     detached: bytes | None = None,
 ) -> AsyncGenerator[bytes, None]:
-    """The plaintext of the object that `read` reads from its start each time it is called, which is twice.
+    """Yields the plaintext of the object. `read` is called twice, and reads the object from its start each time.
 
-    Nothing is released before the whole has been verified, and nothing that was not. `expect_plaintext_sha256` comes from the
-    signed custody event: GCM does not commit to its key, this digest does. Raises as `verify_sealed`.
+    No plaintext is released before the whole object has been verified, and none that was not verified.
+    `expect_plaintext_sha256` comes from the signed custody event: GCM does not commit to its key, this digest does.
+    Raises as `verify_sealed`.
     """
     verified = await _verify(read(), identities, detached)
     if expect_plaintext_sha256 is not None and verified.facts.plaintext_sha256 != expect_plaintext_sha256:
@@ -248,7 +251,8 @@ async def open_sealed(
 
 @dataclass(frozen=True, slots=True)
 class _Verified:
-    """`prefixes`: the sealed digest as it stood after each step, 32 bytes a MiB; who has them knows the object."""
+    """The result of the first reading. `prefixes` holds the sealed digest as it stood after each step, 32 bytes per
+    MiB; the second reading is compared with these digests."""
 
     facts: OpenedFacts
     data_key: DataKey
@@ -280,7 +284,7 @@ async def _verify(chunks: AsyncIterator[bytes], identities: Sequence[Identity], 
 
 
 class _Reading:
-    """One reading of an object, step by step. The plaintext that it gives is not yet to be trusted."""
+    """One reading of an object, step by step. Its plaintext must not be trusted before `verify`."""
 
     def __init__(self, unwrap: Callable[[Sequence[RecipientInfo]], DataKey], detached: bytes | None) -> None:
         self._unwrap = unwrap
@@ -295,7 +299,7 @@ class _Reading:
         return self._digest.hexdigest()
 
     def absorb(self, step: bytes) -> bytes:
-        """Take the next `STEP` bytes, fewer only at the end. Returns the digest of all so far."""
+        """Takes the next `STEP` bytes, fewer only at the end. Returns the digest of all bytes so far."""
         self._digest.update(step)
         view = memoryview(step)
         if self._opened is None:
@@ -306,7 +310,7 @@ class _Reading:
         return self._digest.digest()
 
     def plaintext(self) -> memoryview:
-        """What the last step decrypts to; valid until the next."""
+        """Returns the plaintext of the last step; it is valid until the next step."""
         assert self._opened is not None
         filled = 0
         try:
@@ -317,7 +321,7 @@ class _Reading:
         return self._buffer[:filled]
 
     def verify(self) -> DataKey:
-        """After the last step: the whole is genuine, or `VerificationError`."""
+        """Verifies the whole object, after the last step. Raises `VerificationError` when the object is not genuine."""
         opened = self._opened or self._open(b"")
         try:
             opened.decryptor.finalize_with_tag(opened.content.tag())
@@ -332,7 +336,7 @@ class _Reading:
         data_key = self._unwrap(header.recipients)
         content = Content(header)
         if self._detached is not None:
-            list(content.feed(memoryview(self._detached)[header.content_at :]))  # no ciphertext in there, only the tag
+            list(content.feed(memoryview(self._detached)[header.content_at :]))  # it holds no ciphertext, only the tag
         decryptor = Cipher(algorithms.AES(data_key.key), modes.GCM(header.nonce)).decryptor()
         return _Opened(header, content, data_key, decryptor)
 
@@ -346,7 +350,7 @@ class _Opened:
 
 
 async def _steps(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """The same bytes in steps of exactly `STEP`, the last one shorter."""
+    """Yields the same bytes in steps of exactly `STEP`; the last step may be shorter."""
     buffer = bytearray()
     try:
         async for chunk in chunks:

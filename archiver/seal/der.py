@@ -1,7 +1,7 @@
-"""The few rules of DER (X.690) that a sealed object needs. Pure.
+"""Implements the few rules of DER (X.690) that a sealed object needs. Pure.
 
-The reader is strict and bounded: minimal lengths, no recursion, and every failure is a `VerificationError`. It follows
-indefinite lengths only where its caller allows them.
+The reader is strict and bounded: minimal lengths, no recursion, and every failure is a `VerificationError`. The reader
+follows indefinite lengths only where its caller allows them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _INDEFINITE = 0x80
 
 
 def context(number: int, *, constructed: bool) -> int:
-    """The context-specific tag [`number`]."""
+    """Returns the context-specific tag [`number`]."""
     return 0x80 | (0x20 if constructed else 0) | number
 
 
 def length(size: int) -> bytes:
-    """Definite length octets, the shortest form."""
+    """Returns length octets in the definite, shortest form."""
     if size < 0x80:
         return bytes([size])
     octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
@@ -30,13 +30,13 @@ def length(size: int) -> bytes:
 
 
 def encode(tag: int, *parts: bytes) -> bytes:
-    """One element whose contents are `parts` in a row."""
+    """Returns one element whose contents are `parts` in a row."""
     contents = b"".join(parts)
     return bytes([tag]) + length(len(contents)) + contents
 
 
 def oid(dotted: str) -> bytes:
-    """An object identifier as a whole element."""
+    """Returns an object identifier as a whole element."""
     first, second, *rest = (int(arc) for arc in dotted.split("."))
     body = bytearray()
     for arc in (first * 40 + second, *rest):
@@ -48,7 +48,7 @@ def oid(dotted: str) -> bytes:
 
 
 class Reader:
-    """Reads elements one after another from `data`, whose first byte stands at `at` of a bounded span."""
+    """Reads elements one after another from `data`, from offset `at` to `end`."""
 
     __slots__ = ("_at", "_data", "_end")
 
@@ -59,7 +59,7 @@ class Reader:
 
     @property
     def at(self) -> int:
-        """Where the next element starts."""
+        """The offset of the next element."""
         return self._at
 
     @property
@@ -67,13 +67,13 @@ class Reader:
         return self._at == self._end
 
     def peek(self) -> int | None:
-        """The next element's tag; None at the end."""
+        """Returns the next element's tag; None at the end."""
         return None if self.done else self._data[self._at]
 
     def start(self, tag: int, *, indefinite: bool = False) -> int | None:
-        """Step into the element: past its tag and length. Returns the length, None for an indefinite one.
+        """Steps into the element, past its tag and length. Returns the length, None for an indefinite one.
 
-        The contents need not be in `data`; whoever steps into an element checks where it ends.
+        The contents need not be in `data`; a caller that steps into an element checks where the element ends.
         """
         if self._byte() != tag:
             raise VerificationError(f"no element of tag {tag:#04x} at byte {self._at - 1}")
@@ -93,7 +93,7 @@ class Reader:
         return size
 
     def enter(self, tag: int) -> Reader:
-        """A reader of the contents of the next element, which this reader steps over."""
+        """Returns a reader of the contents of the next element, which this reader steps over."""
         size = self.start(tag)
         assert size is not None
         inner = Reader(self._data, self._at, self._at + size)
@@ -101,16 +101,16 @@ class Reader:
         return inner
 
     def contents(self, tag: int) -> bytes:
-        """The contents of the next element."""
+        """Returns the contents of the next element."""
         return self.enter(tag).rest()
 
     def rest(self) -> bytes:
-        """All that is left."""
+        """Returns all bytes that are left."""
         begin, self._at = self._at, self._end
         return self._data[begin : self._end]
 
     def element(self) -> bytes:
-        """The next element whole, whatever its tag."""
+        """Returns the whole next element, whatever its tag."""
         begin = self._at
         tag = self.peek()
         if tag is None:
@@ -119,14 +119,14 @@ class Reader:
         return self._data[begin : self._at]
 
     def expect(self, octets: bytes) -> None:
-        """Step over exactly these bytes."""
+        """Steps over exactly these bytes. Raises `VerificationError` for other bytes."""
         begin = self._at
         self._skip(len(octets))
         if self._data[begin : self._at] != octets:
             raise VerificationError(f"unexpected bytes at byte {begin}")
 
     def finish(self) -> None:
-        """Nothing may be left."""
+        """Raises `VerificationError` when any byte is left."""
         if not self.done:
             raise VerificationError(f"unexpected bytes at byte {self._at}")
 

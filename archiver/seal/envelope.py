@@ -1,11 +1,11 @@
-"""The frame of a sealed object: CMS AuthEnvelopedData (RFC 5083, RFC 5084, RFC 5652). Pure.
+"""Writes and reads the frame of a sealed object: CMS AuthEnvelopedData (RFC 5083, RFC 5084, RFC 5652). Pure.
 
     ContentInfo { id-ct-authEnvelopedData, [0] AuthEnvelopedData {
         version 0, recipientInfos, authEncryptedContentInfo { id-data, aes256-GCM, [0] ciphertext }, mac } }
 
 Everything before the ciphertext (the header) depends on the recipients, the nonce and the length alone; the 16-byte tag
-ends the object. What is written is definite-length DER. What is read may also be BER as `openssl cms -encrypt -stream` writes
-it: indefinite lengths around the content, ciphertext in pieces. docs/spec/sealed-object.md has the bytes.
+ends the object. The writer makes definite-length DER. The reader also takes BER as `openssl cms -encrypt -stream` writes it:
+indefinite lengths around the content, ciphertext in pieces. docs/spec/sealed-object.md has the bytes.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from archiver.seal.der import OCTET_STRING, SEQUENCE, SET, Reader
 KEY_SIZE, NONCE_SIZE, TAG_SIZE = 32, 12, 16
 
 MAX_CONTENT = 2**36 - 32
-"""Most bytes one AES-GCM message can hold (SP 800-38D: 2^39 - 256 bits)."""
+"""The largest number of bytes that one AES-GCM message can hold (SP 800-38D: 2^39 - 256 bits)."""
 
 HEADER_LIMIT = 1 << 16
-"""No header is longer: it is all that is kept in memory before the first byte of content."""
+"""The limit of a header's length: no more is kept in memory before the first byte of content."""
 
 _VERSION_0 = der.encode(der.INTEGER, b"\x00")
 _AUTH_ENVELOPED_DATA = der.oid("1.2.840.113549.1.9.16.1.23")
@@ -74,7 +74,8 @@ _OAEP_SPELLINGS = frozenset(
 
 
 def key_transport(key_id: bytes, encrypted_key: bytes) -> bytes:
-    """KeyTransRecipientInfo v2 by subjectKeyIdentifier: the data key under RSAES-OAEP with SHA-256 and MGF1-SHA-256."""
+    """Returns a KeyTransRecipientInfo v2 by subjectKeyIdentifier, with the data key under RSAES-OAEP with SHA-256 and
+    MGF1-SHA-256."""
     return der.encode(
         SEQUENCE,
         der.encode(der.INTEGER, b"\x02"),
@@ -85,7 +86,7 @@ def key_transport(key_id: bytes, encrypted_key: bytes) -> bytes:
 
 
 def key_encryption(key_id: bytes, wrapped_key: bytes) -> bytes:
-    """KEKRecipientInfo v4: the data key under AES-256 key wrap (RFC 3394)."""
+    """Returns a KEKRecipientInfo v4, with the data key under AES-256 key wrap (RFC 3394)."""
     return der.encode(
         _KEY_ENCRYPTION,
         der.encode(der.INTEGER, b"\x04"),
@@ -96,22 +97,23 @@ def key_encryption(key_id: bytes, wrapped_key: bytes) -> bytes:
 
 
 def header(recipient_infos: Sequence[bytes], nonce: bytes, length: int) -> bytes:
-    """The exact bytes before `length` bytes of ciphertext. `trailer` follows those."""
+    """Returns the exact bytes before `length` bytes of ciphertext. `trailer` gives the bytes after the ciphertext."""
     return _header(recipient_infos, nonce, bytes([_PRIMITIVE_0]) + der.length(length), length)
 
 
 def trailer(tag: bytes) -> bytes:
-    """The bytes after the ciphertext: the mac, which ends the object."""
+    """Returns the bytes after the ciphertext: the mac, which ends the object."""
     return der.encode(OCTET_STRING, tag)
 
 
 def detached(recipient_infos: Sequence[bytes], nonce: bytes, tag: bytes) -> bytes:
-    """A whole envelope whose ciphertext is kept elsewhere."""
+    """Returns a whole envelope whose ciphertext is kept elsewhere."""
     return _header(recipient_infos, nonce, b"", 0) + trailer(tag)
 
 
 def wrapped_key_sha256(recipient_infos: Sequence[bytes]) -> str:
-    """Digest of the wrapped data key: SHA-256 over the RecipientInfos in the order in which they stand in the object."""
+    """Returns the digest of the wrapped data key: SHA-256 over the RecipientInfos in the order in which they stand in
+    the object."""
     return hashlib.sha256(b"".join(sorted(recipient_infos))).hexdigest()
 
 
@@ -158,7 +160,7 @@ RecipientInfo: TypeAlias = KeyTransport | KeyEncryption | UnknownRecipient
 
 
 class Form(enum.Enum):
-    """How the ciphertext stands in the object."""
+    """The place of the ciphertext in the object."""
 
     WHOLE = "within it"
     IN_PIECES = "within it, in pieces"
@@ -167,9 +169,9 @@ class Form(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A header as read. `ends`: where the four nested elements end, outermost first, None when indefinite.
+    """A header as read. `ends` says where the four nested elements end, outermost first, None when indefinite.
 
-    `content_at` is the offset of the first byte of content, `content_end` where it ends, None when indefinite.
+    `content_at` is the offset of the first byte of content, `content_end` the offset of its end, None when indefinite.
     """
 
     recipients: tuple[RecipientInfo, ...]
@@ -182,7 +184,7 @@ class Envelope:
 
 
 def parse(data: bytes) -> Envelope:
-    """Read the header from the object's first bytes: `HEADER_LIMIT` of them, or the whole object when it is shorter.
+    """Reads the header from the object's first bytes: `HEADER_LIMIT` of them, or the whole object when it is shorter.
 
     Raises `VerificationError` on anything but the format above.
     """
@@ -272,7 +274,7 @@ def _key_encryption(reader: Reader, version: bytes, element: bytes) -> Recipient
 
 
 class Content:
-    """Follows an object from the end of its header to its last byte: ciphertext comes out, then the tag."""
+    """Follows an object from the end of its header to its last byte: gives the ciphertext, then the tag."""
 
     def __init__(self, envelope: Envelope) -> None:
         self._envelope = envelope
@@ -283,7 +285,7 @@ class Content:
         self._trailer = bytearray()
 
     def feed(self, data: memoryview) -> Iterator[memoryview]:
-        """The ciphertext within the object's next bytes, in pieces that share their memory."""
+        """Yields the ciphertext within the object's next bytes, in pieces that share their memory."""
         while data:
             if self._left:
                 piece = data[: self._left]
@@ -302,7 +304,8 @@ class Content:
                 return
 
     def tag(self) -> bytes:
-        """The tag, after the last byte. Raises `VerificationError` when the object is cut short or does not end as it should."""
+        """Returns the tag, after the last byte. Raises `VerificationError` when the object is cut short or has a wrong
+        end."""
         self._read_start(memoryview(b""))
         if self._left or self._between:
             raise VerificationError(f"cut short within the content, at byte {self._at}")
@@ -327,7 +330,8 @@ class Content:
         return tag
 
     def _read_start(self, data: memoryview) -> memoryview:
-        """Step over the tag and length of the next piece, or the end of all pieces, whose bytes may come one by one."""
+        """Steps over the tag and length of the next piece, or over the end of all pieces; the bytes may come one by
+        one."""
         end = self._envelope.content_end
         while self._between:
             if self._at == end:

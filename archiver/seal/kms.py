@@ -1,6 +1,8 @@
-"""RSA keys that never leave AWS KMS: sealing asks for the public key once, opening is one Decrypt call an object.
+"""Uses RSA keys that never leave AWS KMS: sealing asks for the public key once, opening makes one Decrypt call per
+object.
 
-https://docs.aws.amazon.com/kms/latest/APIReference/API_GetPublicKey.html and API_Decrypt.html. The only boto3 in `seal`.
+https://docs.aws.amazon.com/kms/latest/APIReference/API_GetPublicKey.html and API_Decrypt.html. No other module of
+`seal` uses boto3.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ def kms_recipient(
     region: str | None = None,
     endpoint: str | None = None,
 ) -> RsaOaepRecipient:
-    """A recipient for the KMS key `key_id` (id, ARN or alias). One call of KMS now, none when sealing.
+    """Returns a recipient for the KMS key `key_id` (id, ARN or alias). Calls KMS once now, and never when sealing.
 
     Credentials are found as boto3 finds them. Raises `KeyUnavailableError`, and `ConfigurationError` when the key is not an
     RSA key of 3072 bits or more for encryption.
@@ -69,7 +71,7 @@ class KmsIdentity:
 
 
 class _Key:
-    """One key in KMS; answers in the archiver's errors."""
+    """One key in KMS; its methods raise the archiver's errors."""
 
     def __init__(self, name: str, key_id: str, region: str | None, endpoint: str | None) -> None:
         self._name = name

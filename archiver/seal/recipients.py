@@ -1,4 +1,4 @@
-"""Who can open a sealed object. A recipient wraps the data key, an identity unwraps it.
+"""Defines who can open a sealed object: a recipient wraps the data key, an identity unwraps it.
 
 `rsa-oaep-256`: the sealing side has the public key alone. `aes-kw-256`: one secret key on both sides.
 """
@@ -39,10 +39,10 @@ class Recipient(Protocol):
 
     @property
     def id(self) -> str:
-        """Its name in the configuration and in evidence."""
+        """The recipient's name in the configuration and in evidence."""
 
     def wrap(self, data_key: bytes) -> bytes:
-        """A RecipientInfo that carries the data key. Never touches the network."""
+        """Returns a RecipientInfo that carries the data key. Never touches the network."""
 
 
 class Identity(Protocol):
@@ -50,20 +50,21 @@ class Identity(Protocol):
 
     @property
     def id(self) -> str:
-        """Its name in the configuration and in evidence."""
+        """The identity's name in the configuration and in evidence."""
 
     def unwrap(self, info: RecipientInfo) -> bytes | None:
-        """The data key; None when `info` is for someone else.
+        """Returns the data key; None when `info` is for someone else.
 
-        May block. Raises `VerificationError` when it is for this identity and does not open, `KeyUnavailableError` when
-        the key cannot be used now.
+        May block. Raises `VerificationError` when `info` is for this identity and does not open, `KeyUnavailableError`
+        when the key cannot be used now.
         """
 
 
 class RsaOaepRecipient:
     """An RSA public key of 3072 bits or more (RFC 8017 RSAES-OAEP, SHA-256 and MGF1-SHA-256, empty label).
 
-    `key_id` names it in the object: subjectKeyIdentifier by RFC 5280 §4.2.1.2 (1), or as the certificate states it.
+    `key_id` names the key in the object: subjectKeyIdentifier by RFC 5280 §4.2.1.2 (1), or as the certificate states
+    it.
     """
 
     def __init__(self, id: str, public_key: rsa.RSAPublicKey, key_id: bytes | None = None) -> None:  # noqa: A002
@@ -77,7 +78,7 @@ class RsaOaepRecipient:
 
     @classmethod
     def from_pem(cls, id: str, pem: bytes) -> RsaOaepRecipient:  # noqa: A002
-        """From a SubjectPublicKeyInfo or an X.509 certificate. Raises `ConfigurationError`."""
+        """Makes a recipient from a SubjectPublicKeyInfo or an X.509 certificate. Raises `ConfigurationError`."""
         if b"PRIVATE KEY-----" in pem:
             raise ConfigurationError(f"{id}: this is a private key; sealing needs the public key or certificate only")
         public_key: object
@@ -99,7 +100,7 @@ class RsaOaepRecipient:
 
 
 class RsaIdentity:
-    """An RSA private key. Tries what is addressed to others too: a certificate may state any key identifier it likes."""
+    """An RSA private key. It also tries keys that are addressed to others: a certificate may state any key identifier."""
 
     def __init__(self, id: str, private_key: rsa.RSAPrivateKey) -> None:  # noqa: A002
         self.id = id
@@ -108,7 +109,7 @@ class RsaIdentity:
 
     @classmethod
     def from_pem(cls, id: str, pem: bytes) -> RsaIdentity:  # noqa: A002
-        """From an unencrypted PEM private key (PKCS#8). Raises `ConfigurationError`."""
+        """Makes an identity from an unencrypted PEM private key (PKCS#8). Raises `ConfigurationError`."""
         try:
             private_key = serialization.load_pem_private_key(pem, password=None)
         except TypeError as exc:
@@ -131,7 +132,7 @@ class RsaIdentity:
 
 
 class AesKwRecipient:
-    """An AES-256 key that sealing and opening side share (RFC 3394)."""
+    """An AES-256 key that the sealing and the opening side share (RFC 3394)."""
 
     def __init__(self, id: str, key: bytes) -> None:  # noqa: A002
         self.id = id
@@ -170,10 +171,10 @@ class DataKey:
 
 
 def unwrap(infos: Sequence[RecipientInfo], identities: Sequence[Identity]) -> DataKey:
-    """The data key, by the first identity that opens one of `infos`.
+    """Returns the data key, by the first identity that opens one of `infos`.
 
-    Raises `VerificationError` or `KeyUnavailableError`, whichever the first failing identity did, when none opens it;
-    `KeyUnavailableError` when it is addressed to none of them.
+    When no identity opens it, raises the error of the first failing identity, `VerificationError` or
+    `KeyUnavailableError`; raises `KeyUnavailableError` when the object is addressed to none of them.
     """
     failure: VerificationError | KeyUnavailableError | None = None
     for identity in identities:
@@ -195,21 +196,21 @@ def unwrap(infos: Sequence[RecipientInfo], identities: Sequence[Identity]) -> Da
 
 
 def load_recipient(id: str, kind: str, material: bytes) -> Recipient:  # noqa: A002
-    """The recipient of this kind from the contents of its key file. Raises `ConfigurationError`."""
+    """Returns the recipient of this kind from the contents of its key file. Raises `ConfigurationError`."""
     if kind == RSA_OAEP_256:
         return RsaOaepRecipient.from_pem(id, material)
     return AesKwRecipient(id, _local_key(id, kind, material))
 
 
 def load_identity(id: str, kind: str, material: bytes) -> Identity:  # noqa: A002
-    """The identity of this kind from the contents of its key file. Raises `ConfigurationError`."""
+    """Returns the identity of this kind from the contents of its key file. Raises `ConfigurationError`."""
     if kind == RSA_OAEP_256:
         return RsaIdentity.from_pem(id, material)
     return AesKwIdentity(id, _local_key(id, kind, material))
 
 
 def opens(identity: Identity, recipient: Recipient) -> bool:
-    """Whether `identity` opens what is sealed to `recipient`, found by doing it."""
+    """Tells whether `identity` opens objects that are sealed to `recipient`, by trying it."""
     data_key = bytes(KEY_SIZE)
     header = envelope.detached([recipient.wrap(data_key)], bytes(envelope.NONCE_SIZE), bytes(envelope.TAG_SIZE))
     try:
@@ -219,7 +220,7 @@ def opens(identity: Identity, recipient: Recipient) -> bool:
 
 
 def load_local_key(material: bytes) -> bytes:
-    """The 32-byte key of a local key file, which holds it in base64. Raises `ConfigurationError`."""
+    """Returns the 32-byte key of a local key file, which holds the key in base64. Raises `ConfigurationError`."""
     try:
         key = base64.b64decode(b"".join(material.split()), validate=True)
     except binascii.Error as exc:
@@ -231,7 +232,7 @@ def load_local_key(material: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class RsaKeyFiles:
-    """PEM files of one RSA key. The certificate is for `openssl cms -recip`; it certifies nothing."""
+    """The PEM files of one RSA key. The certificate is for `openssl cms -recip`; it certifies nothing."""
 
     private_key: bytes
     public_key: bytes
@@ -242,7 +243,7 @@ class RsaKeyFiles:
 
 
 def generate_rsa_keys(name: str, now: datetime, chance: Chance, *, bits: int = _MIN_RSA_BITS) -> RsaKeyFiles:
-    """A fresh RSA key: PKCS#8 (no passphrase), SubjectPublicKeyInfo, and a self-signed certificate without end."""
+    """Returns a fresh RSA key: PKCS#8 (no passphrase), SubjectPublicKeyInfo, and a self-signed certificate without end."""
     private_key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
     public_key = private_key.public_key()
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
@@ -262,17 +263,18 @@ def generate_rsa_keys(name: str, now: datetime, chance: Chance, *, bits: int = _
 
 
 def generate_local_key(chance: Chance) -> bytes:
-    """The contents of a fresh local key file."""
+    """Returns the contents of a fresh local key file."""
     return base64.b64encode(chance.token(KEY_SIZE)) + b"\n"
 
 
 def subject_key_identifier(public_key: rsa.RSAPublicKey) -> bytes:
-    """SHA-1 of the public key's bits (RFC 5280 §4.2.1.2, method 1). A name, not a protection."""
+    """Returns the SHA-1 of the public key's bits (RFC 5280 §4.2.1.2, method 1). It is a name, not a protection."""
     return x509.SubjectKeyIdentifier.from_public_key(public_key).digest
 
 
 def local_key_id(key: bytes) -> bytes:
-    """Names a local key without telling anything of it: 16 bytes of SHA-256 over a context string and the key."""
+    """Returns a name for a local key that reveals nothing of the key: 16 bytes of SHA-256 over a context string and the
+    key."""
     return hashlib.sha256(_KEY_ID_CONTEXT + key).digest()[:16]
 
 
