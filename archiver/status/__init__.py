@@ -1,1 +1,1 @@
-"""One report with three faces: a table for people, JSON for scripts, metrics for Prometheus. Reads, never writes."""
+"""Makes one report in three forms: a table for people, JSON for scripts, metrics for Prometheus. Reads, never writes."""

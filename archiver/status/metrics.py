@@ -1,4 +1,5 @@
-"""Prometheus metrics. Labels are provider ids, storages, outcomes: never a number, an agent or a recording (operations §2.6)."""
+"""Keeps metrics for Prometheus. Labels are provider ids, storages, outcomes: never a phone number, an agent or a
+recording."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ _PENDING = (State.LISTED, State.WAITING, State.SPOOLED)
 
 
 class Metrics:
-    """Counts what the pipe tells, and shows the last status report as gauges."""
+    """Counts the events of the ingest pipeline, and shows the last status report as gauges."""
 
     def __init__(self, version: str) -> None:
         self.registry = registry = CollectorRegistry()
@@ -88,7 +89,7 @@ class Metrics:
         self._loop_lag = gauge("loop_lag_seconds", "How late the event loop runs")
         gauge("build_info", "Version", "version").labels(version).set(1)
 
-    # --- what the pipe tells (archiver.ingest.telemetry.Telemetry) -------------------------------------------
+    # --- called by the ingest pipeline (archiver.ingest.telemetry.Telemetry) ---------------------------------
 
     def polled(self, provider: str, *, ok: bool, seconds: float) -> None:
         self._polls.labels(provider, "ok" if ok else "failed").inc()
@@ -125,15 +126,15 @@ class Metrics:
     def lost(self, provider: str, reason: str) -> None:
         self._lost.labels(provider, reason).inc()
 
-    # --- what the daemon tells --------------------------------------------------------------------------------
+    # --- called by the daemon ---------------------------------------------------------------------------------
 
     def requested(self, provider: str, endpoint: str, code: int | str, seconds: float) -> None:
-        """One request to a provider's API or media host."""
+        """Counts one request to a provider's API or media host."""
         self._requests.labels(provider, endpoint, str(code)).inc()
         self._answer.labels(provider, endpoint).observe(seconds)
 
     def notified(self, channel: str, outcome: str) -> None:
-        """One message to one channel (archiver.alerts.dispatch.Telemetry)."""
+        """Counts one message to one channel (archiver.alerts.dispatch.Telemetry)."""
         self._notified.labels(channel, outcome).inc()
 
     def reloaded(self, at: datetime, *, ok: bool) -> None:
@@ -149,7 +150,7 @@ class Metrics:
         self._spool_limit.set(limit)
 
     def show(self, report: Report) -> None:
-        """Bring the gauges up to the report."""
+        """Sets the gauges to the report."""
         self._nearest.clear()  # a provider with nothing pending has no deadline
         self._first_loss.clear()
         self._slack.clear()
@@ -189,7 +190,7 @@ class Metrics:
         self._level.set(list(Level).index(it.level))
         self._concerns.clear()  # a concern that is over
         for kind in Kind:
-            self._concerns.labels(kind.value, Level.ON_TIME.value).set(0)  # what never fired has a series all the same
+            self._concerns.labels(kind.value, Level.ON_TIME.value).set(0)  # a kind that never fired has a series, too
         for each in it.concerns:
             self._concerns.labels(each.kind.value, each.level.value).inc()
 
@@ -213,5 +214,5 @@ class Metrics:
             self._verify_failures.labels(kind).set(count)
 
     def text(self) -> bytes:
-        """The exposition format that Prometheus scrapes."""
+        """Returns the exposition format that Prometheus scrapes."""
         return generate_latest(self.registry)

@@ -1,6 +1,7 @@
-"""The status report: the runway first, then each provider. Pure: no I/O, no clock.
+"""Builds the status report: the time left first, then each provider. Pure: no I/O, no clock.
 
-The product's one number is the time left. How everything stands is not judged here: `alerts.judgement` does, for all faces.
+The product's one number is the time left. This module does not judge the state: `alerts.judgement` does, for all forms
+of the report.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ _WAITING = (State.LISTED, State.WAITING, State.SPOOLED)
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What becomes of one provider's backlog and account as things stand.
+    """The forecast for one provider's backlog and account.
 
-    `slack`: how long everything may stand still without losing anything; None with nothing to lose. `gaps` that nobody explained
-    or acknowledged.
+    `slack`: how long everything may stand still without losing anything; None with nothing to lose. `gaps`: those that
+    nobody explained or acknowledged.
     """
 
     gaps: int = 0
@@ -44,7 +45,7 @@ class Outlook:
 
 @dataclass(frozen=True, slots=True)
 class LogStatus:
-    """The custody log: its leaves, what waits for it, and its newest published head."""
+    """The custody log: its leaves, the events that wait for it, and its newest published checkpoint."""
 
     origin: str
     leaves: int
@@ -56,7 +57,7 @@ class LogStatus:
 
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
-    """One provider, as it was judged. `poll_due_at`: by when its next complete poll must have come."""
+    """One provider, as it was judged. `poll_due_at` is the time by which its next complete poll must have come."""
 
     provider: str
     level: Level
@@ -91,12 +92,12 @@ class Report:
 
     @property
     def sentence(self) -> str:
-        """What a person needs to know first."""
+        """The most important sentence for a person."""
         return self.judgement.sentence
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What keeps everything from being archived."""
+        """The problems that keep recordings from being archived."""
         return self.judgement.blocking
 
     @property
@@ -115,7 +116,7 @@ def provider_status(
     outlook: Outlook = Outlook(),
     poll_due_at: datetime | None = None,
 ) -> ProviderStatus:
-    """One provider's row: its concerns, and what else explains how it stands without being one."""
+    """Returns one provider's row: its concerns, and other facts that explain its state without being concerns."""
     name = counts.provider
     kinds = {each.kind for each in concerns}
     list_them = f"   → archiver gaps list --provider {name}"
@@ -139,19 +140,19 @@ def provider_status(
 
 
 def exit_code(level: Level) -> Exit:
-    """What `status --check` ends with: 0 is a claim, made only when nothing at all is wrong."""
+    """Returns the exit code of `status --check`: 0 is a claim, made only when nothing at all is wrong."""
     return {Level.ON_TIME: Exit.OK, Level.INTEGRITY: Exit.INTEGRITY, Level.LOST: Exit.LOST}.get(level, Exit.AT_RISK)
 
 
 def nagios(level: Level) -> tuple[str, int]:
-    """The word and the code that Nagios wants."""
+    """Returns the word and the code that Nagios requires."""
     if level.red:
         return "CRITICAL", 2
     return ("WARNING", 1) if level is Level.LATE else ("OK", 0)
 
 
 def for_people(span: timedelta) -> str:
-    """A duration in its two largest units: `19h 12m`; negative ones as `-3d 1h`."""
+    """Returns a duration in its two largest units: `19h 12m`; negative ones as `-3d 1h`."""
     seconds = round(abs(span.total_seconds()))
     parts = [(seconds // 86_400, "d"), (seconds // 3600 % 24, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s")]
     largest = list(itertools.dropwhile(lambda part: not part[0], parts))[:2]
@@ -160,7 +161,7 @@ def for_people(span: timedelta) -> str:
 
 
 def as_json(report: Report) -> dict[str, Json]:
-    """`archiver.status/v1`: fields may be added, never renamed."""
+    """Returns the report in the format `archiver.status/v1`: fields may be added, never renamed."""
     return {
         "instance": report.instance,
         "level": report.level,

@@ -1,7 +1,8 @@
-"""The daemon's HTTP face: liveness, readiness, metrics. Read-only, without call data; loopback unless told otherwise.
+"""Serves the daemon's liveness, readiness and metrics over HTTP. Read-only, without call data; on loopback unless
+configured otherwise.
 
-Liveness never depends on a provider or a storage: an outage there must not restart the archiver in a loop. What costs a look at
-the database is made once in a few seconds, however many ask.
+Liveness never depends on a provider or a storage: an outage there must not restart the archiver in a loop. An answer
+that needs the database is made once in a few seconds, however many clients ask.
 """
 
 from __future__ import annotations
@@ -44,14 +45,14 @@ class StatusServer:
         self._door = Door(app, names=names)
 
     async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port, which differs from `port` when that is 0. Raises `UnavailableError`."""
+        """Listens, and returns the port, which differs from `port` when that is 0. Raises `UnavailableError`."""
         try:
             return await self._door.open(host, port)
         except UnavailableError as taken:
             raise UnavailableError(f"web.listen {taken.detail}") from taken
 
     async def stop(self) -> None:
-        """Close the listener and its connections."""
+        """Closes the listener and its connections."""
         await self._door.close()
 
     async def _healthy(self, _request: web.Request) -> web.Response:
