@@ -30,7 +30,7 @@ USAGE = """usage: python3 dev.py WORD [arguments]
   test      every test, on a real PostgreSQL and a real S3 server (arguments go to pytest)
   dates     the tests as if today were a Sunday, 29 February … (arguments: a date's name, and what pytest takes)
   mutants   changes the pure modules line by line and tells which changes no test notices (arguments: modules)
-  lint      formatter, linter, types, architecture
+  lint      formatter, linter, types, architecture, plain docstrings
   bench     the benchmarks (benchmarks/README.md)
   lock      resolve the dependencies anew into requirements.lock
   setup     only set up the environment
@@ -95,6 +95,7 @@ def lint(_rest: list[str]) -> int:
         ("ruff", "check", "."),
         ("mypy",),
         ("lint-imports",),
+        ("python", "-m", "tests.docs.plain_words"),
     )
     return max(run(BIN / name, *arguments) for name, *arguments in checks)
 
@@ -194,7 +195,7 @@ def other_python(arguments: list[str]) -> int:
 
 
 def environment() -> dict[str, str]:
-    """What every program here is started with.
+    """Return the environment that every program here is started with.
 
     uv must never fetch an interpreter: on a network with a package registry alone that hangs before it fails. Bytecode is
     written even where the environment forbids it: thousands of processes that compile every library anew take most of the

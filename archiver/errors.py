@@ -124,7 +124,7 @@ class NotReadyError(TransientError):
 
 
 class NotUnderstoodError(TransientError):
-    """What the provider says of this recording's audio cannot be read; it does not say that there is none."""
+    """The provider's words about this recording's audio cannot be read; they do not say that there is none."""
 
 
 class OutOfTurnError(TransientError):
@@ -140,7 +140,7 @@ class OtherRecordingError(TransientError):
 
 
 class UnacceptableMediaError(TransientError):
-    """What came is plainly not a recording; it will be asked for again."""
+    """The download is plainly not a recording; it will be asked for again."""
 
 
 class CutShortError(TransientError):

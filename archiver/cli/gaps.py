@@ -51,7 +51,7 @@ def list_(options: Options, provider: str | None) -> None:
 @click.argument("wanted", metavar="ID")
 @click.pass_obj
 def explain(options: Options, wanted: str) -> None:
-    """Why a recording is not archived, or a gap is one: what happened, what will happen, and until when."""
+    """Explain why a recording is not archived, or a gap is one: what happened, what will happen, and until when."""
     from archiver.completeness import register
     from archiver.database import reading
 
