@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
@@ -17,7 +18,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 ABOVE = {"stalled": "3h", "checkpoint": "3h", "clock": "30s", "spool": "70", "quota": "70"}
 TWO_HOURS_AGO = (NOW - timedelta(hours=2)).isoformat(sep=" ").removesuffix("+00:00")
 FACTS = (
-    # Polled two hours ago; 60 per cent of JustCall's storage. (The log was published some seconds ago: it takes no other time.)
+    # Polled two hours ago; 60 per cent of JustCall's storage. (The log was published a moment ago: it takes no other time.)
     f"UPDATE provider_state SET poll_succeeded_at = '{TWO_HOURS_AGO}'",
     "UPDATE recording SET plaintext_bytes = 3000000",
     # Another host, whose clock is ten seconds ahead and whose spool is 60 per cent full.
@@ -41,6 +42,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         for statement in FACTS:
             assert conn.execute(statement).rowcount >= 1, statement
         conn.commit()
+    time.sleep(1.5)  # no threshold is below a second, and nobody can move the log's own times back
     return made
 
 
