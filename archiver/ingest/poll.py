@@ -37,6 +37,8 @@ log = structlog.get_logger("archiver.poll")
 
 MOST_WALKS = 5
 _TRIES = 4
+_PAUSE = timedelta(seconds=1)
+"""The pause before a walk is tried again; each further one is twice as long."""
 LEASE = timedelta(seconds=60)
 _DEEP_EVERY = timedelta(hours=24)
 _DEEP = timedelta(days=7)
@@ -251,7 +253,7 @@ class Poller:
                 asked = passing.retry_after or timedelta(0)
                 if asked > _PATIENCE and not isinstance(passing, errors.ThrottledError):
                     raise  # the window stays open, and a later poll asks again; a throttled budget waits by itself
-                await asyncio.sleep(max(0.5 * 2**attempt, asked.total_seconds()))
+                await asyncio.sleep(max(_PAUSE.total_seconds() * 2 ** (attempt - 1), asked.total_seconds()))
         return await self._walk_once(it, held, rate)
 
     async def _walk_once(self, it: _Due, held: lease.Held, rate: float) -> _Walk:

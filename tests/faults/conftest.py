@@ -5,11 +5,19 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 import structlog
 
 from archiver import logs
+from archiver.ingest import poll
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here is about how long a walk waits before it is tried again, and seven seconds for each add up."""
+    monkeypatch.setattr(poll, "_PAUSE", timedelta(milliseconds=10))
 
 
 @pytest.fixture(autouse=True)
