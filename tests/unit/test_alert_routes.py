@@ -359,3 +359,32 @@ def test_a_title_fits_on_one_line_of_a_mail_program() -> None:
         message = compose("a", [Entry(replace(LOST, sentence="x" * length), "mail", NOW, NOW)], NOW)
         assert message.title == title
         assert len(title) == 150
+
+
+@pytest.mark.parametrize(("failures", "minutes"), [(0, 0.25), (1, 0.5), (5, 8), (6, 15), (10, 15), (40, 15)])
+def test_pause_after_a_refusal_doubles_up_to_a_quarter_of_an_hour(failures: int, minutes: float) -> None:
+    entry = Entry(LOST, "mail", NOW, NOW, failures=failures)
+    assert route.after_refused(entry, None, NOW).due_at == NOW + minutes * MINUTE
+
+
+def test_entry_begins_when_its_alert_was_first_seen_and_news_ends_as_it_begins() -> None:
+    todo = route.changes({}, [LOST], ROUTES, ["pager"], NOW)
+    assert [(each.since, each.due_at, each.cleared_at) for each in todo.new] == [(NOW, NOW, None)]
+    routes = (Route(frozenset({Kind.REPORT_MONTHLY}), ("mail",), HOUR),)
+    (news,) = route.note(Alert(Kind.REPORT_MONTHLY, "", "a report"), routes, ["mail", "pager"], NOW)
+    assert (news.channel, news.since, news.due_at, news.cleared_at) == ("mail", NOW, NOW, NOW)
+
+
+def test_each_entry_is_judged_by_itself_whatever_came_before_it() -> None:
+    """A channel that is gone, another host's alert, then one that is over: none ends the look at the rest."""
+    local = Alert(Kind.SPOOL_FILLING, "host-b", "host-b: full")
+    known = [Entry(LOST, "gone", NOW, NOW), Entry(local, "mail", NOW, NOW), Entry(STALLED, "mail", NOW, NOW)]
+    todo = route.changes({each.key: each for each in known}, [], ROUTES, ["mail"], NOW + MINUTE, {"host-b"})
+    assert todo.dropped == (known[0].key,)
+    assert [(each.key, each.cleared_at) for each in todo.changed] == [(known[2].key, NOW + MINUTE)]
+
+
+def test_end_of_an_alert_that_was_not_sent_yet_is_due_when_the_alert_was() -> None:
+    entry = Entry(STALLED, "mail", NOW, NOW + HOUR)
+    (after,) = route.changes({entry.key: entry}, [], ROUTES, ["mail"], NOW + MINUTE).changed
+    assert (after.cleared_at, after.due_at) == (NOW + MINUTE, NOW + HOUR)
