@@ -23,9 +23,10 @@ from archiver.alerts import alarm
 from archiver.assembly.facts import look_here
 from archiver.assembly.keys import signing_key
 from archiver.assembly.process import Assembly
-from archiver.ingest import catalogue, copier, health, journal, owed, survey, unproved
+from archiver.ingest import copier, health, journal, owed, survey, unproved
 from archiver.ingest.destination import Destination
 from archiver.ingest.upkeep import sweep_spool, sweep_uploads
+from archiver.recovery import catalogue
 from archiver.schedule import lease
 from archiver.schedule.timer import Ticker
 from archiver.signals import End, unless

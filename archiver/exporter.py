@@ -25,21 +25,23 @@ from archiver import errors
 from archiver.completeness import issue
 from archiver.completeness.issue import Issued
 from archiver.completeness.reconcile import CUSTODY
-from archiver.custody import history, log, merkle, rows
-from archiver.custody.checkpoint import Checkpoint, open_checkpoint
+from archiver.custody import history
 from archiver.custody.event import ARCHIVE, Entry, Type, parse
 from archiver.custody.ledger import Appended, Draft, Ledger
-from archiver.custody.note import VerifierKey, parse_note, parse_vkey
-from archiver.custody.proof import LogProof
-from archiver.custody.rotation import log_keys
-from archiver.custody.tile import hashes_of
 from archiver.database import Writer, read
 from archiver.evidence import bundle, model
 from archiver.ingest.journal import recatalogue
-from archiver.keeper import Keeper, publish_through
 from archiver.seal.cipher import open_sealed
 from archiver.seal.recipients import Identity
 from archiver.store.port import ObjectStore
+from archiver.translog import merkle, reader
+from archiver.translog.checkpoint import Checkpoint, open_checkpoint
+from archiver.translog.keeper import Keeper, publish_through
+from archiver.translog.note import VerifierKey, parse_note, parse_vkey
+from archiver.translog.proof import LogProof
+from archiver.translog.rotation import log_keys
+from archiver.translog.tile import hashes_of
+from archiver.verify import rows
 
 _TIMESTAMP = 2
 _BEARING = frozenset(
@@ -231,14 +233,14 @@ def _prepare(conn: Connection, ledger: Ledger, export_id: str, wanted: Wanted, m
 def _log_part(
     conn: Connection, tools: Tools, wanted: Sequence[Wanted], options: Options, stated: Sequence[Issued]
 ) -> model.LogPart:
-    newest = log.newest_checkpoint(conn, tools.log_id, published=True)
+    newest = reader.newest_checkpoint(conn, tools.log_id, published=True)
     if newest is None:
         raise errors.UnavailableError("nothing of the log is published yet")
     note = newest.note.encode()
-    hashes = hashes_of(log.read_tile(conn, tools.log_id))
+    hashes = hashes_of(reader.read_tile(conn, tools.log_id))
 
     def logged(subject: str, seq: int, entry: bytes) -> model.Logged | None:
-        place = log.index_of(conn, subject, seq)
+        place = reader.index_of(conn, subject, seq)
         if place is None or place[0] != tools.log_id or place[1] >= newest.size:
             return None
         path = tuple(merkle.inclusion_proof(place[1], newest.size, hashes))
@@ -337,12 +339,12 @@ def policy_of(note: bytes, log_key: str, witnesses: Sequence[VerifierKey]) -> st
 
 
 def _stamps(
-    conn: Connection, log_id: int, newest: log.Signed, hashes: merkle.Hashes, leaves: Collection[int]
+    conn: Connection, log_id: int, newest: reader.Signed, hashes: merkle.Hashes, leaves: Collection[int]
 ) -> tuple[model.Stamp, ...]:
     """Return each authority's newest time stamp and, for every one of the `leaves`, the last before it and the first
     after: the event came into the log between those two. A stamp over an older checkpoint is tied to the bundle's
     checkpoint by a proof."""
-    signed = {each.size: each for each in log.checkpoints(conn, log_id)}
+    signed = {each.size: each for each in reader.checkpoints(conn, log_id)}
     sizes: dict[str, list[int]] = {}
     for size, anchors in rows.anchors(conn, log_id):
         for each in anchors:

@@ -21,20 +21,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, Engine, func, select
 
 from archiver.clock import SystemChance, SystemClock
-from archiver.custody import log
 from archiver.custody.event import Type
 from archiver.custody.keys import generate_signing_key, public_hex
 from archiver.custody.ledger import Draft, Ledger
-from archiver.custody.log_tables import custody_subject_event
-from archiver.custody.notary import Notary
-from archiver.custody.note import Signer
-from archiver.custody.publish import Issued, Publisher
-from archiver.custody.sequencer import Integrated, Sequencer, open_log
-from archiver.custody.tables import custody_subject
+from archiver.custody.tables import custody_subject, custody_subject_event
 from archiver.database import Writer, create_engine, read
-from archiver.keeper import Keeper, Parts
 from archiver.recording import Json
 from archiver.store.directory import DirectoryStore
+from archiver.translog import reader
+from archiver.translog.keeper import Keeper, Parts
+from archiver.translog.notary import Notary
+from archiver.translog.note import Signer
+from archiver.translog.publisher import Issued, Publisher
+from archiver.translog.sequencer import Integrated, Sequencer, open_log
 from benchmarks.setting import Meter, spread
 
 T = TypeVar("T")
@@ -148,7 +147,7 @@ async def measured(
     jobs = [start(n * every / WRITERS, seconds, every) for n in range(WRITERS)]
     done = await asyncio.gather(*jobs)
     wrote = list(itertools.chain.from_iterable(each for each, _ in done))
-    while await read(engine, log.waiting):  # noqa: ASYNC110 - what the keeper, and nothing here, will have done
+    while await read(engine, reader.waiting):  # noqa: ASYNC110 - what the keeper, and nothing here, will have done
         await asyncio.sleep(0.1)
     size = writer.grown[-1][0]
     while not publisher.issued or publisher.issued[-1][0] < size:  # noqa: ASYNC110

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from sqlalchemy import Engine, insert
 
-from archiver.custody import log, merkle
-from archiver.custody.log_tables import custody_tile
-from archiver.custody.merkle import HASH_BYTES
-from archiver.custody.tile import HEIGHT, WIDTH, extend, hashes_of
 from archiver.database import create_engine, reading
+from archiver.translog import merkle, reader
+from archiver.translog.merkle import HASH_BYTES
+from archiver.translog.tables import custody_tile
+from archiver.translog.tile import HEIGHT, WIDTH, extend, hashes_of
 from benchmarks.setting import peak_rss, spread
 
 SPARSE = 10**9
@@ -117,22 +117,22 @@ def prove(url: str, log_id: int, size: int, leaves: Sequence[int]) -> tuple[list
     """In a fresh process: milliseconds of each inclusion and consistency proof, read cold and verified; peak memory in MiB."""
     engine = create_engine(url, None)
     with reading(engine) as conn:
-        root = merkle.root(size, hashes_of(log.read_tile(conn, log_id)))
+        root = merkle.root(size, hashes_of(reader.read_tile(conn, log_id)))
     included, consistent = [], []
     for index in leaves:
         began = time.perf_counter()
         with reading(engine) as conn:
-            proof = merkle.inclusion_proof(index, size, hashes_of(log.read_tile(conn, log_id)))
+            proof = merkle.inclusion_proof(index, size, hashes_of(reader.read_tile(conn, log_id)))
         included.append((time.perf_counter() - began) * 1e3)
         with reading(engine) as conn:
-            leaf = hashes_of(log.read_tile(conn, log_id))(0, index)
+            leaf = hashes_of(reader.read_tile(conn, log_id))(0, index)
         merkle.verify_inclusion(leaf, index, size, proof, root)
         began = time.perf_counter()
         with reading(engine) as conn:
-            proof = merkle.consistency_proof(index, size, hashes_of(log.read_tile(conn, log_id)))
+            proof = merkle.consistency_proof(index, size, hashes_of(reader.read_tile(conn, log_id)))
         consistent.append((time.perf_counter() - began) * 1e3)
         with reading(engine) as conn:
-            old = merkle.root(index, hashes_of(log.read_tile(conn, log_id)))
+            old = merkle.root(index, hashes_of(reader.read_tile(conn, log_id)))
         merkle.verify_consistency(index, old, size, root, proof)
     engine.dispose()
     return included, consistent, _peak()

@@ -27,8 +27,7 @@ from archiver.clock import SystemClock
 from archiver.completeness.gap import profile
 from archiver.completeness.observe import Watched, observe
 from archiver.completeness.reconcile import Reconciled, reconcile_custody, reconcile_store
-from archiver.custody.log_tables import custody_subject_event
-from archiver.custody.tables import custody_subject
+from archiver.custody.tables import custody_subject, custody_subject_event
 from archiver.database import create_engine, read, upgrade
 from archiver.ingest.tables import copy, recording
 from archiver.recording import Stored, Window

@@ -7,11 +7,6 @@ from alembic import context
 from sqlalchemy import Connection
 
 # Their import fills `metadata`, which `alembic revision --autogenerate` compares the database with.
-import archiver.alerts.tables
-import archiver.completeness.tables
-import archiver.custody.log_tables
-import archiver.ingest.tables
-import archiver.schedule.tables  # noqa: F401
 from archiver.database import create_engine, metadata
 
 

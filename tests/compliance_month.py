@@ -19,18 +19,18 @@ from archiver.completeness.observe import Watched, observe, utc_day
 from archiver.compliance.facts import Report
 from archiver.compliance.gather import Asked, gather
 from archiver.compliance.month import Month
-from archiver.custody import log, publication
-from archiver.custody.checkpoint import Checkpoint
 from archiver.custody.event import ARCHIVE, Type
 from archiver.custody.keys import public_hex
 from archiver.custody.ledger import Ledger
-from archiver.custody.sequencer import Sequencer, open_log
 from archiver.demo.simulators import MovableClock
 from archiver.ingest import discovery
 from archiver.ingest.discovery import Walked
 from archiver.ingest.tables import copy, recording, storage_state
 from archiver.recording import Audio, Json, Listing, RecordingRef, Window
 from archiver.schedule.deadline import Deadline
+from archiver.translog import publication_rows, reader
+from archiver.translog.checkpoint import Checkpoint
+from archiver.translog.sequencer import Sequencer, open_log
 from tests.custody_examples import HOST_KEY
 from tests.log_trees import LOG, ORIGIN, WITNESS
 
@@ -118,11 +118,11 @@ class Life:
         self.ledger.append(conn, ARCHIVE, Type.RECONCILED, data, op="reconcile:primary")
         Sequencer(self.ledger, frozenset({public_hex(HOST_KEY)}), self.log_id).integrate(conn)
         if publish:
-            size, root = log.tree(conn, self.log_id)
+            size, root = reader.tree(conn, self.log_id)
             point, now = Checkpoint(ORIGIN, size, root), self.clock.now()
             note = f"{point.body}\n{LOG.sign(point.body)}{WITNESS.sign(point.body, int(now.timestamp()))}"
-            publication.keep_signed(conn, self.log_id, point, note, now)
-            publication.keep_published(conn, self.log_id, size, now)
+            publication_rows.keep_signed(conn, self.log_id, point, note, now)
+            publication_rows.keep_published(conn, self.log_id, size, now)
 
     # --- the month ------------------------------------------------------------------------------------------------
 

@@ -12,20 +12,20 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from archiver.clock import Clock, SystemChance, SystemClock
-from archiver.custody import log
 from archiver.custody.chain import check_chain, enrolled_writers
 from archiver.custody.event import ARCHIVE, Event, verify
 from archiver.custody.history import entries, head, subjects
 from archiver.custody.keys import public_hex
 from archiver.custody.ledger import Draft, Ledger
-from archiver.custody.notary import Notary
-from archiver.custody.publish import Publisher
-from archiver.custody.sequencer import Sequencer, open_log
-from archiver.custody.shelved import ShelvedLog, newest_checkpoint
-from archiver.custody.witness import Witness
 from archiver.database import Writer, create_engine, reading
 from archiver.store.directory import DirectoryStore
 from archiver.store.port import Shelf
+from archiver.translog import reader
+from archiver.translog.notary import Notary
+from archiver.translog.published_log import ShelvedLog, newest_checkpoint
+from archiver.translog.publisher import Publisher
+from archiver.translog.sequencer import Sequencer, open_log
+from archiver.translog.witness import Witness
 from tests.custody_examples import HOST_KEY
 from tests.log_trees import LOG, ORIGIN
 
@@ -91,13 +91,13 @@ class CustodyLog:
 
     def tree(self) -> tuple[int, bytes]:
         with reading(self.engine) as conn:
-            return log.tree(conn, self.log_id)
+            return reader.tree(conn, self.log_id)
 
     def all_events(self) -> list[Event]:
         """Every leaf's event, its signature checked."""
         with reading(self.engine) as conn:
-            size, _ = log.tree(conn, self.log_id)
-            return [verify(each) for each in log.entries(conn, self.log_id, 0, size)]
+            size, _ = reader.tree(conn, self.log_id)
+            return [verify(each) for each in reader.entries(conn, self.log_id, 0, size)]
 
     def check_chains(self) -> None:
         """Every subject's chain is whole, up to its head."""

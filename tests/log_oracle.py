@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, text
 
 from archiver.custody.event import Event, verify
-from archiver.custody.log_tables import TYPE_NUMBERS
+from archiver.custody.tables import TYPE_NUMBERS
 from archiver.database import UtcDateTime, reading
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from archiver.custody import merkle, tile
-from archiver.custody.checkpoint import Checkpoint
-from archiver.custody.note import Cosigner, Signer
+from archiver.translog import merkle, tile
+from archiver.translog.checkpoint import Checkpoint
+from archiver.translog.note import Cosigner, Signer
 
 ORIGIN = "archive.example/custody/2026"
 

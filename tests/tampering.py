@@ -15,16 +15,17 @@ from sqlalchemy import Connection, text
 
 from archiver.cli.logcheck import check_everywhere
 from archiver.clock import SystemChance
-from archiver.custody import event, log, publication
-from archiver.custody.anchor import Anchorer, Authority
-from archiver.custody.checkpoint import Checkpoint
+from archiver.custody import event
 from archiver.custody.event import ARCHIVE, Type, sign
-from archiver.custody.http import Client
 from archiver.custody.ledger import Draft, Ledger
-from archiver.custody.note import Signer
-from archiver.custody.timestamp import load_roots
 from archiver.database import metadata, reading
 from archiver.store.port import ObjectStore, Shelf
+from archiver.translog import publication_rows, reader
+from archiver.translog.anchor import Anchorer, Authority
+from archiver.translog.checkpoint import Checkpoint
+from archiver.translog.http import Client
+from archiver.translog.note import Signer
+from archiver.translog.timestamp import load_roots
 from archiver.verify.finding import Finding, Kind, Verification
 from archiver.verify.leaves import Trust
 from archiver.verify.log import check_log, find_log
@@ -67,7 +68,9 @@ async def forge(archive: CustodyLog, subject: str, seq: int, entry: bytes) -> No
 
 
 async def beat(archive: CustodyLog) -> None:
-    await archive.writer.run(lambda conn: publication.beat(conn, archive.ledger, archive.log_id, archive.clock.now()))
+    await archive.writer.run(
+        lambda conn: publication_rows.beat(conn, archive.ledger, archive.log_id, archive.clock.now())
+    )
 
 
 @dataclass
@@ -169,8 +172,8 @@ def note_over(size: int, root: bytes, signer: Signer = LOG) -> bytes:
 
 
 def _values(conn: Connection, archive: CustodyLog, retired: Ledger, sizes: list[int]) -> dict[str, Any]:
-    size, root = log.tree(conn, archive.log_id)
-    entry = {number: log.entry(conn, 1, number) for number in (0, 300, 301, size - 1)}
+    size, root = reader.tree(conn, archive.log_id)
+    entry = {number: reader.entry(conn, 1, number) for number in (0, 300, 301, size - 1)}
     numbers = {row.subject: row.subject_no for row in rows(conn, "SELECT subject, subject_no FROM custody_subject")}
     waiting = rows(conn, "SELECT pid, subject_no, seq, entry FROM custody_pending ORDER BY pid")
     tile = {(row.level, row.idx): row.hashes for row in rows(conn, "SELECT level, idx, hashes FROM custody_tile")}

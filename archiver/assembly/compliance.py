@@ -24,10 +24,10 @@ from archiver.compliance.gather import Asked, gather
 from archiver.compliance.month import Month, month_of
 from archiver.compliance.words import headline
 from archiver.config import model
-from archiver.custody import log as custody_log
 from archiver.database import Writer, read
 from archiver.providers.port import Provider
 from archiver.schedule import lease
+from archiver.translog import reader as custody_log
 
 log = structlog.get_logger("archiver.report")
 

@@ -18,7 +18,6 @@ from archiver.clock import Clock
 from archiver.completeness import register
 from archiver.completeness.gap import Code
 from archiver.config import model
-from archiver.custody import log as custody_log
 from archiver.fetch.spool import Spool, measure
 from archiver.hours import DATABASE, MARGIN, Hours
 from archiver.ingest import health, survey
@@ -29,6 +28,7 @@ from archiver.recording import Json
 from archiver.schedule import lease
 from archiver.status.report import Outlook
 from archiver.store.port import REMARKED
+from archiver.translog import reader as custody_log
 
 _JUST_SAID = timedelta(minutes=1)
 

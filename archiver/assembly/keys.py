@@ -8,9 +8,9 @@ from archiver import errors
 from archiver.clock import SystemClock
 from archiver.config import model
 from archiver.custody.keys import derive_log_key, load_public_key, load_signing_key, public_hex
-from archiver.custody.note import Signer
-from archiver.custody.rotation import LogKeys, log_keys
 from archiver.seal.recipients import Identity, Recipient, load_identity, load_recipient
+from archiver.translog.note import Signer
+from archiver.translog.rotation import LogKeys, log_keys
 from archiver.wall import Kind, Walls
 
 

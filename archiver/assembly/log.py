@@ -18,21 +18,21 @@ from archiver.assembly.keys import hosts, log_signer, retiring_signer, verifier_
 from archiver.assembly.vouching import Vouching
 from archiver.clock import Chance, Clock
 from archiver.config import model
-from archiver.custody.anchor import Anchorer, Authority
-from archiver.custody.http import Client
 from archiver.custody.ledger import Ledger
-from archiver.custody.notary import Notary
-from archiver.custody.note import VerifierKey, parse_vkey
-from archiver.custody.publish import Publisher
-from archiver.custody.sequencer import Sequencer, open_log
-from archiver.custody.timestamp import load_roots
-from archiver.custody.witness import Witness
 from archiver.database import Writer, idle_session, read
 from archiver.ingest import health
-from archiver.keeper import Keeper, Parts
 from archiver.retention.span import Span
 from archiver.store.guarded import Doubt, GuardedShelf
 from archiver.store.port import ObjectStore, Shelf
+from archiver.translog.anchor import Anchorer, Authority
+from archiver.translog.http import Client
+from archiver.translog.keeper import Keeper, Parts
+from archiver.translog.notary import Notary
+from archiver.translog.note import VerifierKey, parse_vkey
+from archiver.translog.publisher import Publisher
+from archiver.translog.sequencer import Sequencer, open_log
+from archiver.translog.timestamp import load_roots
+from archiver.translog.witness import Witness
 from archiver.wall import Kind, Walls
 
 log = structlog.get_logger("archiver.assembly")

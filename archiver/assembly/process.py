@@ -30,25 +30,25 @@ from archiver.assembly.stores import build_stores
 from archiver.clock import Chance, Clock, SystemChance, SystemClock
 from archiver.completeness.watch import Watch
 from archiver.config import model
-from archiver.custody import log as custody_log
-from archiver.custody.http import Client
 from archiver.custody.ledger import Ledger
 from archiver.database import Writer, check_schema, read
 from archiver.fetch.receive import ReceiveLimits
 from archiver.fetch.spool import Spool, lock_state_dir
 from archiver.hours import DATABASE, Hours
 from archiver.ingest import health
-from archiver.ingest.bench import Bench, Policy
+from archiver.ingest.context import Bench, Policy
 from archiver.ingest.destination import Destination
 from archiver.ingest.links import Links
 from archiver.ingest.poll import Poller
 from archiver.ingest.pushback import Pushback
-from archiver.ingest.run import Worker
-from archiver.keeper import Keeper
+from archiver.ingest.worker import Worker
 from archiver.providers.port import Provider
 from archiver.schedule import lease
 from archiver.status import report as reports
 from archiver.status.metrics import Metrics
+from archiver.translog import reader as custody_log
+from archiver.translog.http import Client
+from archiver.translog.keeper import Keeper
 from archiver.wall import Walls
 
 log = structlog.get_logger("archiver.assembly")

@@ -16,7 +16,6 @@ from archiver.assembly.providers import listing_span, sharing
 from archiver.completeness import copies, forecast, holdings, register, verified
 from archiver.config import model
 from archiver.config.provider import AnyProvider
-from archiver.custody import log as custody_log
 from archiver.database import create_engine, revision
 from archiver.ingest import survey
 from archiver.ingest.health import Host
@@ -24,6 +23,7 @@ from archiver.providers.port import Provider
 from archiver.recording import Json
 from archiver.status import report as reports
 from archiver.status.report import LogStatus, Outlook
+from archiver.translog import reader as custody_log
 
 
 def open_database(config: model.Config) -> Engine:

@@ -21,17 +21,17 @@ from archiver.assembly.log import NOTARY
 from archiver.assembly.session import Session, writing
 from archiver.clock import SystemClock
 from archiver.config import model
-from archiver.custody import log, publication
 from archiver.custody.event import ARCHIVE, Type
 from archiver.custody.keys import derive_log_key, public_hex
 from archiver.custody.ledger import Appended, Ledger
-from archiver.custody.notary import Notary
-from archiver.custody.note import Signer
-from archiver.custody.rotation import Rotation, introduce, log_keys
 from archiver.database import read
 from archiver.fetch.spool import lock_state_dir
 from archiver.recording import Json
 from archiver.store.port import ObjectStore
+from archiver.translog import publication_rows, reader
+from archiver.translog.notary import Notary
+from archiver.translog.note import Signer
+from archiver.translog.rotation import Rotation, introduce, log_keys
 
 _PATIENCE = timedelta(minutes=2)
 
@@ -62,14 +62,14 @@ async def rotate(
 
 def _found(conn: Connection, new: Signer) -> tuple[Rotation, Appended] | None:
     """The rotation to this key that an earlier run decided; None without one."""
-    last = publication.newest_rotation(conn)
+    last = publication_rows.newest_rotation(conn)
     return last if last is not None and last[0].new == new.key else None
 
 
 def _decide(
     conn: Connection, ledger: Ledger, session: Session, old: Signer, new: Signer, new_host: str
 ) -> tuple[Rotation, Appended]:
-    size, root = log.tree(conn, session.log.log_id)
+    size, root = reader.tree(conn, session.log.log_id)
     rotation = introduce(old, new, (public_hex(session.host_key), new_host), size, root)
     data: dict[str, Json] = {"old": old.key.vkey, "new": new.key.vkey, "size": size, "note": rotation.note.decode()}
     return rotation, ledger.append(conn, ARCHIVE, Type.LOG_KEY_ROTATED, data, actor_kind="operator")

@@ -23,17 +23,17 @@ from archiver.clock import Chance, Clock, SystemChance, SystemClock
 from archiver.completeness import issue
 from archiver.config import model
 from archiver.custody.ledger import Appended, Ledger
-from archiver.custody.notary import Notary
-from archiver.custody.recover import Recovered, recover
 from archiver.database import Writer
 from archiver.fetch.spool import lock_state_dir
-from archiver.keeper import Keeper, publish_through
 from archiver.recording import Json
-from archiver.refill import Refilled, follow, refill
-from archiver.refill import Tools as RefillTools
+from archiver.recovery.refill import Refilled, follow, refill
+from archiver.recovery.refill import Tools as RefillTools
 from archiver.schedule import lease
 from archiver.seal.recipients import Identity
 from archiver.store.port import ObjectStore
+from archiver.translog.keeper import Keeper, publish_through
+from archiver.translog.notary import Notary
+from archiver.translog.recover import Recovered, recover
 
 T = TypeVar("T")
 
@@ -158,7 +158,7 @@ def rebuild_tools(
     stores: Mapping[str, ObjectStore],
     identities: Sequence[Identity],
 ) -> RefillTools:
-    """Make the tools of `rebuild`, which fills an empty database and has no gate to pass."""
+    """Make the tools of `recovery/rebuild`, which fills an empty database and has no gate to pass."""
     clock = SystemClock()
     ledger = Ledger.open(clock, SystemChance())
     return RefillTools(

@@ -13,12 +13,12 @@ from archiver.clock import Chance
 from archiver.completeness import register
 from archiver.completeness.gap import Code, Gap, Grade
 from archiver.config import model
-from archiver.custody import log
 from archiver.custody.ledger import Ledger
-from archiver.custody.log import Quarantined
-from archiver.custody.note import VerifierKey
-from archiver.custody.vouching import Fork, Silence, silences
 from archiver.recording import Json
+from archiver.translog import reader
+from archiver.translog.forks import Fork, Silence, silences
+from archiver.translog.note import VerifierKey
+from archiver.translog.reader import Quarantined
 
 FORKS, VOUCHERS = "log", "vouchers"
 
@@ -47,7 +47,7 @@ class Vouching:
     def look(self, conn: Connection, now: datetime) -> None:
         """Bring the register up to date on silent witnesses and authorities, and on events that the log refused."""
         found = silences(conn, self._log_id, self._witnesses, self._stamping, now, self._patience)
-        gaps = [*map(_gap, found), *_refused(log.quarantined(conn))]
+        gaps = [*map(_gap, found), *_refused(reader.quarantined(conn))]
         if not gaps and self._clean:
             return
         changes = register.refresh(conn, self._ledger, self._chance, "", gaps, now, source=VOUCHERS)

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from archiver.config.model import Config
-    from archiver.custody.log import Log, Signed
-    from archiver.custody.recover import Recovered
     from archiver.recording import Json
-    from archiver.refill import Refilled
+    from archiver.recovery.refill import Refilled
+    from archiver.translog.reader import Log, Signed
+    from archiver.translog.recover import Recovered
     from archiver.verify.finding import Verification
 
 
@@ -73,7 +73,7 @@ def log_(options: Options, after: int, limit: int, subject: str | None) -> None:
 def checkpoint(options: Options, size: int | None, raw: bool) -> int:
     """The log's signed head, and the key to check it with."""
     from archiver.assembly.keys import log_signer
-    from archiver.custody import log as logs
+    from archiver.translog import reader as logs
 
     config = options.load(resolve_secrets=False)
     key = log_signer(config).key
@@ -127,10 +127,10 @@ def prove(options: Options, wanted: str | None, seq: int | None, leaf: int | Non
 
 
 def _prove_leaf(options: Options, conn: Connection, log: Log, leaf: int) -> int:
-    from archiver.custody import log as logs
-    from archiver.custody import merkle
-    from archiver.custody.proof import LogProof
-    from archiver.custody.tile import hashes_of
+    from archiver.translog import merkle
+    from archiver.translog import reader as logs
+    from archiver.translog.proof import LogProof
+    from archiver.translog.tile import hashes_of
 
     newest = _signed(conn, log, None)
     if not 0 <= leaf < newest.size:
@@ -144,9 +144,9 @@ def _prove_leaf(options: Options, conn: Connection, log: Log, leaf: int) -> int:
 
 
 def _prove_since(options: Options, conn: Connection, log: Log, since: int) -> int:
-    from archiver.custody import log as logs
-    from archiver.custody import merkle
-    from archiver.custody.tile import hashes_of
+    from archiver.translog import merkle
+    from archiver.translog import reader as logs
+    from archiver.translog.tile import hashes_of
 
     newest = _signed(conn, log, None)
     if not 0 < since <= newest.size:
@@ -261,8 +261,8 @@ async def _recover(options: Options, config: Config) -> tuple[Recovered, Refille
 def _log(config: Config) -> Iterator[tuple[Connection, Log]]:
     """Open one snapshot of the database, and its log."""
     from archiver.cli.recordings import database
-    from archiver.custody import log as logs
     from archiver.database import reading
+    from archiver.translog import reader as logs
 
     with database(config) as engine, reading(engine) as conn:
         found = logs.logs(conn)
@@ -272,14 +272,14 @@ def _log(config: Config) -> Iterator[tuple[Connection, Log]]:
 
 
 def _entries(conn: Connection, log_id: int, start: int) -> Iterator[tuple[int, bytes]]:
-    from archiver.custody import log as logs
+    from archiver.translog import reader as logs
 
     size, _ = logs.tree(conn, log_id)
     yield from enumerate(logs.entries(conn, log_id, max(0, start), size), max(0, start))
 
 
 def _signed(conn: Connection, log: Log, size: int | None) -> Signed:
-    from archiver.custody import log as logs
+    from archiver.translog import reader as logs
 
     if size is None:
         found = logs.newest_checkpoint(conn, log.log_id)
@@ -294,7 +294,7 @@ def _leaf_of(conn: Connection, log: Log, wanted: str, seq: int | None) -> int:
     """Return the leaf of a subject's event, the last one unless `seq` gives its number."""
     from archiver.cli.recordings import resolve
     from archiver.custody import history
-    from archiver.custody import log as logs
+    from archiver.translog import reader as logs
 
     subject = wanted if wanted == "archive" or ":" in wanted else f"rec:{resolve(conn, wanted)}"
     if seq is None:

@@ -14,8 +14,8 @@ from archiver.errors import Exit
 
 if TYPE_CHECKING:
     from archiver.config.model import Config
-    from archiver.custody.rotation import Rotation
     from archiver.recording import Json
+    from archiver.translog.rotation import Rotation
 
 
 @click.group()

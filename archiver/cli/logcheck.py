@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from archiver.config.model import Config
-    from archiver.custody.notary import Notary
     from archiver.seal.recipients import Identity
     from archiver.store.port import ObjectStore
+    from archiver.translog.notary import Notary
     from archiver.verify.leaves import Trust
     from archiver.verify.shelf import Kept, Locked
 
@@ -34,7 +34,7 @@ async def check_custody_log(
     from archiver.assembly.keys import hosts, verifier_keys
     from archiver.assembly.log import NOTARY, build_notary, certificates, lock_until
     from archiver.clock import SystemClock
-    from archiver.custody.timestamp import load_roots
+    from archiver.translog.timestamp import load_roots
     from archiver.verify.leaves import Trust
     from archiver.verify.shelf import Locked
 
@@ -54,7 +54,7 @@ async def check_catalogue(
     """Check every segment of the catalogue against log and journal."""
     from archiver.clock import SystemClock
     from archiver.database import read
-    from archiver.ingest import catalogue
+    from archiver.recovery import catalogue
     from archiver.verify.catalogue import Journal
     from archiver.verify.catalogue import check_catalogue as check
 
@@ -135,9 +135,10 @@ def _database(
 async def _kept(engine: Engine, log_id: int, lost: list[tuple[int, int]]) -> Kept:
     """Give access to the database's log, for comparison with storages. Each question is asked anew, for the daemon may
     go on."""
-    from archiver.custody import merkle, rows
-    from archiver.custody.tile import hashes_of
     from archiver.database import read
+    from archiver.translog import merkle
+    from archiver.translog.tile import hashes_of
+    from archiver.verify import rows
     from archiver.verify.shelf import Kept
 
     def size(conn: Connection) -> int:

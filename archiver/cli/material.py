@@ -58,7 +58,7 @@ def _custody(config: Config, at: _At) -> None:
     from archiver.assembly.keys import verifier_keys
     from archiver.assembly.log import certificates, witness_key
     from archiver.custody.keys import load_public_key, load_signing_key
-    from archiver.custody.timestamp import load_roots
+    from archiver.translog.timestamp import load_roots
 
     custody = config.custody
     with at("custody", "signing_key", hint=_KEY):

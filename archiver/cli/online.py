@@ -102,7 +102,7 @@ async def _vouching(config: Config) -> AsyncIterator[Answer]:
     """Ask those who vouch for the log: a real time stamp over a fixed text, and a connection to each witness."""
     from archiver.assembly.log import build_authority, witness_key
     from archiver.clock import SystemChance, SystemClock
-    from archiver.custody.http import Client
+    from archiver.translog.http import Client
     from archiver.wall import Walls
 
     client = Client()

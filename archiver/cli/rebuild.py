@@ -1,4 +1,4 @@
-"""`archiver rebuild`: makes journal and ledger anew from the storages and the keys, when the database is lost."""
+"""`archiver recovery/rebuild`: makes journal and ledger anew from the storages and the keys, when the database is lost."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from archiver.cli.output import emit, note
 
 if TYPE_CHECKING:
     from archiver.config.model import Config
-    from archiver.rebuild import Rebuilt
-    from archiver.refill import Named, Refilled
+    from archiver.recovery.rebuild import Rebuilt
+    from archiver.recovery.refill import Named, Refilled
 
 
 @click.command()
@@ -26,7 +26,7 @@ def rebuild(options: Options, check: bool) -> int:
     with the identities of this host, 4 when call metadata is lost, 75 when a storage is away, 77 when the journal is in use.
     """
     found = asyncio.run(_rebuild(options, options.load(), check=check))
-    emit(options, "archiver.rebuild/v1", found.as_json(), lambda: _render(found))
+    emit(options, "archiver.recovery.rebuild/v1", found.as_json(), lambda: _render(found))
     return found.exit_code
 
 
@@ -40,7 +40,7 @@ async def _rebuild(options: Options, config: Config, *, check: bool) -> Rebuilt:
     from archiver.clock import SystemChance, SystemClock
     from archiver.database import Writer, check_schema
     from archiver.fetch.spool import lock_state_dir
-    from archiver.rebuild import rebuild as from_storages
+    from archiver.recovery.rebuild import rebuild as from_storages
 
     clock, chance = SystemClock(), SystemChance()
     identities = build_identities(config)

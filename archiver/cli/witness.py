@@ -15,8 +15,8 @@ from archiver.errors import Exit, VerificationError
 from archiver.leaving import REST, STOP, LastResort
 
 if TYPE_CHECKING:
-    from archiver.custody.notary import Notary
-    from archiver.custody.note import VerifierKey
+    from archiver.translog.notary import Notary
+    from archiver.translog.note import VerifierKey
 
 
 @click.command()
@@ -42,8 +42,8 @@ def witness(
     """
     from archiver.clock import SystemChance, SystemClock
     from archiver.custody.keys import generate_signing_key, load_signing_key, to_pem
-    from archiver.custody.notary import Notary
-    from archiver.custody.note import Cosigner, parse_vkey
+    from archiver.translog.notary import Notary
+    from archiver.translog.note import Cosigner, parse_vkey
 
     host, _, port = listen.rpartition(":")
     if not host or not port.isdigit():
@@ -82,8 +82,8 @@ def witness(
 async def _serve(
     notary: Notary, log_keys: list[VerifierKey], address: tuple[str, int], names: tuple[str, ...], last: LastResort
 ) -> None:
-    from archiver.custody.witness import witness_app
     from archiver.doorway import Door
+    from archiver.translog.witness import witness_app
 
     door = Door(witness_app(notary, log_keys), names=names)
     bound = await door.open(*address)

@@ -13,9 +13,8 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, update
 from archiver.completeness import register
 from archiver.completeness import statement as rules
 from archiver.completeness.observe import Watched, utc_day
-from archiver.completeness.replay import LOST
 from archiver.completeness.statement import Before, Day, Enumerated, Standing
-from archiver.completeness.tables import gap, statement
+from archiver.completeness.tables import LOST, gap, statement
 from archiver.custody import history
 from archiver.custody.event import ARCHIVE, Type, parse
 from archiver.custody.ledger import Ledger

@@ -12,8 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, TextClause, func, lite
 from archiver.completeness.compare import Copy
 from archiver.completeness.gap import Code, Gap, Grade
 from archiver.completeness.tables import statement
-from archiver.custody.log_tables import custody_subject_event
-from archiver.custody.tables import custody_pending, custody_subject
+from archiver.custody.tables import custody_pending, custody_subject, custody_subject_event
 from archiver.database import read
 from archiver.ingest.tables import catalogue_segment, copy, listing_window, recording
 from archiver.recording import LockMode, State

@@ -64,3 +64,6 @@ statement = Table(
 Index("copy_key", copy.c.storage, copy.c.key, postgresql_ops={"key": "text_pattern_ops"})
 FLAGGED = text("flags <> '[]'")
 Index("recording_flagged", recording.c.provider, sqlite_where=FLAGGED, postgresql_where=FLAGGED)
+
+LOST = b""
+"""The placeholder for the document of a statement of which only the signed event is left."""

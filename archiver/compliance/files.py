@@ -6,17 +6,17 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from archiver.compliance.document import days_csv, gaps_csv, report_json
 from archiver.compliance.facts import Report
 from archiver.compliance.month import Month
-from archiver.compliance.page import report_html
+from archiver.compliance.report_data import days_csv, gaps_csv, report_json
+from archiver.compliance.report_html import report_html
 
 
 def report_pdf(it: Report) -> bytes:
     """The report as PDF. Its module is imported only here, since it takes a while to load and few callers want it."""
-    from archiver.compliance import paper
+    from archiver.compliance import report_pdf
 
-    return paper.report_pdf(it)
+    return report_pdf.report_pdf(it)
 
 
 FORMATS: Mapping[str, Mapping[str, Callable[[Report], bytes]]] = {

@@ -36,10 +36,10 @@ from archiver.compliance.log import Trail
 from archiver.compliance.month import Month
 from archiver.custody.access import accesses
 from archiver.custody.event import ARCHIVE, Type, verify
-from archiver.custody.note import VerifierKey
 from archiver.ingest import discovery, survey
 from archiver.ingest.tables import copy, coverage, recording
 from archiver.recording import State, Window
+from archiver.translog.note import VerifierKey
 
 _LATE_SHOWN = 50
 _CUSTODY = "custody"

@@ -13,19 +13,13 @@ from sqlalchemy import Connection, Row, Select, func, select
 from archiver import errors
 from archiver.compliance import rules
 from archiver.compliance.facts import Checkpoint, Events, Log, Place, Refused, Vouched
-from archiver.custody import log as custody
 from archiver.custody.event import ARCHIVE, Event, Type, parse
-from archiver.custody.log_tables import (
-    TYPE_NUMBERS,
-    custody_anchor,
-    custody_checkpoint,
-    custody_event,
-    custody_subject_event,
-)
-from archiver.custody.note import VerifierKey, open_note, parse_note
-from archiver.custody.publication import Kind
-from archiver.custody.tables import custody_pending, custody_subject
+from archiver.custody.tables import TYPE_NUMBERS, custody_event, custody_pending, custody_subject, custody_subject_event
 from archiver.recording import Window
+from archiver.translog import reader as custody
+from archiver.translog.note import VerifierKey, open_note, parse_note
+from archiver.translog.publication_rows import Kind
+from archiver.translog.tables import custody_anchor, custody_checkpoint
 
 _SUBJECTS = 400  # at a time, below either database's limit on parameters
 _STAMP = ".tsr"

@@ -12,9 +12,15 @@ from typing import Any
 from sqlalchemy import Connection, Select, bindparam, select
 
 from archiver.custody.event import Event, Type, commitment, parse
-from archiver.custody.log_tables import TYPE_NUMBERS, custody_event, custody_subject_event
 from archiver.custody.person import GROUP, described
-from archiver.custody.tables import custody_pending, custody_private, custody_subject
+from archiver.custody.tables import (
+    TYPE_NUMBERS,
+    custody_event,
+    custody_pending,
+    custody_private,
+    custody_subject,
+    custody_subject_event,
+)
 from archiver.errors import VerificationError
 from archiver.recording import Json
 

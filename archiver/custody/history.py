@@ -1,6 +1,6 @@
 """Reads custody events as they were kept, without interpreting their bytes. Imports nothing that writes.
 
-A subject's chain is its events in the log and, behind them, those that still wait in the queue; `archiver.custody.log`
+A subject's chain is its events in the log and, behind them, those that still wait in the queue; `archiver.translog.reader`
 knows the place of an event in the log. Refused rows belong to neither.
 """
 
@@ -15,8 +15,15 @@ from sqlalchemy import Connection, Row, Select, bindparam, func, select, union
 
 from archiver.custody.chain import Head
 from archiver.custody.event import Entry, Type
-from archiver.custody.log_tables import TYPE_NUMBERS, custody_event, custody_log, custody_subject_event
-from archiver.custody.tables import custody_pending, custody_private, custody_subject
+from archiver.custody.tables import (
+    TYPE_NUMBERS,
+    custody_event,
+    custody_log,
+    custody_pending,
+    custody_private,
+    custody_subject,
+    custody_subject_event,
+)
 from archiver.recording import Json
 
 _PAGE = 500

@@ -14,10 +14,10 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql
 
 from archiver.clock import Chance, Clock
+from archiver.custody.chain_end import End, turned_back
 from archiver.custody.event import ARCHIVE, Event, Type, commitment, leaf_hash, private_bytes, sign
 from archiver.custody.keys import generate_signing_key, public_hex
 from archiver.custody.person import GROUP as PERSON
-from archiver.custody.seat import End, turned_back
 from archiver.custody.tables import custody_pending, custody_private, custody_subject
 from archiver.recording import Json
 

@@ -1,7 +1,13 @@
-"""Defines the ledger's tables: evidence on its way into the log. Rows are added, and leave the queue only for the log
-or quarantine."""
+"""Defines the tables of events: chains, the queue into the log, and the leaves of the log with their index.
+
+Rows are added, and leave the queue only for the log or quarantine. No table that grows with events has a foreign key to
+the log: checking the key would lock the row of a subject that a writer holds, or cost as much as the row itself.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from sqlalchemy import (
     BigInteger,
@@ -17,8 +23,9 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from archiver.custody.event import Type
 from archiver.custody.guards import refuse_delete, refuse_loss, refuse_update
-from archiver.database import metadata
+from archiver.database import UtcDateTime, metadata
 
 # Strict tables take INTEGER, TEXT and BLOB only.
 BIGINT = BigInteger().with_variant(Integer(), "sqlite")
@@ -63,6 +70,46 @@ custody_private = Table(
     sqlite_strict=True,
 )
 
+# The numbers in `custody_subject_event.type_no`. A new type is declared at the end of `Type`; 0 is a type that we do not know.
+TYPE_NUMBERS: Mapping[str, int] = MappingProxyType({type_: number for number, type_ in enumerate(Type, 1)})
+
+# One tree under one name (`origin`, the checkpoints' first line).
+custody_log = Table(
+    "custody_log",
+    metadata,
+    Column("log_id", SMALLINT, primary_key=True, autoincrement=False),
+    Column("origin", Text, nullable=False, unique=True),
+    Column("opened_at", UtcDateTime, nullable=False),
+    Column("closed_at", UtcDateTime),
+    sqlite_strict=True,
+)
+
+# Leaves: the entries as signed. Leaf hash = SHA-256(0x00 ‖ entry), kept in the tiles only.
+custody_event = Table(
+    "custody_event",
+    metadata,
+    Column("log_id", SMALLINT, primary_key=True, autoincrement=False),
+    Column("leaf_index", BIGINT, primary_key=True, autoincrement=False),
+    Column("entry", LargeBinary, nullable=False),
+    CheckConstraint("length(entry) <= 16384", name="entry_size"),
+    CheckConstraint("leaf_index >= 0", name="leaf_index"),
+    sqlite_strict=True,
+)
+
+# The places of a subject's events: an index, which says nothing that the entries do not. `type_no`: see TYPE_NUMBERS.
+custody_subject_event = Table(
+    "custody_subject_event",
+    metadata,
+    Column("subject_no", BIGINT, primary_key=True, autoincrement=False),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("log_id", SMALLINT, primary_key=True, autoincrement=False),
+    Column("leaf_index", BIGINT, primary_key=True, autoincrement=False),
+    Column("type_no", SMALLINT, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
 refuse_update(custody_pending)
 refuse_loss(custody_pending, same="pid = NEW.pid OR (subject_no = NEW.subject_no AND seq = NEW.seq)")
 refuse_update(
@@ -71,3 +118,20 @@ refuse_update(
 )
 refuse_delete(custody_subject, same="subject_no = NEW.subject_no OR subject = NEW.subject")
 refuse_update(custody_private)
+
+# Besides its key, a row of this table has a rowid in SQLite, by which REPLACE finds the row too.
+refuse_update(custody_event)
+refuse_delete(custody_event, same="(log_id = NEW.log_id AND leaf_index = NEW.leaf_index) OR rowid = NEW.rowid")
+
+refuse_update(custody_subject_event)
+refuse_delete(
+    custody_subject_event,
+    same="subject_no = NEW.subject_no AND seq = NEW.seq AND log_id = NEW.log_id AND leaf_index = NEW.leaf_index",
+)
+
+refuse_update(
+    custody_log,
+    unless="NEW.log_id = OLD.log_id AND NEW.origin = OLD.origin AND NEW.opened_at = OLD.opened_at"
+    " AND OLD.closed_at IS NULL AND NEW.closed_at IS NOT NULL",
+)
+refuse_delete(custody_log, same="log_id = NEW.log_id OR origin = NEW.origin")

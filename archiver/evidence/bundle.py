@@ -24,15 +24,15 @@ from typing import BinaryIO, Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from archiver.custody.note import parse_note, parse_vkey
 from archiver.errors import DestinationError, NotAllowedError, VerificationError
 from archiver.evidence import manifest, verifier
 from archiver.evidence.manifest import File
 from archiver.evidence.model import Disclosure, Logged, LogPart, Recording, Request, Stamp, Statement
 from archiver.evidence.pages import certificate, readme, report_html
-from archiver.evidence.paper import report_pdf
 from archiver.evidence.report import Report, report
+from archiver.evidence.report_pdf import report_pdf
 from archiver.recording import Json
+from archiver.translog.note import parse_note, parse_vkey
 
 VERIFIER = verifier.joined()
 VERIFIER_SHA256 = hashlib.sha256(VERIFIER).hexdigest()

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from archiver.custody.event import Event, parse
-from archiver.custody.proof import parse_proof
 from archiver.evidence.manifest import File
 from archiver.recording import Json
+from archiver.translog.proof import parse_proof
 
 
 @dataclass(frozen=True, slots=True)

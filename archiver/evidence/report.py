@@ -11,14 +11,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from archiver.custody import canonical
-from archiver.custody.checkpoint import Checkpoint, parse_checkpoint
 from archiver.custody.event import Event, leaf_hash
-from archiver.custody.note import VerifierKey, open_note, parse_note, parse_vkey
 from archiver.custody.person import GROUP, described
 from archiver.errors import VerificationError
 from archiver.evidence.manifest import File
 from archiver.evidence.model import Logged, LogPart, Recording, Request, Statement
 from archiver.recording import Json
+from archiver.translog.checkpoint import Checkpoint, parse_checkpoint
+from archiver.translog.note import VerifierKey, open_note, parse_note, parse_vkey
 
 # Events in words for readers without tools. A type that is not here is shown by its name.
 WORDS: Mapping[str, str] = {

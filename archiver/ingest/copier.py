@@ -21,7 +21,7 @@ from archiver import errors
 from archiver.clock import Clock
 from archiver.database import Writer
 from archiver.ingest import journal, outcomes, owed
-from archiver.ingest.bench import Bench
+from archiver.ingest.context import Bench
 from archiver.ingest.destination import Destination
 from archiver.ingest.owed import Owed
 from archiver.recording import Sealed, Stored

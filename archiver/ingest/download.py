@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from archiver.fetch.receive import OpenMedia, ReceiveLimits, receive
 from archiver.fetch.spool import Part
-from archiver.ingest.bench import Bench
+from archiver.ingest.context import Bench
 from archiver.ingest.journal import Claim
 from archiver.providers.port import Media, Provider
 from archiver.recording import Link, Received, Sealed

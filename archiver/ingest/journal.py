@@ -19,9 +19,8 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from archiver import errors
 from archiver.database import db_now
-from archiver.ingest.catalogue_rows import QUEUE
 from archiver.ingest.plan import Situation, backoff
-from archiver.ingest.tables import provider_state, recording
+from archiver.ingest.tables import QUEUE, provider_state, recording
 from archiver.recording import Flag, Json, Reason, RecordingRef, State
 from archiver.schedule.tables import replica
 

@@ -13,7 +13,7 @@ from datetime import timedelta
 import structlog
 
 from archiver.clock import Clock
-from archiver.custody import log as custody_log
+from archiver.translog import reader as custody_log
 
 log = structlog.get_logger("archiver.pushback")
 

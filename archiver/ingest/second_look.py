@@ -19,7 +19,7 @@ from archiver import errors
 from archiver.fetch.media import agree
 from archiver.fetch.receive import ReceiveLimits
 from archiver.ingest import journal, siblings
-from archiver.ingest.bench import Bench
+from archiver.ingest.context import Bench
 from archiver.ingest.download import download
 from archiver.ingest.plan import hopeless, look_again
 from archiver.providers.port import Provider

@@ -261,3 +261,11 @@ host_state = Table(
     Column("no_room", Text),
     Column("clock_offset_ms", BigInteger, nullable=False),
 )
+
+# The queue's columns say who works on a row and when it was last seen: they mean nothing in another database. The count
+# of attempts is not one of them: it tells a call that never had audio from a call whose audio never came.
+QUEUE = frozenset(
+    {
+        "ready", "next_attempt_at", "owner", "token", "spool_id", "spool_name", "last_seen_at", "segment",
+    }
+)  # fmt: skip

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from archiver.custody.timestamp import Token, load_roots, open_token, read_token
 from archiver.errors import ConfigurationError, VerificationError
+from archiver.translog.timestamp import Token, load_roots, open_token, read_token
 
 
 def anchor_problems(

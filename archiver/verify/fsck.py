@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from archiver import errors
-from archiver.custody import history, rows
+from archiver.custody import history
 from archiver.custody.chain import check_chain, enrolled_writers
 from archiver.custody.event import ARCHIVE, Entry, Event, Type, parse
 from archiver.recording import Stored
@@ -20,6 +20,7 @@ from archiver.seal.cipher import verify_sealed
 from archiver.seal.recipients import Identity
 from archiver.store.bounded import at_most
 from archiver.store.port import ObjectStore
+from archiver.verify import rows
 from archiver.verify.beside import Beside, look_beside
 from archiver.verify.finding import (
     Claimed,

@@ -13,10 +13,10 @@ from typing import NamedTuple
 from cryptography import x509
 
 from archiver.custody.event import ARCHIVE, Event, Type, is_subject, verify
-from archiver.custody.note import VerifierKey
-from archiver.custody.rotation import LogKeys
 from archiver.errors import VerificationError
 from archiver.recording import Json
+from archiver.translog.note import VerifierKey
+from archiver.translog.rotation import LogKeys
 from archiver.verify.finding import Finding, Kind, Verification
 from archiver.verify.stated import Renamed, Said
 

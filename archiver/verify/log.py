@@ -14,15 +14,16 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from archiver.custody import merkle, rows
-from archiver.custody.checkpoint import Checkpoint, open_checkpoint
 from archiver.custody.event import leaf_hash
-from archiver.custody.raw import LOWEST
-from archiver.custody.timestamp import stamped_at, verify_token
 from archiver.errors import VerificationError
+from archiver.translog import merkle
+from archiver.translog.checkpoint import Checkpoint, open_checkpoint
+from archiver.translog.timestamp import stamped_at, verify_token
+from archiver.verify import rows
 from archiver.verify.anchors import anchor_problems
 from archiver.verify.finding import Kind, Verification
 from archiver.verify.leaves import Enrolment, Findings, Leaves, Refusal, Trust, refusal
+from archiver.verify.raw import LOWEST
 from archiver.verify.regrown import Regrown
 from archiver.verify.stated import problems
 from archiver.verify.subjects import check_subjects

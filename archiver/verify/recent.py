@@ -9,12 +9,13 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from archiver.custody import merkle, rows
-from archiver.custody.checkpoint import Checkpoint
 from archiver.custody.event import leaf_hash, verify
-from archiver.custody.merkle import Hashes
-from archiver.custody.tile import HEIGHT, Tile, hashes_of
 from archiver.errors import VerificationError
+from archiver.translog import merkle
+from archiver.translog.checkpoint import Checkpoint
+from archiver.translog.merkle import Hashes
+from archiver.translog.tile import HEIGHT, Tile, hashes_of
+from archiver.verify import rows
 from archiver.verify.finding import Kind, Verification
 from archiver.verify.leaves import Enrolment, Findings, Leaves, Trust, key_in
 from archiver.verify.log import check_anchors, check_logs, check_queue, opened

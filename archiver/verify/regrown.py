@@ -8,8 +8,9 @@ from itertools import zip_longest
 
 from sqlalchemy import Connection
 
-from archiver.custody import merkle, rows
-from archiver.custody.tile import HEIGHT, WIDTH, Tile
+from archiver.translog import merkle
+from archiver.translog.tile import HEIGHT, WIDTH, Tile
+from archiver.verify import rows
 
 _HASH = 32
 

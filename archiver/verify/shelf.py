@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from archiver import errors
-from archiver.custody.checkpoint import open_checkpoint
-from archiver.custody.merkle import HASH_BYTES
-from archiver.custody.shelved import (
+from archiver.errors import VerificationError
+from archiver.recording import LockMode
+from archiver.store.port import Shelf
+from archiver.translog.checkpoint import open_checkpoint
+from archiver.translog.merkle import HASH_BYTES
+from archiver.translog.published_log import (
     CHECKPOINT,
     Published,
     ShelvedLog,
@@ -24,11 +27,8 @@ from archiver.custody.shelved import (
     edge_of,
     read_checkpoint,
 )
-from archiver.custody.tile import HEIGHT, WIDTH, Bundle, Tile, bundles_of, pack_entries, parse_path, tiles_of
-from archiver.custody.timestamp import anchor_name, anchor_place
-from archiver.errors import VerificationError
-from archiver.recording import LockMode
-from archiver.store.port import Shelf
+from archiver.translog.tile import HEIGHT, WIDTH, Bundle, Tile, bundles_of, pack_entries, parse_path, tiles_of
+from archiver.translog.timestamp import anchor_name, anchor_place
 from archiver.verify.anchors import anchor_problems
 from archiver.verify.finding import LOCK_STRENGTH, Finding, Kind, Verification
 from archiver.verify.leaves import Trust

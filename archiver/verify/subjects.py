@@ -12,14 +12,15 @@ from itertools import groupby
 
 from sqlalchemy import Connection
 
-from archiver.custody import history, rows
+from archiver.custody import history
 from archiver.custody.chain import explained
 from archiver.custody.event import ARCHIVE, Event, Type, leaf_hash, parse
-from archiver.custody.log_tables import TYPE_NUMBERS
-from archiver.custody.raw import HIGHEST, LOWEST
+from archiver.custody.tables import TYPE_NUMBERS
 from archiver.errors import VerificationError
+from archiver.verify import rows
 from archiver.verify.finding import Kind
 from archiver.verify.leaves import Findings
+from archiver.verify.raw import HIGHEST, LOWEST
 
 _NO_END, _MANY = 2**31 - 1, 100_000
 

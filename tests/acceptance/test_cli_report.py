@@ -17,10 +17,10 @@ from archiver.assembly.providers import reading_providers
 from archiver.assembly.reports import open_database
 from archiver.clock import Clock
 from archiver.config.load import load
-from archiver.custody.sequencer import open_log
 from archiver.database import Writer
 from archiver.demo.simulators import MovableClock
 from archiver.errors import Exit
+from archiver.translog.sequencer import open_log
 from tests.acceptance.test_cli_recordings import Archive, archive
 
 __all__ = ["archive"]  # the fixture

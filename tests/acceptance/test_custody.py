@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 
 from archiver.clock import SystemClock
-from archiver.custody.checkpoint import open_checkpoint
 from archiver.custody.event import leaf_hash
-from archiver.custody.merkle import verify_consistency
-from archiver.custody.note import parse_vkey
-from archiver.custody.proof import open_proof, parse_proof
 from archiver.demo.simulators import fleet
 from archiver.demo.simulators.scenario import samples
+from archiver.translog.checkpoint import open_checkpoint
+from archiver.translog.merkle import verify_consistency
+from archiver.translog.note import parse_vkey
+from archiver.translog.proof import open_proof, parse_proof
 from tests.acceptance.archive import Archive, make_archive
 from tests.acceptance.cli import archiver
 from tests.fixtures_s3 import NewBucket

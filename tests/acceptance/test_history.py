@@ -30,12 +30,13 @@ from archiver.demo.simulators import fleet
 from archiver.demo.simulators.scenario import month_of_calls, samples
 from archiver.demo.simulators.server import Simulator
 from archiver.evidence import verifier
-from archiver.ingest import discovery, outcomes, restore
+from archiver.ingest import discovery, outcomes
 from archiver.ingest.journal import claim
 from archiver.ingest.plan import Fate, Verdict
-from archiver.ingest.retold import BEHIND, NAMELESS
 from archiver.ingest.tables import recording
 from archiver.recording import Audio, Listing, Reason, RecordingRef
+from archiver.recovery import restore
+from archiver.recovery.recording_replay import BEHIND, NAMELESS
 from archiver.verify.stated import Said, problems
 from tests.acceptance.archive import Archive, make_archive
 from tests.acceptance.cli import archiver
@@ -386,7 +387,7 @@ async def test_day_that_was_stated_twice_is_a_finding_of_verify_and_of_the_bundl
 async def test_flipped_byte_in_a_segment_of_the_catalogue_is_a_finding(
     sims: dict[str, Simulator], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from archiver.ingest import catalogue
+    from archiver.recovery import catalogue
 
     monkeypatch.setattr(catalogue, "_ROWS", 2)
     archive = make_archive(tmp_path, sims, "sqlite:///archiver.db", DIRECTORY)

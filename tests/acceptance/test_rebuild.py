@@ -27,11 +27,11 @@ from archiver.database import create_engine, reading, upgrade
 from archiver.demo.simulators import fleet
 from archiver.demo.simulators.scenario import samples
 from archiver.demo.simulators.server import Simulator
-from archiver.ingest import catalogue, restore
-from archiver.ingest.catalogue_rows import QUEUE, dump, load
-from archiver.ingest.retold import UNCATALOGUED, UNTOLD
-from archiver.ingest.tables import catalogue_segment, copy, recording
-from archiver.rebuild import Rebuilt
+from archiver.ingest.tables import QUEUE, catalogue_segment, copy, recording
+from archiver.recovery import catalogue, restore
+from archiver.recovery.rebuild import Rebuilt
+from archiver.recovery.recording_replay import UNCATALOGUED, UNTOLD
+from archiver.recovery.segment import dump, load
 from archiver.seal.cipher import Sealer, open_sealed
 from archiver.seal.recipients import generate_local_key
 from tests.acceptance.archive import Archive, make_archive

@@ -14,9 +14,9 @@ import pytest
 import structlog
 
 from archiver.cli import run
-from archiver.custody.checkpoint import open_checkpoint
-from archiver.custody.note import parse_vkey
 from archiver.errors import Exit, VerificationError
+from archiver.translog.checkpoint import open_checkpoint
+from archiver.translog.note import parse_vkey
 from tests.acceptance.test_custody import DIRECTORY, Swept, swept
 from tests.config_files import ROOT
 

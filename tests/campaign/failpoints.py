@@ -30,12 +30,12 @@ from sqlalchemy.engine.default import DefaultDialect
 
 from archiver import errors
 from archiver.custody.ledger import Ledger
-from archiver.custody.notary import Notary
-from archiver.custody.sequencer import Integrated, Sequencer
 from archiver.fetch import receive
 from archiver.fetch.spool import Spool
 from archiver.providers.http_media import Download
 from archiver.seal.cipher import Sealer
+from archiver.translog.notary import Notary
+from archiver.translog.sequencer import Integrated, Sequencer
 from tests.campaign.points import Action, Order, Points, around, everywhere, swap
 from tests.campaign.power import Disk
 

@@ -22,7 +22,7 @@ from sqlalchemy import text
 from archiver.clock import SystemChance
 from archiver.custody import ledger
 from archiver.fetch.spool import Spool
-from archiver.ingest import run
+from archiver.ingest import worker
 from archiver.ingest.destination import Destination
 from archiver.ingest.links import Links
 from archiver.ingest.poll import Poller
@@ -228,7 +228,7 @@ def retention_from_today() -> None:
 
         return kept
 
-    swap(run, "retention", shorter)
+    swap(worker, "retention", shorter)
 
 
 BUGS: dict[str, Callable[[], None]] = {

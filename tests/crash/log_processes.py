@@ -21,9 +21,9 @@ from archiver.clock import SystemChance, SystemClock
 from archiver.custody.event import Type
 from archiver.custody.keys import public_hex
 from archiver.custody.ledger import Draft, Ledger
-from archiver.custody.sequencer import Sequencer
 from archiver.database import create_engine
 from archiver.errors import ArchiverError
+from archiver.translog.sequencer import Sequencer
 from tests.custody_examples import HOST_KEY
 
 HOSTS = frozenset({public_hex(HOST_KEY)})

@@ -12,10 +12,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from archiver.custody.notary import Notary
-from archiver.custody.publish import Publisher
 from archiver.errors import ArchiverError
 from archiver.store.port import Shelf
+from archiver.translog.notary import Notary
+from archiver.translog.publisher import Publisher
 from tests.broken_shelf import BrokenShelf
 from tests.custody_examples import HOST_KEY
 from tests.custody_log import CustodyLog, custody_log, folder_shelf

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from archiver import errors
-from archiver.custody import log
-from archiver.custody.recover import recover
-from archiver.custody.shelved import ShelvedLog, checkpoint_size, newest_checkpoint, read_checkpoint
 from archiver.database import reading
 from archiver.store.port import Shelf
+from archiver.translog import reader
+from archiver.translog.published_log import ShelvedLog, checkpoint_size, newest_checkpoint, read_checkpoint
+from archiver.translog.recover import recover
 from tests.crash.publish_points import POINTS, ToldToDieError, reopened
 from tests.custody_examples import HOST_KEY
 from tests.custody_log import CustodyLog, check_shelf, custody_log, folder_shelf
@@ -66,7 +66,7 @@ async def one_history(archive: CustodyLog, shelf: Shelf) -> None:
         assert older is not None
         assert await shelved.root_at(checkpoint_size(name) or 0) == older.checkpoint.root
     with reading(archive.engine) as conn:
-        assert all(each.published_at for each in log.checkpoints(conn, archive.log_id))
+        assert all(each.published_at for each in reader.checkpoints(conn, archive.log_id))
     archive.check_chains()
 
 

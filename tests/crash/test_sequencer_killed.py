@@ -19,13 +19,14 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
 from archiver.clock import SystemChance, SystemClock
-from archiver.custody import history, log
+from archiver.custody import history
 from archiver.custody.chain import check_chain, enrolled_writers
 from archiver.custody.event import ARCHIVE
 from archiver.custody.ledger import Ledger
-from archiver.custody.sequencer import Sequencer, open_log
 from archiver.database import Writer, create_engine, reading
 from archiver.errors import OutcomeUnknownError
+from archiver.translog import reader
+from archiver.translog.sequencer import Sequencer, open_log
 from tests.crash.log_processes import HOSTS, LOG, arm, change
 from tests.custody_examples import HOST_KEY, SUBJECT
 from tests.cutting_proxy import Cut, CuttingProxy
@@ -77,8 +78,8 @@ def check(engine: Engine) -> Counter[str]:
     events = check_log(engine)
     with reading(engine) as conn:
         work = Counter({row.name: int(row.events) for row in conn.execute(text("SELECT name, events FROM work"))})
-        assert log.waiting(conn) == 0
-        assert list(log.quarantined(conn)) == []
+        assert reader.waiting(conn) == 0
+        assert list(reader.quarantined(conn)) == []
         writers = enrolled_writers(history.entries(conn, ARCHIVE), HOSTS)
         for subject in history.subjects(conn):
             assert (

@@ -76,8 +76,8 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 _GATED = {
     "archiver.custody": {"ledger", "recover", "rehome"},
     "archiver.custody.ledger": {"Ledger"},
-    "archiver.custody.recover": {"recover"},
-    "archiver.custody.rehome": {"rehome"},
+    "archiver.translog.recover": {"recover"},
+    "archiver.translog.rehome": {"rehome"},
     "archiver.seal": {"cipher"},
     "archiver.seal.cipher": {"open_sealed"},
 }

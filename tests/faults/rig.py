@@ -33,13 +33,13 @@ from archiver.demo.simulators.scenario import Kind
 from archiver.fetch.receive import ReceiveLimits
 from archiver.fetch.spool import Spool
 from archiver.ingest import discovery, survey
-from archiver.ingest.bench import Bench, Policy
+from archiver.ingest.context import Bench, Policy
 from archiver.ingest.destination import Destination
 from archiver.ingest.links import Links
 from archiver.ingest.poll import Poller, PollPlan
-from archiver.ingest.run import Worker
 from archiver.ingest.tables import provider_state, recording, reject
 from archiver.ingest.telemetry import Silence
+from archiver.ingest.worker import Worker
 from archiver.providers.http import HttpClient, Limits
 from archiver.providers.port import Provider
 from archiver.recording import Window

@@ -33,11 +33,7 @@ from archiver.cli import run as shipped  # the module of the same name takes its
 from archiver.clock import SystemChance, SystemClock
 from archiver.completeness import parties, register
 from archiver.config.load import load
-from archiver.custody.anchor import Authority
-from archiver.custody.http import Client
 from archiver.custody.keys import generate_signing_key, to_pem
-from archiver.custody.note import Signer
-from archiver.custody.witness import Witness
 from archiver.daemon import Daemon
 from archiver.demo.simulators.answer import Answer, Route
 from archiver.demo.simulators.faults import Effect
@@ -48,6 +44,10 @@ from archiver.recording import Audio, Link, Listing, Page, RecordingRef, Secret,
 from archiver.seal.recipients import generate_local_key
 from archiver.signals import End
 from archiver.store.port import ObjectStore, Shelf
+from archiver.translog.anchor import Authority
+from archiver.translog.http import Client
+from archiver.translog.note import Signer
+from archiver.translog.witness import Witness
 from tests.faults.rig import rig
 from tests.http_servers import says, serve
 from tests.odd_parties import EXCEPTIONS, PRIVATE, Odd, methods

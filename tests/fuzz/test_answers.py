@@ -18,13 +18,8 @@ import pytest
 from sqlalchemy import Connection
 
 from archiver.clock import SystemChance
-from archiver.custody import timestamp
-from archiver.custody.checkpoint import parse_checkpoint
-from archiver.custody.http import Answer as Said
 from archiver.custody.keys import generate_signing_key
 from archiver.custody.ledger import Ledger
-from archiver.custody.note import parse_note, parse_vkey
-from archiver.custody.witness import Witness
 from archiver.database import create_engine
 from archiver.demo.simulators import MovableClock
 from archiver.errors import ArchiverError, ConfigurationError, ListingError, UnavailableError, VerificationError
@@ -35,6 +30,11 @@ from archiver.providers.justcall_dialects import DIALECTS
 from archiver.providers.normal import count
 from archiver.providers.rows import Row, sift
 from archiver.recording import Listing, Page, RecordingRef, Window
+from archiver.translog import timestamp
+from archiver.translog.checkpoint import parse_checkpoint
+from archiver.translog.http import Answer as Said
+from archiver.translog.note import parse_note, parse_vkey
+from archiver.translog.witness import Witness
 from tests.fuzz.mutator import PIECES, mutated, times
 from tests.fuzz.test_provider_rows import DATA, NOW, READERS
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from archiver.custody import event, note, proof, tile
-from archiver.custody.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
+from archiver.custody import event
 from archiver.errors import VerificationError
+from archiver.translog import note, proof, tile
+from archiver.translog.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
 from tests.fuzz.mutator import mutated, times
 from tests.vectors.log import rfc6962
 

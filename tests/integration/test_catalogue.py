@@ -19,11 +19,12 @@ from archiver.clock import SystemChance, SystemClock
 from archiver.custody import history
 from archiver.custody.event import ARCHIVE, Type, parse
 from archiver.errors import DestinationError, UnavailableError
-from archiver.ingest import catalogue, discovery, journal
-from archiver.ingest.catalogue_rows import Line, load
+from archiver.ingest import discovery, journal
 from archiver.ingest.health import keep_probe
 from archiver.ingest.tables import catalogue_segment, recording
 from archiver.recording import Audio, Json, Listing, LockMode, RecordingRef, Stored
+from archiver.recovery import catalogue
+from archiver.recovery.segment import Line, load
 from archiver.retention.policy import Rule
 from archiver.retention.span import Span
 from archiver.schedule import lease

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, Engine, delete, select
 
 from archiver.clock import SystemChance
-from archiver.completeness import register, replay
+from archiver.completeness import register
 from archiver.completeness.gap import Code, Gap, Grade
 from archiver.completeness.tables import gap
 from archiver.custody import history
@@ -18,6 +18,7 @@ from archiver.custody.event import ARCHIVE, Event, parse
 from archiver.custody.ledger import Ledger
 from archiver.demo.simulators import MovableClock
 from archiver.ingest.tables import reject
+from archiver.recovery import completeness_replay
 
 NOW = datetime(2028, 2, 29, 12, tzinfo=UTC)
 LATER = timedelta(hours=1)
@@ -99,12 +100,12 @@ def test_register_made_anew_from_the_events_is_the_one_that_was(desk: Desk) -> N
     before = desk.open()
     assert len(before) == 4
     desk.lose()
-    replay.follow(desk.conn, desk.events())
-    replay.restore_reasons(desk.conn)
+    completeness_replay.follow(desk.conn, desk.events())
+    completeness_replay.restore_reasons(desk.conn)
     assert desk.open() == before
     # Hearing it all once more, as after a death, changes nothing; nor does it over the register of an older backup.
-    replay.follow(desk.conn, desk.events())
-    replay.restore_reasons(desk.conn)
+    completeness_replay.follow(desk.conn, desk.events())
+    completeness_replay.restore_reasons(desk.conn)
     assert desk.open() == before
     # Whoever looks next goes on with these gaps, and says nothing anew.
     said = len(desk.events())
@@ -121,9 +122,9 @@ def test_register_of_a_backup_is_brought_up_to_the_events_that_came_since(desk: 
     before, events = desk.open(), desk.events()
     for point in range(len(events)):
         desk.lose()
-        replay.follow(desk.conn, events[:point])
-        replay.follow(desk.conn, events[max(0, point - 2) :])
-        replay.restore_reasons(desk.conn)
+        completeness_replay.follow(desk.conn, events[:point])
+        completeness_replay.follow(desk.conn, events[max(0, point - 2) :])
+        completeness_replay.restore_reasons(desk.conn)
         assert desk.open() == before, point
 
 
@@ -133,10 +134,10 @@ def test_row_that_nobody_understood_stays_open_though_what_was_in_it_is_lost(des
     desk.look()
     closed = desk.events()
     desk.lose()
-    replay.follow(desk.conn, opened)
+    completeness_replay.follow(desk.conn, opened)
     kept = desk.conn.execute(select(reject)).one()
     assert (kept.provider, kept.digest, kept.first_seen_at) == ("p", "ab", NOW - LATER)
-    replay.follow(desk.conn, closed)
+    completeness_replay.follow(desk.conn, closed)
     assert desk.conn.execute(select(reject)).all() == []
     assert desk.open() == []
 
@@ -153,5 +154,5 @@ def test_gap_of_before_its_events_named_who_looks_for_it_is_closed_by_the_right_
         older = Event(**{name: getattr(event, name) for name in Event.__slots__} | {"data": dict(event.data)})
         del older.data["source"]  # type: ignore[attr-defined]  # a dict, made above
         desk.lose()
-        replay.follow(desk.conn, [older])
+        completeness_replay.follow(desk.conn, [older])
         assert [row[2] for row in desk.open()] == [source]

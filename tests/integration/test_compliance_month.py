@@ -13,14 +13,14 @@ from sqlalchemy import Engine, select, update
 from archiver.completeness import verified
 from archiver.completeness.tables import statement as statements
 from archiver.completeness.verified import Depth, Verified
-from archiver.compliance.document import days_csv, gaps_csv, report_json
 from archiver.compliance.facts import Account, Day, Missing, Report, Verdict
 from archiver.compliance.month import Month
-from archiver.compliance.page import report_html
-from archiver.compliance.paper import report_pdf
+from archiver.compliance.report_data import days_csv, gaps_csv, report_json
+from archiver.compliance.report_html import report_html
+from archiver.compliance.report_pdf import report_pdf
 from archiver.compliance.rules import unchecked
-from archiver.custody import log
 from archiver.custody.event import parse
+from archiver.translog import reader
 from tests.compliance_month import JUSTCALL, OUTAGE, VOBIZ, Life
 
 
@@ -127,7 +127,7 @@ def _forms(it: Report) -> None:
 def _event(life: Life, leaf: int | None) -> dict[str, object]:
     assert leaf is not None
     with life.engine.connect() as conn:
-        return dict(parse(log.entry(conn, life.log_id, leaf)).data)
+        return dict(parse(reader.entry(conn, life.log_id, leaf)).data)
 
 
 def test_statement_that_was_changed_behind_the_archives_back_is_named(life: Life) -> None:

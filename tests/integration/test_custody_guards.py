@@ -19,9 +19,9 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from archiver.custody.event import Type
 from archiver.custody.keys import public_hex
 from archiver.custody.ledger import Draft, Ledger
-from archiver.custody.log_tables import custody_anchor, custody_checkpoint
-from archiver.custody.sequencer import Sequencer, open_log
 from archiver.database import create_engine, metadata
+from archiver.translog.sequencer import Sequencer, open_log
+from archiver.translog.tables import custody_anchor, custody_checkpoint
 from tests.custody_examples import HOST_KEY, SUBJECT, FixedChance, SteadyClock
 from tests.fixtures_db import Server
 from tests.log_oracle import check_log, rows

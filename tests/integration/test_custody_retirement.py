@@ -13,15 +13,16 @@ from sqlalchemy import Connection, text
 
 from archiver import errors
 from archiver.clock import SystemChance
-from archiver.custody import history, log
+from archiver.custody import history
 from archiver.custody.event import ARCHIVE, Type
 from archiver.custody.ledger import Appended, Draft, Ledger
-from archiver.custody.log import newest_checkpoint
-from archiver.custody.sequencer import Sequencer
 from archiver.database import reading
-from archiver.keeper import Keeper, Parts
 from archiver.schedule import lease
 from archiver.store.port import Shelf
+from archiver.translog import reader
+from archiver.translog.keeper import Keeper, Parts
+from archiver.translog.reader import newest_checkpoint
+from archiver.translog.sequencer import Sequencer
 from archiver.verify.finding import Kind, Verification
 from archiver.verify.leaves import Findings, Leaves, Trust
 from tests.broken_shelf import BrokenShelf
@@ -56,7 +57,7 @@ def state(archive: CustodyLog) -> tuple[int, list[str], int]:
     """How many wait, the reasons of what was refused, and how many leaves are published."""
     with reading(archive.engine) as conn:
         newest = newest_checkpoint(conn, archive.log_id, published=True)
-        return log.waiting(conn), [each.reason for each in log.quarantined(conn)], newest.size if newest else 0
+        return reader.waiting(conn), [each.reason for each in reader.quarantined(conn)], newest.size if newest else 0
 
 
 async def test_retirement_is_the_last_leaf_and_published_with_all_before_it(archive: CustodyLog, shelf: Shelf) -> None:
@@ -68,7 +69,7 @@ async def test_retirement_is_the_last_leaf_and_published_with_all_before_it(arch
     assert await check_shelf(shelf) == len(events) == 303
     archive.check_chains()
     with reading(archive.engine) as conn:
-        assert len(list(log.checkpoints(conn, archive.log_id))) == 1  # a sweep signs once
+        assert len(list(reader.checkpoints(conn, archive.log_id))) == 1  # a sweep signs once
 
 
 async def test_who_keeps_the_log_for_ever_retires_behind_what_still_waits(archive: CustodyLog) -> None:
@@ -167,7 +168,7 @@ async def test_event_behind_its_writers_retirement_is_refused_by_log_and_verifie
         )
     )
     with reading(archive.engine) as conn:
-        leaves = list(log.entries(conn, archive.log_id, 0, size))
+        leaves = list(reader.entries(conn, archive.log_id, 0, size))
         late = [each.raw for subject in (SUBJECTS[0], ARCHIVE) for each in history.entries(conn, subject)[-1:]]
     result = Verification()
     heard = Leaves(Trust(LOG.key, HOSTS), Findings(result, "log"))

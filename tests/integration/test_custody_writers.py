@@ -12,15 +12,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import Engine, text
 
 from archiver.clock import SystemChance, SystemClock
-from archiver.custody import history, log
+from archiver.custody import history
 from archiver.custody.chain import enrolled_writers
 from archiver.custody.event import ARCHIVE, Entry, leaf_hash, verify
 from archiver.custody.ledger import Ledger
-from archiver.custody.note import parse_vkey
-from archiver.custody.sequencer import Sequencer, open_log
 from archiver.database import reading
 from archiver.evidence.verifier import Bundle, Wrong
 from archiver.evidence.verifier.primitives import parse_key
+from archiver.translog import reader
+from archiver.translog.note import parse_vkey
+from archiver.translog.sequencer import Sequencer, open_log
 from archiver.verify.finding import Kind, Verification
 from archiver.verify.leaves import Findings, Leaves, Trust
 from archiver.verify.log import check_log
@@ -73,10 +74,10 @@ def test_archive_admits_exactly_what_is_ours_and_its_index_bears_verification(
             if not sequencer.integrate(conn, limit).taken:
                 break
     with reading(database) as conn:
-        size, _ = log.tree(conn, log_id)
-        kept = list(log.entries(conn, log_id, 0, size))
+        size, _ = reader.tree(conn, log_id)
+        kept = list(reader.entries(conn, log_id, 0, size))
         assert [made.entries[at] in kept for at in asked] == vector["ours"]
-        assert {each.reason for each in log.quarantined(conn)} <= {"writer"}
+        assert {each.reason for each in reader.quarantined(conn)} <= {"writer"}
         result = Verification()
         check_log(conn, log_id, Trust(parse_vkey(made.vkey), hosts), result)
         assert [each for each in result.findings if each.kind in {Kind.LOG_INDEX, Kind.LOG_LEAF}] == []

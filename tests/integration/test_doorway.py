@@ -13,12 +13,12 @@ import pytest
 from archiver import doorway
 from archiver.clock import SystemChance, SystemClock
 from archiver.custody.keys import generate_signing_key
-from archiver.custody.notary import Notary
-from archiver.custody.note import Cosigner
-from archiver.custody.witness import witness_app
 from archiver.doorway import Door
 from archiver.errors import UnavailableError
 from archiver.status.web import StatusServer
+from archiver.translog.notary import Notary
+from archiver.translog.note import Cosigner
+from archiver.translog.witness import witness_app
 
 
 class Daemon:

@@ -19,7 +19,6 @@ import pytest
 from sqlalchemy import Connection, Engine, delete, select, update
 
 from archiver.clock import SystemChance, SystemClock
-from archiver.custody import rows
 from archiver.custody.event import parse
 from archiver.custody.tables import custody_private
 from archiver.database import create_engine, metadata, reading
@@ -31,6 +30,7 @@ from archiver.ingest.discovery import note_page
 from archiver.ingest.tables import recording, reject
 from archiver.recording import Audio, Json, Listing, RecordingRef
 from archiver.store.port import Shelf
+from archiver.verify import rows
 from archiver.verify.finding import Verification
 from archiver.verify.log import Trust, check_log
 from archiver.verify.shelf import check_shelf

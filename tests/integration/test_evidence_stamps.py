@@ -11,11 +11,11 @@ import pytest
 from cryptography.x509 import load_pem_x509_certificates
 
 from archiver.cli import run
-from archiver.custody import log
-from archiver.custody.publication import Kind, keep_anchor
-from archiver.custody.timestamp import open_token
 from archiver.database import create_engine
 from archiver.evidence import verifier
+from archiver.translog import reader
+from archiver.translog.publication_rows import Kind, keep_anchor
+from archiver.translog.timestamp import open_token
 from tests.acceptance.test_custody import DIRECTORY, Swept, swept
 from tests.tsa import authority
 
@@ -41,8 +41,8 @@ def test_first_stamp_after_and_last_before_each_event_go_along(
     roots = load_pem_x509_certificates(tsa.root)
     engine = create_engine("sqlite:///archiver.db", archive.folder / "state")
     with engine.begin() as conn:
-        (own,) = log.logs(conn)
-        signed = list(log.checkpoints(conn, own.log_id))
+        (own,) = reader.logs(conn)
+        signed = list(reader.checkpoints(conn, own.log_id))
         assert len(signed) >= 4
         for each in signed:
             _, response = tsa.stamp(each.note.encode())

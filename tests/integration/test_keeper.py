@@ -11,12 +11,12 @@ from sqlalchemy import select
 
 from archiver import errors
 from archiver.clock import SystemClock
-from archiver.custody import log
-from archiver.custody.sequencer import Sequencer
 from archiver.database import reading
-from archiver.keeper import LEASE, Keeper, Parts
 from archiver.schedule import lease
 from archiver.store.port import Shelf
+from archiver.translog import reader
+from archiver.translog.keeper import LEASE, Keeper, Parts
+from archiver.translog.sequencer import Sequencer
 from tests.broken_shelf import BrokenShelf
 from tests.custody_log import HOSTS, CustodyLog, MovableClock, check_shelf, custody_log, folder_shelf
 
@@ -46,7 +46,7 @@ async def test_everything_that_waits_is_in_the_log_and_published(archive: Custod
     await archive.append(700)
     assert await keeper(archive).catch_up() is None
     with reading(archive.engine) as conn:
-        assert log.waiting(conn) == 0
+        assert reader.waiting(conn) == 0
     size, _ = archive.tree()
     assert await check_shelf(shelf) == size == 702  # with the writer's enrolment and the first heartbeat
 

@@ -10,9 +10,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from archiver.custody.checkpoint import Checkpoint
-from archiver.custody.note import Cosigner, Signer, VerifierKey, open_note, parse_note
 from archiver.errors import VerificationError
+from archiver.translog.checkpoint import Checkpoint
+from archiver.translog.note import Cosigner, Signer, VerifierKey, open_note, parse_note
 
 CHECKPOINT = Checkpoint("archive.example.com/custody/2026", 6321, bytes(range(32)))
 

@@ -12,10 +12,10 @@ from sigstore._internal.rekor.checkpoint import verify_checkpoint
 from sigstore._internal.trust import Keyring
 from sigstore.errors import VerificationError
 
-from archiver.custody import merkle, tile
-from archiver.custody.checkpoint import Checkpoint
 from archiver.custody.event import leaf_hash
-from archiver.custody.note import Cosigner, Signer
+from archiver.translog import merkle, tile
+from archiver.translog.checkpoint import Checkpoint
+from archiver.translog.note import Cosigner, Signer
 
 ENTRIES = [b"entry %d" % n for n in range(1000)]
 SIGNER = Signer("archive.example.com/custody/2026", Ed25519PrivateKey.from_private_bytes(bytes(32)))

@@ -13,17 +13,19 @@ from sqlalchemy import Connection, Engine, insert, text
 from sqlalchemy.exc import IntegrityError
 
 from archiver.clock import SystemChance, SystemClock
-from archiver.custody import history, log, merkle, tree
+from archiver.custody import history
 from archiver.custody import ledger as ledger_module
 from archiver.custody.chain import check_chain, enrolled_writers
 from archiver.custody.event import ARCHIVE, Event, Type, leaf_hash, sign
 from archiver.custody.keys import public_hex
 from archiver.custody.ledger import Draft, Ledger
-from archiver.custody.log_tables import TYPE_NUMBERS, custody_checkpoint
-from archiver.custody.sequencer import Integrated, Sequencer, open_log
-from archiver.custody.tile import hashes_of
+from archiver.custody.tables import TYPE_NUMBERS
 from archiver.database import Writer, reading
 from archiver.errors import ConfigurationError, LeaseLostError, NotFoundError, VerificationError
+from archiver.translog import merkle, reader, tree
+from archiver.translog.sequencer import Integrated, Sequencer, open_log
+from archiver.translog.tables import custody_checkpoint
+from archiver.translog.tile import hashes_of
 from tests.custody_examples import HOST_KEY, OTHER_KEY, OTHER_SUBJECT, SUBJECT, FixedChance, SteadyClock
 from tests.log_oracle import check_log, rows, tamper
 
@@ -81,7 +83,7 @@ class Archive:
 
     def quarantine(self) -> list[tuple[str | None, int, str]]:
         with reading(self.engine) as conn:
-            return [(each.subject, each.seq, each.reason) for each in log.quarantined(conn)]
+            return [(each.subject, each.seq, each.reason) for each in reader.quarantined(conn)]
 
     def anomalies(self) -> list[tuple[str, str | None, int, object]]:
         """Those that the log has: type, subject, seq, and reason or first missing number."""
@@ -138,7 +140,7 @@ def test_events_of_one_queue_become_one_tree_whatever_the_batches(archive: Archi
     assert len(check_log(archive.engine)) == appended
     archive.check_chains()
     with reading(archive.engine) as conn:
-        assert (history.count(conn), log.waiting(conn), len(list(history.walk(conn)))) == (appended, 0, appended)
+        assert (history.count(conn), reader.waiting(conn), len(list(history.walk(conn)))) == (appended, 0, appended)
     assert archive.quarantine() == []
 
 
@@ -152,7 +154,7 @@ def test_batch_says_what_it_did(archive: Archive) -> None:
     ]
     assert second.root == third.root != first.root
     with reading(archive.engine) as conn:
-        assert log.tree(conn, archive.log_id) == (5, second.root)
+        assert reader.tree(conn, archive.log_id) == (5, second.root)
 
 
 def test_empty_log_has_the_empty_root_and_stays_so_without_events(database: Engine) -> None:
@@ -253,7 +255,7 @@ def test_forged_row_goes_to_quarantine_and_the_true_writer_succeeds_after_it(arc
     assert archive.quarantine() == [(SUBJECT, 2, "signature")]
     assert archive.anomalies() == [("anomaly.bad_writer_sig", SUBJECT, 2, "signature")]
     with reading(archive.engine) as conn:
-        assert [each.entry for each in log.quarantined(conn)] == [forged]
+        assert [each.entry for each in reader.quarantined(conn)] == [forged]
 
 
 @pytest.mark.parametrize(
@@ -555,7 +557,7 @@ def test_queue_that_changes_what_is_written_to_it_stops_the_log_and_loses_nothin
             archive.integrate()
     assert archive.quarantine() == []
     with reading(archive.engine) as conn:
-        assert log.waiting(conn) == 2
+        assert reader.waiting(conn) == 2
 
 
 @pytest.mark.parametrize("integrated", [True, False], ids=["after the ones before", "in one batch"])
@@ -613,7 +615,7 @@ def test_own_writer_that_is_not_enrolled_stops_everything_and_refuses_nothing(ar
         archive.integrate()
     assert archive.quarantine() == []
     with reading(archive.engine) as conn:
-        assert log.waiting(conn) == 1
+        assert reader.waiting(conn) == 1
 
 
 FLIP = {
@@ -651,7 +653,7 @@ def test_tampered_edge_is_named_and_stops_growth(archive: Archive, case: str) ->
     with pytest.raises(VerificationError, match=message):
         archive.integrate()
     with reading(archive.engine) as conn:
-        assert log.waiting(conn) == 300
+        assert reader.waiting(conn) == 300
 
 
 def test_tampered_full_tile_below_the_edge_is_named_when_its_hash_is_doubted(archive: Archive) -> None:
@@ -747,8 +749,8 @@ def test_log_is_opened_once_and_not_beside_another(database: Engine) -> None:
             open_log(conn, "archive.example/b", NOW)
         conn.execute(text("UPDATE custody_log SET closed_at = opened_at"))
         assert open_log(conn, "archive.example/b", NOW) == 2
-        assert [each.origin for each in log.logs(conn)] == ["archive.example/a", "archive.example/b"]
-        assert log.tree(conn, 2) == (0, merkle.EMPTY_ROOT)
+        assert [each.origin for each in reader.logs(conn)] == ["archive.example/a", "archive.example/b"]
+        assert reader.tree(conn, 2) == (0, merkle.EMPTY_ROOT)
 
 
 def test_what_is_not_there_is_not_found(archive: Archive) -> None:
@@ -757,35 +759,35 @@ def test_what_is_not_there_is_not_found(archive: Archive) -> None:
     archive.events(SUBJECT, 1)
     with reading(archive.engine) as conn:
         for read in (
-            lambda: log.tree(conn, 9),
+            lambda: reader.tree(conn, 9),
             lambda: tree.read(conn, 9),
-            lambda: log.entry(conn, archive.log_id, 2),
-            lambda: list(log.entries(conn, archive.log_id, 0, 3)),
+            lambda: reader.entry(conn, archive.log_id, 2),
+            lambda: list(reader.entries(conn, archive.log_id, 0, 3)),
         ):
             with pytest.raises(NotFoundError):
                 read()
-        assert log.read_tile(conn, archive.log_id)(0, 1) == b""
-        assert log.index_of(conn, SUBJECT, 1) is None  # waits in the queue
-        assert log.index_of(conn, OTHER_SUBJECT, 0) is None
-        assert log.newest_checkpoint(conn, archive.log_id) is None
+        assert reader.read_tile(conn, archive.log_id)(0, 1) == b""
+        assert reader.index_of(conn, SUBJECT, 1) is None  # waits in the queue
+        assert reader.index_of(conn, OTHER_SUBJECT, 0) is None
+        assert reader.newest_checkpoint(conn, archive.log_id) is None
 
 
 def test_readers_find_entries_places_and_proofs(archive: Archive) -> None:
     archive.events(SUBJECT, 700)
     archive.drain()
     with reading(archive.engine) as conn:
-        size, root = log.tree(conn, archive.log_id)
-        entries = list(log.entries(conn, archive.log_id, 0, size))
-        hashes = hashes_of(log.read_tile(conn, archive.log_id))
+        size, root = reader.tree(conn, archive.log_id)
+        entries = list(reader.entries(conn, archive.log_id, 0, size))
+        hashes = hashes_of(reader.read_tile(conn, archive.log_id))
         for seq in (0, 254, 255, 256, 699):
-            found = log.index_of(conn, SUBJECT, seq)
+            found = reader.index_of(conn, SUBJECT, seq)
             assert found == (archive.log_id, seq + 1)
-            entry = log.entry(conn, *found)
+            entry = reader.entry(conn, *found)
             assert entry == entries[seq + 1] == archive.entry(SUBJECT, seq)
             proof = merkle.inclusion_proof(found[1], size, hashes)
             merkle.verify_inclusion(leaf_hash(entry), found[1], size, proof, root)
-        assert list(log.entries(conn, archive.log_id, 5, 5)) == []
-        assert list(log.entries(conn, archive.log_id, 499, 502)) == entries[499:502]
+        assert list(reader.entries(conn, archive.log_id, 5, 5)) == []
+        assert list(reader.entries(conn, archive.log_id, 499, 502)) == entries[499:502]
 
 
 def test_checkpoints_are_read_in_order_of_size(archive: Archive) -> None:
@@ -798,10 +800,10 @@ def test_checkpoints_are_read_in_order_of_size(archive: Archive) -> None:
                 )
             )
     with reading(archive.engine) as conn:
-        assert [each.size for each in log.checkpoints(conn, archive.log_id)] == [2, 256, 1000]
-        assert [each.size for each in log.checkpoints(conn, archive.log_id, after=2)] == [256, 1000]
-        assert log.newest_checkpoint(conn, archive.log_id) == log.Signed(1000, b"r" * 32, "note", NOW, None)
-        assert log.newest_checkpoint(conn, archive.log_id, published=True) == log.Signed(
+        assert [each.size for each in reader.checkpoints(conn, archive.log_id)] == [2, 256, 1000]
+        assert [each.size for each in reader.checkpoints(conn, archive.log_id, after=2)] == [256, 1000]
+        assert reader.newest_checkpoint(conn, archive.log_id) == reader.Signed(1000, b"r" * 32, "note", NOW, None)
+        assert reader.newest_checkpoint(conn, archive.log_id, published=True) == reader.Signed(
             256, b"r" * 32, "note", NOW, NOW
         )
 

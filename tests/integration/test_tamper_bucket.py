@@ -20,11 +20,11 @@ import pytest
 
 from archiver.cli import logcheck
 from archiver.clock import SystemChance, SystemClock
-from archiver.custody.merkle import HASH_BYTES
 from archiver.recording import LockMode
 from archiver.store.directory import DirectoryStore
 from archiver.store.port import ObjectStore, Shelf
 from archiver.store.s3 import S3Options, S3Store
+from archiver.translog.merkle import HASH_BYTES
 from archiver.verify.finding import Kind, Verification
 from archiver.verify.shelf import Locked, check_shelf
 from tests import tampering

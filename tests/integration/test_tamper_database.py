@@ -23,10 +23,10 @@ from sqlalchemy import Column, Connection, Engine, LargeBinary, select, text, up
 
 from archiver.clock import SystemChance, SystemClock
 from archiver.custody.event import leaf_hash
-from archiver.custody.recover import recover
 from archiver.database import UtcDateTime, create_engine, metadata
 from archiver.store.directory import DirectoryStore
 from archiver.store.port import Shelf
+from archiver.translog.recover import recover
 from archiver.verify.finding import Kind
 from tests import tampering
 from tests.custody_examples import HOST_KEY

@@ -17,14 +17,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, text
 
-import archiver.alerts.tables
-import archiver.completeness.tables
-import archiver.custody.log_tables
-import archiver.ingest.tables
-import archiver.schedule.tables  # noqa: F401
 from archiver.custody.keys import public_hex
 from archiver.custody.ledger import Draft, Ledger
-from archiver.custody.sequencer import Sequencer, open_log
 from archiver.database import (
     Writer,
     check_schema,
@@ -37,6 +31,7 @@ from archiver.database import (
 )
 from archiver.database.schema import _config
 from archiver.errors import ConfigurationError, SchemaError, UnavailableError
+from archiver.translog.sequencer import Sequencer, open_log
 from tests.custody_examples import HOST_KEY, FixedChance, SteadyClock
 from tests.log_oracle import check_log
 

@@ -13,8 +13,8 @@ from functools import cache
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from archiver.custody import merkle, tile
 from archiver.errors import VerificationError
+from archiver.translog import merkle, tile
 from tests.vectors.log import rfc6962
 
 ENTRIES = [b"entry %d" % n for n in range(2000)]

@@ -15,7 +15,6 @@ import pytest
 from archiver.completeness import statement
 from archiver.completeness.clocks import PLIVO_TERMS, StorageCost
 from archiver.compliance import words
-from archiver.compliance.document import as_json, days_csv, gaps_csv
 from archiver.compliance.facts import (
     Account,
     Late,
@@ -27,8 +26,9 @@ from archiver.compliance.facts import (
     Verdict,
 )
 from archiver.compliance.month import Month, month_of, parse
-from archiver.compliance.page import report_html
-from archiver.compliance.paper import report_pdf
+from archiver.compliance.report_data import as_json, days_csv, gaps_csv
+from archiver.compliance.report_html import report_html
+from archiver.compliance.report_pdf import report_pdf
 from archiver.compliance.rules import changed, judge, lag, longest_pause, unchecked
 from archiver.recording import Window
 

@@ -11,8 +11,8 @@ import pypdf
 import pytest
 from pypdf.generic import ContentStream
 
-from archiver.evidence import fonts
-from archiver.evidence.sheet import INK, Sheet
+from archiver.documents import fonts
+from archiver.documents.pdf import INK, Sheet
 
 NAMES = {
     "Devanagari": "राजेश कुमार शर्मा क्षत्रिय ज्ञान",

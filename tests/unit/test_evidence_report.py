@@ -7,16 +7,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from archiver.compliance.log import cosigners
-from archiver.custody.note import parse_vkey
 from archiver.errors import VerificationError
 from archiver.evidence import manifest
 from archiver.evidence.manifest import File
 from archiver.evidence.model import Disclosure, Logged, LogPart, Recording, Request
 from archiver.evidence.pages import certificate, report_html
-from archiver.evidence.paper import report_pdf
 from archiver.evidence.report import Report, elapsed, report
+from archiver.evidence.report_pdf import report_pdf
 from archiver.evidence.verifier.primitives import check_quorum, parse_checkpoint, parse_key
 from archiver.exporter import neighbours, policy_of
+from archiver.translog.note import parse_vkey
 from tests.evidence_log import ORIGIN, Log, cosign, key_of, vkey
 
 

@@ -16,12 +16,12 @@ from archiver import errors, logs
 from archiver.alerts.channel.port import Channel
 from archiver.alerts.post import Post
 from archiver.cli import run as shipped  # the module of the same name takes its place in the package when it is loaded
-from archiver.custody.anchor import Authority
-from archiver.custody.witness import Witness
 from archiver.demo.simulators import MovableClock
 from archiver.providers.port import Media, Provider
 from archiver.seal.recipients import Identity
 from archiver.store.port import ObjectStore, Shelf
+from archiver.translog.anchor import Authority
+from archiver.translog.witness import Witness
 from archiver.wall import QUIET, Kind, Party, Walls, ours
 from tests.odd_parties import EXCEPTIONS, Odd, methods, use
 

@@ -14,16 +14,16 @@ import pytest
 from archiver.clock import SystemChance, SystemClock
 from archiver.custody.event import verify
 from archiver.custody.ledger import Ledger
-from archiver.custody.notary import Notary
-from archiver.custody.note import Signer, parse_vkey
-from archiver.custody.publish import Publisher
-from archiver.custody.recover import Recovered, recover
-from archiver.custody.sequencer import Sequencer, open_log
-from archiver.custody.shelved import ShelvedLog, newest_checkpoint
 from archiver.database import Writer, create_engine, reading
 from archiver.evidence import verifier
 from archiver.store.directory import DirectoryStore
 from archiver.store.port import Shelf
+from archiver.translog.notary import Notary
+from archiver.translog.note import Signer, parse_vkey
+from archiver.translog.published_log import ShelvedLog, newest_checkpoint
+from archiver.translog.publisher import Publisher
+from archiver.translog.recover import Recovered, recover
+from archiver.translog.sequencer import Sequencer, open_log
 from archiver.verify.finding import Verification
 from archiver.verify.log import Trust, check_log
 from archiver.verify.shelf import check_shelf

@@ -16,23 +16,23 @@ from datetime import timedelta
 from pathlib import Path
 
 from archiver.clock import SystemChance, SystemClock
-from archiver.custody.checkpoint import Checkpoint
 from archiver.custody.event import ARCHIVE, Type
 from archiver.custody.keys import public_hex
 from archiver.custody.ledger import Draft, Ledger
-from archiver.custody.notary import Notary
-from archiver.custody.note import Cosigner, Signer
-from archiver.custody.publish import Publisher
-from archiver.custody.sequencer import Sequencer, open_log
-from archiver.custody.witness import Prove, Witness
 from archiver.database import Writer, create_engine, upgrade
 from archiver.evidence.model import Request
 from archiver.exporter import Copy, Options, Tools, Wanted, export
-from archiver.keeper import Keeper, Parts
 from archiver.recording import Json, Lock, LockMode
 from archiver.seal.cipher import Sealer
 from archiver.seal.recipients import AesKwIdentity, AesKwRecipient
 from archiver.store.directory import DirectoryStore
+from archiver.translog.checkpoint import Checkpoint
+from archiver.translog.keeper import Keeper, Parts
+from archiver.translog.notary import Notary
+from archiver.translog.note import Cosigner, Signer
+from archiver.translog.publisher import Publisher
+from archiver.translog.sequencer import Sequencer, open_log
+from archiver.translog.witness import Prove, Witness
 from tests.custody_examples import FixedChance, SteadyClock
 from tests.vectors.golden import BUNDLE, HERE, LOG, ORIGIN, private_key
 
