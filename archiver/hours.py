@@ -1,10 +1,10 @@
 """Guards the clock: a clock that is set wrong must not decide about days that have not come.
 
 Others tell the time with each answer: the database, storages and providers. When our clock is ahead of theirs by more
-than `MARGIN`, `Hours.now` goes by the nearest of those clocks until they agree again. The database is believed alone,
+than `MARGIN`, `Hours.now` goes by the median of those clocks until they agree again. The database is believed alone,
 for leases go by its clock already; of the other parties more must contradict us than agree with us: one of them may be
-wrong, or lie, and must not stop the work for the rest. A clock that is behind is reported, and not moved: it makes no
-decision too early.
+wrong, or lie, and must neither stop the work for the rest nor choose the correction. A clock that is behind is
+reported, and not moved: it makes no decision too early.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Voice:
 def contradiction(offsets: dict[str, timedelta]) -> timedelta:
     """Return the error of our clock, from its lead over each party's clock; zero while too few contradict it. Pure.
 
-    Ahead is positive. Of the parties that contradict our clock, the one with the smallest difference is believed.
+    Ahead is positive. Of the clocks that contradict ours, the median is believed; of two in the middle, the database's,
+    or else the nearer one.
     """
     for apart in (
         [each for each in offsets.items() if each[1] > MARGIN],
@@ -45,7 +46,9 @@ def contradiction(offsets: dict[str, timedelta]) -> timedelta:
     ):
         agreeing = [each for each in offsets.items() if each not in apart and each[0] != DATABASE]
         if apart and (len(apart) > len(agreeing) or any(name == DATABASE for name, _ in apart)):
-            return min((offset for _, offset in apart), key=abs)
+            ordered = sorted(apart, key=lambda each: abs(each[1]))
+            middle = ordered[(len(apart) - 1) // 2 : len(apart) // 2 + 1]
+            return next((offset for name, offset in middle if name == DATABASE), middle[0][1])
     return _NONE
 
 

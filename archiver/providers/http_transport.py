@@ -6,7 +6,6 @@ certificate left unchecked; a socket exists only for an address that the egress 
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import socket
 import ssl
@@ -22,6 +21,7 @@ from yarl import URL
 
 from archiver.clock import Clock
 from archiver.errors import ConfigurationError, EgressRefusedError, UnavailableError
+from archiver.names import Names
 from archiver.providers.egress import Policy, Target
 from archiver.providers.http_answer import MAX_HEAD
 from archiver.providers.http_faults import LIBRARY_ERRORS, AddressRefused, fault
@@ -90,6 +90,7 @@ class Transport:
         self._observe = observe
         self._through = proxy.options() if proxy is not None else {}
         self._own_tls = None if ca_bundle is None else _tls(policy.provider, ca_bundle)
+        self._names = Names(policy.provider)
         self._sessions: dict[Reading, aiohttp.ClientSession] = {}
         self._closed = False
 
@@ -159,10 +160,12 @@ class Transport:
         self._closed = True
         for session in self._sessions.values():
             await session.close()
+        await self._names.close()
 
     def _session(self, reading: Reading) -> aiohttp.ClientSession:
         """Return the session, made on first use, because it belongs to the running event loop."""
-        guards: dict[str, Any] = {"ssl": self._tls(), "limit": 0, "socket_factory": self._guarded_socket}
+        guards: dict[str, Any] = {"ssl": self._tls(), "limit": 0, "resolver": self._names}
+        guards["socket_factory"] = self._guarded_socket
         lines: dict[str, Any] = {}
         if reading not in _STRICT:
             lines = {"max_line_size": MAX_HEAD, "max_field_size": MAX_HEAD, "max_headers": 1000}
@@ -201,9 +204,7 @@ class Transport:
         if not self._through:
             return
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(
-                target.origin.host, target.origin.port, type=socket.SOCK_STREAM
-            )
+            found = await self._names.addresses(target.origin.host, target.origin.port)
         except OSError:
             return
         for *_, address in found:

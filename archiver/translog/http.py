@@ -17,6 +17,7 @@ import aiohttp
 from aiohttp.http import HttpProcessingError
 
 from archiver.errors import ConfigurationError, UnavailableError
+from archiver.names import Names
 
 MAX_ANSWER = 256 * 1024
 
@@ -40,6 +41,7 @@ class Client:
         except OSError as failed:
             raise ConfigurationError(f"the CA bundle cannot be read: {failed.strerror}") from failed
         self._timeout = aiohttp.ClientTimeout(total=timeout.total_seconds())
+        self._names = Names("vouchers")
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, who: str, url: str, body: bytes, content_type: str) -> Answer:
@@ -58,7 +60,7 @@ class Client:
                 trust_env=False,
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                connector=aiohttp.TCPConnector(ssl=self._tls, limit_per_host=4),
+                connector=aiohttp.TCPConnector(ssl=self._tls, limit_per_host=4, resolver=self._names),
             )
         headers = {**more, "Accept-Encoding": "identity"}
         try:
@@ -78,6 +80,7 @@ class Client:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        await self._names.close()
 
     async def __aenter__(self) -> Self:
         return self

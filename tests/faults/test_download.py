@@ -38,6 +38,7 @@ from archiver.demo.simulators import (
 from archiver.demo.simulators.answer import Answer, Ask
 from archiver.demo.simulators.faults import Effect
 from archiver.demo.simulators.scenario import SimRecording
+from archiver.names import Names
 from archiver.recording import Flag
 from archiver.schedule.deadline import ProviderRetention
 from tests.contract.provider_cases import ACCOUNT, KEY, SECRET, sounds
@@ -813,11 +814,11 @@ def _names(host: str) -> list[str]:
 
 
 def _slow_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick: Any = asyncio.BaseEventLoop.getaddrinfo
+    quick: Any = Names.addresses
 
-    async def getaddrinfo(loop: Any, host: str, port: int, **options: Any) -> Any:
+    async def addresses(names: Names, host: str, *more: Any) -> Any:
         if host == "slow.example.com":
             await asyncio.sleep(5)
-        return await quick(loop, host, port, **options)
+        return await quick(names, host, *more)
 
-    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(Names, "addresses", addresses)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from archiver.errors import ConfigurationError, EgressRefusedError, TransientError, UnavailableError
+from archiver.names import Names
 from archiver.providers import egress
 from archiver.providers.http import HttpClient
 from tests.http_servers import (
@@ -248,19 +249,19 @@ def admit_only_127_0_0_1(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def resolve(monkeypatch: pytest.MonkeyPatch, table: Callable[[str], list[str]]) -> None:
-    """Answer the loop's name look-ups from `table`."""
+    """Answer the clients' name look-ups from `table`."""
 
-    async def getaddrinfo(_loop: object, host: str, port: int, **_: object) -> list[Any]:
-        found = []
+    async def addresses(_names: object, host: str, port: int, *_: object) -> list[Any]:
+        found: list[Any] = []
         for address in table(host):
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             rest = (0, 0) if family == socket.AF_INET6 else ()
-            found.append((family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port, *rest)))
+            found.append((family, socket.IPPROTO_TCP, (address, port, *rest)))
         if not found:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return found
 
-    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(Names, "addresses", addresses)
 
 
 async def test_name_that_turns_private_after_the_check_is_refused_at_connect(monkeypatch: pytest.MonkeyPatch) -> None:

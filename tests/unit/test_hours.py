@@ -29,9 +29,16 @@ YEARS = 730 * DAY
         ({"p": YEARS, "q": NONE, "r": SECOND}, NONE),  # one of three may lie
         ({"p": YEARS, "q": DAY, "r": NONE}, DAY),
         ({"p": DAY, "q": -DAY}, NONE),
+        # one liar chooses nothing: neither a small error, nor a large one
+        ({"p": YEARS, "q": YEARS - SECOND, "liar": MARGIN + SECOND}, YEARS - SECOND),
+        ({"p": DAY, "q": DAY + SECOND, "liar": YEARS}, DAY + SECOND),
+        ({"p": DAY, "q": DAY + SECOND, "r": DAY + HOUR, "liar": MARGIN + SECOND}, DAY),
+        ({DATABASE: YEARS, "liar": MARGIN + SECOND}, YEARS),
+        ({DATABASE: DAY, "liar": YEARS}, DAY),
+        ({DATABASE: -DAY, "p": -DAY - HOUR, "liar": -YEARS}, -DAY - HOUR),
     ],
 )
-def test_most_must_say_so_and_the_one_that_says_least_is_believed(
+def test_most_must_say_so_and_the_median_of_their_clocks_is_believed(
     offsets: dict[str, timedelta], off: timedelta
 ) -> None:
     assert contradiction(offsets) == off

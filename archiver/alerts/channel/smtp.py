@@ -1,7 +1,7 @@
 """Mail by SMTP (RFC 5321): STARTTLS (RFC 3207) or TLS from the start (RFC 8314), verified; plain only where it is configured.
 
-The library blocks, so it runs in a thread. The configured security is never lowered: a server without STARTTLS is refused, and a
-password is never sent over a plain connection.
+The library blocks, so it runs in a thread of this channel's. The configured security is never lowered: a server without
+STARTTLS is refused, and a password is never sent over a plain connection.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import smtplib
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -55,6 +56,8 @@ class Smtp:
         self._options = options
         self._clock = clock
         self._step = step
+        # Its own threads: a server or a name that hangs keeps one, and must not take it from other parts.
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix=f"channel-{options.id}")
         try:
             self._tls = ssl.create_default_context(cafile=options.ca_bundle)
         except OSError as exc:
@@ -65,13 +68,14 @@ class Smtp:
         mail = self._mail(message)
         try:
             async with asyncio.timeout(_LONGEST.total_seconds()):
-                refused = await asyncio.to_thread(self._deliver, mail)
+                refused = await asyncio.get_running_loop().run_in_executor(self._threads, self._deliver, mail)
         except TimeoutError:
             raise UnavailableError(f"{self._options.host}: it took too long") from None
         return f"{refused} of {len(self._options.to)} recipients were refused" if refused else ""
 
     async def aclose(self) -> None:
-        """Each mail has its own connection."""
+        """Release the threads; each mail has its own connection."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _mail(self, message: Message) -> EmailMessage:
         mail = EmailMessage()
