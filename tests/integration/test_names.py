@@ -14,9 +14,9 @@ import pytest
 from archiver.alerts.channel.smtp import Smtp, SmtpOptions
 from archiver.alerts.post import Post
 from archiver.clock import SystemClock
-from archiver.translog.http import Client
 from archiver.names import Names
 from archiver.recording import Secret
+from archiver.translog.http import Client
 from tests.http_servers import Server, answer, client, says, serve
 from tests.integration.test_alert_channels import MESSAGE
 from tests.integration.test_http_egress import download
