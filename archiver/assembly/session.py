@@ -158,7 +158,7 @@ def rebuild_tools(
     stores: Mapping[str, ObjectStore],
     identities: Sequence[Identity],
 ) -> RefillTools:
-    """Make the tools of `recovery/rebuild`, which fills an empty database and has no gate to pass."""
+    """Make the tools of `rebuild`, which fills an empty database and has no gate to pass."""
     clock = SystemClock()
     ledger = Ledger.open(clock, SystemChance())
     return RefillTools(

@@ -1,4 +1,4 @@
-"""`archiver recovery/rebuild`: makes journal and ledger anew from the storages and the keys, when the database is lost."""
+"""`archiver rebuild`: makes journal and ledger anew from the storages and the keys, when the database is lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def rebuild(options: Options, check: bool) -> int:
     with the identities of this host, 4 when call metadata is lost, 75 when a storage is away, 77 when the journal is in use.
     """
     found = asyncio.run(_rebuild(options, options.load(), check=check))
-    emit(options, "archiver.recovery.rebuild/v1", found.as_json(), lambda: _render(found))
+    emit(options, "archiver.rebuild/v1", found.as_json(), lambda: _render(found))
     return found.exit_code
 
 

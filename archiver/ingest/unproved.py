@@ -21,7 +21,7 @@ _UNPROVED = (recording.c.state == State.ARCHIVED, recording.c.owner.is_(None), ~
 def unproved(conn: Connection) -> list[str]:
     """Return the recordings called archived of which neither journal nor custody knows a copy. Walks the whole journal.
 
-    Where custody knows a copy, the journal has lost it: `verify` and `recovery/rebuild` deal with that, not the provider.
+    Where custody knows a copy, the journal has lost it: `verify` and `rebuild` deal with that, not the provider.
     """
     found = conn.execute(select(recording.c.id).where(*_UNPROVED).order_by(recording.c.id)).scalars().all()
     return [each for each in found if not _was_stored(conn, each)]
