@@ -1,22 +1,12 @@
-"""Renders the report as one HTML page: escaped, without script, style sheet or picture from elsewhere."""
+"""Renders the report as one HTML page."""
 
 from __future__ import annotations
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
 from archiver.compliance import rules, words
 from archiver.compliance.facts import Report
-from archiver.evidence.report import format_instant
+from archiver.documents.html import templates_of
 
-_TEMPLATES = Environment(
-    loader=PackageLoader("archiver.compliance", "templates"),
-    autoescape=select_autoescape(["html"]),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
-_TEMPLATES.filters["instant"] = format_instant
+_TEMPLATES = templates_of("archiver.compliance")
 _TEMPLATES.globals.update(words=words)
 
 

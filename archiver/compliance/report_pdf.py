@@ -12,7 +12,7 @@ from fpdf.enums import XPos, YPos
 from archiver.compliance import rules, words
 from archiver.compliance.facts import Account, Day, Log, Missing, Report, Storage, Verdict
 from archiver.documents.pdf import INK, SOFT, TROUBLE, Colour, Sheet
-from archiver.evidence.report import format_instant
+from archiver.documents.phrases import format_instant
 
 _FILL: Mapping[Verdict, Colour] = {
     Verdict.COMPLETE: (227, 241, 232),

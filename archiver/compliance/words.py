@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from archiver.compliance.facts import Access, Account, Check, Day, Lag, Missing, Place, Report, Run, Storage, Verdict
-from archiver.evidence.report import WORDS, elapsed, format_instant
+from archiver.documents.phrases import EVENTS, elapsed, format_instant
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MOST_GAPS = MOST_ACCESSES = 200
@@ -203,7 +203,7 @@ def access(it: Access) -> str:
 
 def event(type_: str) -> str:
     """The meaning of a type of event."""
-    return WORDS.get(type_) or type_.replace("anomaly.", "Anomaly: ").replace(".", ": ").replace("_", " ")
+    return EVENTS.get(type_) or type_.replace("anomaly.", "Anomaly: ").replace(".", ": ").replace("_", " ")
 
 
 def lag(it: Lag | None) -> str:

@@ -26,10 +26,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from archiver.errors import DestinationError, NotAllowedError, VerificationError
 from archiver.evidence import manifest, verifier
+from archiver.evidence.letters_txt import certificate, readme
 from archiver.evidence.manifest import File
 from archiver.evidence.model import Disclosure, Logged, LogPart, Recording, Request, Stamp, Statement
-from archiver.evidence.pages import certificate, readme, report_html
 from archiver.evidence.report import Report, report
+from archiver.evidence.report_html import report_html
 from archiver.evidence.report_pdf import report_pdf
 from archiver.recording import Json
 from archiver.translog.note import parse_note, parse_vkey

@@ -13,6 +13,7 @@ from typing import Any
 from archiver.custody import canonical
 from archiver.custody.event import Event, leaf_hash
 from archiver.custody.person import GROUP, described
+from archiver.documents.phrases import EVENTS, elapsed, format_instant
 from archiver.errors import VerificationError
 from archiver.evidence.manifest import File
 from archiver.evidence.model import Logged, LogPart, Recording, Request, Statement
@@ -20,35 +21,6 @@ from archiver.recording import Json
 from archiver.translog.checkpoint import Checkpoint, parse_checkpoint
 from archiver.translog.note import VerifierKey, open_note, parse_note, parse_vkey
 
-# Events in words for readers without tools. A type that is not here is shown by its name.
-WORDS: Mapping[str, str] = {
-    "recording.discovered": "The provider listed the recording",
-    "recording.source_refreshed": "The provider's details of it changed",
-    "recording.downloaded": "Downloaded from the provider",
-    "recording.verified": "Examined: is it sound audio?",
-    "recording.sealed": "Encrypted",
-    "recording.stored": "Written to a storage",
-    "recording.store_verified": "Read back from the storage",
-    "recording.fixity_checked": "Checked again in the storage",
-    "recording.accessed": "Opened by a person",
-    "recording.rewrapped": "Encryption key renewed",
-    "recording.shredded": "Made unreadable for ever",
-    "recording.purged": "Removed from the storage",
-    "provider.delete_intended": "Deletion at the provider decided",
-    "provider.deleted": "Deleted at the provider",
-    "provider.delete_confirmed": "The provider no longer has it",
-    "hold.placed": "Legal hold placed",
-    "hold.released": "Legal hold released",
-    "retention.set": "Retention set",
-    "retention.extended": "Retention extended",
-    "disposition.approved": "Disposal approved",
-    "export.prepared": "Exported: the content of a bundle fixed",
-    "export.delivered": "The bundle of an export was finished",
-    "writer.enrolled": "A process was admitted as writer",
-    "writer.retired": "A writer was retired",
-    "reconcile.completed": "Compared, stated or verified",
-    "log.anchored": "Time-stamped by an authority",
-}
 _LOCKED: Mapping[str, str] = {
     "compliance": "Written to a storage under Object Lock, compliance mode",
     "governance": "Written to a storage under Object Lock, governance mode: its administrators can lift it",
@@ -192,24 +164,6 @@ def report(
     )
 
 
-def format_instant(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def elapsed(span: timedelta) -> str:
-    """Write a span in its two largest units that are not zero: "3 y 41 d", "2 h 5 min", "12 s"; "−5 s" for a span below
-    zero."""
-    if round(span.total_seconds()) < 0:
-        return f"−{elapsed(-span)}"
-    left = round(span.total_seconds())
-    parts: list[tuple[int, str]] = []
-    for unit, seconds in (("y", 31_557_600), ("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, seconds)
-        if count or parts:
-            parts.append((count, unit))
-    return " ".join(f"{count} {unit}" for count, unit in parts[:2] if count) or "0 s"
-
-
 def _stated(statement: Statement, log: LogPart) -> Stated:
     digest = hashlib.sha256(statement.document).hexdigest()
     signs = next((each for each in log.archive if each.event.data.get("statement_sha256") == digest), None)
@@ -296,13 +250,13 @@ def title(event: Event, export: str | None = None) -> str:
     export."""
     data = event.data
     if event.type == "recording.stored":
-        return _LOCKED.get(str(data.get("lock_mode")), WORDS[event.type])
+        return _LOCKED.get(str(data.get("lock_mode")), EVENTS[event.type])
     if event.type == "reconcile.completed":
-        return _RECONCILED.get(str(data.get("kind")), WORDS[event.type])
+        return _RECONCILED.get(str(data.get("kind")), EVENTS[event.type])
     if event.type in {"export.prepared", "export.delivered"} and export is not None:
         this = data.get("request") == export
-        return "Exported: this bundle's content fixed" if this else f"{WORDS[event.type]} (not this one)"
-    return WORDS.get(event.type) or event.type.replace("anomaly.", "Anomaly: ").replace("_", " ")
+        return "Exported: this bundle's content fixed" if this else f"{EVENTS[event.type]} (not this one)"
+    return EVENTS.get(event.type) or event.type.replace("anomaly.", "Anomaly: ").replace("_", " ")
 
 
 def _line(

@@ -6,7 +6,8 @@ from __future__ import annotations
 from fpdf.enums import XPos, YPos
 
 from archiver.documents.pdf import INK, RAIL, SOFT, TROUBLE, Sheet
-from archiver.evidence.report import STATED_LIMITS, Chapter, Line, Report, format_instant
+from archiver.documents.phrases import format_instant
+from archiver.evidence.report import STATED_LIMITS, Chapter, Line, Report
 
 
 def report_pdf(facts: Report) -> bytes:

@@ -7,12 +7,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from archiver.compliance.log import cosigners
+from archiver.documents.phrases import elapsed
 from archiver.errors import VerificationError
 from archiver.evidence import manifest
+from archiver.evidence.letters_txt import certificate
 from archiver.evidence.manifest import File
 from archiver.evidence.model import Disclosure, Logged, LogPart, Recording, Request
-from archiver.evidence.pages import certificate, report_html
-from archiver.evidence.report import Report, elapsed, report
+from archiver.evidence.report import Report, report
+from archiver.evidence.report_html import report_html
 from archiver.evidence.report_pdf import report_pdf
 from archiver.evidence.verifier.primitives import check_quorum, parse_checkpoint, parse_key
 from archiver.exporter import neighbours, policy_of
