@@ -48,6 +48,7 @@ NOISE = (
         re.compile(r'"[^"]*[A-Za-z]+,? [A-Za-z]+,? [A-Za-z]+[^"]*"'),
         "a sentence for people may be put better any day: that it is said is tested",
     ),
+    (re.compile(r', (?:"big")?(?=\))'), "the order of bytes is Python's own default, said for the reader"),
     (re.compile(r'"(?:XX)?(?:utf-8|UTF-8|ascii|ASCII)(?:XX)?"'), "the name of an encoding is spelt in any case"),
 )
 
@@ -145,7 +146,7 @@ class Trials:
         gc.freeze()  # or each fork copies what the collector touches
         somewhere = {item for items in self.reached.values() for item in items} or set(session.items)
         quickest = sorted(somewhere, key=lambda item: self.took[item])
-        module = sys.modules[self.mutated.module]
+        module = importlib.import_module(self.mutated.module)
         if not self.passes(quickest, None, module):
             raise session.Failed("the tests fail in a fork without any mutant")
         with self.results.open("w") as lines:

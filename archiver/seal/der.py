@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from archiver.errors import VerificationError
 
-INTEGER, OCTET_STRING, NULL, OID = 0x02, 0x04, 0x05, 0x06
+INTEGER, OCTET_STRING, OID = 0x02, 0x04, 0x06
 SEQUENCE, SET = 0x30, 0x31
 END_OF_CONTENTS = b"\x00\x00"
 

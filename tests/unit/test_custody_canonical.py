@@ -28,29 +28,38 @@ def test_what_is_dumped_loads_equal(value: Any) -> None:
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        (1.5, "float"),
-        ({"a": [0, float("nan")]}, r"\$\.a\[1\]"),
-        (2**53, "2\\^53"),
-        (-(2**53), "2\\^53"),
-        ({"Key": 1}, "key"),
-        ({"": 1}, "key"),
-        ({1: 1}, "key"),
-        ({"a\n": 1}, "key"),
-        ("\ud800", "surrogate"),
-        ("e\u0301", "NFC"),
-        (b"bytes", "bytes"),
-        ({"a": {1, 2}}, "set"),
-        ([[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]], "nested"),
+        (1.5, "$: a float is not in the profile"),
+        ({"a": [0, float("nan")]}, "$.a[1]: a float is not in the profile"),
+        (2**53, "$: integer beyond 2^53 - 1"),
+        (-(2**53), "$: integer beyond 2^53 - 1"),
+        ({"Key": 1}, "$: key outside [a-z0-9_.]+"),
+        ({"a": {"": 1}}, "$.a: key outside [a-z0-9_.]+"),
+        ({1: 1}, "$: key outside [a-z0-9_.]+"),
+        ({"a\n": 1}, "$: key outside [a-z0-9_.]+"),
+        ("\ud800", "$: lone surrogate"),
+        (["a", "b\udfff"], "$[1]: lone surrogate"),
+        ("e\u0301", "$: string not in NFC"),
+        ({"a": [{"b": "e\u0301"}]}, "$.a[0].b: string not in NFC"),
+        (b"bytes", "$: a bytes is not in the profile"),
+        ({"a": {1, 2}}, "$.a: a set is not in the profile"),
+        ([[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]], "$" + "[0]" * 16 + ": nested deeper than 16"),
     ],
 )
 def test_outside_the_profile_is_refused_with_its_place(value: Any, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError) as caught:
         canonical.dumps(value)
+    assert str(caught.value) == says
+
+
+def test_the_edges_of_the_profile_are_within_it() -> None:
+    for edge in (2**53 - 1, -(2**53) + 1, "\ud7ff\ue000", [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]):
+        assert canonical.loads(canonical.dumps(edge)) == edge
 
 
 def test_received_data_need_not_be_normalised_but_still_is_canonical() -> None:
     assert canonical.dumps({"a": "e\u0301"}, normalised=False) == rfc8785.dumps({"a": "e\u0301"})
-    with pytest.raises(ValueError, match="surrogate"):
+    assert canonical.dumps(["e\u0301"], normalised=False) == rfc8785.dumps(["e\u0301"])
+    with pytest.raises(ValueError, match="lone surrogate"):
         canonical.dumps({"a": "\udfff"}, normalised=False)
 
 

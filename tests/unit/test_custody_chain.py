@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from archiver.custody.chain import Fault, Head, Problem, check_chain, enrolled_writers
+from archiver.custody.chain import Fault, Head, Problem, check_chain, enrolled_writers, explained
 from archiver.custody.event import Entry, Event, Type, leaf_hash, sign
 from archiver.custody.keys import public_hex
+from archiver.recording import Json
 from tests.custody_examples import HOST_KEY, KEY, OTHER_KEY, OTHER_SUBJECT, SUBJECT, FixedChance, SteadyClock
 
 HOST, WRITER, STRANGER = (public_hex(key) for key in (HOST_KEY, KEY, OTHER_KEY))
@@ -104,10 +106,31 @@ def test_tampering_is_found_and_named(how: str) -> None:
     assert {(problem.seq, problem.fault) for problem in check(tamper())} == expected
 
 
-def test_problem_reads_as_a_sentence() -> None:
-    assert [str(problem) for problem in check(GOOD[:2] + GOOD[4:])] == [
-        f"{SUBJECT} event 4: events 2 to 3 missing before it"
-    ]
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("middle deleted", ["4: events 2 to 3 missing before it"]),
+        ("first deleted", ["1: event 0 missing before it"]),
+        ("one doubled", ["2: two events have this number, or they are out of order"]),
+        ("edited", ["3: the signature is not the writer's", "4: does not follow the event before it"]),
+        ("rubbish", ["0: not canonical JSON", "1: does not follow the event before it"]),
+        ("end cut off", ["5: the chain should end with this event, but ends with 3"]),
+        (
+            "unknown writer from here on",
+            [
+                f"5: signed by {STRANGER[:16]}…, which was not enrolled",
+                "5: the chain should end with this event, but ends with 5",
+            ],
+        ),
+    ],
+)
+def test_problem_reads_as_a_sentence(how: str, says: list[str]) -> None:
+    assert [str(problem) for problem in check(TAMPERED[how][0]())] == [f"{SUBJECT} event {each}" for each in says]
+
+
+def test_event_in_anothers_place_is_named() -> None:
+    (found, *_) = check(with_entry(2, OTHERS[2].raw))
+    assert str(found) == f"{SUBJECT} event 2: is event 2 of {OTHER_SUBJECT}, standing in another's place"
 
 
 def test_every_byte_of_every_event_counts() -> None:
@@ -149,7 +172,96 @@ def test_writer_that_comes_behind_its_retirement_is_named() -> None:
     add(HOST_KEY, Type.WRITER_RETIRED, writer=WRITER)
     assert check_chain("archive", entries, {WRITER}, {HOST}) == []
     add(KEY, Type.LOG_HEARTBEAT)
-    assert [(p.seq, p.fault) for p in check_chain("archive", entries, {WRITER}, {HOST})] == [(3, Fault.WRITER)]
+    (found,) = check_chain("archive", entries, {WRITER}, {HOST})
+    assert (found.seq, found.fault) == (3, Fault.WRITER)
+    assert found.detail == f"signed by {WRITER[:16]}…, which was retired before it"
+    assert enrolled_writers(entries, {HOST}) == {WRITER}, "those that were enrolled, also after their retirement"
+
+
+def test_writer_that_was_retired_before_it_was_enrolled_does_not_count() -> None:
+    """Events that tell nothing of writers stand between, and one that nobody can read."""
+    entries = [
+        Entry("archive", 0, b"rubbish"),
+        archive_event(1, KEY, Type.LOG_HEARTBEAT),
+        archive_event(2, HOST_KEY, Type.WRITER_RETIRED, writer=STRANGER),
+        archive_event(3, HOST_KEY, Type.WRITER_ENROLLED, writer=STRANGER),
+        archive_event(4, HOST_KEY, Type.WRITER_ENROLLED, writer=WRITER),
+    ]
+    assert enrolled_writers(entries, {HOST}) == {WRITER}
+
+
+def archive_event(seq: int, key, type_: str, prev: str | None = None, /, **data: Json) -> Entry:  # type: ignore[no-untyped-def]
+    event = Event("archive", seq, (prev or "00" * 32) if seq else None, type_, datetime(2026, 1, 1, tzinfo=UTC),
+                  FixedChance().uuid(), public_hex(key), data=data)  # fmt: skip
+    return Entry("archive", seq, sign(event, key))
+
+
+def rehomed_chain(*, follows: str = "ab" * 32, seq: int = 2, **data: Json) -> list[Entry]:
+    """Event 2 was written into a rolled-back database and is in no log; 3 continues from it; 4 explains."""
+    entries = [archive_event(0, KEY, Type.LOG_HEARTBEAT)]
+    entries.append(archive_event(1, KEY, Type.LOG_HEARTBEAT, leaf_hash(entries[-1].raw).hex()))
+    entries.append(archive_event(3, KEY, Type.LOG_HEARTBEAT, follows))
+    told: dict[str, Json] = {"subject": "archive", "seq": seq, "leaf_hash": "ab" * 32, **data}
+    entries.append(archive_event(4, KEY, Type.LOG_REHOMED, leaf_hash(entries[-1].raw).hex(), **told))
+    return entries
+
+
+def test_event_that_is_kept_beside_the_log_is_no_gap() -> None:
+    assert explained(rehomed_chain()) == {2: "ab" * 32}
+    assert check_chain("archive", rehomed_chain(), {WRITER}, {HOST}) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "faults"),
+    [
+        ({"follows": "cd" * 32}, [(3, Fault.GAP)]),  # it continues from another
+        ({"seq": 1}, [(3, Fault.GAP)]),  # another event is explained
+        ({"seq": "2"}, [(3, Fault.GAP)]),
+        ({"leaf_hash": None}, [(3, Fault.GAP)]),
+        ({"leaf_hash": "cd" * 32}, [(3, Fault.GAP)]),
+        ({"subject": SUBJECT}, [(3, Fault.GAP)]),  # of another chain
+    ],
+)
+def test_event_that_nothing_explains_is_a_gap(change: dict[str, Any], faults: list[tuple[int, Fault]]) -> None:
+    assert [(p.seq, p.fault) for p in check_chain("archive", rehomed_chain(**change), {WRITER}, {HOST})] == faults
+
+
+def test_more_than_one_event_is_missing_whatever_is_explained() -> None:
+    entries = rehomed_chain()
+    found = check_chain("archive", [entries[0], *entries[2:]], {WRITER}, {HOST})
+    assert [(p.seq, p.fault, p.detail) for p in found] == [(3, Fault.GAP, "events 1 to 2 missing before it")]
+
+
+def test_event_with_two_places_to_follow_may_follow_either() -> None:
+    """The log has an event 2 as well, which is not the one that event 3 continues from."""
+    entries = rehomed_chain()
+    entries.insert(2, archive_event(2, KEY, Type.LOG_HEARTBEAT, leaf_hash(entries[1].raw).hex()))
+    assert check_chain("archive", entries, {WRITER}, {HOST}) == []
+    other = rehomed_chain(seq=1)
+    other.insert(2, entries[2])
+    assert [(p.seq, p.fault) for p in check_chain("archive", other, {WRITER}, {HOST})] == [(3, Fault.LINK)]
+
+
+def test_only_a_signed_explanation_counts() -> None:
+    entries = rehomed_chain()
+    forged = replace(entries[3], raw=entries[3].raw.replace(b'"id":"', b'"id":"0', 1))
+    assert (
+        explained(
+            [forged, replace(entries[3], raw=entries[3].raw[:-3] + b'A"}'), Entry("archive", 5, b'"log.rehomed"')]
+        )
+        == {}
+    )
+    assert explained([Entry("archive", 5, b'"log.rehomed"'), entries[3]]) == {2: "ab" * 32}
+    other = archive_event(
+        4, KEY, Type.LOG_ANCHORED, subject="archive", seq=2, leaf_hash="ab" * 32, note='"log.rehomed"'
+    )
+    assert explained([other]) == {}
+
+
+def test_explanation_in_another_chain_is_none() -> None:
+    """Only the archive's own chain was ever continued like this."""
+    entries = [replace(entry, subject=SUBJECT) for entry in rehomed_chain()]
+    assert (3, Fault.GAP) in {(p.seq, p.fault) for p in check_chain(SUBJECT, entries, {WRITER}, {HOST})}
 
 
 def test_host_key_signs_nothing_but_enrolments() -> None:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.custody.event import MAX_ENTRY, Event, Type, commitment, format_time, leaf_hash, parse, sign, verify
+from archiver.custody.event import (
+    MAX_ENTRY,
+    Event,
+    Type,
+    commitment,
+    commits,
+    format_time,
+    is_subject,
+    leaf_hash,
+    parse,
+    private_bytes,
+    sign,
+    verify,
+)
 from archiver.errors import VerificationError
 from tests.custody_examples import KEY, OTHER_KEY, SUBJECT, WRITER, events
 
@@ -149,8 +163,8 @@ def test_signature_of_another_key_is_refused() -> None:
 @pytest.mark.parametrize("sig", ['"AAAA"', "null", "5", '"' + "A" * 88 + '"', '"' + "A" * 84 + "AB==" + '"'])
 def test_malformed_signature_is_refused(sig: str) -> None:
     entry = sign(EVENT, KEY)
-    with pytest.raises(VerificationError):
-        verify(entry[: entry.index(b'"sig":') + 6] + sig.encode() + b"}")
+    with pytest.raises(VerificationError, match=r"canonical base64|not a custody event"):
+        parse(entry[: entry.index(b'"sig":') + 6] + sig.encode() + b"}")
 
 
 @settings(max_examples=300)
@@ -188,6 +202,22 @@ def signed_or_not(value: Any) -> bytes:
         return b""
 
 
+def test_the_largest_entry_has_16_kib() -> None:
+    spare = MAX_ENTRY - len(sign(replace(EVENT, data={"number": ""}), KEY))
+    largest = replace(EVENT, data={"number": "x" * spare})
+    assert len(sign(largest, KEY)) == MAX_ENTRY == 16_384
+    assert parse(sign(largest, KEY)) == largest
+    with pytest.raises(ValueError, match="16385 bytes"):
+        sign(replace(EVENT, data={"number": "x" * (spare + 1)}), KEY)
+
+
+@pytest.mark.parametrize(
+    ("subject", "known"), [("archive", True), (SUBJECT, True), ("hold:a", True), ("", False), ("rec:1", False)]
+)
+def test_a_subject_is_known_by_its_name(subject: str, known: bool) -> None:
+    assert is_subject(subject) is known
+
+
 def test_oversized_entry_is_refused_before_it_is_parsed() -> None:
     with pytest.raises(VerificationError, match="more than 16384"):
         parse(b"[" * (MAX_ENTRY + 1))
@@ -205,6 +235,32 @@ def test_commitment_binds_salt_and_group() -> None:
     assert said != commitment(salt, {"to_number": "+49 30 1235"})
     with pytest.raises(ValueError, match="32"):
         commitment(b"short", group)
+
+
+def test_a_private_group_is_checked_against_its_commitment() -> None:
+    salt, group = b"s" * 32, {"name": "Zoe\u0308"}
+    data, promised = private_bytes(group), commitment(salt, group)
+    assert data == '{"name":"Zoe\u0308"}'.encode()
+    assert commits(promised, salt, data)
+    assert not commits(promised, b"t" * 32, data)
+    assert not commits(promised, salt, private_bytes({"name": "Zo\u00eb"}))
+    assert not commits(promised, salt, data.replace(b":", b": "))
+    assert not commits(None, salt, data)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"5", b"[]", b'{"A":1}', b"1.5"])
+def test_rubbish_is_no_private_group(data: bytes) -> None:
+    assert not commits("ab" * 32, b"s" * 32, data)
+
+
+def test_time_is_written_in_utc_wherever_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        assert format_time(datetime(2026, 1, 2, 12, tzinfo=UTC)) == "2026-01-02T12:00:00.000000Z"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_time_is_written_with_four_digit_year_and_six_of_fraction() -> None:

@@ -55,6 +55,8 @@ def test_claim_that_is_no_text_is_kept_as_far_as_it_is_one(tmp_path: Path) -> No
          "root, which claims sudo from ana"),
         ({"account": "ana", "uid": 7, "claimed": {"actor": "ceo", "user": "x"}}, "ceo (claimed by account ana)"),
         ({"account": "ana", "uid": 7, "claimed": {"user": "ceo"}}, "ana"),
+        ({"account": "ana", "uid": 7, "claimed": {"actor": "ana"}}, "ana"),
+        ({"account": "ana", "uid": 7, "claimed": "ceo"}, "ana"),
         ({"user": "ceo", "reason": "why"}, "ceo (claimed)"),
         ({}, "somebody"),
     ],
@@ -66,6 +68,23 @@ def test_claim_is_never_told_as_a_fact(group: dict[str, object], said: str) -> N
 def test_person_is_found_by_every_name_that_it_has_or_claims() -> None:
     group = Person(7, "Ana", 8, "root", {"actor": "CEO"}).group()
     assert names(group) == {"ana", "7", "8", "root", "ceo"}
+    assert names({"user": "Chair", "claimed": "nobody"}) == {"chair"}
+
+
+@pytest.mark.parametrize(
+    ("person", "user"),
+    [
+        (Person(7, "ana", claimed={"actor": "ceo"}), "ceo"),
+        (Person(7, "ana", claimed={"user": "ceo"}), "ana"),
+        (Person(7), "uid 7"),
+    ],
+)
+def test_person_goes_by_the_name_that_was_asked_for_else_by_the_accounts(person: Person, user: str) -> None:
+    assert person.user == user
+
+
+def test_group_without_a_reason_has_none() -> None:
+    assert Person(7).group() == {"account": None, "uid": 7, "login": None, "login_uid": None, "claimed": {}}
 
 
 @pytest.mark.parametrize("said", [None, "", "   ", "two\nlines", "\x1b[2J"])

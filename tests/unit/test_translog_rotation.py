@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -54,3 +56,62 @@ def test_a_note_lacking_a_signature_or_changed_anywhere_introduces_nobody() -> N
             parse_rotation(bad)
         with pytest.raises((Wrong, ValueError, IndexError)):
             stranger_parses(bad)
+
+
+def _told(*signers: Signer, **change: str) -> bytes:
+    """A note of a rotation with lines of one's own, signed by whom one likes."""
+    old, new = KEYS[:2]
+    lines = {
+        "header": "compliance-archiver/log-key-rotation/v1",
+        "name": NAME,
+        "size": "10",
+        "root": base64.b64encode(ROOT).decode(),
+        "old": f"old {old.key.vkey}",
+        "new": f"new {new.key.vkey}",
+        "hosts": f"hosts {' '.join(HOSTS)}",
+        **change,
+    }
+    text = "".join(f"{line}\n" for line in lines.values())
+    return f"{text}\n{''.join(each.sign(text) for each in signers or (old, new))}".encode()
+
+
+def test_a_note_of_rotation_is_these_lines() -> None:
+    assert _told() == FIRST.note
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"header": "compliance-archiver/log-key-rotation/v2"}, "not a note of a key's rotation"),
+        ({"more": "line"}, "not a note of a key's rotation"),
+        ({"old": f"was {KEYS[0].key.vkey}"}, "not a note of a key's rotation"),
+        ({"new": f"now {KEYS[1].key.vkey}"}, "not a note of a key's rotation"),
+        ({"name": "test/other"}, "from one key of a log to another"),
+        ({"old": f"old {Signer('test/other', KEYS[0].private).key.vkey}"}, "from one key of a log to another"),
+        ({"new": f"new {KEYS[0].key.vkey}"}, "from one key of a log to another"),
+        ({"hosts": "hosts " + "aa" * 32}, "from one key of a log to another"),
+        ({"root": base64.b64encode(ROOT[:31]).decode()}, "from one key of a log to another"),
+        ({"size": "010"}, "decimal"),
+    ],
+)
+def test_a_note_that_tells_of_something_else_is_refused_though_it_is_signed(change: dict[str, str], says: str) -> None:
+    with pytest.raises(VerificationError, match=says):
+        parse_rotation(_told(**change))
+
+
+def test_one_key_alone_introduces_nobody() -> None:
+    for signers in (KEYS[:1], KEYS[1:2]):
+        with pytest.raises(VerificationError, match="signed by the old key and the new one"):
+            parse_rotation(_told(*signers))
+
+
+def test_a_log_that_never_changed_its_key_began_with_it() -> None:
+    keys = log_keys(KEYS[0].key, [])
+    assert (keys.first, keys.of(1), keys.name, keys.kind) == (KEYS[0].key, KEYS[0].key, NAME, 1)
+
+
+def test_rotations_go_on_from_one_another() -> None:
+    """The second takes effect at a size before the first: then nobody could say which key signs between them."""
+    with pytest.raises(VerificationError, match="do not follow one another"):
+        log_keys(KEYS[2].key, [FIRST.note, introduce(KEYS[1], KEYS[2], HOSTS, 9, ROOT).note])
+    assert log_keys(KEYS[2].key, [FIRST.note, introduce(KEYS[1], KEYS[2], HOSTS, 10, ROOT).note]).of(10) == KEYS[0].key
