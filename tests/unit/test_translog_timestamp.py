@@ -13,7 +13,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from archiver.custody.timestamp import (
+from archiver.errors import ConfigurationError, VerificationError
+from archiver.translog.timestamp import (
     anchor_name,
     anchor_place,
     load_roots,
@@ -24,7 +25,6 @@ from archiver.custody.timestamp import (
     stamped_at,
     verify_token,
 )
-from archiver.errors import ConfigurationError, VerificationError
 
 _KINDS = Path(__file__).parents[1] / "data" / "timestamp" / "kinds"
 GRANTED, REFUSED, NO_NONCE = ((_KINDS / f"{name}.tsr").read_bytes() for name in ("granted", "refused", "without-nonce"))
