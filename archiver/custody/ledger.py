@@ -17,6 +17,7 @@ from archiver.clock import Chance, Clock
 from archiver.custody.chain_end import End, turned_back
 from archiver.custody.event import ARCHIVE, Event, Type, commitment, leaf_hash, private_bytes, sign
 from archiver.custody.keys import generate_signing_key, public_hex
+from archiver.custody.own import OwnEntries
 from archiver.custody.person import GROUP as PERSON
 from archiver.custody.tables import custody_pending, custody_private, custody_subject
 from archiver.recording import Json
@@ -60,7 +61,8 @@ class _Head:
 
 
 class Ledger:
-    """Appends signed events. Holds the process's session key, which is lost when the process ends, and no other state.
+    """Appends signed events. Holds the process's session key, which is lost when the process ends, and the newest entries
+    that it signed (`own`), which nobody needs to verify again.
 
     Everything happens on the caller's connection, in the caller's transaction: nothing is stored until the transaction
     commits. An append may be repeated after a rollback. Concurrent appends to one subject wait for one another on the
@@ -75,6 +77,7 @@ class Ledger:
         self._clock = clock
         self._chance = chance
         self._person: Mapping[str, Mapping[str, Json]] = {} if person is None else {PERSON: person}
+        self.own = OwnEntries()
 
     @classmethod
     def open(cls, clock: Clock, chance: Chance, person: Mapping[str, Json] | None = None) -> Self:
@@ -178,24 +181,23 @@ class Ledger:
             seq = head.seq + 1
             groups = {**draft.private, **self._person} if draft.actor_kind == OPERATOR else draft.private
             salted = [(name, self._chance.token(32), group) for name, group in groups.items()]
-            entry = sign(
-                Event(
-                    subject=draft.subject,
-                    seq=seq,
-                    prev=head.hash.hex() if head.hash else None,
-                    type=draft.type,
-                    at=self._clock.now(),
-                    id=self._chance.uuid(),
-                    writer=public_hex(key),
-                    actor_kind=draft.actor_kind,
-                    user=draft.user,
-                    op=draft.op,
-                    outcome=draft.outcome,
-                    data=draft.data,
-                    priv={name: commitment(salt, group) for name, salt, group in salted},
-                ),
-                key,
+            event = Event(
+                subject=draft.subject,
+                seq=seq,
+                prev=head.hash.hex() if head.hash else None,
+                type=draft.type,
+                at=self._clock.now(),
+                id=self._chance.uuid(),
+                writer=public_hex(key),
+                actor_kind=draft.actor_kind,
+                user=draft.user,
+                op=draft.op,
+                outcome=draft.outcome,
+                data=draft.data,
+                priv={name: commitment(salt, group) for name, salt, group in salted},
             )
+            entry = sign(event, key)
+            self.own.add(entry, event)
             head.seq, head.hash = seq, leaf_hash(entry)
             appended.append(Appended(draft.subject, seq, head.hash))
             events.append({"subject_no": head.number, "seq": seq, "entry": entry})

@@ -24,7 +24,8 @@ kept. So an event is followed by two anomalies at most, whatever is wrong with o
 the same reason the archive's chain, if its head was rolled back, continues from the log's end: otherwise its anomalies
 would be forks themselves.
 
-**What the sequencer believes.** It believes no unsigned statement of the database: an enrolment counts only as far as a
+**What the sequencer believes.** It verifies each signature but those that this very process made over the same bytes
+(`custody.own`). It believes no unsigned statement of the database: an enrolment counts only as far as a
 host signed it, and a row is refused because of an event in the log only if that event is itself one of ours. Where the
 log's own rows are wrong, `VerificationError` names them and nothing is done: building on a tampered tree would make the
 tampering look agreed to.
@@ -136,7 +137,7 @@ class Sequencer:
             return Integrated(tree.size, tree.root, 0, 0)
         tree = trees.lock(conn, self._log_id)  # before the queue is read: rows taken by others are gone by then
         rows = conn.execute(_TAKE, {"limit": limit}).all()
-        events = [_verified(row.entry) for row in rows]
+        events = [self._ledger.own.event(row.entry) or _verified(row.entry) for row in rows]
         batch = _Batch(tree, enrolment.find(conn, enrolment.keys_of(events), self._hosts))
         for row, event in zip(rows, events, strict=True):
             self._judge(conn, batch, row, event)

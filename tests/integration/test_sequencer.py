@@ -16,13 +16,13 @@ from archiver.clock import SystemChance, SystemClock
 from archiver.custody import history
 from archiver.custody import ledger as ledger_module
 from archiver.custody.chain import check_chain, enrolled_writers
-from archiver.custody.event import ARCHIVE, Event, Type, leaf_hash, sign
+from archiver.custody.event import ARCHIVE, Event, Type, leaf_hash, sign, verify
 from archiver.custody.keys import public_hex
 from archiver.custody.ledger import Draft, Ledger
 from archiver.custody.tables import TYPE_NUMBERS
 from archiver.database import Writer, reading
 from archiver.errors import ConfigurationError, LeaseLostError, NotFoundError, VerificationError
-from archiver.translog import merkle, reader, tree
+from archiver.translog import merkle, reader, sequencer, tree
 from archiver.translog.sequencer import Integrated, Sequencer, open_log
 from archiver.translog.tables import custody_checkpoint
 from archiver.translog.tile import hashes_of
@@ -199,6 +199,34 @@ def test_second_enrolment_of_a_writer_changes_nothing(archive: Archive) -> None:
     assert len(check_log(archive.engine)) == 6
     with reading(archive.engine) as conn:
         assert [row.enrolled_leaf for row in rows(conn, "SELECT * FROM custody_writer")] == [0]
+
+
+def test_entries_of_this_process_are_not_verified_again_and_those_of_another_are(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified: list[bytes] = []
+    monkeypatch.setattr(sequencer, "verify", lambda entry: verified.append(entry) or verify(entry))
+    archive.events(SUBJECT, 3)
+    archive.drain()
+    assert verified == []
+    another = Ledger.open(SteadyClock(), FixedChance("another"))
+    with archive.engine.begin() as conn:
+        another.enroll(conn, HOST_KEY)
+    archive.events(OTHER_SUBJECT, 2, ledger=another)
+    archive.drain()
+    assert len(verified) == 3
+    check_log(archive.engine, archive.log_id)
+
+
+def test_own_entry_in_a_row_of_another_place_is_refused_though_it_is_known(archive: Archive) -> None:
+    archive.events(SUBJECT, 2)
+    entry = archive.entry(SUBJECT, 1)
+    archive.drain()
+    archive.events(OTHER_SUBJECT, 1)
+    archive.drain()
+    archive.insert(OTHER_SUBJECT, 1, entry)
+    archive.drain()
+    assert archive.quarantine() == [(OTHER_SUBJECT, 1, "place")]
 
 
 def test_two_sequencers_at_once_take_each_event_once(archive: Archive) -> None:
