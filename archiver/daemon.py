@@ -475,11 +475,11 @@ class Daemon:
         for destination in self._a.destinations:
             if destination.usable(self._a.clock.now()):
                 await sweep_uploads(destination)
-        await catalogue.spread(self._a.bench)
+        await catalogue.spread(self._a.context)
 
     async def _copies(self) -> None:
         """Make the copies that are owed; copies still owed afterwards are gaps."""
-        await copier.make_missing_copies(self._a.bench, self._stop.is_set)
+        await copier.make_missing_copies(self._a.context, self._stop.is_set)
         await self._a.rounds.copies()
 
     @property
@@ -492,7 +492,7 @@ class Daemon:
 
     async def _catalogue(self) -> None:
         _, default = self._a.config.retention.policy()
-        await catalogue.seal_due(self._a.bench, default, self._stop.is_set)
+        await catalogue.seal_due(self._a.context, default, self._stop.is_set)
 
     def _watch(self, ticker: Ticker) -> Callable[[], Awaitable[None]]:
         interval = systemd.watchdog_interval()

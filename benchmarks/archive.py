@@ -223,7 +223,7 @@ async def _claim(assembly: Assembly, measured: Stages) -> list[journal.Claim]:
 async def _one(assembly: Assembly, store: S3Store, bucket: Bucket, held: journal.Claim, measured: Stages) -> None:
     began = assembly.clock.now()
     with measured.stage("fetch"):
-        link = assembly.bench.links.fresh(held.id, began)
+        link = assembly.context.links.fresh(held.id, began)
         async with assembly.providers[PROVIDER].open(held.ref, link) as media:
             chunks = [chunk async for chunk in media.chunks()]
     size = sum(map(len, chunks))
@@ -234,7 +234,7 @@ async def _one(assembly: Assembly, store: S3Store, bucket: Bucket, held: journal
             sniffer.feed(chunk)
         facts = sniffer.findings().media
     with measured.stage("encrypt"):
-        sealer = Sealer(_Discard(), assembly.bench.recipients, assembly.chance, size)  # type: ignore[arg-type]
+        sealer = Sealer(_Discard(), assembly.context.recipients, assembly.chance, size)  # type: ignore[arg-type]
         for chunk in chunks:
             sealer.write(chunk)
         result = sealer.finish()

@@ -36,7 +36,7 @@ from archiver.fetch.receive import ReceiveLimits
 from archiver.fetch.spool import Spool, lock_state_dir
 from archiver.hours import DATABASE, Hours
 from archiver.ingest import health
-from archiver.ingest.context import Bench, Policy
+from archiver.ingest.context import Policy, WorkerContext
 from archiver.ingest.destination import Destination
 from archiver.ingest.links import Links
 from archiver.ingest.poll import Poller
@@ -69,7 +69,7 @@ class Assembly:
     writer: Writer
     ledger: Ledger
     spool: Spool
-    bench: Bench
+    context: WorkerContext
     destinations: Sequence[Destination]
     providers: Mapping[str, Provider]
     pollers: Mapping[str, Poller]
@@ -202,7 +202,7 @@ async def assemble(
     replica_id = chance.uuid()
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="seal")
     links, pushback = Links(), Pushback(lambda: read(engine, custody_log.backlog), clock)
-    bench = Bench(
+    context = WorkerContext(
         writer=writer, ledger=ledger, spool=spool, recipients=recipients, destinations=list(destinations.values()), links=links,
         telemetry=metrics, clock=clock, chance=chance, executor=executor, replica_id=replica_id,
     )  # fmt: skip
@@ -220,7 +220,7 @@ async def assemble(
         each.id: Worker(
             providers[each.id],
             Policy(ReceiveLimits(max_size=config.pace(each).max_size), rules, default),
-            bench,
+            context,
             config.pace(each).concurrency,
         )
         for each in chosen
@@ -231,7 +231,7 @@ async def assemble(
         chance=chance, telemetry=metrics, walls=walls,
     )  # fmt: skip
     return Assembly(
-        config=config, engine=engine, writer=writer, ledger=ledger, spool=spool, bench=bench,
+        config=config, engine=engine, writer=writer, ledger=ledger, spool=spool, context=context,
         destinations=list(destinations.values()),
         providers=providers, pollers=pollers, workers=workers, metrics=metrics, clock=hours, chance=chance, executor=executor,
         replica_id=replica_id, keeper=build_keeper(config, log_parts, engine, writer, ledger, replica_id, clock, chance),

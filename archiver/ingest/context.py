@@ -28,7 +28,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class WorkerContext:
     """The context that every worker of this process shares."""
 
     writer: Writer

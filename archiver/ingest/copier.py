@@ -21,7 +21,7 @@ from archiver import errors
 from archiver.clock import Clock
 from archiver.database import Writer
 from archiver.ingest import journal, outcomes, owed
-from archiver.ingest.context import Bench
+from archiver.ingest.context import WorkerContext
 from archiver.ingest.destination import Destination
 from archiver.ingest.owed import Owed
 from archiver.recording import Sealed, Stored
@@ -69,18 +69,18 @@ async def _survey(writer: Writer, storage: str, now: datetime) -> int:
     return found
 
 
-async def make_missing_copies(bench: Bench, ending: Callable[[], bool] = lambda: False) -> int:
+async def make_missing_copies(context: WorkerContext, ending: Callable[[], bool] = lambda: False) -> int:
     """Make every copy that is owed and due, into every usable storage. Return the count of copies made."""
-    await bench.writer.run(lambda conn: owed.take_back(conn, bench.replica_id))
-    usable = [each for each in bench.destinations if each.usable(bench.clock.now())]
-    return sum(await asyncio.gather(*(_Catchup(bench, each, ending).run() for each in usable)))
+    await context.writer.run(lambda conn: owed.take_back(conn, context.replica_id))
+    usable = [each for each in context.destinations if each.usable(context.clock.now())]
+    return sum(await asyncio.gather(*(_Catchup(context, each, ending).run() for each in usable)))
 
 
 class _Catchup:
     """One pass over the copies that one storage owes."""
 
-    def __init__(self, bench: Bench, destination: Destination, ending: Callable[[], bool]) -> None:
-        self._bench = bench
+    def __init__(self, context: WorkerContext, destination: Destination, ending: Callable[[], bool]) -> None:
+        self._context = context
         self._destination = destination
         self._ending = ending
         self._made = 0
@@ -93,22 +93,22 @@ class _Catchup:
         return self._made
 
     async def _work(self) -> None:
-        bench, storage = self._bench, self._destination.id
+        context, storage = self._context, self._destination.id
         while not self._ending() and self._failures < _PATIENCE:
-            now = bench.clock.now()
+            now = context.clock.now()
             if not self._destination.usable(now):
                 until = self._destination.down_until or now
                 await asyncio.sleep(min(max(until - now, timedelta(0)), _LONGEST_REST).total_seconds())
-                if not self._destination.usable(bench.clock.now()):
+                if not self._destination.usable(context.clock.now()):
                     return
-            held = await bench.writer.run(lambda conn: owed.claim(conn, storage, bench.replica_id, now))  # noqa: B023
+            held = await context.writer.run(lambda conn: owed.claim(conn, storage, context.replica_id, now))  # noqa: B023
             if held is None:
                 return
             await self._take(held)
 
     async def _take(self, held: Owed) -> None:
         """Make one copy, as far as it goes; every outcome is written down."""
-        bench = self._bench
+        context = self._context
         try:
             await self._copy(held)
         except errors.LeaseLostError:
@@ -116,8 +116,8 @@ class _Catchup:
         except errors.OutcomeUnknownError as unwritten:  # `take_back` finds this copy again
             log.warning("copy.outcome_unwritten", recording_id=held.recording_id, problem=str(unwritten))
         except errors.ArchiverError as failed:
-            spread = int.from_bytes(bench.chance.token(2), "big") / 65_536
-            again_at, problem = bench.clock.now() + owed.delay(held.attempts, spread), str(failed)
+            spread = int.from_bytes(context.chance.token(2), "big") / 65_536
+            again_at, problem = context.clock.now() + owed.delay(held.attempts, spread), str(failed)
             self._failures += isinstance(failed, errors.DestinationError)
             log.warning(
                 "copy.failed",
@@ -126,50 +126,50 @@ class _Catchup:
                 attempt=held.attempts,
                 problem=problem,
             )
-            await bench.writer.run(lambda conn: owed.put_off(conn, held, problem, again_at))
+            await context.writer.run(lambda conn: owed.put_off(conn, held, problem, again_at))
         except asyncio.CancelledError:
-            await asyncio.shield(bench.writer.run(lambda conn: owed.hand_back(conn, held)))
+            await asyncio.shield(context.writer.run(lambda conn: owed.hand_back(conn, held)))
             raise
 
     async def _copy(self, held: Owed) -> None:
-        bench, row, now = self._bench, held.row, self._bench.clock.now()
+        context, row, now = self._context, held.row, self._context.clock.now()
         if row.retain_until is not None and row.retain_until <= now:  # no storage takes a lock that ends in the past
-            await bench.writer.run(lambda conn: owed.settled(conn, held))
+            await context.writer.run(lambda conn: owed.settled(conn, held))
             return
         called = row.call_ended_at or row.call_started_at or row.listed_at
         key = layout.recording_key(held.recording_id, row.sealed_sha256, called)
         async with self._content(held) as path:
             sealed = Sealed(path, row.sealed_bytes, row.sealed_sha256, 0, str(row.plaintext_sha256), (), "")
-            stored = await self._destination.put(key, sealed, row.retain_until, bench.clock.now())
+            stored = await self._destination.put(key, sealed, row.retain_until, context.clock.now())
         self._failures = 0
-        done = bench.clock.now()
-        await bench.writer.run(lambda conn: self._note(conn, held, stored, done))
+        done = context.clock.now()
+        await context.writer.run(lambda conn: self._note(conn, held, stored, done))
         self._made += 1
-        bench.telemetry.stored(held.storage, sealed.size, (done - now).total_seconds())
+        context.telemetry.stored(held.storage, sealed.size, (done - now).total_seconds())
 
     def _note(self, conn: Connection, held: Owed, stored: Stored, now: datetime) -> None:
         owed.settled(conn, held)
         outcomes.keep_copies(conn, held.recording_id, [stored], now)
         journal.recatalogue(conn, held.recording_id)
         events = outcomes.stored_events(f"rec:{held.recording_id}", stored, len(held.copies) + 1, "second copy")
-        self._bench.ledger.append_many(conn, events)
+        self._context.ledger.append_many(conn, events)
 
     @asynccontextmanager
     async def _content(self, held: Owed) -> AsyncIterator[Path]:
         """Yield the sealed object as a spool file, from the first storage that gives exactly the bytes that were sealed."""
-        bench = self._bench
-        sources = {each.id: each for each in bench.destinations if each.id != held.storage}
+        context = self._context
+        sources = {each.id: each for each in context.destinations if each.id != held.storage}
         problems = []
         for known in held.copies:
             source = sources.get(known.storage)
             if source is None:
                 continue
-            with bench.spool.part(known.size) as part:
+            with context.spool.part(known.size) as part:
                 try:
                     digest = hashlib.sha256()
                     async for piece in at_most(source.store.read(known.key, known.version_id), known.size):
                         digest.update(piece)
-                        await asyncio.get_running_loop().run_in_executor(bench.executor, part.file.write, piece)
+                        await asyncio.get_running_loop().run_in_executor(context.executor, part.file.write, piece)
                     part.file.flush()
                 except (errors.DestinationError, errors.NotFoundError, errors.VerificationError) as failed:
                     problems.append(f"{source.id}: {failed}")

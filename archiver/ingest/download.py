@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from archiver.fetch.receive import OpenMedia, ReceiveLimits, receive
 from archiver.fetch.spool import Part
-from archiver.ingest.context import Bench
+from archiver.ingest.context import WorkerContext
 from archiver.ingest.journal import Claim
 from archiver.providers.port import Media, Provider
 from archiver.recording import Link, Received, Sealed
@@ -16,7 +16,13 @@ from archiver.seal.cipher import Sealer
 
 
 async def download(
-    provider: Provider, limits: ReceiveLimits, bench: Bench, held: Claim, link: Link | None, *, quarantine: bool = False
+    provider: Provider,
+    limits: ReceiveLimits,
+    context: WorkerContext,
+    held: Claim,
+    link: Link | None,
+    *,
+    quarantine: bool = False,
 ) -> tuple[Received, Sealed]:
     """Receive a recording and seal it into our spool, durably under a name that the journal does not know yet.
 
@@ -24,9 +30,9 @@ async def download(
     stated. Raises what `receive` raises; after an error the spool keeps nothing of the download.
     """
     loop = asyncio.get_running_loop()
-    part = bench.spool.part()  # one open(2): in a thread, a cancelled caller would never learn of its reservation
+    part = context.spool.part()  # one open(2): in a thread, a cancelled caller would never learn of its reservation
     try:
-        sink = _SealingSink(part, bench, believes_length=not quarantine)
+        sink = _SealingSink(part, context, believes_length=not quarantine)
         received = await receive(
             sink.opening(
                 lambda offset, etag: provider.open(held.ref, link, offset=offset, etag=etag, to_the_end=quarantine)
@@ -35,21 +41,21 @@ async def download(
             declared=held.duration,
             at_most=held.of_call,
             limits=limits,
-            clock=bench.clock,
-            executor=bench.executor,
+            clock=context.clock,
+            executor=context.executor,
             quarantine=quarantine,
         )
         return received, await sink.finish(received)
     finally:
-        await loop.run_in_executor(bench.executor, bench.spool.abandon, part)
+        await loop.run_in_executor(context.executor, context.spool.abandon, part)
 
 
 class _SealingSink:
     """Seals the receiver's bytes into a part of the spool. The sealer is made when the body's length is known."""
 
-    def __init__(self, part: Part, bench: Bench, *, believes_length: bool) -> None:
+    def __init__(self, part: Part, context: WorkerContext, *, believes_length: bool) -> None:
         self._part = part
-        self._bench = bench
+        self._context = context
         self._believes_length = believes_length
         self._sealer: Sealer | None = None
         self._length: int | None = None
@@ -68,7 +74,7 @@ class _SealingSink:
 
     def write(self, data: bytes) -> None:
         if self._sealer is None:
-            self._sealer = Sealer(self._part.file, self._bench.recipients, self._bench.chance, self._length)
+            self._sealer = Sealer(self._part.file, self._context.recipients, self._context.chance, self._length)
         self._sealer.write(data)
 
     async def finish(self, received: Received) -> Sealed:
@@ -79,7 +85,7 @@ class _SealingSink:
                 self.write(b"")
             assert self._sealer is not None
             result = self._sealer.finish()
-            path = self._bench.spool.commit(self._part)
+            path = self._context.spool.commit(self._part)
             return Sealed(
                 path=path,
                 size=result.size,
@@ -90,4 +96,4 @@ class _SealingSink:
                 wrapped_key_sha256=result.wrapped_key_sha256,
             )
 
-        return await asyncio.get_running_loop().run_in_executor(self._bench.executor, close)
+        return await asyncio.get_running_loop().run_in_executor(self._context.executor, close)

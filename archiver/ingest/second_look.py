@@ -19,7 +19,7 @@ from archiver import errors
 from archiver.fetch.media import agree
 from archiver.fetch.receive import ReceiveLimits
 from archiver.ingest import journal, siblings
-from archiver.ingest.context import Bench
+from archiver.ingest.context import WorkerContext
 from archiver.ingest.download import download
 from archiver.ingest.plan import hopeless, look_again
 from archiver.providers.port import Provider
@@ -33,10 +33,10 @@ Refresh: TypeAlias = Callable[[journal.Claim], Awaitable[Link | None]]
 class SecondLook:
     """Downloads doubtful recordings of one provider again. `refresh` gets a fresh link, or raises the provider's refusal."""
 
-    def __init__(self, provider: Provider, limits: ReceiveLimits, bench: Bench, refresh: Refresh) -> None:
+    def __init__(self, provider: Provider, limits: ReceiveLimits, context: WorkerContext, refresh: Refresh) -> None:
         self._provider = provider
         self._limits = limits
-        self._bench = bench
+        self._context = context
         self._refresh = refresh
         # The single answers for recordings in work whose own length is not recorded yet.
         self._heard: dict[str, Listing] = {}
@@ -47,11 +47,11 @@ class SecondLook:
         Past the deadline a broken answer counts as other bytes too, if it is longer than the kept one; it confirms
         nothing. False when the provider did not answer: then it is asked again soon.
         """
-        bench = self._bench
-        late = hopeless(held.situation, bench.clock.now())
+        context = self._context
+        late = hopeless(held.situation, context.clock.now())
         try:
             link = await self._refresh(held) if self._provider.facts.needs_link else None
-            received, sealed = await download(self._provider, self._limits, bench, held, link, quarantine=late)
+            received, sealed = await download(self._provider, self._limits, context, held, link, quarantine=late)
         except errors.LeaseLostError:
             raise
         except (errors.RecordingGoneError, errors.NoRecordingError) as ended:
@@ -66,16 +66,16 @@ class SecondLook:
             return held, True
         if received.plaintext_sha256 == digest:
             await self._discard(sealed)
-            await bench.writer.run(lambda conn: siblings.confirm_length(conn, held.id))
+            await context.writer.run(lambda conn: siblings.confirm_length(conn, held.id))
             return dataclasses.replace(held, flags=held.flags - {Flag.LENGTH_UNVERIFIED}), True
         return dataclasses.replace(held, flags=held.flags | await self._differs(held, received, sealed)), True
 
     async def _differs(self, held: journal.Claim, received: Received, sealed: Sealed) -> frozenset[Flag]:
         """Keep the other bytes too. A crash before they are in the journal leaves a spool file that a sweep removes."""
-        bench, now = self._bench, self._bench.clock.now()
-        new = await bench.writer.run(
+        context, now = self._context, self._context.clock.now()
+        new = await context.writer.run(
             lambda conn: siblings.second_answer(
-                conn, bench.chance, bench.ledger, held, received, sealed, now, spool_id=bench.spool.id
+                conn, context.chance, context.ledger, held, received, sealed, now, spool_id=context.spool.id
             )
         )
         if not new:
@@ -92,7 +92,7 @@ class SecondLook:
         if held.flags & DOUBTS and Flag.SUPERSEDED not in held.flags:
             held, answered = await self.take(held, digest)
         again_at = self.again_at(held, settled=answered)
-        await self._bench.writer.run(lambda conn: siblings.looked_again(conn, held, again_at))
+        await self._context.writer.run(lambda conn: siblings.looked_again(conn, held, again_at))
 
     def again_at(self, held: journal.Claim, *, settled: bool) -> datetime | None:
         """Return when to ask again; None when nothing is open. `settled`: the provider was asked, and answered.
@@ -103,7 +103,7 @@ class SecondLook:
             return None
         if settled and not held.flags & DOUBTS:
             return None
-        now = self._bench.clock.now()
+        now = self._context.clock.now()
         kept_at = held.archived_at or now
         return look_again(kept_at, now, held.delete_at, held.situation.attempts, answered=settled)
 
@@ -139,7 +139,7 @@ class SecondLook:
         """Ask for the recording's own length, once, where only the single answer states it. False: ask again later."""
         if not self._untold(held):
             return held, True
-        bench = self._bench
+        context = self._context
         try:
             listing = self._heard.pop(held.id, None) or await self._provider.refresh(held.ref)
         except (errors.RecordingGoneError, errors.NoRecordingError):
@@ -150,12 +150,12 @@ class SecondLook:
         if listing.revision != held.revision and not journal.is_refetched(held.revision):
             return held, True
         if listing.link is not None:
-            bench.links.keep(held.id, listing.link)
+            context.links.keep(held.id, listing.link)
         if listing.duration is None or "recording_duration_ms" not in listing.metadata:
             return held, True
         held = dataclasses.replace(held, duration=listing.duration, of_call=False)
         length, flags, archived = listing.duration, _by_length(held), held.situation.state is State.ARCHIVED
-        await bench.writer.run(lambda conn: siblings.length_told(conn, held, length, flags, archived=archived))
+        await context.writer.run(lambda conn: siblings.length_told(conn, held, length, flags, archived=archived))
         if archived:
             held = dataclasses.replace(held, flags=held.flags - {Flag.DURATION_MISMATCH} | flags)
         return held, True
@@ -165,7 +165,7 @@ class SecondLook:
 
     async def _discard(self, sealed: Sealed) -> None:
         await asyncio.get_running_loop().run_in_executor(
-            self._bench.executor, self._bench.spool.remove, sealed.path.name
+            self._context.executor, self._context.spool.remove, sealed.path.name
         )
 
 

@@ -18,7 +18,7 @@ import structlog
 
 from archiver import errors
 from archiver.ingest import discovery, journal, outcomes
-from archiver.ingest.context import Bench, Policy
+from archiver.ingest.context import Policy, WorkerContext
 from archiver.ingest.download import download
 from archiver.ingest.plan import Step, Verdict, hopeless, judge, next_step
 from archiver.ingest.second_look import SecondLook
@@ -41,12 +41,12 @@ class Worker:
     `concurrency` recordings are fetched at a time, and as many stored. Saving into the spool never waits for a slow storage.
     """
 
-    def __init__(self, provider: Provider, policy: Policy, bench: Bench, concurrency: int) -> None:
+    def __init__(self, provider: Provider, policy: Policy, context: WorkerContext, concurrency: int) -> None:
         self._provider = provider
         self._policy = policy
-        self._bench = bench
+        self._context = context
         self._concurrency = concurrency
-        self._looks = SecondLook(provider, policy.limits, bench, self._refresh)
+        self._looks = SecondLook(provider, policy.limits, context, self._refresh)
         self._tasks: set[asyncio.Task[None]] = set()
         self._sealed = 0  # tasks whose recording lies in the spool, and waits for a storage or is on its way there
         self._turn = asyncio.Semaphore(concurrency)
@@ -64,14 +64,14 @@ class Worker:
         free = self._concurrency - (len(self._tasks) - self._sealed)
         if free <= 0:
             return 0
-        bench, now = self._bench, self._bench.clock.now()
-        usable = {each.id for each in bench.destinations if each.usable(now)}
-        able = bool(usable) and all(each.id in usable for each in bench.destinations if each.store.required)
+        context, now = self._context, self._context.clock.now()
+        usable = {each.id for each in context.destinations if each.usable(now)}
+        able = bool(usable) and all(each.id in usable for each in context.destinations if each.store.required)
         storing = able and self._sealed < self._concurrency
         fetching = self._room()
-        claims = await bench.writer.run(
+        claims = await context.writer.run(
             lambda conn: journal.claim(
-                conn, self._provider.id, bench.replica_id, bench.spool.id, free, fetching=fetching, storing=storing
+                conn, self._provider.id, context.replica_id, context.spool.id, free, fetching=fetching, storing=storing
             )
         )
         for held in claims:
@@ -89,7 +89,7 @@ class Worker:
     def _room(self) -> bool:
         """Say whether the spool admits a recording; without room, only recordings that lie in the spool are worked on."""
         try:
-            self._bench.spool.admit()
+            self._context.spool.admit()
         except errors.ArchiverError:
             return False
         return True
@@ -122,24 +122,24 @@ class Worker:
             self._looks.forget(held)
 
     async def _attempt(self, held: journal.Claim) -> None:
-        bench = self._bench
+        context = self._context
         try:
             if held.situation.state is State.ARCHIVED:
                 await self._looks.again(held)
                 return
-            if _step(held, bench) is Step.STORE and not self._spool_has(held):
+            if _step(held, context) is Step.STORE and not self._spool_has(held):
                 log.error("recording.spool_lost", provider=self._provider.id, recording_id=held.id)
                 held = _unspooled(held)
-            if Flag.QUARANTINED in held.flags and held.spool_id == bench.spool.id:
+            if Flag.QUARANTINED in held.flags and held.spool_id == context.spool.id:
                 held = await self._store_page(held)  # whatever the result, the provider is asked again
             settled = not self._looks.open(held)  # a worker that died before the second look did not have it
-            if Flag.QUARANTINED in held.flags or _step(held, bench) is Step.FETCH:
+            if Flag.QUARANTINED in held.flags or _step(held, context) is Step.FETCH:
                 fetched = await self._fetch(held)
                 if fetched is None:
                     return
                 held, settled = fetched
                 if self._sealed >= _SEALED_AT_HAND * self._concurrency:
-                    await bench.writer.run(lambda conn: journal.hand_back(conn, held))
+                    await context.writer.run(lambda conn: journal.hand_back(conn, held))
                     return
             with self._at_the_storages():
                 async with self._turn:
@@ -149,7 +149,7 @@ class Worker:
         except errors.ArchiverError as error:
             await self._unfinished(held, error)
         except asyncio.CancelledError:
-            await asyncio.shield(bench.writer.run(lambda conn: journal.hand_back(conn, held)))
+            await asyncio.shield(context.writer.run(lambda conn: journal.hand_back(conn, held)))
             raise
 
     @contextmanager
@@ -168,16 +168,16 @@ class Worker:
 
         None when the same content is archived already, or nothing is left to store.
         """
-        bench = self._bench
-        if held.ref.variant == ORIGINAL and await bench.writer.run(lambda conn: outcomes.main_in_work(conn, held)):
+        context = self._context
+        if held.ref.variant == ORIGINAL and await context.writer.run(lambda conn: outcomes.main_in_work(conn, held)):
             # The original waits, so that it can be compared with the main recording once that has come.
             raise errors.OutOfTurnError(held.ref.recording_id[:80])
-        started = bench.clock.monotonic()
-        quarantine = hopeless(held.situation, bench.clock.now())
+        started = context.clock.monotonic()
+        quarantine = hopeless(held.situation, context.clock.now())
         received, sealed = await self._receive(held, quarantine=quarantine)
-        bench.telemetry.fetched(self._provider.id, received.size, bench.clock.monotonic() - started)
+        context.telemetry.fetched(self._provider.id, received.size, context.clock.monotonic() - started)
         if Flag.QUARANTINED in received.flags:
-            waits = held.spool_id == bench.spool.id  # one page is in the spool; no storage took it yet
+            waits = held.spool_id == context.spool.id  # one page is in the spool; no storage took it yet
             if Flag.QUARANTINED in held.flags and (waits or held.plaintext_sha256 == received.plaintext_sha256):
                 await self._discard(sealed)
                 raise errors.UnacceptableMediaError("past its deadline the provider still sends what is in quarantine")
@@ -187,9 +187,9 @@ class Worker:
         flags = received.flags
         if await self._is_here_already(held, received, sealed, told=told):
             await self._discard(sealed)
-            bench.telemetry.archived(self._provider.id, None)
+            context.telemetry.archived(self._provider.id, None)
             return None
-        held = _now_spooled(held, sealed, flags, bench.spool.id)
+        held = _now_spooled(held, sealed, flags, context.spool.id)
         log.info("recording.sealed", provider=self._provider.id, recording_id=held.id, size_bytes=sealed.size)
         return await self._looks.take(held, received.plaintext_sha256) if flags & DOUBTS else (held, told)
 
@@ -197,33 +197,33 @@ class Worker:
         """Record the received content: as a twin of an archived row if that row's copies prove themselves now, else as
         a recording to store.
         """
-        bench, spool_id = self._bench, self._bench.spool.id
-        twin = await bench.writer.run(
-            lambda conn: outcomes.fetched(conn, bench.ledger, held, received, sealed, spool_id=spool_id)
+        context, spool_id = self._context, self._context.spool.id
+        twin = await context.writer.run(
+            lambda conn: outcomes.fetched(conn, context.ledger, held, received, sealed, spool_id=spool_id)
         )
         if twin is None:
             return False
         if await self._proves(twin):
-            now, doubted = bench.clock.now(), dataclasses.replace(held, flags=received.flags)
-            demanded = [each.id for each in bench.destinations]
+            now, doubted = context.clock.now(), dataclasses.replace(held, flags=received.flags)
+            demanded = [each.id for each in context.destinations]
             again_at = self._looks.again_at(doubted, settled=told and not received.flags & DOUBTS)
-            return await bench.writer.run(
+            return await context.writer.run(
                 lambda conn: outcomes.adopted(
-                    conn, bench.ledger, held, received, twin, now, demanded, look_again_at=again_at
+                    conn, context.ledger, held, received, twin, now, demanded, look_again_at=again_at
                 )
             )
-        await bench.writer.run(
-            lambda conn: outcomes.fetched(conn, bench.ledger, held, received, sealed, spool_id=spool_id, alone=True)
+        await context.writer.run(
+            lambda conn: outcomes.fetched(conn, context.ledger, held, received, sealed, spool_id=spool_id, alone=True)
         )
         return False
 
     async def _proves(self, twin: outcomes.Twin) -> bool:
         """Say whether every required storage, and at least one, shows the twin's copy as recorded. Doubt counts as no."""
         proved = 0
-        for destination in self._bench.destinations:
+        for destination in self._context.destinations:
             known = twin.copies.get(destination.id)
             await destination.first_word()
-            if not destination.usable(self._bench.clock.now()):
+            if not destination.usable(self._context.clock.now()):
                 known = None  # the storage may hang, and newly received content must reach the disk
             try:
                 seen = None if known is None else await destination.store.inspect(known.key, known.version_id)
@@ -238,7 +238,7 @@ class Worker:
 
     async def _receive(self, held: journal.Claim, *, quarantine: bool) -> tuple[Received, Sealed]:
         """Open, download and seal; a spent link is renewed once without counting as an attempt."""
-        link = self._bench.links.fresh(held.id, self._bench.clock.now())
+        link = self._context.links.fresh(held.id, self._context.clock.now())
         if link is None and self._provider.facts.needs_link:
             link = await self._refresh(held)
         elif link is not None or not self._provider.facts.needs_link:
@@ -260,9 +260,9 @@ class Worker:
         The API is asked by id, and an id may stand for two recordings: the audio of the other recording is not accepted.
         """
         listing = await self._provider.refresh(held.ref)
-        self._bench.telemetry.refreshed(self._provider.id)
+        self._context.telemetry.refreshed(self._provider.id)
         self._looks.heard(held, listing)
-        ours = listing.revision == held.revision or await self._bench.writer.run(
+        ours = listing.revision == held.revision or await self._context.writer.run(
             lambda conn: outcomes.shows(conn, held, listing.revision)
         )
         if not ours:
@@ -272,27 +272,27 @@ class Worker:
             # The listing shows a recording; an empty single answer does not refute the listing.
             raise errors.NotUnderstoodError(held.ref.recording_id[:80])
         if puzzled:
-            await self._bench.writer.run(lambda conn: outcomes.clear_flag(conn, held, Flag.LINK_NOT_UNDERSTOOD))
+            await self._context.writer.run(lambda conn: outcomes.clear_flag(conn, held, Flag.LINK_NOT_UNDERSTOOD))
         if listing.audio is Audio.NONE:
             raise errors.NoRecordingError(held.ref.recording_id[:80])
         if listing.audio is Audio.NOT_YET:
             raise errors.NotReadyError(held.ref.recording_id[:80])
         if listing.link is not None:
-            self._bench.links.keep(held.id, listing.link)
+            self._context.links.keep(held.id, listing.link)
         return listing.link
 
     async def _ask_again(self, held: journal.Claim) -> None:
         """Ask the API after a 404 for the audio: only the API can say that the recording is gone (this raises); else
         the audio is late.
         """
-        self._bench.links.drop(held.id)
+        self._context.links.drop(held.id)
         link = await self._refresh(held)
         if link is not None and link.guessed:
             raise errors.NotUnderstoodError("the link had to be mended to be asked for, and nothing is there")
         raise errors.NotReadyError("the provider lists the recording, but its audio is not there")
 
     async def _download(self, held: journal.Claim, link: Link | None, *, quarantine: bool) -> tuple[Received, Sealed]:
-        return await download(self._provider, self._policy.limits, self._bench, held, link, quarantine=quarantine)
+        return await download(self._provider, self._policy.limits, self._context, held, link, quarantine=quarantine)
 
     # --- store: spool → storages ------------------------------------------------------------------------------
 
@@ -300,43 +300,43 @@ class Worker:
         """Put every copy, then record "archived". Every required copy, and at least one, must succeed; an optional one
         is made later.
         """
-        bench, now = self._bench, self._bench.clock.now()
+        context, now = self._context, self._context.clock.now()
         sealed = self._from_spool(held)
         kept = self._retention(held, now)
         key = layout.recording_key(held.id, sealed.sealed_sha256, held.situation.called_at)
         copies, missing = await self._put_everywhere(key, sealed, kept)
-        done = bench.clock.now()
+        done = context.clock.now()
         again_at = self._looks.again_at(held, settled=settled)
-        await bench.writer.run(
+        await context.writer.run(
             lambda conn: outcomes.archived(
-                conn, bench.ledger, held, copies, done, retain_until=kept.until, rule=kept.rule, missing=missing,
+                conn, context.ledger, held, copies, done, retain_until=kept.until, rule=kept.rule, missing=missing,
                 look_again_at=again_at,
             )
         )  # fmt: skip
         await self._discard(sealed)
-        bench.links.drop(held.id)
+        context.links.drop(held.id)
         lag = (done - held.situation.called_at).total_seconds()
-        bench.telemetry.archived(self._provider.id, lag)
-        bench.telemetry.attempted(self._provider.id, "archived")
+        context.telemetry.archived(self._provider.id, lag)
+        context.telemetry.attempted(self._provider.id, "archived")
         log.info("recording.archived", provider=self._provider.id, recording_id=held.id, copies=len(copies))
 
     async def _put_everywhere(self, key: str, sealed: Sealed, kept: Retention) -> tuple[list[Stored], dict[str, str]]:
         """Return the copies made, and why each other storage has none. Raises when a required copy, or every copy, is missing."""
-        bench = self._bench
+        context = self._context
         copies: list[Stored] = []
         missing: dict[str, str] = {}
-        for destination in sorted(bench.destinations, key=lambda each: not each.store.required):
-            started, was_down = bench.clock.monotonic(), destination.down_until is not None
+        for destination in sorted(context.destinations, key=lambda each: not each.store.required):
+            started, was_down = context.clock.monotonic(), destination.down_until is not None
             try:
-                copies.append(await destination.put(key, sealed, kept.until, bench.clock.now()))
+                copies.append(await destination.put(key, sealed, kept.until, context.clock.now()))
             except (errors.DestinationError, errors.VerificationError) as failed:
                 if destination.store.required:
                     raise
                 missing[destination.id] = str(failed)
                 continue
-            bench.telemetry.stored(destination.id, sealed.size, bench.clock.monotonic() - started)
+            context.telemetry.stored(destination.id, sealed.size, context.clock.monotonic() - started)
             if was_down:
-                await bench.writer.run(lambda conn: journal.wake(conn, Reason.DESTINATION))
+                await context.writer.run(lambda conn: journal.wake(conn, Reason.DESTINATION))
         if not copies:  # without a required storage, nothing else would report this
             raise errors.DestinationError("; ".join(missing.values())[:500] or "there is no storage")
         return copies, missing
@@ -346,13 +346,15 @@ class Worker:
 
         When no storage takes the page, it stays in the spool: it may be more than it looks like.
         """
-        bench = self._bench
+        context = self._context
         copies = await self._put_page(held, sealed)
-        now = bench.clock.now()
+        now = context.clock.now()
         verdict = self._verdict(held, errors.UnacceptableMediaError("kept in quarantine"), now)
-        spool_id = None if copies else bench.spool.id
-        await bench.writer.run(
-            lambda conn: outcomes.quarantined(conn, bench.ledger, held, sealed, copies, verdict, now, spool_id=spool_id)
+        spool_id = None if copies else context.spool.id
+        await context.writer.run(
+            lambda conn: outcomes.quarantined(
+                conn, context.ledger, held, sealed, copies, verdict, now, spool_id=spool_id
+            )
         )
         if copies:
             await self._discard(sealed)
@@ -360,12 +362,12 @@ class Worker:
 
     async def _store_page(self, held: journal.Claim) -> journal.Claim:
         """Put a page in quarantine from our spool into the storages, when they take it now."""
-        bench, sealed = self._bench, self._from_spool(held)
+        context, sealed = self._context, self._from_spool(held)
         copies = await self._put_page(held, sealed)
         if not copies:
             return held
-        now = bench.clock.now()
-        await bench.writer.run(lambda conn: outcomes.page_stored(conn, bench.ledger, held, copies, now))
+        now = context.clock.now()
+        await context.writer.run(lambda conn: outcomes.page_stored(conn, context.ledger, held, copies, now))
         await self._discard(sealed)
         return _unspooled(held)
 
@@ -373,7 +375,7 @@ class Worker:
         """Put an error page under its own key. Empty when a required storage does not take the page."""
         key = layout.quarantine_key(held.id, sealed.sealed_sha256)
         try:
-            copies, _ = await self._put_everywhere(key, sealed, self._retention(held, self._bench.clock.now()))
+            copies, _ = await self._put_everywhere(key, sealed, self._retention(held, self._context.clock.now()))
         except (errors.DestinationError, errors.VerificationError) as failed:
             log.warning("recording.page_not_stored", recording_id=held.id, problem=str(failed))
             return []
@@ -381,14 +383,16 @@ class Worker:
 
     def _spool_has(self, held: journal.Claim) -> bool:
         return (
-            held.sealed is not None and held.spool_name is not None and self._bench.spool.path(held.spool_name).exists()
+            held.sealed is not None
+            and held.spool_name is not None
+            and self._context.spool.path(held.spool_name).exists()
         )
 
     def _from_spool(self, held: journal.Claim) -> Sealed:
         assert held.spool_name is not None
         assert held.sealed is not None
         sealed_sha256, sealed_bytes, plaintext_sha256, plaintext_bytes = held.sealed
-        path = self._bench.spool.path(held.spool_name)
+        path = self._context.spool.path(held.spool_name)
         return Sealed(path, sealed_bytes, sealed_sha256, plaintext_bytes, plaintext_sha256, (), "")
 
     def _retention(self, held: journal.Claim, now: datetime) -> Retention:
@@ -397,25 +401,25 @@ class Worker:
     async def _discard(self, sealed: Sealed) -> None:
         """Remove the spool file last; a crash before this leaves a file that the next sweep removes."""
         await asyncio.get_running_loop().run_in_executor(
-            self._bench.executor, self._bench.spool.remove, sealed.path.name
+            self._context.executor, self._context.spool.remove, sealed.path.name
         )
 
     # --- outcomes ---------------------------------------------------------------------------------------------
 
     def _verdict(self, held: journal.Claim, error: errors.ArchiverError, now: datetime) -> Verdict:
-        spread = int.from_bytes(self._bench.chance.token(2), "big") / 65_536
+        spread = int.from_bytes(self._context.chance.token(2), "big") / 65_536
         return judge(error, held.situation, now, spread=spread, not_ready_for=self._provider.facts.not_ready_for)
 
     async def _unfinished(self, held: journal.Claim, error: errors.ArchiverError) -> None:
-        bench, now = self._bench, self._bench.clock.now()
+        context, now = self._context, self._context.clock.now()
         verdict = self._verdict(held, error, now)
         try:
-            state = await bench.writer.run(
-                lambda conn: outcomes.unfinished(conn, bench.ledger, held, verdict, error, now)
+            state = await context.writer.run(
+                lambda conn: outcomes.unfinished(conn, context.ledger, held, verdict, error, now)
             )
         except errors.LeaseLostError:
             return
-        bench.telemetry.attempted(self._provider.id, type(error).__name__)
+        context.telemetry.attempted(self._provider.id, type(error).__name__)
         log.warning(
             "recording.unfinished",
             provider=self._provider.id,
@@ -425,17 +429,17 @@ class Worker:
             problem=str(error),
         )
         if state is State.GONE:
-            bench.telemetry.lost(self._provider.id, "gone")
+            context.telemetry.lost(self._provider.id, "gone")
         if verdict.park is not None:
             await self._park(verdict.park, error)
 
     async def _park(self, wait: timedelta, error: errors.ArchiverError) -> None:
-        until = self._bench.clock.now() + wait
-        await self._bench.writer.run(lambda conn: discovery.park(conn, self._provider.id, until, str(error)))
+        until = self._context.clock.now() + wait
+        await self._context.writer.run(lambda conn: discovery.park(conn, self._provider.id, until, str(error)))
 
 
-def _step(held: journal.Claim, bench: Bench) -> Step:
-    return next_step(held.spool_name, held.spool_id, bench.spool.id)
+def _step(held: journal.Claim, context: WorkerContext) -> Step:
+    return next_step(held.spool_name, held.spool_id, context.spool.id)
 
 
 def _now_spooled(held: journal.Claim, sealed: Sealed, flags: frozenset[Flag], spool_id: str) -> journal.Claim:

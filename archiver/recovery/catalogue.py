@@ -22,7 +22,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, func, insert, selec
 from archiver import errors
 from archiver.custody import history
 from archiver.custody.event import ARCHIVE, Type, format_time
-from archiver.ingest.context import Bench
+from archiver.ingest.context import WorkerContext
 from archiver.ingest.destination import Destination
 from archiver.ingest.tables import QUEUE, catalogue_segment, copy, recording
 from archiver.recording import Sealed
@@ -44,7 +44,7 @@ _LARGEST = 256 << 20
 _AT_ONCE = 20
 
 
-async def seal_due(bench: Bench, default: Rule, ending: Callable[[], bool] = lambda: False) -> int:
+async def seal_due(context: WorkerContext, default: Rule, ending: Callable[[], bool] = lambda: False) -> int:
     """Catalogue every final row that no segment describes as it is. Return the count of segments made.
 
     `default` says how long to keep the data about recordings without a copy. Only one replica at a time does this work;
@@ -52,9 +52,9 @@ async def seal_due(bench: Bench, default: Rule, ending: Callable[[], bool] = lam
     """
     made = 0
     try:
-        while not ending() and (groups := await _due_groups(bench, default)):
+        while not ending() and (groups := await _due_groups(context, default)):
             for group in groups:
-                if ending() or not await _seal(bench, group):
+                if ending() or not await _seal(context, group):
                     return made
                 made += 1
     except errors.ArchiverError as failed:
@@ -62,15 +62,15 @@ async def seal_due(bench: Bench, default: Rule, ending: Callable[[], bool] = lam
     return made
 
 
-async def spread(bench: Bench) -> int:
+async def spread(context: WorkerContext) -> int:
     """Bring to every usable storage the segments that it lacks because it was down or is new. Return the count of copies made."""
     made = 0
-    for destination in bench.destinations:
-        while destination.usable(bench.clock.now()):
-            lacking = await bench.writer.run(lambda conn: _lacking(conn, destination.id, bench.clock.now()))  # noqa: B023
+    for destination in context.destinations:
+        while destination.usable(context.clock.now()):
+            lacking = await context.writer.run(lambda conn: _lacking(conn, destination.id, context.clock.now()))  # noqa: B023
             try:
                 for row in lacking:
-                    await _copy_to(bench, destination, row)
+                    await _copy_to(context, destination, row)
                     made += 1
             except errors.ArchiverError as failed:
                 log.warning("catalogue.not_copied", storage=destination.id, problem=str(failed))
@@ -162,19 +162,19 @@ _DUE = (
 )
 
 
-async def _due_groups(bench: Bench, default: Rule) -> list[list[Due]]:
+async def _due_groups(context: WorkerContext, default: Rule) -> list[list[Due]]:
     """Return the next due rows, grouped by segment; none while a segment could not be stored, or another replica does this."""
-    required = [each for each in bench.destinations if each.store.required] or bench.destinations
-    if not all(each.usable(bench.clock.now()) for each in required):
+    required = [each for each in context.destinations if each.store.required] or context.destinations
+    if not all(each.usable(context.clock.now()) for each in required):
         return []
 
     def ask(conn: Connection) -> list[Due]:
         rows = conn.execute(_DUE).all()
-        if not rows or lease.acquire(conn, _LEASE, bench.replica_id, _LASTING) is None:
+        if not rows or lease.acquire(conn, _LEASE, context.replica_id, _LASTING) is None:
             return []
         return [Due(row.id, row.retain_until or default.keep.after(row.called_at), row.size) for row in rows]
 
-    return grouped(await bench.writer.run(ask), _ROWS, _SIZE)
+    return grouped(await context.writer.run(ask), _ROWS, _SIZE)
 
 
 def read_lines(conn: Connection, ids: Sequence[str], now: datetime) -> list[Line]:
@@ -210,17 +210,17 @@ _COPIES_OF = select(copy).where(copy.c.recording_id.in_(_THESE)).order_by(copy.c
 # --- seal and store -------------------------------------------------------------------------------------------
 
 
-async def _seal(bench: Bench, group: Sequence[Due]) -> bool:
+async def _seal(context: WorkerContext, group: Sequence[Due]) -> bool:
     """Make one segment: from the journal into the storages and back into the journal. False when nothing came of it."""
-    ids, now = [each.id for each in group], bench.clock.now()
-    lines = await bench.writer.run(lambda conn: read_lines(conn, ids, now))
+    ids, now = [each.id for each in group], context.clock.now()
+    lines = await context.writer.run(lambda conn: read_lines(conn, ids, now))
     content = dump(lines)
     # A storage refuses a date that has passed: a row kept beyond its date gets a segment locked for an hour at a time.
     until = _whole_second(max(group[0].keep_until, now + _SHORTEST_LOCK))
-    with bench.spool.part(len(content) + (64 << 10)) as part:
+    with context.spool.part(len(content) + (64 << 10)) as part:
 
         def write() -> Sealed:
-            sealer = Sealer(part.file, bench.recipients, bench.chance, len(content), plaintext_digest=True)
+            sealer = Sealer(part.file, context.recipients, context.chance, len(content), plaintext_digest=True)
             sealer.write(content)
             made = sealer.finish()
             return Sealed(
@@ -228,21 +228,21 @@ async def _seal(bench: Bench, group: Sequence[Due]) -> bool:
                 made.recipients, made.wrapped_key_sha256,
             )  # fmt: skip
 
-        sealed = await asyncio.get_running_loop().run_in_executor(bench.executor, write)
-        storages = await _put_everywhere(bench, sealed, until)
+        sealed = await asyncio.get_running_loop().run_in_executor(context.executor, write)
+        storages = await _put_everywhere(context, sealed, until)
     if not storages:
         return False
-    noted = await bench.writer.run(lambda conn: _note(conn, bench, lines, sealed, storages, until, now))
+    noted = await context.writer.run(lambda conn: _note(conn, context, lines, sealed, storages, until, now))
     log.info("catalogue.sealed", lines=len(lines), size_bytes=sealed.size, storages=storages)
     return noted > 0
 
 
-async def _put_everywhere(bench: Bench, sealed: Sealed, until: datetime) -> list[str]:
+async def _put_everywhere(context: WorkerContext, sealed: Sealed, until: datetime) -> list[str]:
     """Put the segment into every storage; return those that have it. Raises when a required storage does not take it."""
     key, storages = layout.catalogue_key(sealed.sealed_sha256), []
-    for destination in sorted(bench.destinations, key=lambda each: not each.store.required):
+    for destination in sorted(context.destinations, key=lambda each: not each.store.required):
         try:
-            await destination.put(key, sealed, until, bench.clock.now())
+            await destination.put(key, sealed, until, context.clock.now())
         except (errors.DestinationError, errors.VerificationError) as failed:
             if destination.store.required:
                 raise
@@ -254,7 +254,7 @@ async def _put_everywhere(bench: Bench, sealed: Sealed, until: datetime) -> list
 
 def _note(
     conn: Connection,
-    bench: Bench,
+    context: WorkerContext,
     lines: Sequence[Line],
     sealed: Sealed,
     storages: Sequence[str],
@@ -276,7 +276,7 @@ def _note(
     same = [line.id for line in lines if current.get(line.id) == line]
     if same:
         conn.execute(_CATALOGUED, [{"row": each, "described_by": sealed.sealed_sha256} for each in same])
-    bench.ledger.append(
+    context.ledger.append(
         conn,
         ARCHIVE,
         Type.CATALOGUED,
@@ -304,17 +304,17 @@ def _lacking(conn: Connection, storage: str, now: datetime) -> Sequence[Any]:
     return conn.execute(select(catalogue_segment).where(~has, table.retain_until > now).limit(_AT_ONCE)).all()
 
 
-async def _copy_to(bench: Bench, destination: Destination, row: Any) -> None:
+async def _copy_to(context: WorkerContext, destination: Destination, row: Any) -> None:
     content = None
-    for source in bench.destinations:
+    for source in context.destinations:
         if source.id in json.loads(row.storages):
             content = content or await read_segment(source.store, row.sealed_sha256)
     if content is None:
         raise errors.VerificationError(f"segment {row.sealed_sha256} of the catalogue is in no storage that says so")
-    with bench.spool.part(len(content)) as part:
-        await asyncio.get_running_loop().run_in_executor(bench.executor, _write, part.file, content)
+    with context.spool.part(len(content)) as part:
+        await asyncio.get_running_loop().run_in_executor(context.executor, _write, part.file, content)
         sealed = Sealed(part.path, len(content), row.sealed_sha256, 0, "", (), "")
-        now = bench.clock.now()
+        now = context.clock.now()
         until = _whole_second(max(row.retain_until, now + _SHORTEST_LOCK))
         await destination.put(layout.catalogue_key(row.sealed_sha256), sealed, until, now)
 
@@ -324,7 +324,7 @@ async def _copy_to(bench: Bench, destination: Destination, row: Any) -> None:
         storages = json.dumps(sorted({*known, destination.id}))
         conn.execute(update(catalogue_segment).where(same).values(storages=storages))
 
-    await bench.writer.run(note)
+    await context.writer.run(note)
 
 
 def _write(file: Any, content: bytes) -> None:

@@ -133,7 +133,7 @@ _TRANSACTIONS: Mapping[str, tuple[str, ...]] = {
     "unfinished.commit": ("unfinished",),
     "handback.commit": ("hand_back",),
     "leave.commit": ("leave",),
-    "published.commit": ("custody.publication.keep_published",),
+    "published.commit": ("translog.publication_rows.keep_published",),
 }
 _OPERATIONS: Mapping[str, str] = {
     "PutObject": "put.request",

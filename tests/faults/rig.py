@@ -33,7 +33,7 @@ from archiver.demo.simulators.scenario import Kind
 from archiver.fetch.receive import ReceiveLimits
 from archiver.fetch.spool import Spool
 from archiver.ingest import discovery, survey
-from archiver.ingest.context import Bench, Policy
+from archiver.ingest.context import Policy, WorkerContext
 from archiver.ingest.destination import Destination
 from archiver.ingest.links import Links
 from archiver.ingest.poll import Poller, PollPlan
@@ -109,7 +109,7 @@ class Rig:
     provider: Provider
     poller: Poller
     worker: Worker
-    bench: Bench
+    context: WorkerContext
     engine: Engine
     budget: Free
     told: Told
@@ -136,7 +136,7 @@ class Rig:
             conn.execute(update(recording).where(due).values(ready=True, next_attempt_at=None))
             conn.execute(update(provider_state).where(provider_state.c.parked_until <= now).values(parked_until=None))
 
-        await self.bench.writer.run(wake)
+        await self.context.writer.run(wake)
 
     async def settle(self, rounds: int = 6, each: timedelta = timedelta(hours=1, minutes=1)) -> None:
         """Work, and come back when what waits is due, until nothing waits any more."""
@@ -198,7 +198,7 @@ class Rig:
         )
 
     def spool_is_empty(self) -> bool:
-        usage = self.bench.spool.usage()
+        usage = self.context.spool.usage()
         left = [path for path in (self.folder / "spool").iterdir() if path.suffix in (".part", ".sealed")]
         return (usage.used, usage.reserved, left) == (0, 0, [])
 
@@ -260,20 +260,20 @@ async def rig(
                 **{"allow_http": True, "allow_private_addresses": True, **(client or {})},
             )
             provider: Provider = make(sim, http, {} if max_pages is None else {"max_pages": max_pages})
-            bench = Bench(
+            context = WorkerContext(
                 writer=writer, ledger=ledger, spool=Spool(folder / "spool", 1 << 30, clock=clock, chance=chance),
                 recipients=[load_recipient("local", "aes-kw-256", generate_local_key(chance))], destinations=[destination],
                 links=links, telemetry=told, clock=clock, chance=chance, executor=executor, replica_id=chance.uuid(),
             )  # fmt: skip
             poller = Poller(
                 provider, PollPlan(overlap, timedelta(days=3), retention, earliest=start - back), writer=writer, ledger=ledger,
-                links=links, telemetry=told, clock=clock, chance=chance, replica_id=bench.replica_id,
+                links=links, telemetry=told, clock=clock, chance=chance, replica_id=context.replica_id,
             )  # fmt: skip
             policy = Policy(ReceiveLimits(limits.max_size), (), Rule("default", Span(1), {}))
-            worker = Worker(provider, policy, bench, concurrency)
+            worker = Worker(provider, policy, context, concurrency)
             try:
                 yield Rig(
-                    sim, account, true, clock, provider, poller, worker, bench, engine, budget, told, codes, folder
+                    sim, account, true, clock, provider, poller, worker, context, engine, budget, told, codes, folder
                 )
             finally:
                 await worker.drain(timedelta(0))

@@ -537,7 +537,7 @@ async def _fails_at_list(it: Rig, name: str, effect: Effect) -> None:
 async def _fails_at_refresh(it: Rig, name: str, effect: Effect) -> None:
     """A recording keeps its attempts through outages and refused credentials; "not found" is not believed at once."""
     assert await it.poll()
-    it.bench.links.drop(it.rows()[0]["id"])
+    it.context.links.drop(it.rows()[0]["id"])
     it.simulator.fail(Route.ITEM, effect, times=_tries(name))
     await it.work()
     (row,) = it.rows()
@@ -574,7 +574,7 @@ async def test_401_403_429_5xx_timeouts_retry_after_is_obeyed_up_to_an_hour(
     """Retry-After in seconds, as a date, absurd or absent: a pause for the credential, at most an hour."""
     async with rig("plivo", tmp_path, sqlite_url, recordings=[call("plivo", "one")]) as it:
         assert await it.poll()
-        it.bench.links.drop(it.rows()[0]["id"])
+        it.context.links.drop(it.rows()[0]["id"])
         now = it.clock.now()
         header = format_datetime(now + timedelta(seconds=7), usegmt=True) if asked == "date" else asked
         it.simulator.fail(Route.ITEM, TooManyRequests(header))

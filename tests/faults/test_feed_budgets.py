@@ -108,7 +108,7 @@ async def test_page_of_thousands_of_rows_is_written_in_pieces_and_the_writer_ser
         polling = asyncio.create_task(it.poll())
         served = 0
         while not polling.done():
-            await it.bench.writer.run(lambda _conn: None)
+            await it.context.writer.run(lambda _conn: None)
             served += 1
             await asyncio.sleep(0)
         assert await polling

@@ -165,10 +165,10 @@ async def test_row_that_is_odd_and_understood_in_turn_is_kept_no_more_often_than
                 rejects.note(conn, "vobiz", "account", [odd], now)
                 return int(bool(conn.execute(select(reject.c.raw)).scalar_one()))
 
-            kept += await it.bench.writer.run(note)
-            await it.bench.writer.run(lambda conn: conn.execute(reject.delete()))
+            kept += await it.context.writer.run(note)
+            await it.context.writer.run(lambda conn: conn.execute(reject.delete()))
         assert kept == 5
-        assert await it.bench.writer.run(lambda conn: note(conn, odd, MORNING + DAY)) == 1  # a new day
+        assert await it.context.writer.run(lambda conn: note(conn, odd, MORNING + DAY)) == 1  # a new day
 
 
 def test_gap_of_put_off_edits_raises_the_alert_that_its_runbook_page_tells_of() -> None:

@@ -23,7 +23,7 @@ async def test_the_other_recording_of_the_same_id_is_not_archived_in_place_of_th
     async with rig(case, tmp_path, sqlite_url, recordings=[one, other]) as it:
         assert await it.poll()
         for row in it.rows():
-            it.bench.links.drop(row["id"])
+            it.context.links.drop(row["id"])
         await it.work()
         waiting, archived = sorted(it.rows(), key=lambda row: str(row["state"]), reverse=True)
         assert (archived["state"], it.digests()) == ("archived", [voice.digest])

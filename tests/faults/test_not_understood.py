@@ -207,7 +207,7 @@ async def test_what_an_older_version_called_absent_is_taken_up_again(tmp_path: P
     async with rig("plivo", tmp_path, sqlite_url, recordings=held, overlap=ALL) as it:
         assert await it.poll()
         gone = {"state": "absent", "reason": None, "ready": False, "next_attempt_at": None, "flags": "[]"}
-        await it.bench.writer.run(lambda conn: conn.execute(update(recording).values(**gone)))
+        await it.context.writer.run(lambda conn: conn.execute(update(recording).values(**gone)))
         assert await it.poll()
         await stays_not_understood(it, "plivo", 2)
 

@@ -98,7 +98,7 @@ async def test_gap_of_a_row_closes_when_the_row_is_understood(tmp_path: Path, sq
         it.simulator.fail(Route.LIST, Rows(spoil), times=None)
         assert await it.poll()
         by_id = Reject(b"{}", "was beyond an earlier version", "two", reject_identity({}, "two", ""))
-        await it.bench.writer.run(lambda conn: rejects.note(conn, "case", "account", [by_id], it.clock.now()))
+        await it.context.writer.run(lambda conn: rejects.note(conn, "case", "account", [by_id], it.clock.now()))
         assert len(it.rejects()) == len(gaps(it)) == 2
         it.simulator.heal()
         await it.pass_time(timedelta(minutes=10))

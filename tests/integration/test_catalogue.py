@@ -93,7 +93,7 @@ class Desk:
         await self.a.writer.run(lambda conn: conn.execute(update(recording).where(same).values(**values)))
 
     async def seal(self) -> int:
-        return await catalogue.seal_due(self.a.bench, DEFAULT)
+        return await catalogue.seal_due(self.a.context, DEFAULT)
 
     async def due(self) -> set[str]:
         query = select(recording.c.id).where(recording.c.segment.is_(None))
@@ -282,16 +282,16 @@ async def test_storage_that_missed_a_segment_gets_it_later(two: Desk) -> None:
     assert [each["storages"] for each in await two.segments()] == ['["primary"]']
     ready(two)
     broken.before = fail_once()
-    assert await catalogue.spread(two.a.bench) == 0
+    assert await catalogue.spread(two.a.context) == 0
     ready(two)
     broken.after = fail_once()
-    assert await catalogue.spread(two.a.bench) == 0
+    assert await catalogue.spread(two.a.context) == 0
     ready(two)
-    assert await catalogue.spread(two.a.bench) == 1
+    assert await catalogue.spread(two.a.context) == 1
     (segment,) = await two.segments()
     assert segment["storages"] == '["primary", "second"]'
     assert await catalogue.read_segment(broken, segment["sealed_sha256"])
-    assert await catalogue.spread(two.a.bench) == 0
+    assert await catalogue.spread(two.a.context) == 0
 
 
 async def test_only_one_replica_writes_segments(directory: Desk) -> None:

@@ -38,8 +38,8 @@ class Month:
 
     @property
     def watch(self) -> Watch:
-        bench = self.it.bench
-        return Watch(self.it.engine, bench.writer, bench.ledger, bench.clock, bench.chance)
+        context = self.it.context
+        return Watch(self.it.engine, context.writer, context.ledger, context.clock, context.chance)
 
     def watched(self) -> Watched:
         it = self.it
@@ -61,11 +61,11 @@ class Month:
             await it.work()
         await self.watch.look(self.watched())
         if self.cycles % 2:
-            bench = it.bench
-            for destination in bench.destinations:
+            context = it.context
+            for destination in context.destinations:
                 result = await reconcile.reconcile_store(it.engine, destination.store, it.clock, lock_share=1)
-                await reconcile.keep(bench.writer, bench.ledger, bench.chance, [result])
-            await reconcile.keep(bench.writer, bench.ledger, bench.chance, [await self.custody()])
+                await reconcile.keep(context.writer, context.ledger, context.chance, [result])
+            await reconcile.keep(context.writer, context.ledger, context.chance, [await self.custody()])
             self.stated += await self.watch.state([self.watched()])
         self.cycles += 1
         rows = self.gaps()

@@ -84,10 +84,10 @@ async def watched(folder: Path, url: str, start: datetime, lead: str, **options:
             (folder / name).write_text(secret.replace("LEAD", lead))
             (folder / name).chmod(0o400)
         config, rig = load(folder / "archiver.yaml", resolve_secrets=False), it.it
-        bench = rig.bench
+        context = rig.context
         alarm = build_alarm(
-            config, config.alerting, engine=rig.engine, writer=bench.writer, providers={"case": rig.provider},
-            spool=bench.spool, host="h1", clock=rig.own, chance=SystemChance(), telemetry=Metrics("1"),
+            config, config.alerting, engine=rig.engine, writer=context.writer, providers={"case": rig.provider},
+            spool=context.spool, host="h1", clock=rig.own, chance=SystemChance(), telemetry=Metrics("1"),
         )  # fmt: skip
         yield Watch(it, alarm, hook)
         await alarm.aclose()

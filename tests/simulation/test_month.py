@@ -97,7 +97,7 @@ async def gone(it: Month) -> None:
     await it.it.pass_time(CYCLE)
     await it.it.poll()
     it.it.account.delete(name)
-    it.it.bench.links.drop(it.it.row(name)["id"])
+    it.it.context.links.drop(it.it.row(name)["id"])
     await it.it.work()
     await it.watch.look(it.watched())
     assert it.reasons(name) == ["gone_at_provider"]
