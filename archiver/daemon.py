@@ -265,7 +265,10 @@ class Daemon:
             self._every(alarm.EVERY, a.alarm.tick),
             self._on(ticker.every("sweep", timedelta(hours=1)), self._sweep),
             self._on(upkeep, self._upkeep),
-            self._on(ticker.every("copies", timedelta(minutes=1)), self._copies),
+            *(
+                self._on(ticker.every(f"copies {each.id}", timedelta(minutes=1)), self._copying(each))
+                for each in a.destinations
+            ),
             self._on(ticker.every("catalogue", timedelta(minutes=1)), self._catalogue),
             self._on(ticker.every("reconcile", timedelta(days=1)), self._daily),
             self._on(ticker.every("report", timedelta(hours=6)), a.monthly.tick),
@@ -479,8 +482,18 @@ class Daemon:
 
     async def _copies(self) -> None:
         """Make the copies that are owed; copies still owed afterwards are gaps."""
-        await copier.make_missing_copies(self._a.context, self._stop.is_set)
+        made = (copier.make_missing_copies(self._a.context, each, self._stop.is_set) for each in self._a.destinations)
+        await asyncio.gather(*made)
         await self._a.rounds.copies()
+
+    def _copying(self, destination: Destination) -> Callable[[], Awaitable[None]]:
+        """Make the copies that one storage owes, in its own time: one that hangs keeps no other waiting."""
+
+        async def copies() -> None:
+            await copier.make_missing_copies(self._a.context, destination, self._stop.is_set)
+            await self._a.rounds.copies()
+
+        return copies
 
     @property
     def _configured(self) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from archiver.clock import Chance, Clock
 from archiver.custody.ledger import Ledger
@@ -42,3 +42,5 @@ class WorkerContext:
     chance: Chance
     executor: Executor
     replica_id: str
+    beside: set[tuple[str, str]] = field(default_factory=set)
+    """The copies that are made from the spool at this moment: recording and storage (`ingest.beside`)."""

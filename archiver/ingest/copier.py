@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 
 from archiver import errors
 from archiver.clock import Clock
+from archiver.custody.ledger import Ledger
 from archiver.database import Writer
 from archiver.ingest import journal, outcomes, owed
 from archiver.ingest.context import WorkerContext
@@ -69,11 +70,50 @@ async def _survey(writer: Writer, storage: str, now: datetime) -> int:
     return found
 
 
-async def make_missing_copies(context: WorkerContext, ending: Callable[[], bool] = lambda: False) -> int:
-    """Make every copy that is owed and due, into every usable storage. Return the count of copies made."""
-    await context.writer.run(lambda conn: owed.take_back(conn, context.replica_id))
-    usable = [each for each in context.destinations if each.usable(context.clock.now())]
-    return sum(await asyncio.gather(*(_Catchup(context, each, ending).run() for each in usable)))
+async def make_missing_copies(
+    context: WorkerContext, into: Destination, ending: Callable[[], bool] = lambda: False
+) -> int:
+    """Make every copy that this storage owes and that is due, if it is usable. Return the count of copies made."""
+    busy = {recording for recording, storage in context.beside if storage == into.id}
+    await context.writer.run(lambda conn: owed.take_back(conn, into.id, context.replica_id, busy))
+    return await _Catchup(context, into, ending).run() if into.usable(context.clock.now()) else 0
+
+
+async def attempt(
+    context: WorkerContext, held: Owed, make: Callable[[], Awaitable[None]]
+) -> errors.ArchiverError | None:
+    """Make one copy by `make`, as far as it goes; every outcome is written down. Return the failure, if it failed."""
+    try:
+        await make()
+    except errors.LeaseLostError:
+        log.warning("copy.taken_over", storage=held.storage, recording_id=held.recording_id)
+    except errors.OutcomeUnknownError as unwritten:  # `take_back` finds this copy again
+        log.warning("copy.outcome_unwritten", recording_id=held.recording_id, problem=str(unwritten))
+    except errors.ArchiverError as failed:
+        spread = int.from_bytes(context.chance.token(2), "big") / 65_536
+        again_at, problem = context.clock.now() + owed.delay(held.attempts, spread), str(failed)
+        log.warning(
+            "copy.failed",
+            storage=held.storage,
+            recording_id=held.recording_id,
+            attempt=held.attempts,
+            problem=problem,
+        )
+        await context.writer.run(lambda conn: owed.put_off(conn, held, problem, again_at))
+        return failed
+    except asyncio.CancelledError:
+        await asyncio.shield(context.writer.run(lambda conn: owed.hand_back(conn, held)))
+        raise
+    return None
+
+
+def note(conn: Connection, ledger: Ledger, held: Owed, stored: Stored, now: datetime) -> None:
+    """Write down a copy that was made. Raises `LeaseLostError` when somebody else has made it meanwhile."""
+    owed.settled(conn, held)
+    outcomes.keep_copies(conn, held.recording_id, [stored], now)
+    journal.recatalogue(conn, held.recording_id)
+    events = outcomes.stored_events(f"rec:{held.recording_id}", stored, len(held.copies) + 1, "second copy")
+    ledger.append_many(conn, events)
 
 
 class _Catchup:
@@ -107,29 +147,8 @@ class _Catchup:
             await self._take(held)
 
     async def _take(self, held: Owed) -> None:
-        """Make one copy, as far as it goes; every outcome is written down."""
-        context = self._context
-        try:
-            await self._copy(held)
-        except errors.LeaseLostError:
-            log.warning("copy.taken_over", storage=held.storage, recording_id=held.recording_id)
-        except errors.OutcomeUnknownError as unwritten:  # `take_back` finds this copy again
-            log.warning("copy.outcome_unwritten", recording_id=held.recording_id, problem=str(unwritten))
-        except errors.ArchiverError as failed:
-            spread = int.from_bytes(context.chance.token(2), "big") / 65_536
-            again_at, problem = context.clock.now() + owed.delay(held.attempts, spread), str(failed)
-            self._failures += isinstance(failed, errors.DestinationError)
-            log.warning(
-                "copy.failed",
-                storage=held.storage,
-                recording_id=held.recording_id,
-                attempt=held.attempts,
-                problem=problem,
-            )
-            await context.writer.run(lambda conn: owed.put_off(conn, held, problem, again_at))
-        except asyncio.CancelledError:
-            await asyncio.shield(context.writer.run(lambda conn: owed.hand_back(conn, held)))
-            raise
+        failed = await attempt(self._context, held, lambda: self._copy(held))
+        self._failures += isinstance(failed, errors.DestinationError)
 
     async def _copy(self, held: Owed) -> None:
         context, row, now = self._context, held.row, self._context.clock.now()
@@ -143,16 +162,9 @@ class _Catchup:
             stored = await self._destination.put(key, sealed, row.retain_until, context.clock.now())
         self._failures = 0
         done = context.clock.now()
-        await context.writer.run(lambda conn: self._note(conn, held, stored, done))
+        await context.writer.run(lambda conn: note(conn, context.ledger, held, stored, done))
         self._made += 1
         context.telemetry.stored(held.storage, sealed.size, (done - now).total_seconds())
-
-    def _note(self, conn: Connection, held: Owed, stored: Stored, now: datetime) -> None:
-        owed.settled(conn, held)
-        outcomes.keep_copies(conn, held.recording_id, [stored], now)
-        journal.recatalogue(conn, held.recording_id)
-        events = outcomes.stored_events(f"rec:{held.recording_id}", stored, len(held.copies) + 1, "second copy")
-        self._context.ledger.append_many(conn, events)
 
     @asynccontextmanager
     async def _content(self, held: Owed) -> AsyncIterator[Path]:

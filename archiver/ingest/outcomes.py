@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -134,12 +134,15 @@ def archived(
     retain_until: datetime,
     rule: str,
     missing: Mapping[str, str] = _NOTHING,
+    begun: Collection[str] = (),
+    owner: str | None = None,
     look_again_at: datetime | None = None,
 ) -> None:
     """Reach durable point 2: every required copy was read back, locked, with the right digest. Nothing later may undo it.
 
     Raises `VerificationError`, and keeps nothing, when there is no copy at all. `missing`: the storages without a copy
-    yet, with the reason; the row shows it, and the copy is owed. `look_again_at`: the content is doubtful, and the
+    yet, with the reason; the row shows it, and the copy is owed. `begun`: the storages into which `owner` makes a copy now,
+    which is owed, too, until it is there. `look_again_at`: the content is doubtful, and the
     provider could not be asked a second time yet.
     """
     if not copies:
@@ -156,12 +159,12 @@ def archived(
             "spool_id": None,
             "spool_name": None,
             "next_attempt_at": look_again_at,
-            "last_error": "; ".join(f"no copy in {name}: {why}" for name, why in missing.items())[:500] or None,
+            "last_error": "; ".join(f"no copy in {name}: {why}" for name, why in missing.items() if why)[:500] or None,
             **reflagged(conn, held, frozenset(), less=frozenset({Flag.NO_COPY})),
         },
     )
     keep_copies(conn, held.id, copies, now)
-    owed.owe(conn, held.id, held.ref.provider, missing, now)
+    owed.owe(conn, held.id, held.ref.provider, missing, now, begun=begun, owner=owner)
     if is_refetched(held.revision):
         supersede(conn, held.id)
     drafts = [stored_events(held.subject, each, number, rule) for number, each in enumerate(copies, start=1)]

@@ -22,6 +22,8 @@ from archiver.ingest.tables import copy, copy_survey, owed_copy, recording
 from archiver.recording import State
 from archiver.schedule.tables import replica
 
+FIRST = 1
+"""The token, and the number of attempts, of a copy that is begun in the transaction that archives its recording."""
 _FIRST_DELAY, _LONGEST_DELAY = timedelta(minutes=1), timedelta(hours=1)
 _PAGE = 2_000
 
@@ -55,11 +57,24 @@ class Lack:
     problem: str | None
 
 
-def owe(conn: Connection, recording_id: str, provider: str, missing: Mapping[str, str], since: datetime) -> None:
-    """Record which storages lack a copy of a newly archived recording, and why. Recording this again changes nothing."""
-    for storage, problem in missing.items():
+def owe(
+    conn: Connection,
+    recording_id: str,
+    provider: str,
+    missing: Mapping[str, str],
+    since: datetime,
+    *,
+    begun: Collection[str] = (),
+    owner: str | None = None,
+) -> None:
+    """Record which storages lack a copy of a newly archived recording, and why. Recording this again changes nothing.
+
+    `begun`: the storages into which `owner` makes the copy now; nobody else claims those.
+    """
+    for storage, problem in {**missing, **dict.fromkeys(begun, "")}.items():
         values = {"recording_id": recording_id, "provider": provider, "storage": storage, "since": since}
-        conn.execute(_OWE[conn.dialect.name], {**values, "problem": problem[:500]})
+        ours = {"owner": owner, "token": FIRST, "attempts": FIRST} if storage in begun else {}
+        conn.execute(_OWE[conn.dialect.name], {**values, **ours, "problem": problem[:500] or None})
 
 
 # --- search through the whole journal ---------------------------------------------------------------------------------
@@ -125,11 +140,13 @@ def count(conn: Connection) -> int:
 
 
 def lacks(conn: Connection) -> list[Lack]:
-    """Return the owed copies in total, by provider and storage."""
+    """Return the owed copies in total, by provider and storage, without those that are being made for the first time."""
     columns = owed_copy.c
+    alive = select(replica.c.id).where(replica.c.alive_until > db_now())
+    late = or_(columns.problem.is_not(None), columns.owner.is_(None), columns.owner.not_in(alive))
     grouped = select(columns.provider, columns.storage, func.count().label("n"), func.min(columns.since).label("since"))
     found = []
-    for row in conn.execute(grouped.group_by(columns.provider, columns.storage)).all():
+    for row in conn.execute(grouped.where(late).group_by(columns.provider, columns.storage)).all():
         oldest = select(columns.problem).where(columns.storage == row.storage, columns.provider == row.provider)
         problem = conn.execute(oldest.order_by(columns.since).limit(1)).scalar()
         found.append(Lack(row.provider, row.storage, row.n, row.since, problem))
@@ -143,9 +160,12 @@ def of_recording(conn: Connection, recording_id: str) -> dict[str, str | None]:
     return {row.storage: row.problem for row in rows}
 
 
-def take_back(conn: Connection, owner: str) -> int:
-    """Release this replica's claims, on none of which it works: the answer to a claim or an outcome was lost."""
-    return conn.execute(update(owed_copy).where(owed_copy.c.owner == owner).values(owner=None)).rowcount
+def take_back(conn: Connection, storage: str, owner: str, busy: Collection[str] = ()) -> int:
+    """Release this replica's claims on which it does not work: the answer to a claim or an outcome was lost. `busy`: the
+    recordings whose copies it makes now.
+    """
+    ours = and_(owed_copy.c.storage == storage, owed_copy.c.owner == owner, owed_copy.c.recording_id.not_in(list(busy)))
+    return conn.execute(update(owed_copy).where(ours).values(owner=None)).rowcount
 
 
 def wake(conn: Connection, storage: str) -> int:

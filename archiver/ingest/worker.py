@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import structlog
 
 from archiver import errors
-from archiver.ingest import discovery, journal, outcomes
+from archiver.ingest import beside, discovery, journal, outcomes
 from archiver.ingest.context import Policy, WorkerContext
+from archiver.ingest.destination import Destination
 from archiver.ingest.download import download
 from archiver.ingest.plan import Step, Verdict, hopeless, judge, next_step
 from archiver.ingest.second_look import SecondLook
@@ -48,6 +49,7 @@ class Worker:
         self._concurrency = concurrency
         self._looks = SecondLook(provider, policy.limits, context, self._refresh)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._beside: set[asyncio.Task[None]] = set()  # copies that no recording waits for
         self._sealed = 0  # tasks whose recording lies in the spool, and waits for a storage or is on its way there
         self._turn = asyncio.Semaphore(concurrency)
         # The claims at work; any other claim of this replica in the journal is orphaned (see `journal.strays`).
@@ -83,6 +85,7 @@ class Worker:
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._beside.discard(task)
         if not task.cancelled() and (bug := task.exception()) is not None:
             self.broken = bug
 
@@ -100,13 +103,14 @@ class Worker:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
 
     async def drain(self, within: timedelta) -> None:
-        """Let the recordings in work finish for a while; unfinished ones are handed back untouched."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=within.total_seconds())
-        for task in list(self._tasks):
+        """Let the recordings and copies in work finish for a while; unfinished ones are handed back untouched."""
+        until = self._context.clock.monotonic() + within.total_seconds()
+        while (under_way := [*self._tasks, *self._beside]) and (left := until - self._context.clock.monotonic()) > 0:
+            await asyncio.wait(under_way, timeout=left)  # a recording that is archived may begin a copy
+        for task in (under_way := [*self._tasks, *self._beside]):
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(list(self._tasks))
+        if under_way:
+            await asyncio.wait(under_way)
 
     async def _accession(self, held: journal.Claim) -> None:
         """Work on one recording, as far as it goes; every outcome is written down.
@@ -220,7 +224,9 @@ class Worker:
     async def _proves(self, twin: outcomes.Twin) -> bool:
         """Say whether every required storage, and at least one, shows the twin's copy as recorded. Doubt counts as no."""
         proved = 0
-        for destination in self._context.destinations:
+        for destination in sorted(self._context.destinations, key=lambda each: not each.store.required):
+            if proved and not destination.store.required:
+                break  # nothing depends on its answer, and it may be slow
             known = twin.copies.get(destination.id)
             await destination.first_word()
             if not destination.usable(self._context.clock.now()):
@@ -297,35 +303,66 @@ class Worker:
     # --- store: spool → storages ------------------------------------------------------------------------------
 
     async def _store(self, held: journal.Claim, *, settled: bool) -> None:
-        """Put every copy, then record "archived". Every required copy, and at least one, must succeed; an optional one
-        is made later.
+        """Put every required copy, then record "archived"; the other copies are made beside the pipe. Where no storage is
+        required, at least one copy must succeed.
         """
         context, now = self._context, self._context.clock.now()
         sealed = self._from_spool(held)
         kept = self._retention(held, now)
         key = layout.recording_key(held.id, sealed.sealed_sha256, held.situation.called_at)
-        copies, missing = await self._put_everywhere(key, sealed, kept)
+        required = [each for each in context.destinations if each.store.required]
+        copies, missing = await self._put_everywhere(key, sealed, kept, required or context.destinations)
         done = context.clock.now()
         again_at = self._looks.again_at(held, settled=settled)
-        await context.writer.run(
-            lambda conn: outcomes.archived(
-                conn, context.ledger, held, copies, done, retain_until=kept.until, rule=kept.rule, missing=missing,
-                look_again_at=again_at,
-            )
-        )  # fmt: skip
-        await self._discard(sealed)
+        begun, waiting = beside.choose(context, held.id, done) if required else ([], missing)
+        try:
+            await context.writer.run(
+                lambda conn: outcomes.archived(
+                    conn, context.ledger, held, copies, done, retain_until=kept.until, rule=kept.rule, missing=waiting,
+                    begun=[each.id for each in begun], owner=context.replica_id, look_again_at=again_at,
+                )
+            )  # fmt: skip
+        except BaseException:
+            beside.end(context, held.id, begun)
+            raise
+        if begun:
+            task = asyncio.create_task(self._copy_beside(begun, held.id, key, sealed, kept, copies))
+            self._beside.add(task)
+            task.add_done_callback(self._finished)
+        else:
+            await self._discard(sealed)
         context.links.drop(held.id)
         lag = (done - held.situation.called_at).total_seconds()
         context.telemetry.archived(self._provider.id, lag)
         context.telemetry.attempted(self._provider.id, "archived")
         log.info("recording.archived", provider=self._provider.id, recording_id=held.id, copies=len(copies))
 
-    async def _put_everywhere(self, key: str, sealed: Sealed, kept: Retention) -> tuple[list[Stored], dict[str, str]]:
+    async def _copy_beside(
+        self,
+        begun: Sequence[Destination],
+        recording_id: str,
+        key: str,
+        sealed: Sealed,
+        kept: Retention,
+        copies: Sequence[Stored],
+    ) -> None:
+        """Make the copies that nothing waits for; the spool file goes when all have ended, whatever their outcome."""
+        try:
+            await beside.copy(self._context, begun, recording_id, key, sealed, kept.until, copies)
+        except errors.TransientError as unwritten:  # the copy stays owed
+            log.warning("copy.outcome_unwritten", recording_id=recording_id, problem=str(unwritten))
+        finally:
+            beside.end(self._context, recording_id, begun)
+            await self._discard(sealed)
+
+    async def _put_everywhere(
+        self, key: str, sealed: Sealed, kept: Retention, into: Sequence[Destination]
+    ) -> tuple[list[Stored], dict[str, str]]:
         """Return the copies made, and why each other storage has none. Raises when a required copy, or every copy, is missing."""
         context = self._context
         copies: list[Stored] = []
         missing: dict[str, str] = {}
-        for destination in sorted(context.destinations, key=lambda each: not each.store.required):
+        for destination in sorted(into, key=lambda each: not each.store.required):
             started, was_down = context.clock.monotonic(), destination.down_until is not None
             try:
                 copies.append(await destination.put(key, sealed, kept.until, context.clock.now()))
@@ -375,7 +412,8 @@ class Worker:
         """Put an error page under its own key. Empty when a required storage does not take the page."""
         key = layout.quarantine_key(held.id, sealed.sealed_sha256)
         try:
-            copies, _ = await self._put_everywhere(key, sealed, self._retention(held, self._context.clock.now()))
+            kept = self._retention(held, self._context.clock.now())
+            copies, _ = await self._put_everywhere(key, sealed, kept, self._context.destinations)
         except (errors.DestinationError, errors.VerificationError) as failed:
             log.warning("recording.page_not_stored", recording_id=held.id, problem=str(failed))
             return []

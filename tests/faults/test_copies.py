@@ -10,6 +10,7 @@ import json
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import delete, insert, select, update
@@ -25,9 +26,11 @@ from archiver.demo.simulators import Route, fleet
 from archiver.demo.simulators.faults import ErrorBody
 from archiver.demo.simulators.scenario import samples
 from archiver.demo.simulators.server import Simulator
-from archiver.ingest import journal, owed
+from archiver.ingest import beside, copier, journal, owed
 from archiver.ingest.tables import copy, copy_survey, owed_copy, recording
+from archiver.recording import Stored
 from archiver.schedule import lease
+from archiver.store.directory import DirectoryStore
 from tests.acceptance.archive import Archive, make_archive
 
 AWAY = "[{id: primary, kind: directory, path: mount/copies}]"  # a folder in a mount that is not there
@@ -363,3 +366,120 @@ def test_delays_of_a_copy_grow_from_a_minute_to_an_hour() -> None:
     delays = [owed.delay(attempts, 0.0).total_seconds() for attempts in (1, 2, 3, 7, 100)]
     assert delays == [60, 120, 240, 3600, 3600]
     assert owed.delay(1, 0.999) > timedelta(seconds=30)
+
+
+# --- copies that no recording waits for -------------------------------------------------------------------------------
+
+TWO = "[{id: primary, kind: directory, path: copies}, {id: second, kind: directory, path: second, required: false}]"
+
+
+class Hanging:
+    """Puts of recordings into the second storage wait until `released`, and are refused then with `refuses`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.released, self.put, self.refuses = asyncio.Event(), asyncio.Semaphore(0), False
+        once = DirectoryStore.put_once
+
+        async def put_once(store: DirectoryStore, key: str, path: Path, **named: Any) -> Stored:
+            if store.id == "second" and key.startswith("recordings/"):
+                self.put.release()
+                await self.released.wait()
+                if self.refuses:
+                    raise errors.DestinationError("second says no")
+            return await once(store, key, path, **named)
+
+        monkeypatch.setattr(DirectoryStore, "put_once", put_once)
+
+
+@contextlib.asynccontextmanager
+async def daemon(archive: Archive) -> AsyncIterator[Daemon]:
+    """The running daemon; stopped at the end, and nothing of it may have broken."""
+    assembly = await assemble(archive.config)
+    process = Daemon(assembly)
+    running = asyncio.create_task(process.forever())
+    try:
+        async with asyncio.timeout(60):
+            yield process
+        process.stop()
+        await running
+    finally:
+        running.cancel()
+        await assembly.aclose()
+
+
+async def until(archive: Archive, copies: list[list[str]]) -> None:
+    while await copies_of(archive) != copies:  # noqa: ASYNC110  the database tells nobody
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("at_once", [beside.AT_ONCE, 1])
+async def test_optional_storage_that_hangs_keeps_no_recording_from_being_archived(
+    at_once: int, kazoo: dict[str, Simulator], tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside, "AT_ONCE", at_once)
+    hanging = Hanging(monkeypatch)
+    archive = make_archive(tmp_path, kazoo, sqlite_url, TWO, more="defaults: {concurrency: 1}")
+    async with daemon(archive) as process:
+        await until(archive, [["primary"]] * 3)
+        assert {row["state"] for row in await archive.rows()} == {"archived"}
+        await hanging.put.acquire()
+        await process._a.rounds.copies()
+        begun = min(at_once, 3)
+        assert await lacking(archive) == ({"second": 3 - begun} if begun < 3 else {}), "what is being made is no gap"
+        assert len(sealed_in_spool(archive)) == begun
+        hanging.released.set()
+        while sealed_in_spool(archive):  # noqa: ASYNC110  the file goes last
+            await asyncio.sleep(0.05)
+        await copier.make_missing_copies(process._a.context, process._a.destinations[1])
+        await until(archive, [["primary", "second"]] * 3)
+    assert (await run(archive, "verify", "--all"))[0] == errors.Exit.OK
+
+
+async def test_copy_that_is_refused_beside_the_pipe_is_owed_with_its_reason(
+    kazoo: dict[str, Simulator], tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging = Hanging(monkeypatch)
+    hanging.released.set()
+    hanging.refuses = True
+    archive = make_archive(tmp_path, kazoo, sqlite_url, TWO)
+    assert (await archive.sweep()).exit_code == errors.Exit.UNFINISHED
+    assert await copies_of(archive) == [["primary"]] * 3
+    assert await lacking(archive) == {"second": 3}
+    assert "second says no" in (await run(archive, "gaps", "list"))[1]
+    assert not sealed_in_spool(archive)
+    hanging.refuses = False
+    sql(archive, update(owed_copy).values(next_attempt_at=None))  # its time has come
+    assert (await archive.sweep()).exit_code == errors.Exit.OK
+    assert await copies_of(archive) == [["primary", "second"]] * 3
+
+
+async def test_stop_hands_back_the_copies_that_hang_and_the_next_run_makes_them(
+    kazoo: dict[str, Simulator], tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archiver.daemon.DRAIN", timedelta(0))
+    hanging = Hanging(monkeypatch)
+    archive = make_archive(tmp_path, kazoo, sqlite_url, TWO)
+    async with daemon(archive):
+        await until(archive, [["primary"]] * 3)
+    assert not sealed_in_spool(archive)
+    hanging.released.set()
+    assert (await archive.sweep()).exit_code == errors.Exit.OK
+    assert await copies_of(archive) == [["primary", "second"]] * 3
+
+
+def test_copy_of_a_replica_that_died_over_it_is_a_gap_and_is_made_by_another(database_url: str) -> None:
+    engine, now = create_engine(database_url, Path()), SystemClock().now()
+    upgrade(engine)
+    with engine.begin() as conn:
+        for name in ("a", "b"):
+            lease.beat(conn, name, spool_id=name, host=name, version="1", lasting=timedelta(minutes=1))
+        conn.execute(insert(recording).values(**row_of("r1", now)))
+        owed.owe(conn, "r1", "p", {}, now, begun=["second"], owner="a")
+        assert (owed.lacks(conn), owed.claim(conn, "second", "b", now)) == ([], None), "it is being made"
+        assert owed.take_back(conn, "second", "a", {"r1"}) == 0
+        lease.leave(conn, "a")
+        assert [each.count for each in owed.lacks(conn)] == [1]
+        taken = owed.claim(conn, "second", "b", now)
+    assert taken is not None
+    assert taken.token == owed.FIRST + 1
+    engine.dispose()
