@@ -66,13 +66,13 @@ async def main(count: int, size: int, concurrency: int, repetitions: int) -> Non
     ):
         runs = []
         for number in range(repetitions):
-            config = configure(Path(home, f"run{number}"), port, new_bucket(server), concurrency)
+            config = configure(Path(home, f"run{number}"), port, f"[{new_bucket(server)}]", concurrency)
             used, rss = await archive(config, count)
             runs.append(Run(used, bound(port, count, size), script(port, server, number, count, size), rss))
         show(runs, count, size, concurrency)
         sampled = max(1, min(count, SAMPLE // size))
         with source(sampled, size) as sample_port:
-            config = configure(Path(home, "stages"), sample_port, new_bucket(server), concurrency)
+            config = configure(Path(home, "stages"), sample_port, f"[{new_bucket(server)}]", concurrency)
             show_stages(await stages(config), runs, count, sampled, size)
 
 

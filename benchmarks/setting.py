@@ -29,8 +29,14 @@ PROVIDER = "source"
 DIRECTORY = "[{id: primary, kind: directory, path: copies}]"
 
 
-def configure(folder: Path, port: int, storage: str, concurrency: int, database: str | None = None) -> Config:
-    """Keys, secrets, a configuration and an up-to-date database in `folder`, which is made; SQLite unless `database`."""
+def configure(
+    folder: Path, port: int, storage: str, concurrency: int, database: str | None = None, *, providers: str = "",
+    custody: str = "", more: str = "", hook: str = "",
+) -> Config:  # fmt: skip
+    """Keys, secrets, a configuration and an up-to-date database in `folder`, which is made; SQLite unless `database`.
+
+    `providers`, `custody` and `more` are lines beside those that every benchmark has. `hook`: the content of a secret.
+    """
     folder.mkdir()
     database = database or f"sqlite:///{folder}/archiver.db"
     chance = SystemChance()
@@ -40,6 +46,7 @@ def configure(folder: Path, port: int, storage: str, concurrency: int, database:
         "db": database.encode(),
         "token": TOKEN.encode(),
         "s3": SECRET_KEY.reveal().encode(),
+        "hook": hook.encode(),
     }
     for name, secret in secrets.items():
         (folder / name).write_bytes(secret)
@@ -56,12 +63,14 @@ providers:
   - {{id: {PROVIDER}, kind: vobiz, base_url: "http://127.0.0.1:{port}", allow_http: true, allow_private_addresses: true,
      rate: 100000/s, concurrency: {concurrency}, backfill_from: {since}, retention: 365d,
      auth_id: {ACCOUNT}, auth_token: file:token}}
+{providers}
 storage: {storage}
 encryption:
   recipients: [{{id: local, kind: aes-kw-256, key: file:seal.key}}]
   identities: [{{id: local, key: file:seal.key}}]
-custody: {{signing_key: file:custody.pem}}
+custody: {{signing_key: file:custody.pem{custody}}}
 retention: {{default: 2d}}
+{more}
 """
     )
     config = load(path, resolve_secrets=True)
@@ -72,16 +81,16 @@ retention: {{default: 2d}}
     return config
 
 
-def new_bucket(server: S3Server) -> str:
-    """The storage section for a new bucket with Object Lock, compliance mode."""
+def new_bucket(server: S3Server, name: str = "primary", endpoint: str | None = None, more: str = "") -> str:
+    """The storage section for a new bucket with Object Lock, compliance mode; `endpoint`: by another way."""
     bucket = f"benchmark-{SystemChance().uuid()}"
     options = S3Options(
         "primary", bucket, endpoint=server.endpoint, access_key=server.access_key, secret_key=server.secret_key
     )
     make_bucket(options)
     return (
-        f'[{{id: primary, kind: s3, endpoint: "{server.endpoint}", bucket: {bucket}, prefix: calls/, '
-        f"access_key: {server.access_key.reveal()}, secret_key: file:s3, object_lock: {{mode: compliance}}}}]"
+        f'{{id: {name}, kind: s3, endpoint: "{endpoint or server.endpoint}", bucket: {bucket}, prefix: calls/, '
+        f"access_key: {server.access_key.reveal()}, secret_key: file:s3, object_lock: {{mode: compliance}}{more}}}"
     )
 
 
