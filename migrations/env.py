@@ -7,6 +7,11 @@ from alembic import context
 from sqlalchemy import Connection
 
 # Their import fills `metadata`, which `alembic revision --autogenerate` compares the database with.
+import archiver.alerts.tables
+import archiver.completeness.tables
+import archiver.ingest.day_counts
+import archiver.schedule.tables
+import archiver.translog.tables  # noqa: F401
 from archiver.database import create_engine, metadata
 
 

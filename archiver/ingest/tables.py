@@ -96,8 +96,35 @@ Index("recording_plaintext", recording.c.plaintext_sha256)
 _UNCATALOGUED = text("segment IS NULL AND state IN ('archived', 'absent', 'gone')")
 Index("recording_uncatalogued", recording.c.retain_until,
       sqlite_where=_UNCATALOGUED, postgresql_where=_UNCATALOGUED)  # fmt: skip
+Index("recording_order", recording.c.call_started_at, recording.c.listed_at, recording.c.id)
+Index("recording_provider_id", recording.c.provider_recording_id)
+Index("recording_sealed", recording.c.sealed_sha256)
+Index("recording_length", recording.c.provider, recording.c.duration_ms)
+_ARCHIVED_AT = recording.c.archived_at.is_not(None)
+Index("recording_archived", recording.c.provider, recording.c.archived_at, recording.c.plaintext_bytes,
+      sqlite_where=_ARCHIVED_AT, postgresql_where=_ARCHIVED_AT)  # fmt: skip
+_DENIED = text("state = 'absent' AND attempts > 0")
+Index("recording_denied", recording.c.provider, sqlite_where=_DENIED, postgresql_where=_DENIED)
 Index("recording_from", recording.c.from_number)
 Index("recording_to", recording.c.to_number)
+
+# The number and the weight of recordings by day (`day_counts`); triggers keep them, in the transaction of each change.
+recording_day = Table(
+    "recording_day",
+    metadata,
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("provider", String(64), primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("state", String(16), primary_key=True),
+    Column("silent", Integer, primary_key=True, autoincrement=False),
+    Column("rate", Text, primary_key=True),
+    Column("n", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("unweighed_ms", BigInteger, nullable=False),
+    Column("ms", BigInteger, nullable=False),
+    Column("minutes", BigInteger, nullable=False),
+)
+recording_day.add_is_dependent_on(recording)
 
 copy = Table(
     "copy",
