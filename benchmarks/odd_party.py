@@ -164,7 +164,7 @@ def _raising(party: str) -> None:
     if party == "provider":
         _break(providers_assembly, ["ma-odd", "ma-media-only"], ["list", "open", "refresh"])
     if party == "storage":
-        _break(stores_assembly, ["odd"], ["put_once", "inspect", "shelf"])
+        _break(stores_assembly, ["odd"], ["put_once", "inspect", "sweep_uploads"])
 
 
 def _break(module: Any, names: Sequence[str], methods: Sequence[str]) -> None:

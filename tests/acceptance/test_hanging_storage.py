@@ -7,8 +7,9 @@ import json
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from archiver.store.directory import DirectoryStore
 from tests.acceptance.archive import Archive, make_archive
 from tests.acceptance.test_daemon import free_port, get
 from tests.http_servers import Asked, Server, serve
+from tests.memory_s3 import memory_s3
 
 LIMIT = 25.0
 HURRIED = """
@@ -43,14 +45,17 @@ async def never(_asked: Asked, _writer: asyncio.StreamWriter) -> None:
     await asyncio.Event().wait()
 
 
-def s3(folder: Path, server: Server) -> str:
+def s3(folder: Path, *origins: str) -> str:
+    """Storages of the configuration, required each, behind these origins."""
     for name in ("access", "secret"):
         (folder / name).write_text("x" * 16)
         (folder / name).chmod(0o400)
-    return (
-        f"[{{id: primary, kind: s3, endpoint: '{server.origin}', bucket: calls, access_key: file:access, "
-        "secret_key: file:secret, object_lock: {mode: compliance}}]"
-    )
+    each = [
+        f"{{id: s{number}, kind: s3, endpoint: '{origin}', bucket: bucket, access_key: file:access, addressing: path, "
+        "secret_key: file:secret, object_lock: {mode: compliance}}"
+        for number, origin in enumerate(origins)
+    ]
+    return f"[{', '.join(each)}]"
 
 
 @pytest.fixture
@@ -107,14 +112,14 @@ async def test_the_daemon_lists_and_spools_while_its_storage_and_another_provide
     both = kazoo | {"vobiz": fleet.fleet(SystemClock(), samples(), seed=11, count=1)["vobiz"]}
     async with both["vobiz"]:
         archive = make_archive(
-            tmp_path, both, sqlite_url, s3(tmp_path, hanging), more=f"web: {{listen: 127.0.0.1:{port}}}"
+            tmp_path, both, sqlite_url, s3(tmp_path, hanging.origin), more=f"web: {{listen: 127.0.0.1:{port}}}"
         )
         archive.path.write_text(archive.path.read_text().replace(both["vobiz"].base_url, hanging.origin))
         async with running(archive) as process:
             await until_spooled(archive, 3)
             assert (await asyncio.to_thread(get, port, "/-/healthy"))[0] == 200
             assert (await asyncio.to_thread(get, port, "/-/ready"))[0] == 200
-            said = json.loads((await asyncio.to_thread(get, port, "/-/status"))[1])["data"]["storages"]["primary"]
+            said = json.loads((await asyncio.to_thread(get, port, "/-/status"))[1])["data"]["storages"]["s0"]
             assert said["trusted"] is False
             assert said["problem"].startswith("not proved yet") or "never reached so far" in said["problem"], said
             code, seconds = await stopped(process)
@@ -122,10 +127,56 @@ async def test_the_daemon_lists_and_spools_while_its_storage_and_another_provide
     assert b"Traceback" not in (tmp_path / "log").read_bytes()
 
 
+@contextmanager
+def slow(seconds: float) -> Iterator[list[str]]:
+    """Two storages in order, each of whose answers takes so long."""
+    with memory_s3() as first, memory_s3() as second:
+        for each in (first, second):
+            each.lie(lambda call, onward: (time.sleep(seconds), onward(call))[1])
+        yield [first.endpoint, second.endpoint]
+
+
+@contextmanager
+def down() -> Iterator[list[str]]:
+    """Two storages at whose addresses nobody listens."""
+    yield [f"http://127.0.0.1:{free_port()}" for _ in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("storages", "archives"),
+    [(down, False), (partial(slow, 0.3), True), (partial(slow, 5), False)],
+    ids=["down", "slow 0.3 s", "slow 5 s"],
+)
+async def test_the_daemon_starts_lists_and_spools_whatever_ails_every_storage_and_stops_in_time(
+    storages: Callable[[], AbstractContextManager[list[str]]],
+    archives: bool,
+    tmp_path: Path,
+    sqlite_url: str,
+    kazoo: dict[str, Simulator],
+) -> None:
+    """With 0.3 s an answer the proof takes a while, and then all is archived; with 5 s the stop comes in the midst of it."""
+    port = free_port()
+    with storages() as origins:
+        archive = make_archive(
+            tmp_path, kazoo, sqlite_url, s3(tmp_path, *origins), more=f"web: {{listen: 127.0.0.1:{port}}}"
+        )
+        async with running(archive) as process:
+            await until_spooled(archive, 3)
+            assert (await asyncio.to_thread(get, port, "/-/ready"))[0] == 200
+            async with asyncio.timeout(180):
+                while archives and {row["state"] for row in await archive.raw_rows()} != {"archived"}:
+                    assert process.returncode is None
+                    await asyncio.sleep(0.5)
+            assert (await asyncio.to_thread(get, port, "/-/healthy"))[0] == 200
+            code, seconds = await stopped(process)
+    assert (code, seconds < LIMIT) == (0, True), (code, seconds, (tmp_path / "log").read_text()[-2000:])
+    assert b"Traceback" not in (tmp_path / "log").read_bytes()
+
+
 async def test_a_sweep_with_a_hanging_storage_spools_everything_and_ends_by_itself(
     tmp_path: Path, sqlite_url: str, hanging: Server, kazoo: dict[str, Simulator]
 ) -> None:
-    archive = make_archive(tmp_path, kazoo, sqlite_url, s3(tmp_path, hanging))
+    archive = make_archive(tmp_path, kazoo, sqlite_url, s3(tmp_path, hanging.origin))
     began = time.monotonic()
     async with running(archive, "--once") as process:
         async with asyncio.timeout(90):
