@@ -41,7 +41,7 @@ from archiver.translog.note import VerifierKey, parse_note, parse_vkey
 from archiver.translog.proof import LogProof
 from archiver.translog.rotation import log_keys
 from archiver.translog.tile import hashes_of
-from archiver.verify import rows
+from archiver.verify import log_rows
 
 _TIMESTAMP = 2
 _BEARING = frozenset(
@@ -346,7 +346,7 @@ def _stamps(
     checkpoint by a proof."""
     signed = {each.size: each for each in reader.checkpoints(conn, log_id)}
     sizes: dict[str, list[int]] = {}
-    for size, anchors in rows.anchors(conn, log_id):
+    for size, anchors in log_rows.anchors(conn, log_id):
         for each in anchors:
             name, _, suffix = each.name.rpartition(".")
             if (each.kind, suffix) == (_TIMESTAMP, "tsr") and size <= newest.size and size in signed:
@@ -354,7 +354,7 @@ def _stamps(
     chosen = {name: neighbours(of, leaves) for name, of in sizes.items()}
     files: dict[tuple[str, int], dict[str, bytes]] = {}
     for size in sorted(set().union(*chosen.values())):
-        for _, anchors in itertools.islice(rows.anchors(conn, log_id, size - 1), 1):
+        for _, anchors in itertools.islice(log_rows.anchors(conn, log_id, size - 1), 1):
             for each in anchors:
                 name, _, suffix = each.name.rpartition(".")
                 if each.kind == _TIMESTAMP and size in chosen.get(name, ()):

@@ -22,7 +22,7 @@ from archiver.store.directory import DirectoryStore
 from archiver.store.port import Shelf
 from archiver.translog import reader
 from archiver.translog.notary import Notary
-from archiver.translog.published_log import ShelvedLog, newest_checkpoint
+from archiver.translog.published_log import PublishedLog, newest_checkpoint
 from archiver.translog.publisher import Publisher
 from archiver.translog.sequencer import Sequencer, open_log
 from archiver.translog.witness import Witness
@@ -140,9 +140,9 @@ async def check_shelf(shelf: Shelf, size: int | None = None) -> int:
     assert found is not None
     checkpoint = found.checkpoint
     assert size is None or checkpoint.size == size
-    shelved = await ShelvedLog.open(shelf, checkpoint.size, checkpoint.root)
+    published = await PublishedLog.open(shelf, checkpoint.size, checkpoint.root)
     count = 0
     for index in range((checkpoint.size + 255) // 256):
-        count += len([verify(entry) for entry in await shelved.entries(index)])
+        count += len([verify(entry) for entry in await published.entries(index)])
     assert count == checkpoint.size
     return count

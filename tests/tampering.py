@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from archiver.cli.logcheck import check_everywhere
 from archiver.clock import SystemChance
 from archiver.custody import event
 from archiver.custody.event import ARCHIVE, Type, sign
@@ -26,11 +25,12 @@ from archiver.translog.checkpoint import Checkpoint
 from archiver.translog.http import Client
 from archiver.translog.note import Signer
 from archiver.translog.timestamp import load_roots
+from archiver.verify.everywhere import check_everywhere
 from archiver.verify.finding import Finding, Kind, Verification
 from archiver.verify.leaves import Trust
 from archiver.verify.log import check_log, find_log
+from archiver.verify.protection import ExpectedLock
 from archiver.verify.recent import check_edge, check_window
-from archiver.verify.shelf import Locked
 from tests.custody_examples import HOST_KEY, OTHER_KEY
 from tests.custody_log import HOSTS, SUBJECTS, CustodyLog, MovableClock, custody_log
 from tests.log_oracle import rows, unguarded
@@ -280,15 +280,16 @@ async def everywhere(
     stores: Mapping[str, ObjectStore],
     trust: Trust,
     level: str = "full",
-    locks: Mapping[str, Locked] | None = None,
+    locks: Mapping[str, ExpectedLock] | None = None,
 ) -> Verification:
     """What `custody fsck` finds in database, storages and notary."""
     result = Verification()
     since = archive.clock.now() - timedelta(hours=24)
     with remembering():
         await check_everywhere(
-            archive.engine, stores, trust, result, notary=archive.notary, locks=locks or {}, level=level, since=since
-        )
+            archive.engine, stores, trust, result,
+            notary=archive.notary, on_record=(), locks=locks or {}, level=level, since=since,
+        )  # fmt: skip
     return result
 
 

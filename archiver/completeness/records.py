@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, TextClause, func, literal, select, text, union_all
 
+from archiver.completeness import register
 from archiver.completeness.compare import Copy
 from archiver.completeness.gap import Code, Gap, Grade
 from archiver.completeness.tables import statement
@@ -16,10 +17,16 @@ from archiver.custody.tables import custody_pending, custody_subject, custody_su
 from archiver.database import read
 from archiver.ingest.tables import catalogue_segment, copy, listing_window, recording
 from archiver.recording import LockMode, State
+from archiver.verify.finding import Finding, Kind
 from archiver.verify.kept import SegmentRow, StatementRow, WindowRow
 
 T = TypeVar("T")
 PAGE = 5_000
+_OF_LOG = {
+    Code.LOG_FORKED: Kind.LOG_FORKED,
+    Code.WITNESS_SILENT: Kind.LOG_VOUCHER,
+    Code.TIMESTAMP_SILENT: Kind.LOG_VOUCHER,
+}
 _CHAINS = 400  # subjects at a time, below either database's limit on parameters
 
 
@@ -84,6 +91,16 @@ def kept_segments(conn: Connection) -> list[SegmentRow]:
     return [
         SegmentRow(row.sealed_sha256, row.size, row.lines, row.retain_until, row.sealed_at)
         for row in conn.execute(select(catalogue_segment).order_by(catalogue_segment.c.sealed_at))
+    ]
+
+
+def log_findings(conn: Connection) -> list[Finding]:
+    """Recorded forks, silent witnesses and silent time stamp authorities, as far as nobody has acknowledged them with a
+    reason."""
+    return [
+        Finding(_OF_LOG[Code(str(each["code"]))], str(each["subject"]), str(each["detail"]))
+        for each in register.open_gaps(conn, "")
+        if each["code"] in _OF_LOG and each["acked_at"] is None and each["grade"] == Grade.OPEN
     ]
 
 

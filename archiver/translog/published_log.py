@@ -45,14 +45,14 @@ def edge_of(size: int) -> list[Tile]:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedCheckpoint:
     """A checkpoint that the log signed, as a storage has it. `note` holds its bytes."""
 
     checkpoint: Checkpoint
     note: bytes
 
 
-async def newest_checkpoint(shelf: Shelf, log_key: VerifierKey | LogKeys) -> Published | None:
+async def newest_checkpoint(shelf: Shelf, log_key: VerifierKey | LogKeys) -> PublishedCheckpoint | None:
     """Returns the checkpoint of the largest size on this storage; None when the storage has none.
 
     The pointer only says where to begin the search: somebody who can roll back the pointer must not be able to hide
@@ -63,7 +63,7 @@ async def newest_checkpoint(shelf: Shelf, log_key: VerifierKey | LogKeys) -> Pub
     if pointer is not None:
         # The pointer is damaged, or another log's: then only the list counts.
         with contextlib.suppress(VerificationError):
-            pointed = Published(open_checkpoint(pointer, log_key)[0], pointer)
+            pointed = PublishedCheckpoint(open_checkpoint(pointer, log_key)[0], pointer)
     newest = None
     async for name in shelf.names("checkpoints/", after=checkpoint_name(pointed.checkpoint.size) if pointed else ""):
         if checkpoint_size(name) is not None:
@@ -71,7 +71,7 @@ async def newest_checkpoint(shelf: Shelf, log_key: VerifierKey | LogKeys) -> Pub
     return pointed if newest is None else await read_checkpoint(shelf, log_key, newest)
 
 
-async def read_checkpoint(shelf: Shelf, log_key: VerifierKey | LogKeys, name: str) -> Published | None:
+async def read_checkpoint(shelf: Shelf, log_key: VerifierKey | LogKeys, name: str) -> PublishedCheckpoint | None:
     """Returns the checkpoint of this name. Raises `VerificationError` when the file is something else than this log's
     checkpoint of that size."""
     note = await shelf.read(name)
@@ -83,10 +83,10 @@ async def read_checkpoint(shelf: Shelf, log_key: VerifierKey | LogKeys, name: st
         raise VerificationError(f"{shelf.id}: {name}: {exc.detail}") from exc
     if checkpoint_name(checkpoint.size) != name:
         raise VerificationError(f"{shelf.id}: {name} holds the checkpoint of {checkpoint.size} leaves")
-    return Published(checkpoint, note)
+    return PublishedCheckpoint(checkpoint, note)
 
 
-class ShelvedLog:
+class PublishedLog:
     """The tree of one size and root, on one storage. Make it with `open`."""
 
     def __init__(self, shelf: Shelf, size: int) -> None:
@@ -96,7 +96,7 @@ class ShelvedLog:
         self._full: dict[tuple[int, int], bytes] = {}
 
     @classmethod
-    async def open(cls, shelf: Shelf, size: int, root: bytes) -> ShelvedLog:
+    async def open(cls, shelf: Shelf, size: int, root: bytes) -> PublishedLog:
         """Opens the tree. Raises `VerificationError` when the storage's tiles do not make this root, or are not all
         there."""
         log = cls(shelf, size)

@@ -37,7 +37,7 @@ from archiver.translog import forks, merkle, publication_rows, reader
 from archiver.translog.checkpoint import Checkpoint, open_checkpoint
 from archiver.translog.merkle import HASH_BYTES
 from archiver.translog.notary import Conflict, Notary
-from archiver.translog.published_log import CHECKPOINT, Published, checkpoint_name, edge_of, newest_checkpoint
+from archiver.translog.published_log import CHECKPOINT, PublishedCheckpoint, checkpoint_name, edge_of, newest_checkpoint
 from archiver.translog.reader import Signed
 from archiver.translog.rotation import Rotation
 from archiver.translog.tile import HEIGHT, WIDTH, Bundle, Tile, bundles_of, hashes_of, pack_entries, tiles_of
@@ -156,7 +156,7 @@ class Publisher:
         self._through_gate = True
         return problems
 
-    async def _newest_of(self, shelf: Shelf) -> Published | None:
+    async def _newest_of(self, shelf: Shelf) -> PublishedCheckpoint | None:
         try:
             return await newest_checkpoint(shelf, self._notary.keys)
         except VerificationError as wrong:

@@ -30,7 +30,13 @@ from archiver.translog import enrolment, merkle, publication_rows, reader
 from archiver.translog import tree as trees
 from archiver.translog.notary import Notary
 from archiver.translog.publication_rows import Kind
-from archiver.translog.published_log import Published, ShelvedLog, checkpoint_size, newest_checkpoint, read_checkpoint
+from archiver.translog.published_log import (
+    PublishedCheckpoint,
+    PublishedLog,
+    checkpoint_size,
+    newest_checkpoint,
+    read_checkpoint,
+)
 from archiver.translog.rehome import Rehomed, rehome
 from archiver.translog.tile import HEIGHT, hashes_of
 from archiver.translog.timestamp import anchor_place, stamped_at
@@ -68,7 +74,7 @@ class _Target:
 
     size: int
     root: bytes
-    published: list[tuple[Shelf, Published | None]]
+    published: list[tuple[Shelf, PublishedCheckpoint | None]]
 
 
 async def recover(
@@ -110,13 +116,13 @@ async def recover(
         put_back = await _checkpoints_back(writer, log_id, notary, target, clock)
         await writer.run(bring_home)
         return Recovered(had, had, "", home.rehomed, home.kept, put_back)
-    shelved = await _open(target)
-    shelf = shelved.shelf
-    if await shelved.root_at(had) != root:
+    published_log = await _open(target)
+    shelf = published_log.shelf
+    if await published_log.root_at(had) != root:
         raise VerificationError(
             f"the database's {had} leaves are not a beginning of those of {shelf.id}; use an empty database"
         )
-    put_back = await _import_beside(writer, log_id, notary, shelved, had, clock)
+    put_back = await _import_beside(writer, log_id, notary, published_log, had, clock)
 
     def tell(conn: Connection) -> None:
         rollback: dict[str, Json] = {"had": had, "published": target.size}
@@ -128,7 +134,9 @@ async def recover(
     while start < target.size:
         first = start >> HEIGHT
         bundles = range(first, min(first + _BUNDLES, (target.size - 1 >> HEIGHT) + 1))
-        entries = [entry for index in bundles for entry in await shelved.entries(index)][start - (first << HEIGHT) :]
+        entries = [entry for index in bundles for entry in await published_log.entries(index)][
+            start - (first << HEIGHT) :
+        ]
         last = tell if start + len(entries) == target.size else None
         await writer.run(lambda conn: _import(conn, log_id, start, entries, follow, last))  # noqa: B023  done before they change
         start += len(entries)
@@ -136,7 +144,7 @@ async def recover(
 
 
 async def _target(notary: Notary, shelves: Sequence[Shelf]) -> _Target:
-    published: list[tuple[Shelf, Published | None]] = []
+    published: list[tuple[Shelf, PublishedCheckpoint | None]] = []
     away: DestinationError | None = None
     for shelf in shelves:
         try:
@@ -153,13 +161,13 @@ async def _target(notary: Notary, shelves: Sequence[Shelf]) -> _Target:
     return _Target(size, root, published)
 
 
-async def _open(target: _Target) -> ShelvedLog:
+async def _open(target: _Target) -> PublishedLog:
     """Returns the target's tree on the first storage that has its whole edge; storages with the newest checkpoint come
     first."""
     failure: ArchiverError = VerificationError("no storage has the log")
     for shelf, _ in sorted(target.published, key=lambda each: -each[1].checkpoint.size if each[1] else 0):
         try:
-            return await ShelvedLog.open(shelf, target.size, target.root)
+            return await PublishedLog.open(shelf, target.size, target.root)
         except (VerificationError, DestinationError) as failed:
             failure = failed
     raise failure
@@ -218,16 +226,16 @@ def _index_writers(conn: Connection, log_id: int, start: int, events: Sequence[E
 
 
 async def _import_beside(
-    writer: Writer, log_id: int, notary: Notary, shelved: ShelvedLog, had: int, clock: Clock
+    writer: Writer, log_id: int, notary: Notary, published_log: PublishedLog, had: int, clock: Clock
 ) -> int:
     """Puts back the checkpoints that the database lacks, and the anchors over those that it lost. Returns the number of
     checkpoints."""
-    shelf, anchors = shelved.shelf, dict[int, dict[str, bytes]]()
+    shelf, anchors = published_log.shelf, dict[int, dict[str, bytes]]()
     async for name in shelf.names("anchors/"):
         place = anchor_place(name)
-        if place is not None and had < place[0] <= shelved.size:
+        if place is not None and had < place[0] <= published_log.size:
             anchors.setdefault(place[0], {})[place[1]] = await shelf.read(name) or b""
-    return await _put_back(writer, log_id, notary, shelved, anchors, clock)
+    return await _put_back(writer, log_id, notary, published_log, anchors, clock)
 
 
 async def _checkpoints_back(writer: Writer, log_id: int, notary: Notary, target: _Target, clock: Clock) -> int:
@@ -238,8 +246,8 @@ async def _checkpoints_back(writer: Writer, log_id: int, notary: Notary, target:
             size, root = found.checkpoint.size, found.checkpoint.root
             ours = await writer.run(lambda conn: merkle.root(size, hashes_of(reader.read_tile(conn, log_id))))  # noqa: B023
             if ours == root:  # else there are two histories, which `Publisher.start` reports
-                shelved = await ShelvedLog.open(shelf, size, root)
-                return await _put_back(writer, log_id, notary, shelved, {}, clock)
+                published_log = await PublishedLog.open(shelf, size, root)
+                return await _put_back(writer, log_id, notary, published_log, {}, clock)
     return 0
 
 
@@ -247,7 +255,7 @@ async def _put_back(
     writer: Writer,
     log_id: int,
     notary: Notary,
-    shelved: ShelvedLog,
+    published_log: PublishedLog,
     anchors: Mapping[int, Mapping[str, bytes]],
     clock: Clock,
 ) -> int:
@@ -259,8 +267,8 @@ async def _put_back(
 
     async def fetch() -> None:
         nonlocal count
-        found = await asyncio.gather(*(read_checkpoint(shelved.shelf, notary.keys, name) for name in lacking))
-        good = [each for each in found if each is not None and await _in_tree(each, shelved)]
+        found = await asyncio.gather(*(read_checkpoint(published_log.shelf, notary.keys, name) for name in lacking))
+        good = [each for each in found if each is not None and await _in_tree(each, published_log)]
         now = clock.now()
 
         def keep(conn: Connection) -> None:
@@ -271,9 +279,9 @@ async def _put_back(
         count += len(good)
         lacking.clear()
 
-    async for name in shelved.shelf.names("checkpoints/"):
+    async for name in published_log.shelf.names("checkpoints/"):
         size = checkpoint_size(name)
-        if size is not None and size <= shelved.size and size not in kept:
+        if size is not None and size <= published_log.size and size not in kept:
             lacking.append(name)
         if len(lacking) >= _AT_ONCE:
             await fetch()
@@ -281,11 +289,13 @@ async def _put_back(
     return count
 
 
-async def _in_tree(found: Published, shelved: ShelvedLog) -> bool:
-    return await shelved.root_at(found.checkpoint.size) == found.checkpoint.root
+async def _in_tree(found: PublishedCheckpoint, published_log: PublishedLog) -> bool:
+    return await published_log.root_at(found.checkpoint.size) == found.checkpoint.root
 
 
-def _keep(conn: Connection, log_id: int, found: Published, anchors: Mapping[str, bytes], now: datetime) -> None:
+def _keep(
+    conn: Connection, log_id: int, found: PublishedCheckpoint, anchors: Mapping[str, bytes], now: datetime
+) -> None:
     size = found.checkpoint.size
     publication_rows.keep_signed(conn, log_id, found.checkpoint, found.note.decode(), now)
     publication_rows.keep_published(conn, log_id, size, now)

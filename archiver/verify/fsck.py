@@ -20,7 +20,7 @@ from archiver.seal.cipher import verify_sealed
 from archiver.seal.recipients import Identity
 from archiver.store.bounded import at_most
 from archiver.store.port import ObjectStore
-from archiver.verify import rows
+from archiver.verify import subject_rows
 from archiver.verify.beside import Beside, look_beside
 from archiver.verify.finding import (
     Claimed,
@@ -268,8 +268,8 @@ def _check_private(
     conn: Connection, claimed: Claimed, events: Mapping[int, Event], result: Verification, *, whole: bool
 ) -> Iterable[Finding]:
     """Yield a finding for deletable private data other than the events committed to. Deleted data are not a failure."""
-    number = rows.subject_number(conn, claimed.subject)
-    groups = () if number is None else rows.private(conn, number, number)
+    number = subject_rows.subject_number(conn, claimed.subject)
+    groups = () if number is None else subject_rows.private(conn, number, number)
     kept = {
         (row.seq, row.group): hashlib.sha256(b"custody-priv-v1\x00" + row.salt + row.data).hexdigest() for row in groups
     }

@@ -19,7 +19,7 @@ from archiver.errors import VerificationError
 from archiver.translog import merkle
 from archiver.translog.checkpoint import Checkpoint, open_checkpoint
 from archiver.translog.timestamp import stamped_at, verify_token
-from archiver.verify import rows
+from archiver.verify import log_rows, subject_rows
 from archiver.verify.anchors import anchor_problems
 from archiver.verify.finding import Kind, Verification
 from archiver.verify.leaves import Enrolment, Findings, Leaves, Refusal, Trust, refusal
@@ -38,7 +38,7 @@ __all__ = ["Trust", "check_log", "find_log"]
 
 def find_log(conn: Connection, trust: Trust) -> int | None:
     """Return the number of the log with the key's name, or of the newest log if none has that name; None without any log."""
-    logs = rows.logs(conn)
+    logs = log_rows.logs(conn)
     named = [each.log_id for each in logs if each.origin == trust.log_key.name]
     return named[0] if named else logs[-1].log_id if logs else None
 
@@ -66,7 +66,7 @@ def check_log(conn: Connection, log_id: int | None, trust: Trust, result: Verifi
         check_anchors(conn, log_id, heard, found)
         right = check_subjects(conn, log_id, found)
         if right != size:
-            for leaf in rows.unplaced(conn, log_id):
+            for leaf in subject_rows.unplaced(conn, log_id):
                 found(Kind.LOG_INDEX, f"custody_subject_event has no row for leaf {leaf}")
     else:
         check_subjects(conn, None, found)
@@ -78,7 +78,7 @@ def check_log(conn: Connection, log_id: int | None, trust: Trust, result: Verifi
 def check_logs(conn: Connection, log_id: int, trust: Trust, found: Findings) -> None:
     """Check that the log has the key's name and is the only open one, and that no table has rows of an unknown log."""
     known = {log_id}
-    for each in rows.logs(conn):
+    for each in log_rows.logs(conn):
         if each.log_id == log_id:
             if each.origin != trust.log_key.name:
                 found(Kind.LOG_TREE, f"custody_log names it {each.origin!r}, its key {trust.log_key.name!r}")
@@ -87,7 +87,7 @@ def check_logs(conn: Connection, log_id: int, trust: Trust, found: Findings) -> 
             found.result.unchecked[f"closed log {each.log_id}, {each.origin}"] += 1
         else:
             found(Kind.LOG_TREE, f"custody_log has another open log, {each.log_id}, {each.origin!r}")
-    for table, number in rows.foreign(conn, log_id):
+    for table, number in log_rows.foreign(conn, log_id):
         if number not in known:
             found(Kind.LOG_TREE, f"{table} has rows of log {number}, which is not there")
 
@@ -97,12 +97,12 @@ def check_logs(conn: Connection, log_id: int, trust: Trust, found: Findings) -> 
 
 def _check_tree(conn: Connection, log_id: int, heard: Leaves, found: Findings) -> int:
     """Check every entry, its hash in its tile, the signed roots and the stored root. Return the log's size."""
-    stated = rows.tree(conn, log_id)
+    stated = log_rows.tree(conn, log_id)
     tree = Regrown(conn, log_id, lambda detail: found(Kind.LOG_TILE, detail))
     signed = _Signed(conn, log_id, heard.trust, found)
     size, broken = 0, False
     signed.reached(0, lambda: merkle.EMPTY_ROOT)
-    for row in rows.leaves(conn, log_id, LOWEST + 1):
+    for row in log_rows.leaves(conn, log_id, LOWEST + 1):
         if row.index != size:
             if row.index < 0 or (stated is not None and row.index >= max(stated.size, size)):
                 found(Kind.LOG_LEAF, f"leaf {row.index} lies beyond the tree, which ends with leaf {size - 1}")
@@ -132,19 +132,19 @@ class _Signed:
     """The checkpoints; each is compared as soon as the tree has grown to its size."""
 
     def __init__(self, conn: Connection, log_id: int, trust: Trust, found: Findings) -> None:
-        self._rows = rows.checkpoints(conn, log_id)
+        self._rows = log_rows.checkpoints(conn, log_id)
         self._next = next(self._rows, None)
         self._trust = trust
         self._found = found
         self._oldest: datetime | None = None  # the oldest event since the checkpoint before
-        self._before: rows.CheckpointRow | None = None
+        self._before: log_rows.CheckpointRow | None = None
 
     def heard(self, at: datetime | None) -> None:
         """Note the time of an event that the next checkpoint covers."""
         if at is not None:
             self._oldest = at if self._oldest is None else min(self._oldest, at)
 
-    def _signed_at(self, row: rows.CheckpointRow) -> None:
+    def _signed_at(self, row: log_rows.CheckpointRow) -> None:
         """Check the unsigned time of a checkpoint: not before the events that are new in it, and not after the next
         checkpoint.
         """
@@ -173,7 +173,7 @@ class _Signed:
             self._next = next(self._rows, None)
 
 
-def opened(row: rows.CheckpointRow, trust: Trust, found: Findings) -> Checkpoint | None:
+def opened(row: log_rows.CheckpointRow, trust: Trust, found: Findings) -> Checkpoint | None:
     """Return the checkpoint of a row, if the log signed it and the row says the same."""
     try:
         checkpoint, _ = open_checkpoint(row.note, trust.log_key)
@@ -192,7 +192,7 @@ def opened(row: rows.CheckpointRow, trust: Trust, found: Findings) -> Checkpoint
 def check_writers(conn: Connection, log_id: int, heard: dict[str, Enrolment], found: Findings) -> None:
     """Check that the index of session keys agrees with the leaves."""
     stated = {}
-    for row in rows.writers(conn):
+    for row in log_rows.writers(conn):
         stated[row.key] = Enrolment(row.host, row.enrolled, row.retired)
         if row.log_id != log_id:
             found(Kind.LOG_INDEX, f"custody_writer {row.key[:16]}… is of log {row.log_id}")
@@ -205,7 +205,7 @@ def check_writers(conn: Connection, log_id: int, heard: dict[str, Enrolment], fo
 
 def check_queue(conn: Connection, size: int, heard: Leaves) -> None:
     """Check that waiting events are signed by writers that a leaf, or an earlier waiting event, enrolled."""
-    for number, row in enumerate(rows.queue(conn)):
+    for number, row in enumerate(subject_rows.queue(conn)):
         heard.hear(size + number, row.entry, Kind.LOG_QUEUE, f"custody_pending {row.pid}")
         if row.log_id != _QUEUE_LOG:
             heard.found(Kind.LOG_QUEUE, f"custody_pending {row.pid} is of log {row.log_id}, which no writer says")
@@ -214,7 +214,7 @@ def check_queue(conn: Connection, size: int, heard: Leaves) -> None:
 def _check_quarantine(conn: Connection, heard: Leaves, found: Findings) -> None:
     """Check that refused events are kept, and that events record the refusals, equally often and with the same values."""
     said: Counter[Refusal] = Counter(each for each, _ in heard.refused)
-    for row in rows.refused(conn):
+    for row in log_rows.refused(conn):
         each = refusal(leaf_hash(row.entry).hex(), row.reason, row.subject, row.seq)
         said[each] -= 1
         if said[each] < 0:
@@ -233,8 +233,8 @@ def _check_quarantine(conn: Connection, heard: Leaves, found: Findings) -> None:
 def check_anchors(conn: Connection, log_id: int, heard: Leaves, found: Findings, after: int = -1) -> None:
     """Check that each anchor beyond size `after` is over its checkpoint, and that no logged time stamp is missing."""
     lacking = {place: stamp for place, stamp in heard.stamps.items() if place[0] > after}
-    for size, anchors in rows.anchors(conn, log_id, after):
-        signed = rows.checkpoint(conn, log_id, size)
+    for size, anchors in log_rows.anchors(conn, log_id, after):
+        signed = log_rows.checkpoint(conn, log_id, size)
         for anchor in anchors:
             name = f"custody_anchor ({size}, {anchor.name})"
             if anchor.kind != _TIMESTAMP:
@@ -254,7 +254,7 @@ def check_anchors(conn: Connection, log_id: int, heard: Leaves, found: Findings,
             )
 
 
-def _check_files(anchors: list[rows.AnchorRow], note: bytes, heard: Leaves, found: Findings) -> None:
+def _check_files(anchors: list[log_rows.AnchorRow], note: bytes, heard: Leaves, found: Findings) -> None:
     size = anchors[0].size
     files = {anchor.name: anchor.blob for anchor in anchors if anchor.kind == _TIMESTAMP}
     logged = heard.logged(size)

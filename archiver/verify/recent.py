@@ -15,7 +15,7 @@ from archiver.translog import merkle
 from archiver.translog.checkpoint import Checkpoint
 from archiver.translog.merkle import Hashes
 from archiver.translog.tile import HEIGHT, Tile, hashes_of
-from archiver.verify import rows
+from archiver.verify import log_rows, subject_rows
 from archiver.verify.finding import Kind, Verification
 from archiver.verify.leaves import Enrolment, Findings, Leaves, Trust, key_in
 from archiver.verify.log import check_anchors, check_logs, check_queue, opened
@@ -26,7 +26,7 @@ def check_edge(conn: Connection, log_id: int, trust: Trust, result: Verification
     """Check the tree's root by the tiles at its edge, its last leaf, and the newest checkpoint."""
     found = Findings(result, f"log {log_id}")
     check_logs(conn, log_id, trust, found)
-    stated = rows.tree(conn, log_id)
+    stated = log_rows.tree(conn, log_id)
     if stated is None:
         found(Kind.LOG_TREE, f"custody_tree has no row for log {log_id}")
         return
@@ -36,12 +36,12 @@ def check_edge(conn: Connection, log_id: int, trust: Trust, result: Verification
             found(Kind.LOG_TREE, f"custody_tree has another root than the tiles of {size} leaves")
     except VerificationError as exc:
         found(Kind.LOG_TILE, exc.detail)
-    last = rows.last_leaf(conn, log_id)
+    last = log_rows.last_leaf(conn, log_id)
     if last != size - 1:
         found(Kind.LOG_LEAF, f"custody_event ends with leaf {last}, the tree with leaf {size - 1}")
-    elif size and (entry := rows.leaf(conn, log_id, last)) is not None:
+    elif size and (entry := log_rows.leaf(conn, log_id, last)) is not None:
         _same_leaf(last, entry, hashes, found)
-    newest = rows.newest_checkpoint(conn, log_id)
+    newest = log_rows.newest_checkpoint(conn, log_id)
     checkpoint = None if newest is None else opened(newest, trust, found)
     if checkpoint is not None:
         _continued(checkpoint, size, hashes, found)
@@ -54,13 +54,13 @@ def check_window(conn: Connection, log_id: int, trust: Trust, since: datetime, r
     Times are those of the signed events, not of the database's columns. `check_edge` comes first.
     """
     found = Findings(result, f"log {log_id}")
-    stated = rows.tree(conn, log_id)
+    stated = log_rows.tree(conn, log_id)
     size = 0 if stated is None else max(0, stated.size)
     hashes = _hashes(conn, log_id)
     heard = Leaves(trust, found, _writers(conn, log_id, trust, found))
     start = at = _first_since(conn, log_id, size, since)
     touched: set[str] = set()
-    for row in rows.leaves(conn, log_id, start):
+    for row in log_rows.leaves(conn, log_id, start):
         if row.index >= size:
             break  # reported by the quick check
         if row.index != at:
@@ -72,7 +72,7 @@ def check_window(conn: Connection, log_id: int, trust: Trust, since: datetime, r
         _same_leaf(row.index, row.entry, hashes, found)
         _same_parents(at, hashes, found)
     check_queue(conn, size, heard)
-    for point in rows.checkpoints(conn, log_id, start):
+    for point in log_rows.checkpoints(conn, log_id, start):
         checkpoint = opened(point, trust, found)
         if checkpoint is not None:
             _continued(checkpoint, size, hashes, found)
@@ -84,7 +84,7 @@ def check_window(conn: Connection, log_id: int, trust: Trust, since: datetime, r
 
 
 def _hashes(conn: Connection, log_id: int) -> Hashes:
-    return hashes_of(lambda level, index: rows.tile(conn, log_id, level, index))
+    return hashes_of(lambda level, index: log_rows.tile(conn, log_id, level, index))
 
 
 def _same_leaf(index: int, entry: bytes, hashes: Hashes, found: Findings) -> None:
@@ -130,7 +130,7 @@ def _first_since(conn: Connection, log_id: int, size: int, since: datetime) -> i
     while low < high:
         middle = (low + high) // 2
         try:
-            old = verify(rows.leaf(conn, log_id, middle) or b"").at < since
+            old = verify(log_rows.leaf(conn, log_id, middle) or b"").at < since
         except VerificationError:
             old = False
         low, high = (middle + 1, high) if old else (low, middle)
@@ -140,12 +140,12 @@ def _first_since(conn: Connection, log_id: int, size: int, since: datetime) -> i
 def _writers(conn: Connection, log_id: int, trust: Trust, found: Findings) -> dict[str, Enrolment]:
     """Return the index of session keys, as far as the leaves that the index names confirm it."""
     writers = {}
-    for row in rows.writers(conn):
+    for row in log_rows.writers(conn):
         for leaf, what in ((row.enrolled, "writer.enrolled"), (row.retired, "writer.retired")):
             if leaf is None or (leaf, what) == (row.retired, "writer.enrolled"):  # retired before it was enrolled
                 continue
             try:
-                event = verify(rows.leaf(conn, log_id, leaf) or b"")
+                event = verify(log_rows.leaf(conn, log_id, leaf) or b"")
             except VerificationError:
                 event = None
             if event is None or event.writer not in trust.hosts or event.type != what or key_in(event.data) != row.key:
@@ -157,7 +157,7 @@ def _writers(conn: Connection, log_id: int, trust: Trust, found: Findings) -> di
 
 
 def _check_subjects(conn: Connection, log_id: int, touched: set[str], found: Findings) -> None:
-    numbers = {subject: rows.subject_number(conn, subject) for subject in touched}
+    numbers = {subject: subject_rows.subject_number(conn, subject) for subject in touched}
     for subject, number in numbers.items():
         if number is None:
             found(Kind.LOG_INDEX, "custody_subject has no row for it, the log has events of it", subject)
@@ -169,7 +169,7 @@ def _check_refused(conn: Connection, heard: Leaves, found: Findings) -> None:
     """Check that each refused event which the window's leaves record is kept."""
     wanted = {each.leaf_hash: leaf for each, leaf in heard.refused if not heard.rolled_back(leaf)}
     if wanted:
-        for row in rows.refused(conn):
+        for row in log_rows.refused(conn):
             wanted.pop(leaf_hash(row.entry).hex(), None)
     for digest, leaf in wanted.items():
         found(Kind.LOG_QUARANTINE, f"leaf {leaf} says that {digest[:16]}… was refused; custody_quarantine lacks it")

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from archiver.translog import merkle
 from archiver.translog.tile import HEIGHT, WIDTH, Tile
-from archiver.verify import rows
+from archiver.verify import log_rows
 
 _HASH = 32
 
@@ -24,7 +24,7 @@ class Regrown:
         self._found = found
         self._levels: list[list[bytes]] = []  # by tile level, the hashes of the tile that is not full yet
         self._indexes: list[int] = []
-        self._rows: list[Iterator[rows.TileRow]] = []
+        self._rows: list[Iterator[log_rows.TileRow]] = []
         self._range: list[tuple[int, bytes]] = []  # complete subtrees from the left: (leaves, hash)
 
     def add(self, leaf: bytes) -> None:
@@ -50,7 +50,7 @@ class Regrown:
                 self._compare(level, self._indexes[level], hashes)
             for row in self._rows[level]:
                 self._found(f"{Tile(level, row.index).path} lies beyond the tree")
-        for level in rows.tile_levels(self._conn, self._log_id):
+        for level in log_rows.tile_levels(self._conn, self._log_id):
             if not 0 <= level < len(self._levels):
                 self._found(f"tiles of level {level} lie beyond the tree")
 
@@ -58,7 +58,7 @@ class Regrown:
         if level == len(self._levels):
             self._levels.append([])
             self._indexes.append(0)
-            self._rows.append(rows.tiles(self._conn, self._log_id, level))
+            self._rows.append(log_rows.tiles(self._conn, self._log_id, level))
         hashes = self._levels[level]
         hashes.append(hash_)
         if len(hashes) == WIDTH:
@@ -89,7 +89,7 @@ class Regrown:
                 self._found(f"{name} {what} {below}")
 
 
-def _chain(first: rows.TileRow, rest: Iterator[rows.TileRow]) -> Iterator[rows.TileRow]:
+def _chain(first: log_rows.TileRow, rest: Iterator[log_rows.TileRow]) -> Iterator[log_rows.TileRow]:
     yield first
     yield from rest
 

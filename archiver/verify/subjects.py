@@ -17,14 +17,14 @@ from archiver.custody.chain import explained
 from archiver.custody.event import ARCHIVE, Event, Type, leaf_hash, parse
 from archiver.custody.tables import TYPE_NUMBERS
 from archiver.errors import VerificationError
-from archiver.verify import rows
+from archiver.verify import subject_rows
 from archiver.verify.finding import Kind
 from archiver.verify.leaves import Findings
 from archiver.verify.raw import HIGHEST, LOWEST
 
 _NO_END, _MANY = 2**31 - 1, 100_000
 
-_Row = rows.SubjectRow | rows.PlaceRow | rows.QueueRow | rows.PrivateRow
+_Row = subject_rows.SubjectRow | subject_rows.PlaceRow | subject_rows.QueueRow | subject_rows.PrivateRow
 
 
 def check_subjects(
@@ -37,10 +37,10 @@ def check_subjects(
     Erased private data are no fault.
     """
     streams: list[Iterator[tuple[tuple[int, int, int, int], _Row]]] = [
-        (((row.number, 0, 0, 0), row) for row in rows.subjects(conn, first, last)),
-        (((row.number, 1, row.seq, 0), row) for row in rows.places(conn, first, last)),
-        (((row.number, 1, row.seq, 1), row) for row in rows.waiting(conn, first, last)),
-        (((row.number, 1, row.seq, 2), row) for row in rows.private(conn, first, last)),
+        (((row.number, 0, 0, 0), row) for row in subject_rows.subjects(conn, first, last)),
+        (((row.number, 1, row.seq, 0), row) for row in subject_rows.places(conn, first, last)),
+        (((row.number, 1, row.seq, 1), row) for row in subject_rows.waiting(conn, first, last)),
+        (((row.number, 1, row.seq, 2), row) for row in subject_rows.private(conn, first, last)),
     ]
     right = 0
     scars = explained(history.of_type(conn, ARCHIVE, Type.LOG_REHOMED, _NO_END, _MANY))
@@ -63,16 +63,16 @@ class _Subject:
         self._number = number
         self._log_id = log_id
         self._found = found
-        self._row: rows.SubjectRow | None = None
+        self._row: subject_rows.SubjectRow | None = None
         self._last = -1  # number of the newest event so far; below, its bytes and its content
         self._entry: bytes | None = None
         self._event: Event | None = None
         self.right = 0
         self._take: dict[type[_Row], Callable[..., None]] = {
-            rows.SubjectRow: self._begin,
-            rows.PlaceRow: self._placed,
-            rows.QueueRow: self._waiting,
-            rows.PrivateRow: self._private,
+            subject_rows.SubjectRow: self._begin,
+            subject_rows.PlaceRow: self._placed,
+            subject_rows.QueueRow: self._waiting,
+            subject_rows.PrivateRow: self._private,
         }
 
     def take(self, row: _Row) -> None:
@@ -91,14 +91,14 @@ class _Subject:
         elif self._last >= 0 and self._entry is not None and row.head_hash != leaf_hash(self._entry):
             self._found(Kind.CHAIN, f"{name}: event {self._last} is not the one that it says is newest", row.subject)
 
-    def _begin(self, row: rows.SubjectRow) -> None:
+    def _begin(self, row: subject_rows.SubjectRow) -> None:
         self._row = row
 
     @property
     def _name(self) -> str:
         return f"subject {self._number}" if self._row is None else self._row.subject
 
-    def _placed(self, row: rows.PlaceRow) -> None:
+    def _placed(self, row: subject_rows.PlaceRow) -> None:
         name = f"custody_subject_event ({row.number}, {row.seq}, leaf {row.leaf})"
         event = None if row.entry is None else _parsed(row.entry)
         problem = self._misplaced(row, event)
@@ -111,7 +111,7 @@ class _Subject:
             return
         self._follow(row.seq, row.entry, event, f"leaf {row.leaf}")
 
-    def _misplaced(self, row: rows.PlaceRow, event: Event | None) -> str:
+    def _misplaced(self, row: subject_rows.PlaceRow, event: Event | None) -> str:
         """Return the problem of an index row; empty when the row agrees with the entry."""
         if row.log_id != self._log_id:
             return f"is of log {row.log_id}"
@@ -129,7 +129,7 @@ class _Subject:
             return f"has type {row.type_no}, the event is {event.type}"
         return ""
 
-    def _waiting(self, row: rows.QueueRow) -> None:
+    def _waiting(self, row: subject_rows.QueueRow) -> None:
         name = f"custody_pending {row.pid}"
         if row.seq == self._last and row.entry == self._entry:
             return  # a restored queue may repeat the log's events
@@ -157,7 +157,7 @@ class _Subject:
                 self._found(Kind.CHAIN, f"event {seq}, {where}, does not follow the event before it", self._name)
         self._last, self._entry, self._event = seq, entry, event
 
-    def _private(self, row: rows.PrivateRow) -> None:
+    def _private(self, row: subject_rows.PrivateRow) -> None:
         name = f"custody_private ({row.number}, {row.seq}, {row.group})"
         if row.seq != self._last:
             self._found(Kind.COMMITMENT, f"{name}: there is no event {row.seq} of {self._name}", self._name)

@@ -14,7 +14,7 @@ from archiver import errors
 from archiver.database import reading
 from archiver.store.port import Shelf
 from archiver.translog import reader
-from archiver.translog.published_log import ShelvedLog, checkpoint_size, newest_checkpoint, read_checkpoint
+from archiver.translog.published_log import PublishedLog, checkpoint_size, newest_checkpoint, read_checkpoint
 from archiver.translog.recover import recover
 from tests.crash.publish_points import POINTS, ToldToDieError, reopened
 from tests.custody_examples import HOST_KEY
@@ -60,11 +60,11 @@ async def one_history(archive: CustodyLog, shelf: Shelf) -> None:
     checkpoint = found.checkpoint
     assert archive.tree() == (checkpoint.size, checkpoint.root) == archive.notary.last(ORIGIN)
     assert await check_shelf(shelf) == checkpoint.size
-    shelved = await ShelvedLog.open(shelf, checkpoint.size, checkpoint.root)
+    published = await PublishedLog.open(shelf, checkpoint.size, checkpoint.root)
     async for name in shelf.names("checkpoints/"):
         older = await read_checkpoint(shelf, LOG.key, name)
         assert older is not None
-        assert await shelved.root_at(checkpoint_size(name) or 0) == older.checkpoint.root
+        assert await published.root_at(checkpoint_size(name) or 0) == older.checkpoint.root
     with reading(archive.engine) as conn:
         assert all(each.published_at for each in reader.checkpoints(conn, archive.log_id))
     archive.check_chains()

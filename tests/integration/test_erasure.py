@@ -30,10 +30,10 @@ from archiver.ingest.discovery import note_page
 from archiver.ingest.tables import recording, reject
 from archiver.recording import Audio, Json, Listing, RecordingRef
 from archiver.store.port import Shelf
-from archiver.verify import rows
+from archiver.verify import log_rows
 from archiver.verify.finding import Verification
 from archiver.verify.log import Trust, check_log
-from archiver.verify.shelf import check_shelf
+from archiver.verify.published_log import check_published_log
 from tests.acceptance.archive import Archive, make_archive
 from tests.acceptance.cli import archiver
 from tests.custody_log import HOSTS, CustodyLog, custody_log, folder_shelf
@@ -96,9 +96,11 @@ def _in_leaf(entry: bytes, known: re.Pattern[bytes]) -> list[str]:
 
 def _in_log(conn: Connection, log_id: int, known: re.Pattern[bytes]) -> list[str]:
     """Every leaf, and every tile besides, which nobody should be able to smuggle a name into."""
-    found = [f"leaf {leaf.index}: {each}" for leaf in rows.leaves(conn, log_id) for each in _in_leaf(leaf.entry, known)]
-    for level in rows.tile_levels(conn, log_id):
-        for tile in rows.tiles(conn, log_id, level):
+    found = [
+        f"leaf {leaf.index}: {each}" for leaf in log_rows.leaves(conn, log_id) for each in _in_leaf(leaf.entry, known)
+    ]
+    for level in log_rows.tile_levels(conn, log_id):
+        for tile in log_rows.tiles(conn, log_id, level):
             found += [f"tile {level}/{tile.index}: {each[0]!r}" for each in known.finditer(tile.hashes)]
     return found
 
@@ -204,7 +206,7 @@ async def test_a_thousand_recordings_are_forgotten_and_the_log_proves_as_before(
         assert all(len(event.priv) == 2 for event in events if event.subject != "archive")  # still committed to
         archive.check_chains()
         result = _check(archive)
-        await check_shelf(shelf, TRUST, None, result, whole=True)
+        await check_published_log(shelf, TRUST, None, result, whole=True)
         assert result.findings == []
 
 
@@ -264,7 +266,7 @@ def test_an_archive_forgets_its_people_and_old_bundles_still_prove_themselves(sw
     assert _in_database(engine, remains) == []
     with reading(engine) as conn:
         assert _in_log(conn, 1, remains) == []
-        types = {parse(leaf.entry).type for leaf in rows.leaves(conn, 1)}
+        types = {parse(leaf.entry).type for leaf in log_rows.leaves(conn, 1)}
     assert {"recording.discovered", "recording.sealed", "recording.stored", "export.delivered"} <= types
     engine.dispose()
     assert _in_folder(tmp_path / "copies", remains) == []

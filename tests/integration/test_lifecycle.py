@@ -14,13 +14,14 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from archiver.cli import logcheck
 from archiver.clock import SystemChance, SystemClock
 from archiver.recording import LockMode
 from archiver.store.s3 import S3Options, S3Store
 from archiver.verify.finding import Verification
 from archiver.verify.leaves import Trust
-from archiver.verify.shelf import Locked, check_shelf
+from archiver.verify.protection import ExpectedLock
+from archiver.verify.published_log import check_published_log
+from archiver.verify.recorded_log import recorded_log
 from tests.config_files import ROOT
 from tests.custody_log import HOSTS, custody_log
 from tests.custody_log import check_shelf as read_all
@@ -101,9 +102,9 @@ async def test_partial_tiles_that_expire_hide_nothing_and_old_ones_are_no_findin
 
             async def findings() -> list[Any]:
                 result, trust = Verification(), Trust(LOG.key, HOSTS)
-                kept = await logcheck._kept(archive.engine, archive.log_id, [])
-                locked = Locked(LockMode.COMPLIANCE, lambda put: put)
-                await check_shelf(store.shelf(), trust, kept, result, whole=True, locked=locked)
+                kept = await recorded_log(archive.engine, archive.log_id, [])
+                locked = ExpectedLock(LockMode.COMPLIANCE, lambda put: put)
+                await check_published_log(store.shelf(), trust, kept, result, whole=True, locked=locked)
                 assert not result.unreachable
                 return result.failures
 

@@ -18,7 +18,6 @@ from typing import Any
 import boto3
 import pytest
 
-from archiver.cli import logcheck
 from archiver.clock import SystemChance, SystemClock
 from archiver.recording import LockMode
 from archiver.store.directory import DirectoryStore
@@ -26,7 +25,9 @@ from archiver.store.port import ObjectStore, Shelf
 from archiver.store.s3 import S3Options, S3Store
 from archiver.translog.merkle import HASH_BYTES
 from archiver.verify.finding import Kind, Verification
-from archiver.verify.shelf import Locked, check_shelf
+from archiver.verify.protection import ExpectedLock
+from archiver.verify.published_log import check_published_log
+from archiver.verify.recorded_log import recorded_log
 from tests import tampering
 from tests.custody_log import custody_log
 from tests.fixtures_s3 import bucket_at
@@ -214,13 +215,15 @@ class Stage:
         return folder_store(path)
 
     async def found(
-        self, store: ObjectStore, tmp_path: Path, level: str = "full", locked: Locked | None = None
+        self, store: ObjectStore, tmp_path: Path, level: str = "full", locked: ExpectedLock | None = None
     ) -> list[Any]:
         """What `custody fsck` says of this storage; the database, which is whole, is only compared with."""
         result, trust = Verification(), self.place.scene.trust
         async with custody_log(self.url, tmp_path / "notary.db", [], enrol=False) as archive:
-            kept = await logcheck._kept(archive.engine, archive.log_id, [])
-            await check_shelf(store.shelf(in_passing=True), trust, kept, result, whole=level == "full", locked=locked)
+            kept = await recorded_log(archive.engine, archive.log_id, [])
+            await check_published_log(
+                store.shelf(in_passing=True), trust, kept, result, whole=level == "full", locked=locked
+            )
         assert not result.unreachable
         assert all(each.storage == store.id for each in result.findings), result.findings
         return result.failures
@@ -330,7 +333,10 @@ async def test_a_clean_archive_has_no_findings(stage: Stage, tmp_path: Path, lev
     notary = tmp_path / "notary.db"
     shutil.copy(stage.place.scene.notary, notary)
     stores: dict[str, ObjectStore] = {"bucket": s3_store(stage.bucket.options), "shelf": folder_store(stage.folder)}
-    locks = {"bucket": Locked(LockMode.COMPLIANCE, lambda put: put), "shelf": Locked(LockMode.OFF, lambda put: put)}
+    locks = {
+        "bucket": ExpectedLock(LockMode.COMPLIANCE, lambda put: put),
+        "shelf": ExpectedLock(LockMode.OFF, lambda put: put),
+    }
     try:
         async with custody_log(stage.url, notary, [], enrol=False) as archive:
             result = await everywhere(archive, stores, stage.place.scene.trust, level, locks)
@@ -380,10 +386,10 @@ async def test_a_lock_that_is_shorter_weaker_or_absent_is_named(
             bucket.change(each, data)
     store = s3_store(bucket.options)
     try:
-        rules = Locked(LockMode.COMPLIANCE, lambda put: put + timedelta(days=30))
+        rules = ExpectedLock(LockMode.COMPLIANCE, lambda put: put + timedelta(days=30))
         found = await stage.found(store, tmp_path, "full", rules)
         assert [(each.kind, each.key) for each in found] == [(kind, odd)]
-        longer = Locked(LockMode.COMPLIANCE, lambda put: put + timedelta(days=300))
+        longer = ExpectedLock(LockMode.COMPLIANCE, lambda put: put + timedelta(days=300))
         assert len(await stage.found(store, tmp_path, "full", longer)) == 1
     finally:
         await store.aclose()
@@ -392,6 +398,6 @@ async def test_a_lock_that_is_shorter_weaker_or_absent_is_named(
 async def test_a_shelf_is_checked_without_any_database(stage: Stage, tmp_path: Path) -> None:
     store = stage.copy(tmp_path, {FULL: stage.place.flipped(FULL)})
     result = Verification()
-    await check_shelf(store.shelf(in_passing=True), stage.place.scene.trust, None, result, whole=True)
+    await check_published_log(store.shelf(in_passing=True), stage.place.scene.trust, None, result, whole=True)
     assert [(each.kind, each.key) for each in result.failures] == [(SHELF, FULL)]
     assert LOG.key == stage.place.scene.trust.log_key

@@ -23,7 +23,7 @@ from archiver.store.s3 import S3Store
 from archiver.translog import publication_rows, reader
 from archiver.translog.checkpoint import open_checkpoint
 from archiver.translog.note import parse_note
-from archiver.translog.published_log import ShelvedLog, checkpoint_name, newest_checkpoint
+from archiver.translog.published_log import PublishedLog, checkpoint_name, newest_checkpoint
 from archiver.translog.publisher import wait_published
 from tests.custody_examples import HOST_KEY
 from tests.custody_log import CustodyLog, MovableClock, check_shelf, custody_log, folder_shelf
@@ -400,12 +400,12 @@ async def test_published_partials_that_expired_are_read_from_the_wider_ones(
     await archive.publisher.publish(None)
     (tmp_path / "shelf/custody/tile/0/000.p/101").unlink()
     (tmp_path / "shelf/custody/tile/entries/000.p/101").unlink()
-    shelved = await ShelvedLog.open(shelf, 101, first.checkpoint.root)
-    assert len(await shelved.entries(0)) == 101
+    published = await PublishedLog.open(shelf, 101, first.checkpoint.root)
+    assert len(await published.entries(0)) == 101
     await archive.grow(300)
     await archive.publisher.publish(None)
     shutil.rmtree(tmp_path / "shelf/custody/tile/entries/000.p")
     shutil.rmtree(tmp_path / "shelf/custody/tile/0/000.p")
-    shelved = await ShelvedLog.open(shelf, 101, first.checkpoint.root)
-    assert len(await shelved.entries(0)) == 101
-    assert open_checkpoint(first.note, LOG.key)[0].root == await shelved.root_at(101)
+    published = await PublishedLog.open(shelf, 101, first.checkpoint.root)
+    assert len(await published.entries(0)) == 101
+    assert open_checkpoint(first.note, LOG.key)[0].root == await published.root_at(101)

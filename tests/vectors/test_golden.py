@@ -20,13 +20,13 @@ from archiver.store.directory import DirectoryStore
 from archiver.store.port import Shelf
 from archiver.translog.notary import Notary
 from archiver.translog.note import Signer, parse_vkey
-from archiver.translog.published_log import ShelvedLog, newest_checkpoint
+from archiver.translog.published_log import PublishedLog, newest_checkpoint
 from archiver.translog.publisher import Publisher
 from archiver.translog.recover import Recovered, recover
 from archiver.translog.sequencer import Sequencer, open_log
 from archiver.verify.finding import Verification
 from archiver.verify.log import Trust, check_log
-from archiver.verify.shelf import check_shelf
+from archiver.verify.published_log import check_published_log
 from tests.evidence_log import make_bag
 from tests.unit.test_evidence_bundle import Archive
 from tests.vectors.golden import BUNDLE, HERE, LOG, ORIGIN, VERIFIER, private_key, public_keys
@@ -65,12 +65,12 @@ def test_no_golden_byte_has_changed() -> None:
 
 async def test_golden_log_verifies_with_todays_code() -> None:
     result = Verification()
-    await check_shelf(_shelf(LOG), TRUST, None, result, whole=True)
+    await check_published_log(_shelf(LOG), TRUST, None, result, whole=True)
     assert result.findings == []
     newest = await newest_checkpoint(_shelf(LOG), TRUST.log_key)
     assert newest is not None
     assert newest.checkpoint.size == SIZE
-    log = await ShelvedLog.open(_shelf(LOG), SIZE, newest.checkpoint.root)
+    log = await PublishedLog.open(_shelf(LOG), SIZE, newest.checkpoint.root)
     events = [verify(entry) for index in range(2) for entry in await log.entries(index)]
     assert len(events) == SIZE
 
@@ -95,7 +95,7 @@ async def test_golden_log_comes_back_into_todays_database_and_goes_on(
         result = Verification()
         with reading(engine) as conn:
             check_log(conn, log_id, TRUST, result)
-        await check_shelf(shelf, TRUST, None, result, whole=True)
+        await check_published_log(shelf, TRUST, None, result, whole=True)
         assert result.findings == []
     finally:
         writer.close()
