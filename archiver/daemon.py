@@ -16,13 +16,13 @@ from typing import TypeVar
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection
 
 from archiver import errors, systemd
 from archiver.alerts import alarm
 from archiver.assembly.facts import look_here
 from archiver.assembly.keys import signing_key
 from archiver.assembly.process import Assembly
+from archiver.database import Connection
 from archiver.ingest import copier, health, journal, owed, survey, unproved
 from archiver.ingest.destination import Destination
 from archiver.ingest.upkeep import sweep_spool, sweep_uploads

@@ -19,7 +19,6 @@ from datetime import date
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, Engine
 
 from archiver import errors
 from archiver.completeness import issue
@@ -28,7 +27,7 @@ from archiver.completeness.reconcile import CUSTODY
 from archiver.custody import history
 from archiver.custody.event import ARCHIVE, Entry, Type, parse
 from archiver.custody.ledger import Appended, Draft, Ledger
-from archiver.database import Writer, read
+from archiver.database import Connection, Engine, Writer, read
 from archiver.evidence import bundle, model
 from archiver.ingest.journal import recatalogue
 from archiver.seal.cipher import open_sealed

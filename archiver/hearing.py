@@ -15,11 +15,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection
-
 from archiver import errors
 from archiver.custody.event import Type
 from archiver.custody.ledger import Appended, Ledger
+from archiver.database import Connection
 from archiver.ingest.journal import recatalogue
 from archiver.recording import Json
 from archiver.seal.cipher import open_sealed

@@ -16,7 +16,6 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
-from sqlalchemy import Connection
 
 from archiver import errors
 from archiver.alerts import route, rule, state
@@ -26,7 +25,7 @@ from archiver.alerts.judgement import judge
 from archiver.alerts.message import compose
 from archiver.alerts.route import Entry, Route
 from archiver.clock import Chance
-from archiver.database import Writer
+from archiver.database import Connection, Writer
 from archiver.schedule.lease import database_time
 
 log = structlog.get_logger("archiver.alerts")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, Engine
-
 from archiver.alerts.alarm import Alarm
 from archiver.alerts.channel.apprise import Apprise
 from archiver.alerts.channel.port import Channel
@@ -22,7 +20,7 @@ from archiver.assembly.reports import judged
 from archiver.clock import Chance, Clock
 from archiver.config import model
 from archiver.config.alerting import Alerting, AnyChannel, AppriseChannel, WebhookChannel
-from archiver.database import Writer, read
+from archiver.database import Connection, Engine, Writer, read
 from archiver.fetch.spool import Spool
 from archiver.providers.port import Provider
 from archiver.wall import Kind, Walls

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Engine
-
 from archiver.assembly.providers import listing_span
 from archiver.clock import Chance, Clock
 from archiver.completeness import parties
@@ -17,7 +15,7 @@ from archiver.completeness.reconcile import keep, reconcile_custody, reconcile_s
 from archiver.completeness.watch import Watch
 from archiver.config import model
 from archiver.custody.ledger import Ledger
-from archiver.database import Writer, read
+from archiver.database import Connection, Engine, Writer, read
 from archiver.ingest import survey
 from archiver.providers.port import Provider
 from archiver.schedule import lease

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
-from sqlalchemy import Connection, Engine
 
 from archiver import __version__, errors
 from archiver.alerts.rule import Alert, Kind
@@ -24,7 +23,7 @@ from archiver.compliance.gather import Asked, gather
 from archiver.compliance.month import Month, month_of
 from archiver.compliance.words import headline
 from archiver.config import model
-from archiver.database import Writer, read
+from archiver.database import Connection, Engine, Writer, read
 from archiver.providers.port import Provider
 from archiver.schedule import lease
 from archiver.translog import reader as custody_log

@@ -9,8 +9,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import cast
 
-from sqlalchemy import Connection
-
 from archiver import errors
 from archiver.alerts.facts import Facts, Failing, HostFacts, ProviderFacts, StorageFacts
 from archiver.alerts.rule import Thresholds
@@ -18,6 +16,7 @@ from archiver.clock import Clock
 from archiver.completeness import register
 from archiver.completeness.gap import Code
 from archiver.config import model
+from archiver.database import Connection
 from archiver.fetch.spool import Spool, measure
 from archiver.hours import DATABASE, MARGIN, Hours
 from archiver.ingest import health, survey

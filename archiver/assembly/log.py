@@ -11,7 +11,6 @@ from pathlib import Path
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Engine
 
 from archiver import errors
 from archiver.assembly.keys import hosts, log_signer, retiring_signer, verifier_keys
@@ -19,7 +18,7 @@ from archiver.assembly.vouching import Vouching
 from archiver.clock import Chance, Clock
 from archiver.config import model
 from archiver.custody.ledger import Ledger
-from archiver.database import Writer, idle_session, read
+from archiver.database import Engine, Writer, idle_session, read
 from archiver.ingest import health
 from archiver.retention.span import Span
 from archiver.store.guarded import Doubt, GuardedShelf

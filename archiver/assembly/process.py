@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import structlog
-from sqlalchemy import Connection, Engine
 
 from archiver import __version__, errors
 from archiver.alerts.alarm import Alarm
@@ -31,7 +30,7 @@ from archiver.clock import Chance, Clock, SystemChance, SystemClock
 from archiver.completeness.watch import Watch
 from archiver.config import model
 from archiver.custody.ledger import Ledger
-from archiver.database import Writer, check_schema, read
+from archiver.database import Connection, Engine, Writer, check_schema, read
 from archiver.fetch.receive import ReceiveLimits
 from archiver.fetch.spool import Spool, lock_state_dir
 from archiver.hours import DATABASE, Hours

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine
-
 from archiver import errors
 from archiver.alerts.facts import Facts
 from archiver.alerts.judgement import judge, poll_due, unproven
@@ -16,7 +14,7 @@ from archiver.assembly.providers import listing_span, sharing
 from archiver.completeness import copies, forecast, holdings, register, verified
 from archiver.config import model
 from archiver.config.provider import AnyProvider
-from archiver.database import create_engine, revision
+from archiver.database import Connection, Engine, create_engine, revision
 from archiver.ingest import survey
 from archiver.ingest.health import Host
 from archiver.providers.port import Provider

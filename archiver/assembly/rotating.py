@@ -13,7 +13,6 @@ from datetime import timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, Engine
 
 from archiver import errors
 from archiver.assembly.keys import log_name, log_signer, signing_key, verifier_keys
@@ -24,7 +23,7 @@ from archiver.config import model
 from archiver.custody.event import ARCHIVE, Type
 from archiver.custody.keys import derive_log_key, public_hex
 from archiver.custody.ledger import Appended, Ledger
-from archiver.database import read
+from archiver.database import Connection, Engine, read
 from archiver.fetch.spool import lock_state_dir
 from archiver.recording import Json
 from archiver.store.port import ObjectStore

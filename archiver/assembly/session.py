@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, Engine
 
 from archiver import errors
 from archiver.assembly.keys import build_identities, hosts, signing_key
@@ -23,7 +22,7 @@ from archiver.clock import Chance, Clock, SystemChance, SystemClock
 from archiver.completeness import issue
 from archiver.config import model
 from archiver.custody.ledger import Appended, Ledger
-from archiver.database import Writer
+from archiver.database import Connection, Engine, Writer
 from archiver.fetch.spool import lock_state_dir
 from archiver.recording import Json
 from archiver.recovery.refill import Refilled, follow, refill

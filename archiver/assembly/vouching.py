@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection
-
 from archiver.assembly.facts import limits
 from archiver.clock import Chance
 from archiver.completeness import register
 from archiver.completeness.gap import Code, Gap, Grade
 from archiver.config import model
 from archiver.custody.ledger import Ledger
+from archiver.database import Connection
 from archiver.recording import Json
 from archiver.translog import reader
 from archiver.translog.forks import Fork, Silence, silences

@@ -19,9 +19,8 @@ from archiver.cli.recordings import by
 from archiver.errors import Exit
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from archiver.config.model import Config
+    from archiver.database import Connection
     from archiver.recording import Json
     from archiver.recovery.refill import Refilled
     from archiver.translog.reader import Log, Signed

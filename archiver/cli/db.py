@@ -12,7 +12,7 @@ from archiver.errors import ConfigurationError, Exit, SchemaError
 from archiver.recording import Json
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from archiver.database import Engine
 
 
 @click.group()

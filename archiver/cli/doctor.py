@@ -21,9 +21,8 @@ from archiver.cli.output import emit
 from archiver.errors import ArchiverError, ConfigurationError, Exit, SchemaError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
-
     from archiver.config.model import Config
+    from archiver.database import Connection, Engine
 
 _SKEW = timedelta(seconds=2)
 _DOUBTFUL_FILE = "C209"

@@ -17,9 +17,8 @@ from archiver.recording import State
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import Connection
-
     from archiver.config.model import Config
+    from archiver.database import Connection
     from archiver.providers.port import Provider
 
 _WHY = {

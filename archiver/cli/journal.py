@@ -10,11 +10,10 @@ from archiver.config.problem import Severity
 from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from archiver.config.load import Loaded
     from archiver.config.model import Config
     from archiver.config.problem import Problem
+    from archiver.database import Connection
 
 
 def unasked(loaded: Loaded, *, online: bool) -> list[Problem]:

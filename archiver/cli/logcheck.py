@@ -7,9 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
     from archiver.config.model import Config
+    from archiver.database import Engine
     from archiver.seal.recipients import Identity
     from archiver.store.port import ObjectStore
     from archiver.verify.finding import Verification

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from archiver import errors
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from archiver.config.model import Config
+    from archiver.database import Connection
 
 
 def known_provider(conn: Connection, config: Config, name: str | None) -> None:

@@ -17,10 +17,9 @@ from archiver.cli.recordings import database
 from archiver.errors import Exit
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from archiver.clock import Clock
     from archiver.config.model import Config
+    from archiver.database import Connection
     from archiver.providers.port import Provider
     from archiver.rename import Renamed
     from archiver.schedule.deadline import ProviderRetention

@@ -21,10 +21,9 @@ from archiver.cli.person import acting, person_of, reason
 from archiver.recording import Flag, Json, State
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
-
     from archiver.assembly.session import Session
     from archiver.config.model import Config
+    from archiver.database import Connection, Engine
     from archiver.hearing import Copy
 
 

@@ -16,11 +16,10 @@ from archiver.cli.recordings import database
 from archiver.errors import Exit
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from archiver.compliance.facts import Report
     from archiver.compliance.month import Month
     from archiver.config.model import Config
+    from archiver.database import Connection
     from archiver.recording import Json
 
 _FORMATS = ("html", "pdf", "json", "csv")

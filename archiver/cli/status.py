@@ -14,9 +14,8 @@ from archiver.errors import Exit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Connection
-
     from archiver.config.model import Config
+    from archiver.database import Connection
     from archiver.status.report import Report
 
 

@@ -18,9 +18,8 @@ from archiver.errors import Exit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import Engine
-
     from archiver.config.model import Config
+    from archiver.database import Engine
     from archiver.store.port import ObjectStore
     from archiver.verify.finding import Claimed, Verification
 

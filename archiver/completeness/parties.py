@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import cast
 
-from sqlalchemy import Connection
-
 from archiver.clock import Chance
 from archiver.completeness import register
 from archiver.completeness.gap import Code, Gap, Grade
 from archiver.custody.ledger import Ledger
+from archiver.database import Connection
 from archiver.recording import Json
 from archiver.wall import Kind, Party, Trouble, Walls
 

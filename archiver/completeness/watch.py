@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 import structlog
-from sqlalchemy import Connection, Engine
 
 from archiver.clock import Chance, Clock
 from archiver.completeness import copies, issue, register
 from archiver.completeness.issue import Issued
 from archiver.completeness.observe import Watched, not_configured, observe
 from archiver.custody.ledger import Ledger
-from archiver.database import Writer, read
+from archiver.database import Connection, Engine, Writer, read
 
 _CONFIGURATION = "configuration"
 log = structlog.get_logger("archiver.completeness")

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection
 
 from archiver import errors
 from archiver.clock import Clock
 from archiver.custody.ledger import Ledger
-from archiver.database import Writer
+from archiver.database import Connection, Writer
 from archiver.ingest import journal, outcomes, owed
 from archiver.ingest.context import WorkerContext
 from archiver.ingest.destination import Destination

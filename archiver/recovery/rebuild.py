@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection
-
 from archiver import errors
 from archiver.completeness.gap import Code
 from archiver.completeness.reconcile import reconcile_store
 from archiver.custody.event import parse
-from archiver.database import read
+from archiver.database import Connection, read
 from archiver.recording import Json
 from archiver.recovery import restore
 from archiver.recovery.refill import Named, Refilled, Tools, follow, refill

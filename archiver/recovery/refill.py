@@ -18,14 +18,13 @@ from datetime import datetime
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, Engine
 
 from archiver import errors
 from archiver.clock import Clock
 from archiver.custody import history
 from archiver.custody.event import ARCHIVE, Entry, Event, Type, commits, parse
 from archiver.custody.ledger import Ledger
-from archiver.database import Writer, read
+from archiver.database import Connection, Engine, Writer, read
 from archiver.ingest import renamed
 from archiver.recording import Json
 from archiver.recovery import completeness_replay, restore

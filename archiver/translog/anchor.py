@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from sqlalchemy import Connection, Engine
 
 from archiver.clock import Chance, Clock
 from archiver.custody.event import ARCHIVE, Type, format_time
 from archiver.custody.ledger import Ledger
-from archiver.database import Writer, read
+from archiver.database import Connection, Engine, Writer, read
 from archiver.errors import ConfigurationError, DestinationError, UnavailableError
 from archiver.store.port import Shelf
 from archiver.translog import publication_rows, reader

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection
-
+from archiver.database import Connection
 from archiver.errors import ForkedError, VerificationError
 from archiver.translog import publication_rows, reader
 from archiver.translog.note import VerifierKey, parse_note

@@ -15,13 +15,12 @@ from typing import Protocol
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, Engine
 
 from archiver import errors
 from archiver.clock import Clock
 from archiver.custody.keys import public_hex
 from archiver.custody.ledger import Appended, Ledger
-from archiver.database import Writer
+from archiver.database import Connection, Engine, Writer
 from archiver.schedule import lease
 from archiver.translog import heartbeat, publication_rows, reader
 from archiver.translog.anchor import Anchorer

@@ -17,11 +17,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine
-
 from archiver.clock import Clock
 from archiver.custody.event import leaf_hash
-from archiver.database import Writer, read
+from archiver.database import Connection, Engine, Writer, read
 from archiver.errors import (
     ArchiverError,
     ConfigurationError,

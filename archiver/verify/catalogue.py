@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine
-
 from archiver import errors
 from archiver.custody import history
 from archiver.custody.event import ARCHIVE, Event, Type, is_subject, parse
-from archiver.database import read
+from archiver.database import Connection, Engine, read
 from archiver.recording import LockMode
 from archiver.seal.cipher import open_sealed
 from archiver.seal.recipients import Identity

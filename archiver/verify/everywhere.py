@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine
-
-from archiver.database import read
+from archiver.database import Connection, Engine, read
 from archiver.errors import UnavailableError, VerificationError
 from archiver.store.port import ObjectStore
 from archiver.translog.notary import Notary

@@ -9,12 +9,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection
-
 from archiver import errors
 from archiver.custody import history
 from archiver.custody.chain import check_chain, enrolled_writers
 from archiver.custody.event import ARCHIVE, Entry, Event, Type, parse
+from archiver.database import Connection
 from archiver.recording import Stored
 from archiver.seal.cipher import verify_sealed
 from archiver.seal.recipients import Identity

@@ -12,9 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection
-
 from archiver.custody.event import leaf_hash
+from archiver.database import Connection
 from archiver.errors import VerificationError
 from archiver.translog import merkle
 from archiver.translog.checkpoint import Checkpoint, open_checkpoint

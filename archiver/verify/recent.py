@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection
-
 from archiver.custody.event import leaf_hash, verify
+from archiver.database import Connection
 from archiver.errors import VerificationError
 from archiver.translog import merkle
 from archiver.translog.checkpoint import Checkpoint

@@ -6,9 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from sqlalchemy import Connection, Engine
-
-from archiver.database import read
+from archiver.database import Connection, Engine, read
 from archiver.translog import merkle
 from archiver.translog.tile import hashes_of
 from archiver.verify import log_rows

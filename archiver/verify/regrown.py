@@ -6,8 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
 
-from sqlalchemy import Connection
-
+from archiver.database import Connection
 from archiver.translog import merkle
 from archiver.translog.tile import HEIGHT, WIDTH, Tile
 from archiver.verify import log_rows

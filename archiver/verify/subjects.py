@@ -10,12 +10,11 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 
-from sqlalchemy import Connection
-
 from archiver.custody import history
 from archiver.custody.chain import explained
 from archiver.custody.event import ARCHIVE, Event, Type, leaf_hash, parse
 from archiver.custody.tables import TYPE_NUMBERS
+from archiver.database import Connection
 from archiver.errors import VerificationError
 from archiver.verify import subject_rows
 from archiver.verify.finding import Kind

@@ -104,7 +104,7 @@ async def test_partial_tiles_that_expire_hide_nothing_and_old_ones_are_no_findin
                 result, trust = Verification(), Trust(LOG.key, HOSTS)
                 kept = await recorded_log(archive.engine, archive.log_id, [])
                 locked = ExpectedLock(LockMode.COMPLIANCE, lambda put: put)
-                await check_published_log(store.shelf(), trust, kept, result, whole=True, locked=locked)
+                await check_published_log(store.shelf(), trust, kept, result, whole=True, expected=locked)
                 assert not result.unreachable
                 return result.failures
 

@@ -222,7 +222,7 @@ class Stage:
         async with custody_log(self.url, tmp_path / "notary.db", [], enrol=False) as archive:
             kept = await recorded_log(archive.engine, archive.log_id, [])
             await check_published_log(
-                store.shelf(in_passing=True), trust, kept, result, whole=level == "full", locked=locked
+                store.shelf(in_passing=True), trust, kept, result, whole=level == "full", expected=locked
             )
         assert not result.unreachable
         assert all(each.storage == store.id for each in result.findings), result.findings
