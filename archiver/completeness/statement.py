@@ -160,7 +160,7 @@ def _succession(of: Day, before: Before | None) -> dict[str, Json]:
     """The link to the statement before this one: its number and digest, and the reason why an incomplete day is complete now."""
     if before is None:
         return {"revision": 1, "previous": None, "because": {}}
-    turned = is_complete(of) and not before.said.get("complete", False)
+    turned = is_complete(of) and not before.said.get("complete")
     return {
         "revision": before.revision + 1,
         "previous": {"revision": before.revision, "sha256": before.sha256},

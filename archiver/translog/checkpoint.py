@@ -77,5 +77,4 @@ def open_checkpoint(
 
 
 def _stated_size(raw: bytes) -> int:
-    lines = parse_note(raw).text.split("\n")
-    return from_decimal(lines[1]) if len(lines) > 1 else 0
+    return from_decimal(parse_note(raw).text.split("\n")[1])  # a note's text has a line feed at least

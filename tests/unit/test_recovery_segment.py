@@ -72,9 +72,20 @@ def test_segment_reads_back_as_it_was_written() -> None:
     assert list(load(content)) == written
 
 
+def test_a_line_is_json_with_its_members_in_order() -> None:
+    written = Line(ID, 5, AT, {"raw": b"{}", "b": "\u00fc", "a": AT}, ({"z": None, "size": 1},), line().private)
+    assert dump([written]).decode() == (
+        '{"copies": [{"size": 1, "z": null}], "id": "' + ID + '", "private": [{"data": "{\\"from_number\\":\\"+1\\"}", '
+        '"group": "parties", "salt": "' + "73" * 32 + '", "seq": 0}], '
+        '"row": {"a": "2026-05-01T12:00:00.123456Z", "b": "\u00fc", "raw": "e30="}, "seq": 5, "v": 1, '
+        '"written_at": "2026-05-01T12:00:00.123456Z"}\n'
+    )
+
+
 @pytest.mark.parametrize(
     "content",
     [
+        b"".join(dump([line()]).partition(b'"raw": "')[:2]) + b"!" + dump([line()]).partition(b'"raw": "')[2],
         b"x\n",
         b"[]\n",
         b"{}\n",
@@ -96,6 +107,7 @@ def test_segments_hold_one_month_and_no_more_rows_or_bytes_than_told() -> None:
     groups = [[each.id for each in group] for group in grouped(rows, 3, 100)]
     assert groups == [["2", "3"], ["4", "1"], ["5", "6"], ["7", "8"]]
     assert [len(group) for group in grouped([due(n, 0, 1) for n in range(7)], 3, 100)] == [3, 3, 1]
+    assert [len(group) for group in grouped([due(n, 0, 50) for n in range(4)], 3, 100)] == [2, 2]
     assert [len(group) for group in grouped([due(1, 0, 999), due(2, 0, 999)], 3, 100)] == [1, 1]
 
 
