@@ -399,8 +399,9 @@ class Daemon:
             return None
 
     async def _begin(self) -> bool:
-        """Send the first heartbeat, and remove from the spool what an earlier death left. No storage is asked, for one may
+        """Enrol, send the first heartbeat, and remove from the spool what an earlier death left. No storage is asked, for one may
         hang."""
+        await self._a.enrol()
         await self._beat()
         buried = await self._a.writer.run(lambda conn: lease.bury(conn, self._a.replica_id, self._a.spool.id))
         if buried:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from archiver import errors
-from archiver.clock import SystemClock
 from archiver.config import model
 from archiver.custody.keys import derive_log_key, load_public_key, load_signing_key, public_hex
 from archiver.seal.recipients import Identity, Recipient, load_identity, load_recipient
@@ -62,10 +61,9 @@ def verifier_keys(config: model.Config) -> LogKeys:
         raise errors.ConfigurationError(f"custody.rotations: {failed.filename}: {failed.strerror}") from failed
 
 
-def build_recipients(config: model.Config, walls: Walls | None = None) -> list[Recipient]:
+def build_recipients(config: model.Config, walls: Walls) -> list[Recipient]:
     """All recipients of the recordings sealed from now on. Raises `ConfigurationError` or `KeyUnavailableError`."""
     found: list[Recipient] = []
-    walls = walls or Walls(SystemClock())
     for each in config.encryption.recipients:
         if isinstance(each, model.KeyWrapRecipient):
             found.append(load_recipient(each.id, each.kind, each.key.resolve().reveal().encode()))
@@ -82,10 +80,9 @@ def build_recipients(config: model.Config, walls: Walls | None = None) -> list[R
     return found
 
 
-def build_identities(config: model.Config) -> list[Identity]:
+def build_identities(config: model.Config, walls: Walls) -> list[Identity]:
     """The keys with which this host opens recordings; empty on a host that only writes."""
     found: list[Identity] = []
-    walls = Walls(SystemClock())
     for each in config.encryption.identities:
         if each.kms is not None:
             from archiver.seal.kms import KmsIdentity

@@ -78,8 +78,8 @@ async def open_custody_log(
     log_id = await writer.run(lambda conn: open_log(conn, notary.key.name, now))
     doubt = doubt or (lambda storage: read(engine, lambda conn: health.doubt(conn, storage)))
     shelves = [GuardedShelf(store.shelf(), doubt) for store in stores.values()]
-    client = Client()
     keys = [(witness_key(each.key), each.url) for each in config.custody.witnesses]
+    client = Client()
     witnesses = [walls.around(Kind.WITNESS, key.name, Witness(key, url, client)) for key, url in keys]
     publisher = Publisher(engine, writer, log_id, notary, shelves, clock, witnesses)
     return LogParts(log_id, notary, shelves, publisher, client, walls)

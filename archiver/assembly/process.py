@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,18 +23,19 @@ from archiver.assembly.completeness import Rounds
 from archiver.assembly.compliance import Monthly
 from archiver.assembly.facts import look_here, pace_of
 from archiver.assembly.keys import build_recipients, signing_key
-from archiver.assembly.log import build_keeper, enrol, open_custody_log, pass_gate
+from archiver.assembly.log import build_keeper, enrol, pass_gate
 from archiver.assembly.providers import build_provider, poll_plan
-from archiver.assembly.reports import make_report, open_database
-from archiver.assembly.stores import build_stores
-from archiver.clock import Chance, Clock, SystemChance, SystemClock
+from archiver.assembly.reports import make_report
+from archiver.assembly.session import Archive
+from archiver.clock import Chance, Clock
 from archiver.completeness.watch import Watch
 from archiver.config import model
+from archiver.config.provider import AnyProvider
 from archiver.custody.ledger import Ledger
 from archiver.database import Connection, Engine, Writer, check_schema, read
 from archiver.fetch.receive import ReceiveLimits
-from archiver.fetch.spool import Spool, lock_state_dir
-from archiver.hours import DATABASE, Hours
+from archiver.fetch.spool import Spool
+from archiver.hours import Hours
 from archiver.ingest import health
 from archiver.ingest.context import Policy, WorkerContext
 from archiver.ingest.destination import Destination
@@ -42,11 +44,9 @@ from archiver.ingest.poll import Poller
 from archiver.ingest.pushback import Pushback
 from archiver.ingest.worker import Worker
 from archiver.providers.port import Provider
-from archiver.schedule import lease
 from archiver.status import report as reports
 from archiver.status.metrics import Metrics
 from archiver.translog import reader as custody_log
-from archiver.translog.http import Client
 from archiver.translog.keeper import Keeper
 from archiver.wall import Walls
 
@@ -56,14 +56,13 @@ T = TypeVar("T")
 
 _THREADS = 8
 _GATE = timedelta(seconds=5)
-_CLOSING = 2.0
 
 
 @dataclass(slots=True)
 class Assembly:
     """All parts of one process. Made by `assemble`, ended by `aclose`."""
 
-    config: model.Config
+    archive: Archive
     engine: Engine
     writer: Writer
     ledger: Ledger
@@ -74,20 +73,32 @@ class Assembly:
     pollers: Mapping[str, Poller]
     workers: Mapping[str, Worker]
     metrics: Metrics
-    clock: Hours
-    chance: Chance
     executor: Executor
     replica_id: str
     keeper: Keeper
-    vouchers: Client
     alarm: Alarm
     rounds: Rounds
     monthly: Monthly
     stirred: asyncio.Event
-    held: ExitStack
-    walls: Walls
     host: str = ""
     version: str = __version__
+    enrolled: bool = False
+
+    @property
+    def config(self) -> model.Config:
+        return self.archive.config
+
+    @property
+    def clock(self) -> Hours:
+        return self.archive.clock
+
+    @property
+    def chance(self) -> Chance:
+        return self.archive.chance
+
+    @property
+    def walls(self) -> Walls:
+        return self.archive.walls
 
     @property
     def poll_every(self) -> dict[str, timedelta]:
@@ -143,21 +154,15 @@ class Assembly:
             failed["database"] = str(down)
         return failed
 
+    async def enrol(self) -> None:
+        """Says in the custody log, once, that this process writes from now on. Call it when nothing can be refused any more."""
+        if not self.enrolled:
+            await enrol(self.ledger, signing_key(self.config), self.engine, self.writer, self.clock)
+            self.enrolled = True
+
     async def aclose(self) -> None:
         """Releases everything within a few seconds, even if a part hangs. Safe to call after all work has ended."""
-        parts = [self.alarm.aclose(), self.vouchers.aclose()]
-        parts += [each.aclose() for each in self.providers.values()]
-        parts += [each.store.aclose() for each in self.destinations]
-        closing = [asyncio.ensure_future(each) for each in parts]
-        done, late = await asyncio.wait(closing, timeout=_CLOSING)
-        for each in late:
-            each.cancel()
-        for each in done:
-            each.result()
-        self.writer.close(_CLOSING)
-        self.executor.shutdown(wait=False, cancel_futures=True)
-        self.engine.dispose()
-        self.held.close()
+        await self.archive.aclose()
 
 
 async def assemble(
@@ -165,48 +170,40 @@ async def assemble(
 ) -> Assembly:
     """Builds and checks every part. Raises `ConfigurationError`, `SchemaError`, `KeyUnavailableError` or `UnavailableError`.
 
-    Enrols this process's session key in the custody log, and locks the state directory. `only` names the providers to use.
+    Locks the state directory. When a later part cannot be built, the parts built so far are closed, and nothing in the
+    custody log tells of them. `only` names the providers to use.
     """
-    raw, chance = clock or SystemClock(), chance or SystemChance()
-    clock = hours = Hours(raw)
-    walls = Walls(clock)
-    async with AsyncExitStack() as undo:  # when a later part cannot be built, the parts built so far are closed
-        engine = open_database(config)
-        undo.callback(engine.dispose)
-        await asyncio.to_thread(check_schema, engine)  # in a thread: while the database hangs, a signal is still heard
-        if engine.dialect.name != "sqlite":
-            hours.heard(DATABASE, await read(engine, lease.database_time))
-        host_key = signing_key(config)
-        state_dir = Path(config.state_dir)
-        held = undo.enter_context(ExitStack())
-        held.enter_context(lock_state_dir(state_dir))
-        writer = Writer(engine)
-        undo.callback(writer.close, _CLOSING)
-        stores = build_stores(config, raw, chance, walls, hours)
-        for store in stores.values():
-            undo.push_async_callback(store.aclose)
-        destinations = {name: Destination(store) for name, store in stores.items()}
-        log_parts = await open_custody_log(
-            config, engine, writer, stores, clock, walls=walls, doubt=health.unproved(destinations)
-        )
-        undo.push_async_callback(log_parts.client.aclose)
-        recipients = await asyncio.to_thread(build_recipients, config, walls)
-        if (doubt := await pass_gate(log_parts, engine, writer, clock, patience=_GATE)) is not None:
-            log.error("custody.gate", problem=doubt)
-        ledger = Ledger.open(clock, chance)
-        await enrol(ledger, host_key, engine, writer, clock)
+    async with AsyncExitStack() as undo:
+        archive = await undo.enter_async_context(Archive(config, clock=clock, chance=chance))
+        assembly = await _assemble(archive, [each for each in config.providers if only is None or each.id in only])
         undo.pop_all()
-    spool = Spool(state_dir / "spool", config.spool.quota, clock=clock, chance=chance)
+    return assembly
+
+
+async def _assemble(archive: Archive, chosen: Sequence[AnyProvider]) -> Assembly:
+    config, clock, chance, walls = archive.config, archive.clock, archive.chance, archive.walls
+    engine = await archive.database()
+    signing_key(config)  # refused now, if it cannot be read
+    archive.lock()
+    writer, stores = await archive.writer(), archive.stores()
+    destinations = {name: Destination(store) for name, store in stores.items()}
+    log_parts = await archive.custody_log(doubt=health.unproved(destinations))
+    recipients = await asyncio.to_thread(build_recipients, config, walls)
+    if (doubt := await pass_gate(log_parts, engine, writer, clock, patience=_GATE)) is not None:
+        log.error("custody.gate", problem=doubt)
+    ledger, replica_id, host = archive.ledger(), chance.uuid(), socket.gethostname()
+    spool = Spool(Path(config.state_dir) / "spool", config.spool.quota, clock=clock, chance=chance)
     metrics = Metrics(__version__)
-    replica_id = chance.uuid()
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="seal")
+    archive.ends_with(functools.partial(executor.shutdown, wait=False, cancel_futures=True))
     links, pushback = Links(), Pushback(lambda: read(engine, custody_log.backlog), clock)
     context = WorkerContext(
         writer=writer, ledger=ledger, spool=spool, recipients=recipients, destinations=list(destinations.values()), links=links,
         telemetry=metrics, clock=clock, chance=chance, executor=executor, replica_id=replica_id,
     )  # fmt: skip
-    chosen = [each for each in config.providers if only is None or each.id in only]
-    providers = {each.id: build_provider(each, config, writer, hours, metrics, walls) for each in chosen}
+    providers = {
+        each.id: archive.closes(build_provider(each, config, writer, clock, metrics, walls)) for each in chosen
+    }
     pollers = {
         each.id: Poller(
             providers[each.id], poll_plan(each, config), writer=writer, ledger=ledger, links=links,
@@ -224,17 +221,16 @@ async def assemble(
         )
         for each in chosen
     }
-    host = socket.gethostname()
-    alarm = build_alarm(
+    alarm = archive.closes(build_alarm(
         config, config.alerting, engine=engine, writer=writer, providers=providers, spool=spool, host=host, clock=clock,
         chance=chance, telemetry=metrics, walls=walls,
-    )  # fmt: skip
+    ))  # fmt: skip
     return Assembly(
-        config=config, engine=engine, writer=writer, ledger=ledger, spool=spool, context=context,
+        archive=archive, engine=engine, writer=writer, ledger=ledger, spool=spool, context=context,
         destinations=list(destinations.values()),
-        providers=providers, pollers=pollers, workers=workers, metrics=metrics, clock=hours, chance=chance, executor=executor,
+        providers=providers, pollers=pollers, workers=workers, metrics=metrics, executor=executor,
         replica_id=replica_id, keeper=build_keeper(config, log_parts, engine, writer, ledger, replica_id, clock, chance),
-        vouchers=log_parts.client, stirred=asyncio.Event(), held=held, walls=walls, host=host, alarm=alarm,
+        stirred=asyncio.Event(), host=host, alarm=alarm,
         rounds=Rounds(config, engine, writer, ledger, providers, list(stores.values()),
                       Watch(engine, writer, ledger, clock, chance), clock, chance, replica_id, walls),
         monthly=Monthly(config, engine, writer, providers, clock, replica_id, alarm.announce),

@@ -74,14 +74,16 @@ def _proxy(settings: ProxySection | None, secret: Callable[[SecretRef], Secret])
     return Proxy(settings.url, user, secret(settings.password) if settings.password is not None else None)
 
 
-def reading_providers(config: model.Config, clock: Clock, *, asked: bool = False) -> dict[str, Provider]:
+def reading_providers(
+    config: model.Config, clock: Clock, *, asked: bool = False, walls: Walls | None = None
+) -> dict[str, Provider]:
     """Builds the providers' adapters for commands, not for the daemon: without a limit on the rate of requests.
 
     Unless the providers will be `asked`, only the adapters' facts and scopes are used and no secret is read: a person who looks
     at a status need not be able to read the daemon's credentials.
     """
     secret = SecretRef.resolve if asked else _unread
-    walls = Walls(clock)
+    walls = walls or Walls(clock)
     return {
         each.id: walls.around(Kind.PROVIDER, each.id, _adapter(each, config, UnlimitedBudget(), clock, None, secret))
         for each in config.providers

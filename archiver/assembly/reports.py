@@ -1,12 +1,10 @@
-"""Opens the database, and makes the status report of its content."""
+"""Makes the status report of the content of the database."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 
-from archiver import errors
 from archiver.alerts.facts import Facts
 from archiver.alerts.judgement import judge, poll_due, unproven
 from archiver.assembly.facts import gather, limits
@@ -14,7 +12,7 @@ from archiver.assembly.providers import listing_span, sharing
 from archiver.completeness import copies, forecast, holdings, register, verified
 from archiver.config import model
 from archiver.config.provider import AnyProvider
-from archiver.database import Connection, Engine, create_engine, revision
+from archiver.database import Connection, revision
 from archiver.ingest import survey
 from archiver.ingest.health import Host
 from archiver.providers.port import Provider
@@ -22,14 +20,6 @@ from archiver.recording import Json
 from archiver.status import report as reports
 from archiver.status.report import LogStatus, Outlook
 from archiver.translog import reader as custody_log
-
-
-def open_database(config: model.Config) -> Engine:
-    """Makes the engine of the configured database; connects to nothing yet. Raises `ConfigurationError`."""
-    state_dir = Path(config.state_dir)
-    if state_dir.exists() and not state_dir.is_dir():  # SQLite would only say that there is no database in it
-        raise errors.ConfigurationError(f"state_dir {state_dir} is not a directory")
-    return create_engine(config.database.resolve().reveal(), state_dir)
 
 
 def make_report(

@@ -8,7 +8,6 @@ and goes on. A daemon with the old key signs nothing more from the event on, and
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,16 +16,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from archiver import errors
 from archiver.assembly.keys import log_name, log_signer, signing_key, verifier_keys
 from archiver.assembly.log import NOTARY
-from archiver.assembly.session import Session, writing
-from archiver.clock import SystemClock
-from archiver.config import model
+from archiver.assembly.session import Archive, Session
 from archiver.custody.event import ARCHIVE, Type
 from archiver.custody.keys import derive_log_key, public_hex
 from archiver.custody.ledger import Appended, Ledger
-from archiver.database import Connection, Engine, read
-from archiver.fetch.spool import lock_state_dir
+from archiver.database import Connection, read
 from archiver.recording import Json
-from archiver.store.port import ObjectStore
 from archiver.translog import publication_rows, reader
 from archiver.translog.notary import Notary
 from archiver.translog.note import Signer
@@ -35,27 +30,27 @@ from archiver.translog.rotation import Rotation, introduce, log_keys
 _PATIENCE = timedelta(minutes=2)
 
 
-async def rotate(
-    config: model.Config, engine: Engine, stores: Mapping[str, ObjectStore], new_key: Ed25519PrivateKey, note: Path
-) -> Rotation:
+async def rotate(archive: Archive, new_key: Ed25519PrivateKey, note: Path) -> Rotation:
     """Let the configured key introduce `new_key`, and write the note into the file `note`. Stop every daemon first.
 
     Where the log has a key of its own, `custody.log_key`, that key is replaced and the host's key stays. May be run again after
-    an interruption. Raises what `writing` raises; `NotAllowedError` for the key that is configured already.
+    an interruption. Raises what `Archive.session` raises; `NotAllowedError` for the key that is configured already.
     """
+    config = archive.config
     name, own = log_name(config), config.custody.log_key is not None
     old, new = log_signer(config), Signer(name, new_key if own else derive_log_key(new_key, name))
     host = public_hex(signing_key(config) if own else new_key)
     if old.key == new.key:
         raise errors.NotAllowedError("this is the key that is configured already")
-    with lock_state_dir(Path(config.state_dir)):
-        found = await read(engine, lambda conn: _found(conn, new))
-        if found is None:
-            async with writing(config, engine, stores) as session:
-                found = await session.once(lambda conn, ledger: _decide(conn, ledger, session, old, new, host))
-        rotation, said = found
-        _write(note, rotation.note)
-        await _publish(config, engine, stores, rotation, said, old, new)
+    engine = await archive.database()
+    archive.lock()
+    found = await read(engine, lambda conn: _found(conn, new))
+    if found is None:
+        session = await archive.session()
+        found = await session.once(lambda conn, ledger: _decide(conn, ledger, session, old, new, host))
+    rotation, said = found
+    _write(note, rotation.note)
+    await _publish(archive, rotation, said, old, new)
     return rotation
 
 
@@ -74,22 +69,15 @@ def _decide(
     return rotation, ledger.append(conn, ARCHIVE, Type.LOG_KEY_ROTATED, data, actor_kind="operator")
 
 
-async def _publish(
-    config: model.Config,
-    engine: Engine,
-    stores: Mapping[str, ObjectStore],
-    rotation: Rotation,
-    said: Appended,
-    old: Signer,
-    new: Signer,
-) -> None:
+async def _publish(archive: Archive, rotation: Rotation, said: Appended, old: Signer, new: Signer) -> None:
+    config = archive.config
     notes = [*(each.note for each in verifier_keys(config).rotations), rotation.note]
     keys = log_keys(new.key, notes)
-    notary = Notary(Path(config.state_dir) / NOTARY, new, SystemClock(), keys=keys, beside=old)
-    async with writing(config, engine, stores, notary=notary) as session:
-        await session.enrol()
-        await session.publish([said], _PATIENCE)
-        await session.retire()
+    notary = Notary(Path(config.state_dir) / NOTARY, new, archive.clock, keys=keys, beside=old)
+    session = await archive.session(notary=notary)
+    await session.enrol()
+    await session.publish([said], _PATIENCE)
+    await session.retire()
 
 
 def new_signing_key(path: Path, pem: bytes) -> None:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from archiver.cli.events import told
 from archiver.cli.instants import FORMS, instant
+from archiver.cli.lookup import resolve
 from archiver.cli.options import Options
 from archiver.cli.output import emit, table
-from archiver.cli.recordings import database, resolve
 
 if TYPE_CHECKING:
-    from archiver.custody.access import Access, Who
-    from archiver.recording import Json
+    from archiver.custody.access import Access
 
 
 @click.group()
@@ -32,6 +32,7 @@ def list_(
     options: Options, since: datetime | None, until: datetime | None, wanted: str | None, person: str | None
 ) -> None:
     """Every recording that was heard or exported, oldest first: by which account, who it claimed to be, and its reason."""
+    from archiver.assembly.database import database
     from archiver.custody.access import accesses
     from archiver.custody.person import names
     from archiver.database import reading
@@ -45,19 +46,6 @@ def list_(
         ]
     rows: list[dict[str, Any]] = [_row(each) for each in found]
     emit(options, "archiver.access/v1", [*rows], lambda: _table(rows) if rows else "nobody heard or exported any")
-
-
-def told(who: Who) -> dict[str, Json]:
-    """Return person and reason, as every command shows them; `erased`: the data behind the event's commitment is
-    gone."""
-    group = who.group
-    names = ("account", "uid", "login", "login_uid", "claimed")
-    found: dict[str, Json] = {
-        "who": who.said,
-        "reason": who.reason,
-        "erased": who.promised and not group and not who.false,
-    }
-    return found | {name: group.get(name) for name in names}
 
 
 def _row(it: Access) -> dict[str, Any]:

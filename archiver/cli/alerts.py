@@ -10,7 +10,6 @@ import click
 from archiver import errors
 from archiver.cli.options import Options
 from archiver.cli.output import emit, table
-from archiver.cli.recordings import database
 from archiver.errors import Exit
 
 if TYPE_CHECKING:
@@ -30,12 +29,12 @@ def alerts() -> None:
 def list_(options: Options) -> None:
     """Every alert that holds or whose end is still to be told, with each channel that it goes to; one told to nobody has none."""
     from archiver.alerts import state
+    from archiver.assembly.database import database
     from archiver.assembly.facts import look_from_outside
     from archiver.assembly.reports import make_report
-    from archiver.clock import SystemClock
     from archiver.database import reading
 
-    config, now = options.load(resolve_secrets=False), SystemClock().now()
+    config, now = options.load(resolve_secrets=False), options.clock.now()
     with database(config) as engine, reading(engine) as conn:
         entries = state.entries(conn)
         told = {(each.alert.kind, each.alert.subject) for each in entries if each.cleared_at is None}
@@ -90,22 +89,15 @@ def test(options: Options) -> int:
 async def _test(config: Config) -> dict[str, str]:
     from archiver import __version__
     from archiver.assembly.alerts import build_dispatch
-    from archiver.clock import SystemChance, SystemClock
-    from archiver.database import Writer
+    from archiver.assembly.session import Archive
     from archiver.status.metrics import Metrics
 
-    clock = SystemClock()
-    with database(config) as engine:
-        writer = Writer(engine)
-        try:
-            dispatch = build_dispatch(
-                config.alerting, config.instance, writer, clock, SystemChance(), Metrics(__version__)
-            )
-            if dispatch is None:
-                raise errors.ConfigurationError("alerting.channels is empty, so there is nobody to tell")
-            try:
-                return await dispatch.test("This is a test: alerts of the archiver arrive here.", clock.now())
-            finally:
-                await dispatch.aclose()
-        finally:
-            writer.close()
+    async with Archive(config) as archive:
+        writer, clock, metrics = await archive.writer(), archive.clock, Metrics(__version__)
+        dispatch = build_dispatch(
+            config.alerting, config.instance, writer, clock, archive.chance, metrics, archive.walls
+        )
+        if dispatch is None:
+            raise errors.ConfigurationError("alerting.channels is empty, so there is nobody to tell")
+        archive.closes(dispatch)
+        return await dispatch.test("This is a test: alerts of the archiver arrive here.", clock.now())

@@ -25,12 +25,11 @@ def check(options: Options, fail_on_warning: bool, online: bool) -> int:
     """
     from archiver.cli.journal import unasked
     from archiver.cli.material import doubts
-    from archiver.clock import SystemClock
     from archiver.config.load import find, read
     from archiver.config.problem import Severity, render
 
-    loaded = read(find(options.config), resolve_secrets=True, now=SystemClock().now())
-    problems = [*loaded.problems, *doubts(loaded), *unasked(loaded, online=online)]
+    loaded = read(find(options.config), resolve_secrets=True, now=options.clock.now())
+    problems = [*loaded.problems, *doubts(loaded, options.clock), *unasked(loaded, online=online)]
     failed = [each for each in problems if fail_on_warning or each.severity is Severity.ERROR]
     if failed or not online or loaded.config is None:
         emit(options, "archiver.check/v1", [each.as_json() for each in problems], lambda: render(problems))

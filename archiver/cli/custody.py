@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archiver import errors
-from archiver.cli.access import told
+from archiver.cli.events import by, told
+from archiver.cli.lookup import resolve
 from archiver.cli.options import Options
 from archiver.cli.output import emit, note, table
-from archiver.cli.recordings import by
+from archiver.cli.rendered import refilled, verification
 from archiver.errors import Exit
 
 if TYPE_CHECKING:
@@ -172,36 +173,23 @@ def _prove_since(options: Options, conn: Connection, log: Log, since: int) -> in
 @click.pass_obj
 def fsck(options: Options, level: str, hours: float) -> int:
     """Check the log against itself, its signatures, the storages and the notary. Exit 65 on any finding."""
-    from archiver.cli.verify import render
-
     result = asyncio.run(_fsck(options.load(), level, timedelta(hours=hours)))
-    emit(options, "archiver.verify/v1", result.as_json(), lambda: render(result))
+    emit(options, "archiver.verify/v1", result.as_json(), lambda: verification(result))
     if result.failures:
         return Exit.INTEGRITY
     return Exit.OK if result.clean else Exit.UNAVAILABLE
 
 
 async def _fsck(config: Config, level: str, window: timedelta) -> Verification:
-    from archiver.assembly.reports import open_database
-    from archiver.assembly.stores import build_stores
+    from archiver.assembly.session import Archive
     from archiver.cli.logcheck import check_catalogue, check_custody_log
-    from archiver.clock import SystemChance, SystemClock
-    from archiver.database import check_schema
     from archiver.verify.finding import Verification
 
     result = Verification()
-    clock = SystemClock()
-    engine = open_database(config)
-    stores = build_stores(config, clock, SystemChance())
-    try:
-        check_schema(engine)
-        await check_custody_log(config, engine, stores, result, level=level, since=clock.now() - window)
+    async with Archive(config) as archive:
+        await check_custody_log(archive, result, level=level, since=archive.clock.now() - window)
         if level == "full":
-            await check_catalogue(engine, stores, (), result)
-    finally:
-        for store in stores.values():
-            await store.aclose()
-        engine.dispose()
+            await check_catalogue(archive, (), result)
     return result
 
 
@@ -224,8 +212,6 @@ def recover(options: Options) -> int:
 
 
 def _recovered(found: Recovered, journal: Refilled) -> str:
-    from archiver.cli.rebuild import refilled
-
     lines = [
         f"the log had {found.had} leaves and has {found.size} now, from {found.shelf}" if found.size > found.had
         else f"nothing is missing: the log has {found.size} leaves",
@@ -238,28 +224,18 @@ def _recovered(found: Recovered, journal: Refilled) -> str:
 
 
 async def _recover(options: Options, config: Config) -> tuple[Recovered, Refilled]:
-    from archiver.assembly.reports import open_database
-    from archiver.assembly.session import recover_log
-    from archiver.assembly.stores import build_stores
+    from archiver.assembly.recovering import recover_log
+    from archiver.assembly.session import Archive
     from archiver.cli.person import person_of
-    from archiver.clock import SystemChance, SystemClock
-    from archiver.database import check_schema
 
-    engine = open_database(config)
-    stores = build_stores(config, SystemClock(), SystemChance())
-    try:
-        check_schema(engine)
-        return await recover_log(config, engine, stores, lambda text: note(options, text), person_of(options))
-    finally:
-        for store in stores.values():
-            await store.aclose()
-        engine.dispose()
+    async with Archive(config) as archive:
+        return await recover_log(archive, lambda text: note(options, text), person_of(options))
 
 
 @contextmanager
 def _log(config: Config) -> Iterator[tuple[Connection, Log]]:
     """Open one snapshot of the database, and its log."""
-    from archiver.cli.recordings import database
+    from archiver.assembly.database import database
     from archiver.database import reading
     from archiver.translog import reader as logs
 
@@ -291,7 +267,6 @@ def _signed(conn: Connection, log: Log, size: int | None) -> Signed:
 
 def _leaf_of(conn: Connection, log: Log, wanted: str, seq: int | None) -> int:
     """Return the leaf of a subject's event, the last one unless `seq` gives its number."""
-    from archiver.cli.recordings import resolve
     from archiver.custody import history
     from archiver.translog import reader as logs
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
@@ -10,9 +10,6 @@ from archiver.cli.options import Options
 from archiver.cli.output import emit
 from archiver.errors import ConfigurationError, Exit, SchemaError
 from archiver.recording import Json
-
-if TYPE_CHECKING:
-    from archiver.database import Engine
 
 
 @click.group()
@@ -25,9 +22,15 @@ def db() -> None:
 def upgrade(options: Options) -> int:
     """Bring the schema to this version's, under a lock. SQLite files are copied first."""
     from archiver import database
+    from archiver.assembly import database as opened
 
-    engine = _engine(options, create=True)
-    done = database.upgrade(engine)
+    config = options.load(resolve_secrets=False)
+    try:
+        Path(config.state_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as problem:
+        raise ConfigurationError(f"state_dir {config.state_dir} cannot be made: {problem.strerror}") from problem
+    with opened.database(config, checked=False) as engine:
+        done = database.upgrade(engine)
     data: dict[str, Json] = {
         "before": done.before,
         "after": done.after,
@@ -48,9 +51,10 @@ def upgrade(options: Options) -> int:
 def current(options: Options) -> int:
     """Show the schema's version and this program's."""
     from archiver import database
+    from archiver.assembly import database as opened
 
-    engine = _engine(options)
-    have, want = database.current_revision(engine), database.head_revision()
+    with opened.database(options.load(resolve_secrets=False), checked=False) as engine:
+        have, want = database.current_revision(engine), database.head_revision()
     emit(
         options,
         "archiver.db/v1",
@@ -64,28 +68,14 @@ def current(options: Options) -> int:
 @click.pass_obj
 def check(options: Options) -> int:
     """Say whether the daemon would start on this schema (exit 78 when not)."""
-    from archiver import database
+    from archiver.assembly import database as opened
 
-    engine = _engine(options)
     try:
-        database.check_schema(engine)
+        with opened.database(options.load(resolve_secrets=False)):
+            pass
     except SchemaError as wrong:
         problem = str(wrong)
         emit(options, "archiver.db/v1", {"ok": False, "problem": problem}, lambda: f"✗ {problem}")
         return Exit.CONFIGURATION
     emit(options, "archiver.db/v1", {"ok": True, "problem": None}, lambda: "✓ the schema is this version's")
     return Exit.OK
-
-
-def _engine(options: Options, *, create: bool = False) -> Engine:
-    from pathlib import Path
-
-    from archiver.assembly.reports import open_database
-
-    config = options.load(resolve_secrets=False)
-    if create:
-        try:
-            Path(config.state_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as problem:
-            raise ConfigurationError(f"state_dir {config.state_dir} cannot be made: {problem.strerror}") from problem
-    return open_database(config)

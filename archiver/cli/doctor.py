@@ -9,7 +9,7 @@ import ssl
 import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -85,7 +85,7 @@ def _configured(options: Options) -> Iterator[Finding]:
         yield Finding("✓", "keys", "only their owner can read them")
     if lenient is not None:
         yield from _state_dir(lenient)
-        yield from _database(lenient)
+        yield from _database(lenient, options.clock.now())
 
 
 def _state_dir(config: Config) -> Iterator[Finding]:
@@ -119,23 +119,17 @@ def _shortage(spool: Path, quota: int) -> str | None:
         return str(problem)
 
 
-def _database(config: Config) -> Iterator[Finding]:
-    from archiver.assembly.reports import open_database
+def _database(config: Config, now: datetime) -> Iterator[Finding]:
+    from archiver.assembly.database import database
 
     try:
-        engine = open_database(config)
+        with database(config, checked=False) as engine:
+            yield from _schema(engine, config, now)
     except ArchiverError as problem:
         yield Finding("✗", "database", str(problem))
-        return
-    try:
-        yield from _schema(engine, config)
-    except ArchiverError as problem:
-        yield Finding("✗", "database", str(problem))
-    finally:
-        engine.dispose()
 
 
-def _schema(engine: Engine, config: Config) -> Iterator[Finding]:
+def _schema(engine: Engine, config: Config, now: datetime) -> Iterator[Finding]:
     from archiver.database import check_schema, head_revision, reading
 
     try:
@@ -144,7 +138,8 @@ def _schema(engine: Engine, config: Config) -> Iterator[Finding]:
         yield Finding("✗", "schema", problem.detail)
         return
     with reading(engine) as conn:
-        found = [_server(conn), Finding("✓", "schema", head_revision()), _clock(conn), *_judged(conn, config)]
+        schema = Finding("✓", "schema", head_revision())
+        found = [_server(conn), schema, _clock(conn, now), *_judged(conn, config, now)]
     yield from found
 
 
@@ -155,10 +150,7 @@ def _server(conn: Connection) -> Finding:
     return Finding("✓", "database", f"PostgreSQL {conn.exec_driver_sql('SHOW server_version').scalar_one()}")
 
 
-def _clock(conn: Connection) -> Finding:
-    from archiver.clock import SystemClock
-
-    now = SystemClock().now()
+def _clock(conn: Connection, now: datetime) -> Finding:
     if conn.dialect.name == "sqlite":
         return Finding("✓", "clock", f"{now:%Y-%m-%d %H:%M:%S} UTC (nothing to compare it with; run NTP)")
     skew = abs(conn.exec_driver_sql("SELECT clock_timestamp()").scalar_one() - now)
@@ -167,14 +159,12 @@ def _clock(conn: Connection) -> Finding:
     return Finding("✓", "clock", f"{now:%Y-%m-%d %H:%M:%S} UTC, as the database's")
 
 
-def _judged(conn: Connection, config: Config) -> Iterator[Finding]:
+def _judged(conn: Connection, config: Config, now: datetime) -> Iterator[Finding]:
     """Yield the faults that status and alerts report too, and each storage that is fine."""
     from archiver.alerts.judgement import unproven
     from archiver.assembly.facts import look_from_outside
     from archiver.assembly.reports import judged
-    from archiver.clock import SystemClock
 
-    now = SystemClock().now()
     report, facts = judged(conn, config, {}, now, look_from_outside(conn, config, now))
     for storage in facts.storages:
         if unproven(storage, now) is None:

@@ -123,25 +123,21 @@ async def _export(
 ) -> tuple[Bundle, list[Wanted]]:
     from archiver.assembly.keys import build_identities, hosts, verifier_keys
     from archiver.assembly.log import witness_key
-    from archiver.assembly.reports import open_database
-    from archiver.assembly.session import writing
-    from archiver.assembly.stores import build_stores
+    from archiver.assembly.session import Archive
     from archiver.cli.person import acting, person_of
-    from archiver.clock import SystemChance, SystemClock
-    from archiver.database import check_schema, read
+    from archiver.database import read
     from archiver.evidence.model import Request
     from archiver.exporter import Options as How
     from archiver.exporter import Tools
     from archiver.exporter import export as hand_over
 
-    identities = build_identities(config)
-    if not identities:
-        raise errors.KeyUnavailableError("this host's configuration has no encryption.identities: it cannot decrypt")
-    clock, chance = SystemClock(), SystemChance()
-    engine = open_database(config)
-    stores = build_stores(config, clock, chance)
-    try:
-        check_schema(engine)
+    async with Archive(config) as archive:
+        identities, clock = build_identities(config, archive.walls), archive.clock
+        if not identities:
+            raise errors.KeyUnavailableError(
+                "this host's configuration has no encryption.identities: it cannot decrypt"
+            )
+        engine = await archive.database()
         wanted = await read(engine, lambda conn: _wanted(conn, config, selection))
         if not wanted:
             raise errors.NotFoundError("no recording matches")
@@ -149,24 +145,20 @@ async def _export(
         if not options.yes and not click.confirm("Continue?", err=True):
             raise click.Abort
         person = acting(options)
-        async with writing(config, engine, stores, person=person_of(options)) as session:
-            await session.enrol()
-            keys = verifier_keys(config)
-            tools = Tools(engine, session.writer, session.ledger, session.keeper, session.log.log_id,
-                          keys.current.vkey, hosts(config), stores, identities, session.host_key,
-                          tuple(each.note for each in keys.rotations))  # fmt: skip
-            request = Request(
-                chance.uuid(), config.instance, clock.now(), person.known_as, options.reason or "", selection,
-                legal_basis, tuple(sorted(withheld)), person.group(),
-            )  # fmt: skip
-            how = How("export", withheld, known, period=_period(selection, clock.now()),
-                      witnesses=tuple(witness_key(each.key) for each in config.custody.witnesses))  # fmt: skip
-            made = await hand_over(tools, target, request, wanted, how, lambda text: note(options, text))
-        return made, wanted
-    finally:
-        for store in stores.values():
-            await store.aclose()
-        engine.dispose()
+        session = await archive.session(person=person_of(options))
+        await session.enrol()
+        keys = verifier_keys(config)
+        tools = Tools(engine, session.writer, session.ledger, session.keeper, session.log.log_id,
+                      keys.current.vkey, hosts(config), session.stores, identities, session.host_key,
+                      tuple(each.note for each in keys.rotations))  # fmt: skip
+        request = Request(
+            archive.chance.uuid(), config.instance, clock.now(), person.known_as, options.reason or "", selection,
+            legal_basis, tuple(sorted(withheld)), person.group(),
+        )  # fmt: skip
+        how = How("export", withheld, known, period=_period(selection, clock.now()),
+                  witnesses=tuple(witness_key(each.key) for each in config.custody.witnesses))  # fmt: skip
+        made = await hand_over(tools, target, request, wanted, how, lambda text: note(options, text))
+    return made, wanted
 
 
 def _period(selection: dict[str, Json], now: datetime) -> Period | None:
@@ -184,7 +176,7 @@ def _period(selection: dict[str, Json], now: datetime) -> Period | None:
 
 def _wanted(conn: Any, config: Config, selection: dict[str, Json]) -> list[Wanted]:
     """Return the recordings that the selection names, with the statements of their signed events about their audio."""
-    from archiver.cli.recordings import proved_digest, resolve
+    from archiver.cli.lookup import proved_digest, resolve
     from archiver.exporter import Copy, Wanted
     from archiver.ingest import survey
 

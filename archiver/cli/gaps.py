@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from archiver.cli.lookup import known_provider
+from archiver.cli.events import custody_events, render_events
+from archiver.cli.lookup import known_provider, resolve
 from archiver.cli.options import Options
 from archiver.cli.output import emit, table
 from archiver.cli.person import reason
-from archiver.cli.recordings import custody_events, database, render_events, resolve, state_of
+from archiver.cli.rendered import state_of
 from archiver.recording import State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from archiver.config.model import Config
     from archiver.database import Connection
@@ -51,6 +53,7 @@ def list_(options: Options, provider: str | None) -> None:
 @click.pass_obj
 def explain(options: Options, wanted: str) -> None:
     """Explain why a recording is not archived, or a gap is one: what happened, what will happen, and until when."""
+    from archiver.assembly.database import database
     from archiver.completeness import register
     from archiver.database import reading
 
@@ -60,7 +63,8 @@ def explain(options: Options, wanted: str) -> None:
         if registered is not None and not str(registered["subject"]).startswith("rec:"):
             emit(options, "archiver.gap/v1", {"gap": registered}, lambda: _explain_gap(registered))
             return
-        found = _explained(conn, config, wanted if registered is None else str(registered["subject"])[len("rec:") :])
+        named = wanted if registered is None else str(registered["subject"])[len("rec:") :]
+        found = _explained(conn, config, named, options.clock.now())
     emit(options, "archiver.gap/v1", found, lambda: _explain(found))
 
 
@@ -75,26 +79,19 @@ def ack(options: Options, wanted: str) -> None:
 
 
 async def _ack(options: Options, config: Config, wanted: str) -> list[str]:
-    from archiver.assembly.session import writing
-    from archiver.assembly.stores import build_stores
+    from archiver.assembly.session import Archive
     from archiver.cli.person import acting, person_of
-    from archiver.clock import SystemChance, SystemClock
     from archiver.completeness import register
 
-    clock, by, why = SystemClock(), acting(options).known_as, str(options.reason)
-    stores = build_stores(config, clock, SystemChance())
-    try:
-        with database(config) as engine:
-            async with writing(config, engine, stores, person=person_of(options)) as session:
-                return await session.once(
-                    lambda conn, ledger: register.acknowledge(conn, ledger, wanted, by, why, clock.now())
-                )
-    finally:
-        for store in stores.values():
-            await store.aclose()
+    by, why = acting(options).known_as, str(options.reason)
+    async with Archive(config) as archive:
+        session = await archive.session(person=person_of(options))
+        return await session.once(
+            lambda conn, ledger: register.acknowledge(conn, ledger, wanted, by, why, archive.clock.now())
+        )
 
 
-def _explained(conn: Connection, config: Config, wanted: str) -> dict[str, Any]:
+def _explained(conn: Connection, config: Config, wanted: str, now: datetime) -> dict[str, Any]:
     from archiver.completeness import register
     from archiver.ingest import survey
 
@@ -107,16 +104,15 @@ def _explained(conn: Connection, config: Config, wanted: str) -> dict[str, Any]:
     found: dict[str, Any] = {name: row[name] for name in names}
     return found | {
         "why": _WHY[State(row["state"])],
-        "clocks": _clocks(conn, config, recording_id, row["provider"]),
+        "clocks": _clocks(conn, config, recording_id, row["provider"], now),
         "gaps": register.of_subject(conn, f"rec:{recording_id}"),
         "events": custody_events(conn, recording_id),
     }
 
 
-def _clocks(conn: Connection, config: Config, recording_id: str, provider: str) -> list[dict[str, Any]]:
+def _clocks(conn: Connection, config: Config, recording_id: str, provider: str, now: datetime) -> list[dict[str, Any]]:
     """Return the deadlines of a recording and their sources; nothing for a provider that is no longer configured."""
     from archiver.assembly.providers import sharing
-    from archiver.clock import SystemClock
     from archiver.completeness.gap import profile
     from archiver.completeness.holdings import clocks_of
 
@@ -131,46 +127,39 @@ def _clocks(conn: Connection, config: Config, recording_id: str, provider: str) 
             "fatal": each.fatal,
         }
         for each in clocks_of(
-            conn, recording_id, settings.keeps(), profile(settings.kind), SystemClock().now(), sharing(settings, config)
+            conn, recording_id, settings.keeps(), profile(settings.kind), now, sharing(settings, config)
         )
     ]
 
 
 async def _gaps(config: Config, only: str | None) -> dict[str, Any]:
-    from archiver.assembly.providers import reading_providers
-    from archiver.clock import SystemClock
+    from archiver.assembly.session import Archive
     from archiver.database import read
     from archiver.ingest import survey
 
-    providers = reading_providers(config, SystemClock())
+    async with Archive(config) as archive:
+        providers, engine, now = archive.providers(), await archive.database(), archive.clock.now()
 
-    def collect(conn: Connection) -> dict[str, Any]:
-        known_provider(conn, config, only)
-        return {
-            "gaps": _found(conn, config, providers, only),
-            "recordings": survey.gaps(conn, only),
-            "rejects": survey.rejected(conn, only),
-            "holes": _holes(conn, config, providers, only),
-        }
+        def collect(conn: Connection) -> dict[str, Any]:
+            known_provider(conn, config, only)
+            return {
+                "gaps": _found(conn, config, providers, only, now),
+                "recordings": survey.gaps(conn, only),
+                "rejects": survey.rejected(conn, only),
+                "holes": _holes(conn, config, providers, only, now),
+            }
 
-    try:
-        with database(config) as engine:
-            return await read(engine, collect)
-    finally:
-        for each in providers.values():
-            await each.aclose()
+        return await read(engine, collect)
 
 
 def _found(
-    conn: Connection, config: Config, providers: Mapping[str, Provider], only: str | None
+    conn: Connection, config: Config, providers: Mapping[str, Provider], only: str | None, now: datetime
 ) -> list[dict[str, Any]]:
     """Return every gap as of now, with the register's entry: since when it is open, and who has acknowledged it."""
     from archiver.assembly.completeness import watched
-    from archiver.clock import SystemClock
     from archiver.completeness import register
     from archiver.completeness.observe import observe
 
-    now = SystemClock().now()
     registered = register.open_gaps(conn, only)
     known = {(each["provider"], each["subject"]): each for each in registered if each["source"] == register.JOURNAL}
     found: list[dict[str, Any]] = [dict(each) for each in registered if each["source"] != register.JOURNAL]
@@ -182,13 +171,11 @@ def _found(
 
 
 def _holes(
-    conn: Connection, config: Config, providers: Mapping[str, Provider], only: str | None
+    conn: Connection, config: Config, providers: Mapping[str, Provider], only: str | None, now: datetime
 ) -> list[dict[str, str]]:
     from archiver.assembly.providers import listing_span
-    from archiver.clock import SystemClock
     from archiver.ingest import survey
 
-    now = SystemClock().now()
     found = []
     for settings in config.providers:
         if only in (None, settings.id):

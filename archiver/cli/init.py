@@ -10,7 +10,7 @@ import click
 
 from archiver.cli.options import Options
 from archiver.cli.output import emit
-from archiver.clock import Chance, Clock, SystemChance, SystemClock
+from archiver.clock import Chance, Clock, SystemChance
 from archiver.errors import ConfigurationError, NotAllowedError
 from archiver.recording import Json
 
@@ -32,7 +32,7 @@ def init(options: Options, folder: Path | None) -> None:
     """Write a commented config, create keys and database; never overwrites."""
     file = options.config if options.config is not None and folder is None else (folder or Path()) / "archiver.yaml"
     try:
-        keys_made = write_workspace(file, SystemClock(), SystemChance())
+        keys_made = write_workspace(file, options.clock, SystemChance())
     except OSError as problem:
         raise ConfigurationError(f"{problem.filename or file}: {problem.strerror}") from problem
     database = _make_database(file)
@@ -84,17 +84,15 @@ def _make_keys(keys: Path, clock: Clock, chance: Chance) -> None:
 
 def _make_database(file: Path) -> str:
     """Make the embedded database with its schema, and its folder; return its path."""
+    from archiver.assembly.database import database
     from archiver.config.load import load
-    from archiver.database import create_engine, upgrade
+    from archiver.database import upgrade
 
     config: Config = load(file, resolve_secrets=False)
     config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    engine = create_engine(config.database.resolve().reveal(), config.state_dir)
-    try:
+    with database(config, checked=False) as engine:
         upgrade(engine)
-    finally:
-        engine.dispose()
-    return str(engine.url.database)
+        return str(engine.url.database)
 
 
 def _template() -> Path:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from archiver.clock import SystemClock
+from archiver.cli.options import Options
 
 FORMS = "2026-05-01, 2026-05-01T14:30+02:00, 2026-05, today, yesterday, 36h or 7d (ago)"
 """The forms that `instant_of` takes, for help pages and messages."""
@@ -35,12 +35,12 @@ def instant_of(text: str, now: datetime) -> datetime:
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
-def instant(_ctx: click.Context, _param: click.Parameter, text: str | None) -> datetime | None:
+def instant(ctx: click.Context, _param: click.Parameter, text: str | None) -> datetime | None:
     """Read an instant given as an option, as `instant_of` does. Raises `BadParameter`."""
     if text is None:
         return None
     try:
-        return instant_of(text, SystemClock().now())
+        return instant_of(text, ctx.ensure_object(Options).clock.now())
     except (ValueError, OverflowError) as problem:
         raise click.BadParameter(f"{text[:80]!r} is no time; write {FORMS}") from problem
 

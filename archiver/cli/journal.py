@@ -23,26 +23,21 @@ def unasked(loaded: Loaded, *, online: bool) -> list[Problem]:
     renamed. A database on this host is read; a server is asked with `online` alone. A database that cannot be read
     gives no warning.
     """
-    from archiver.assembly.reports import open_database
+    from archiver.assembly.database import database
     from archiver.database import check_schema, reading
 
     if loaded.config is None:
         return []
     try:
-        engine = open_database(loaded.config)
+        with database(loaded.config, checked=False) as engine:
+            here = engine.dialect.name == "sqlite"
+            if not (online or here) or (here and not Path(str(engine.url.database)).is_file()):
+                return []
+            check_schema(engine)
+            with reading(engine) as conn:
+                said = [*_told(conn, loaded.config)]
     except ArchiverError:
         return []
-    try:
-        here = engine.dialect.name == "sqlite"
-        if not (online or here) or (here and not Path(str(engine.url.database)).is_file()):
-            return []
-        check_schema(engine)
-        with reading(engine) as conn:
-            said = [*_told(conn, loaded.config)]
-    except ArchiverError:
-        return []
-    finally:
-        engine.dispose()
     warning = Severity.WARNING
     return [loaded.document.problem("C231", ("providers",), what, hint, severity=warning) for what, hint in said]
 

@@ -81,21 +81,11 @@ def _next(done: Rotation, name: str, target: Path, note: Path) -> str:
 
 
 async def _rotate(config: Config, target: Path, note: Path) -> Rotation:
-    from archiver.assembly.reports import open_database
     from archiver.assembly.rotating import new_signing_key, rotate
-    from archiver.assembly.stores import build_stores
-    from archiver.clock import SystemChance, SystemClock
+    from archiver.assembly.session import Archive
     from archiver.custody.keys import generate_signing_key, load_signing_key, to_pem
-    from archiver.database import check_schema
 
-    new_signing_key(target, to_pem(generate_signing_key(SystemChance())))
-    key = load_signing_key(await asyncio.to_thread(target.read_bytes))
-    engine = open_database(config)
-    stores = build_stores(config, SystemClock(), SystemChance())
-    try:
-        check_schema(engine)
-        return await rotate(config, engine, stores, key, note)
-    finally:
-        for store in stores.values():
-            await store.aclose()
-        engine.dispose()
+    async with Archive(config) as archive:
+        new_signing_key(target, to_pem(generate_signing_key(archive.chance)))
+        key = load_signing_key(await asyncio.to_thread(target.read_bytes))
+        return await rotate(archive, key, note)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from archiver.errors import ArchiverError, ConfigurationError
 
 if TYPE_CHECKING:
+    from archiver.clock import Clock
     from archiver.config.load import Loaded
     from archiver.config.model import Config
     from archiver.config.problem import Problem
@@ -20,7 +21,7 @@ _KEY = "archiver init makes good keys"
 _At: TypeAlias = "Callable[..., AbstractContextManager[None]]"
 
 
-def doubts(loaded: Loaded) -> list[Problem]:
+def doubts(loaded: Loaded, clock: Clock) -> list[Problem]:
     """Return a problem, `C112`, for everything that is where the configuration says, but is not of the right kind."""
     from archiver.config.explain import written_at
 
@@ -37,7 +38,7 @@ def doubts(loaded: Loaded) -> list[Problem]:
     if loaded.config is not None:
         _custody(loaded.config, at)
         _encryption(loaded.config, at)
-        _others(loaded.config, at)
+        _others(loaded.config, at, clock)
         found += _database(loaded, loaded.config)
     return found
 
@@ -106,9 +107,8 @@ def _encryption(config: Config, at: _At) -> None:
                 raise ConfigurationError(f"{own.id}: this key does not open what is sealed to the recipient")
 
 
-def _others(config: Config, at: _At) -> None:
+def _others(config: Config, at: _At, clock: Clock) -> None:
     from archiver.assembly.alerts import build_channel
-    from archiver.clock import SystemClock
 
     for index, each in enumerate(config.storage):
         bundle: Path | None = getattr(each, "ca_bundle", None)
@@ -117,7 +117,7 @@ def _others(config: Config, at: _At) -> None:
                 _certificates(bundle)
     for index, channel in enumerate(config.alerting.channels):
         with at("alerting", "channels", index, hint="see docs/reference/configuration.md"):
-            build_channel(channel, SystemClock())
+            build_channel(channel, clock)
 
 
 def _certificates(path: Path) -> None:

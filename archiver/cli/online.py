@@ -16,6 +16,7 @@ from archiver import errors
 from archiver.recording import Json, Window
 
 if TYPE_CHECKING:
+    from archiver.assembly.session import Archive
     from archiver.config.model import Config
 
 _PATIENCE = 10.0
@@ -40,35 +41,27 @@ class Answer:
 
 def ask(config: Config) -> list[Answer]:
     """Ask everything once. Costs a listing for each provider, a few small canary objects for each storage, and a time stamp."""
+    from archiver.assembly.session import Archive
 
     async def gather() -> list[Answer]:
-        return [
-            each for part in (_database, _providers, _storages, _vouching, _alerting) async for each in part(config)
-        ]
+        async with Archive(config) as archive:
+            questions = (_database, _providers, _storages, _vouching, _alerting)
+            return [each for question in questions async for each in question(archive)]
 
     return asyncio.run(gather())
 
 
-async def _database(config: Config) -> AsyncIterator[Answer]:
-    from archiver.assembly.reports import open_database
-    from archiver.database import check_schema
-
+async def _database(archive: Archive) -> AsyncIterator[Answer]:
     try:
-        engine = open_database(config)
-        await asyncio.to_thread(check_schema, engine)
+        await archive.database()
         yield Answer("database", True, "reachable, its schema is this version's")
-        engine.dispose()
     except errors.ArchiverError as problem:
         yield Answer("database", False, str(problem))
 
 
-async def _providers(config: Config) -> AsyncIterator[Answer]:
-    from archiver.assembly.providers import reading_providers
-    from archiver.clock import SystemClock
-
-    clock = SystemClock()
-    for name, provider in reading_providers(config, clock, asked=True).items():
-        now = clock.now()
+async def _providers(archive: Archive) -> AsyncIterator[Answer]:
+    for name, provider in archive.providers(asked=True).items():
+        now = archive.clock.now()
         try:
             for scope in provider.scopes():
                 async for _page in provider.list(scope, Window(now - timedelta(hours=24), now)):
@@ -76,57 +69,46 @@ async def _providers(config: Config) -> AsyncIterator[Answer]:
             yield Answer(f"provider {name}", True, f"listed {', '.join(provider.scopes())}")
         except errors.ArchiverError as problem:
             yield Answer(f"provider {name}", False, str(problem))
-        finally:
-            await provider.aclose()
 
 
-async def _storages(config: Config) -> AsyncIterator[Answer]:
-    from archiver.assembly.stores import build_stores
-    from archiver.clock import SystemChance, SystemClock
-
-    for name, store in build_stores(config, SystemClock(), SystemChance()).items():
+async def _storages(archive: Archive) -> AsyncIterator[Answer]:
+    for name, store in archive.stores().items():
         try:
             report = await store.probe()
         except errors.ArchiverError as problem:
             yield Answer(f"storage {name}", False, str(problem))
             continue
-        finally:
-            await store.aclose()
         for check in report.checks:
             yield Answer(f"storage {name} {check.name}", check.ok, check.detail, warning=not check.fatal)
         verdict = "trusted" if report.trusted else "NOT TRUSTED: nothing will be marked archived here"
         yield Answer(f"storage {name}", report.trusted, verdict)
 
 
-async def _vouching(config: Config) -> AsyncIterator[Answer]:
+async def _vouching(archive: Archive) -> AsyncIterator[Answer]:
     """Ask those who vouch for the log: a real time stamp over a fixed text, and a connection to each witness."""
     from archiver.assembly.log import build_authority, witness_key
-    from archiver.clock import SystemChance, SystemClock
     from archiver.translog.http import Client
-    from archiver.wall import Walls
 
-    client = Client()
-    try:
-        if config.custody.timestamp is not None:
-            try:
-                authority = build_authority(config, client, SystemChance(), Walls(SystemClock()))
-                assert authority is not None
-                token = await authority.stamp(b"archiver check --online\n")
-                yield Answer("timestamp", True, f"gives time stamps that hold, {token.at:%Y-%m-%d %H:%M:%S} UTC")
-            except errors.ArchiverError as problem:
-                yield Answer("timestamp", False, str(problem))
-    finally:
-        await client.aclose()
+    config = archive.config
+    if config.custody.timestamp is not None:
+        try:
+            authority = build_authority(config, archive.closes(Client()), archive.chance, archive.walls)
+            assert authority is not None
+            token = await authority.stamp(b"archiver check --online\n")
+            yield Answer("timestamp", True, f"gives time stamps that hold, {token.at:%Y-%m-%d %H:%M:%S} UTC")
+        except errors.ArchiverError as problem:
+            yield Answer("timestamp", False, str(problem))
     for each in config.custody.witnesses:
         yield await _reach(f"witness {witness_key(each.key).name}", each.url)
 
 
-async def _alerting(config: Config) -> AsyncIterator[Answer]:
+async def _alerting(archive: Archive) -> AsyncIterator[Answer]:
     """Try to connect to the receivers of alerts. Only `archiver alerts test` shows that alerts arrive: it sends a word
     to people."""
     from archiver.alerts.channel.smtp import PORTS
     from archiver.config.alerting import AppriseChannel, SmtpChannel
 
+    config = archive.config
     for each in config.alerting.channels:
         name = f"alerts {each.id}"
         if isinstance(each, SmtpChannel):

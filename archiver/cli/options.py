@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from archiver.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
     from archiver.config.model import Config
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Options:
-    """The values of the shared options; the object of every click context."""
+    """The values of the shared options, and the clock that commands read; the object of every click context."""
 
     config: Path | None = None
     output: str = "text"
@@ -26,6 +28,7 @@ class Options:
     yes: bool = False
     reason: str | None = None
     actor: str | None = None
+    clock: Clock = field(default_factory=SystemClock)
 
     def load(self, *, resolve_secrets: bool = True) -> Config:
         """Load the configuration that was asked for, or the usual one. Raises `ConfigurationError`.

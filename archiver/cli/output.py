@@ -9,26 +9,26 @@ from datetime import UTC
 import click
 
 from archiver.cli.options import Options
-from archiver.clock import Clock, SystemClock
+from archiver.clock import Clock
 from archiver.recording import Json
 
 
-def envelope(schema: str, data: Json, clock: Clock | None = None) -> dict[str, Json]:
+def envelope(schema: str, data: Json, clock: Clock) -> dict[str, Json]:
     """Return the form of every JSON answer. `schema` is like `archiver.recordings/v1`; within a version `data` only
     grows."""
-    moment = (clock or SystemClock()).now().astimezone(UTC).replace(microsecond=0)
+    moment = clock.now().astimezone(UTC).replace(microsecond=0)
     return {"schema": schema, "generated_at": moment.isoformat().replace("+00:00", "Z"), "data": data}
 
 
 def emit(options: Options, schema: str, data: Json, text: Callable[[], str]) -> None:
     """Print `data` as JSON, as one JSON line for each item, or as `text()` for a person."""
     if options.output == "json":
-        click.echo(json.dumps(envelope(schema, data), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(envelope(schema, data, options.clock), ensure_ascii=False, indent=2))
     elif options.output == "jsonl":
         for line in [{"type": "item", "data": item} for item in data] if isinstance(data, list) else []:
             click.echo(json.dumps(line, ensure_ascii=False))
         summary: Json = {"count": len(data)} if isinstance(data, list) else data
-        click.echo(json.dumps({"type": "summary", **envelope(schema, summary)}, ensure_ascii=False))
+        click.echo(json.dumps({"type": "summary", **envelope(schema, summary, options.clock)}, ensure_ascii=False))
     else:
         written = text()
         if written:

@@ -13,7 +13,6 @@ import click
 from archiver import errors
 from archiver.cli.options import Options
 from archiver.cli.output import emit, table
-from archiver.cli.recordings import database
 from archiver.errors import Exit
 
 if TYPE_CHECKING:
@@ -37,12 +36,12 @@ def providers() -> None:
 @click.pass_obj
 def list_(options: Options) -> None:
     """Every configured provider: where it is, how long it keeps recordings, how far it has been listed."""
-    from archiver.clock import SystemClock
+    from archiver.assembly.database import database
     from archiver.database import reading
 
     config = options.load(resolve_secrets=False)
     with database(config) as engine, reading(engine) as conn:
-        found = _providers(conn, config, SystemClock())
+        found = _providers(conn, config, options.clock)
     head = ("provider", "kind", "host", "retention", "source", "poll", "last poll", "covered until", "last error")
     names = (
         "id", "kind", "host", "retention", "retention_source", "poll", "poll_succeeded_at", "covered_until", "poll_error"
@@ -93,14 +92,9 @@ def rename(options: Options, old: str, new: str) -> None:
 
 
 async def _rename(options: Options, config: Config, old: str, new: str) -> Renamed:
-    from pathlib import Path
-
     from archiver.assembly.providers import accounts
-    from archiver.assembly.session import writing
-    from archiver.assembly.stores import build_stores
+    from archiver.assembly.session import Archive
     from archiver.cli.person import acting, person_of
-    from archiver.clock import SystemChance, SystemClock
-    from archiver.fetch.spool import lock_state_dir
     from archiver.rename import Target
     from archiver.rename import rename as carry_over
 
@@ -114,16 +108,12 @@ async def _rename(options: Options, config: Config, old: str, new: str) -> Renam
         raise errors.NotAllowedError(f"{old} is of kind {kinds[old]}, {new} of kind {settings.kind}")
     target = Target(new, settings.kind, accounts(settings))
     by, reason = acting(options).user, options.reason or ""
-    stores = build_stores(config, SystemClock(), SystemChance())
-    try:
-        with lock_state_dir(Path(config.state_dir)), database(config) as engine:
-            async with writing(config, engine, stores, person=person_of(options)) as session:
-                return await session.once(
-                    lambda conn, ledger: carry_over(conn, ledger, old, target, list(kinds), by=by, reason=reason)
-                )
-    finally:
-        for store in stores.values():
-            await store.aclose()
+    async with Archive(config) as archive:
+        archive.lock()
+        session = await archive.session(person=person_of(options))
+        return await session.once(
+            lambda conn, ledger: carry_over(conn, ledger, old, target, list(kinds), by=by, reason=reason)
+        )
 
 
 def _providers(conn: Connection, config: Config, clock: Clock) -> list[dict[str, Any]]:
@@ -162,16 +152,11 @@ def _retention(keeps: ProviderRetention) -> str:
 
 
 async def _test_all(config: Config, ids: list[str]) -> list[dict[str, Any]]:
-    from archiver.assembly.providers import reading_providers
-    from archiver.clock import SystemClock
+    from archiver.assembly.session import Archive
 
-    clock = SystemClock()
-    every = reading_providers(config, clock, asked=True)
-    try:
-        return [await _test(every[each], clock) for each in ids]
-    finally:
-        for provider in every.values():
-            await provider.aclose()
+    async with Archive(config) as archive:
+        every = archive.providers(asked=True)
+        return [await _test(every[each], archive.clock) for each in ids]
 
 
 async def _test(provider: Provider, clock: Clock) -> dict[str, Any]:

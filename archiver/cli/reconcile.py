@@ -53,57 +53,38 @@ def reconcile(options: Options, storage: str | None, locks: str) -> int:
 
 async def _reconcile(options: Options, config: Config, only: str | None, share: int) -> dict[str, Any]:
     from archiver.assembly.completeness import watched
-    from archiver.assembly.providers import reading_providers
-    from archiver.assembly.reports import open_database
-    from archiver.assembly.session import writing
-    from archiver.assembly.stores import build_stores
+    from archiver.assembly.session import Archive
     from archiver.cli.person import person_of
-    from archiver.clock import SystemChance, SystemClock
     from archiver.completeness import reconcile as compared
     from archiver.completeness import register
     from archiver.completeness.watch import Watch
-    from archiver.database import check_schema, read
-    from archiver.hours import DATABASE, Hours
+    from archiver.database import read
     from archiver.ingest import copier
-    from archiver.schedule import lease
 
-    clock, chance = Hours(SystemClock()), SystemChance()
-    engine = open_database(config)
-    check_schema(engine)
-    if engine.dialect.name != "sqlite":
-        clock.heard(DATABASE, await read(engine, lease.database_time))
-    stores = build_stores(config, clock.raw, chance, hours=clock)
-    if only is not None and only not in stores:
-        raise click.UsageError(f"no storage is called {only[:80]!r}; there are: {', '.join(stores)}")
-    providers = reading_providers(config, clock)
-    try:
-        async with writing(
-            config, engine, stores, without_storage=True, clock=clock, chance=chance, person=person_of(options)
-        ) as session:
-            await session.enrol()
-            watch = Watch(engine, session.writer, session.ledger, clock, chance)
-            now = clock.now()
-            accounts = await read(engine, lambda conn: watched(conn, config, providers, now))
-            for each in accounts:
-                await watch.look(each)
-            await copier.survey(session.writer, list(stores), clock, again=True)
-            await watch.look_for_copies()
-            runs: list[Reconciled] = []
-            for name, store in stores.items():
-                if only in {None, name}:
-                    note(options, f"comparing {name} with the journal")
-                    runs.append(await compared.reconcile_store(engine, store, clock, lock_share=share))
-            runs.append(await compared.reconcile_custody(engine, clock))
-            await compared.keep(session.writer, session.ledger, chance, runs, "operator")
-            stated = await watch.state(accounts)
-            await session.retire()
-            gaps = await read(engine, register.open_gaps)
-    finally:
-        for provider in providers.values():
-            await provider.aclose()
-        for store in stores.values():
-            await store.aclose()
-        engine.dispose()
+    async with Archive(config) as archive:
+        engine, stores, clock, chance = await archive.database(), archive.stores(), archive.clock, archive.chance
+        if only is not None and only not in stores:
+            raise click.UsageError(f"no storage is called {only[:80]!r}; there are: {', '.join(stores)}")
+        providers = archive.providers()
+        session = await archive.session(without_storage=True, person=person_of(options))
+        await session.enrol()
+        watch = Watch(engine, session.writer, session.ledger, clock, chance)
+        now = clock.now()
+        accounts = await read(engine, lambda conn: watched(conn, config, providers, now))
+        for each in accounts:
+            await watch.look(each)
+        await copier.survey(session.writer, list(stores), clock, again=True)
+        await watch.look_for_copies()
+        runs: list[Reconciled] = []
+        for name, store in stores.items():
+            if only in {None, name}:
+                note(options, f"comparing {name} with the journal")
+                runs.append(await compared.reconcile_store(engine, store, clock, lock_share=share))
+        runs.append(await compared.reconcile_custody(engine, clock))
+        await compared.keep(session.writer, session.ledger, chance, runs, "operator")
+        stated = await watch.state(accounts)
+        await session.retire()
+        gaps = await read(engine, register.open_gaps)
     return {"runs": [each.as_json() for each in runs], "gaps": gaps, "statements": len(stated)}
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+import functools
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,17 +12,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archiver import errors, spreadsheet
+from archiver.cli.events import custody_events, render_events
 from archiver.cli.instants import FORMS, instant
-from archiver.cli.lookup import known_provider
+from archiver.cli.lookup import known_provider, proved_digest, resolve
 from archiver.cli.options import Options
 from archiver.cli.output import emit, note, table
 from archiver.cli.person import acting, person_of, reason
+from archiver.cli.rendered import state_of
 from archiver.recording import Flag, Json, State
 
 if TYPE_CHECKING:
     from archiver.assembly.session import Session
     from archiver.config.model import Config
-    from archiver.database import Connection, Engine
+    from archiver.database import Connection
     from archiver.hearing import Copy
 
 
@@ -50,73 +51,6 @@ def recordings() -> None:
     """List, show, decrypt (with a reason) or retry recordings."""
 
 
-@contextmanager
-def database(config: Config) -> Iterator[Engine]:
-    """Open the configured database, at our schema. Raises `SchemaError` or `UnavailableError`."""
-    from archiver.assembly.reports import open_database
-    from archiver.database import check_schema
-
-    engine = open_database(config)
-    try:
-        check_schema(engine)
-        yield engine
-    finally:
-        engine.dispose()
-
-
-def resolve(conn: Connection, wanted: str) -> str:
-    """Return our id of the one recording that `wanted` names.
-
-    Raises `NotFoundError` when there is none, `UsageError` with the candidates when there are several.
-    """
-    from archiver.ingest import survey
-
-    found = survey.find(conn, wanted) if wanted else []
-    if wanted in found:
-        return wanted
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise errors.NotFoundError(f"no recording is called {wanted[:80]!r}")
-    shown = ", ".join(found[:10]) + (", …" if len(found) > 10 else "")
-    raise click.UsageError(f"{wanted[:80]!r} may be any of {len(found)} recordings; give more of the id: {shown}")
-
-
-def custody_events(conn: Connection, recording_id: str) -> list[dict[str, Any]]:
-    """Return the recording's custody events in order, unchecked; `archiver verify` checks them."""
-    from archiver.cli.access import told
-    from archiver.custody import history
-    from archiver.custody.access import who
-    from archiver.custody.event import format_time, parse
-    from archiver.custody.ledger import OPERATOR
-
-    events = [parse(entry.raw) for entry in history.entries(conn, f"rec:{recording_id}")]
-    people = who(conn, [each for each in events if each.actor_kind == OPERATOR])
-    return [
-        {"seq": each.seq, "at": format_time(each.at), "type": each.type, "actor": each.actor_kind,
-         "outcome": each.outcome, "data": dict(each.data),
-         "person": told(people[each.id]) if each.id in people else None}
-        for each in events
-    ]  # fmt: skip
-
-
-def render_events(events: list[dict[str, Any]]) -> str:
-    """Return one line for each event; below it, where a person acted, the person and the reason."""
-    rows: list[tuple[object, ...]] = []
-    for each in events:
-        rows.append(
-            (each["seq"], each["at"][:19].replace("T", " "), each["type"], _brief(each["data"]), each["outcome"])
-        )
-        if each.get("person"):
-            rows.append(("", "", "", by(each["person"]), ""))
-    return table(("seq", "at", "event", "data", "outcome"), rows)
-
-
-def by(person: dict[str, Any]) -> str:
-    """Return the person who acted, and the reason."""
-    return f"by {person['who']}" + (f": {person['reason']}" if person["reason"] else "")
-
-
 @recordings.command("list")
 @click.option("--provider", help="Provider id.")
 @click.option("--state", type=click.Choice([str(each) for each in State]), help="Where they are.")
@@ -139,6 +73,7 @@ def list_(
     options: Options, /, metadata: tuple[str, ...], columns: tuple[str, ...], as_csv: bool, mask: bool, **wanted: Any
 ) -> None:
     """The recordings that match all options, oldest call first."""
+    from archiver.assembly.database import database
     from archiver.database import reading
     from archiver.ingest import survey
 
@@ -162,6 +97,7 @@ def list_(
 @click.pass_obj
 def show(options: Options, wanted: str) -> None:
     """One recording with its copies and its chain of custody. ID: ours or its beginning, the provider's, or a SHA-256."""
+    from archiver.assembly.database import database
     from archiver.database import reading
     from archiver.ingest import survey
 
@@ -177,24 +113,26 @@ def show(options: Options, wanted: str) -> None:
 @click.pass_obj
 def retry(options: Options, wanted: tuple[str, ...]) -> None:
     """Try now instead of later. Recordings that were given up as gone or absent are looked at again, too."""
-    from archiver.database import Writer, reading
+    done = asyncio.run(_retry(options.load(resolve_secrets=False), wanted))
+    emit(options, "archiver.retry/v1", [*done], lambda: "\n".join(map(_retried, done)))
+
+
+async def _retry(config: Config, wanted: tuple[str, ...]) -> list[dict[str, Any]]:
+    from archiver.assembly.session import Archive
+    from archiver.database import read
     from archiver.ingest import journal, survey
 
-    done: list[dict[str, Any]] = []
-    with database(options.load(resolve_secrets=False)) as engine:
-        with reading(engine) as conn:
-            ids = list(dict.fromkeys(resolve(conn, each) for each in wanted))
-        writer = Writer(engine)
-        try:
-            for each in ids:
-                queued = writer.run_sync(lambda conn, each=each: journal.retry_now(conn, each))  # type: ignore[misc]
-                done.append({"id": each, "queued": queued})
-        finally:
-            writer.close()
-        with reading(engine) as conn:
-            for item in done:
-                item["state"] = (survey.one(conn, item["id"]) or {}).get("state")
-    emit(options, "archiver.retry/v1", [*done], lambda: "\n".join(map(_retried, done)))
+    async with Archive(config) as archive:
+        engine, writer = await archive.database(), await archive.writer()
+        ids = await read(engine, lambda conn: list(dict.fromkeys(resolve(conn, each) for each in wanted)))
+        queued = {each: await writer.run(functools.partial(journal.retry_now, recording_id=each)) for each in ids}
+
+        def state(conn: Connection, recording_id: str) -> Any:
+            return (survey.one(conn, recording_id) or {}).get("state")
+
+        return await read(
+            engine, lambda conn: [{"id": each, "queued": queued[each], "state": state(conn, each)} for each in ids]
+        )
 
 
 @recordings.command()
@@ -223,44 +161,37 @@ async def _get(
     options: Options, config: Config, wanted: str, target: Path, storage: str | None, wait: float
 ) -> dict[str, Json]:
     from archiver.assembly.keys import build_identities
-    from archiver.assembly.session import writing
-    from archiver.assembly.stores import build_stores
-    from archiver.clock import SystemChance, SystemClock
+    from archiver.assembly.session import Archive
     from archiver.database import read
     from archiver.hearing import Copy, hear
 
-    identities = build_identities(config)
-    if not identities:
-        raise errors.KeyUnavailableError("this host's configuration has no encryption.identities: it cannot decrypt")
-    stores = build_stores(config, SystemClock(), SystemChance())
-    try:
-        with database(config) as engine:
-            async with writing(config, engine, stores, person=person_of(options)) as session:
-                row, digest = await read(engine, lambda conn: _evidence(conn, config, wanted))
-                copies = [
-                    each for each in row["copies"] if storage in (None, each["storage"]) and each["storage"] in stores
-                ]
-                if not copies:
-                    raise errors.NotFoundError(f"{row['id']} has no copy in {storage or 'a configured storage'}")
-                failed: list[errors.ArchiverError] = []
-                for each in copies:
-                    copy = Copy(row["id"], each["storage"], each["key"], each["version_id"], digest)
-                    try:
-                        size = await hear(
-                            copy, stores[copy.storage], identities, target,
-                            lambda copy: _recorded(options, session, copy, wait),
-                        )  # fmt: skip
-                    except errors.RolledBackError:
-                        raise
-                    except (errors.VerificationError, errors.DestinationError, errors.NotFoundError) as problem:
-                        note(options, f"archiver: copy in {copy.storage}: {problem}")
-                        failed.append(problem)
-                    else:
-                        return {"id": row["id"], "file": str(target), "bytes": size, "storage": copy.storage}
-                raise next((each for each in failed if isinstance(each, errors.VerificationError)), failed[-1])
-    finally:
-        for store in stores.values():
-            await store.aclose()
+    async with Archive(config) as archive:
+        identities = build_identities(config, archive.walls)
+        if not identities:
+            raise errors.KeyUnavailableError(
+                "this host's configuration has no encryption.identities: it cannot decrypt"
+            )
+        session = await archive.session(person=person_of(options))
+        stores = session.stores
+        row, digest = await read(session.engine, lambda conn: _evidence(conn, config, wanted))
+        copies = [each for each in row["copies"] if storage in (None, each["storage"]) and each["storage"] in stores]
+        if not copies:
+            raise errors.NotFoundError(f"{row['id']} has no copy in {storage or 'a configured storage'}")
+        failed: list[errors.ArchiverError] = []
+        for each in copies:
+            copy = Copy(row["id"], each["storage"], each["key"], each["version_id"], digest)
+            try:
+                size = await hear(
+                    copy, stores[copy.storage], identities, target, lambda copy: _recorded(options, session, copy, wait)
+                )
+            except errors.RolledBackError:
+                raise
+            except (errors.VerificationError, errors.DestinationError, errors.NotFoundError) as problem:
+                note(options, f"archiver: copy in {copy.storage}: {problem}")
+                failed.append(problem)
+            else:
+                return {"id": row["id"], "file": str(target), "bytes": size, "storage": copy.storage}
+        raise next((each for each in failed if isinstance(each, errors.VerificationError)), failed[-1])
 
 
 def _evidence(conn: Connection, config: Config, wanted: str) -> tuple[dict[str, Any], str]:
@@ -274,27 +205,6 @@ def _evidence(conn: Connection, config: Config, wanted: str) -> tuple[dict[str, 
     if digest is None:
         raise errors.NotFoundError(f"{recording_id} is {row['state']}; nothing of it has been sealed")
     return row, digest
-
-
-def proved_digest(conn: Connection, config: Config, recording_id: str) -> str | None:
-    """Return the plaintext digest that a recording's signed events state. Raises `VerificationError` for a broken
-    chain."""
-    from archiver.assembly.keys import hosts
-    from archiver.custody import history
-    from archiver.custody.chain import check_chain, enrolled_writers
-    from archiver.custody.event import ARCHIVE, Type, parse
-
-    subject, trusted = f"rec:{recording_id}", hosts(config)
-    entries = history.entries(conn, subject)
-    writers = enrolled_writers(history.entries(conn, ARCHIVE), trusted)
-    if problems := check_chain(subject, entries, writers, trusted, history.head(conn, subject)):
-        raise errors.VerificationError(f"chain of custody, event {problems[0].seq}: {problems[0].detail}")
-    digest = None
-    for event in (parse(each.raw) for each in entries):
-        # An adopted recording shares an object that another recording's events seal; its own events state the digest.
-        if event.type == Type.SEALED or (event.type == Type.DOWNLOADED and "same_content_as" in event.data):
-            digest = event.data.get("pt_sha256")
-    return digest if isinstance(digest, str) else None
 
 
 async def _recorded(options: Options, session: Session, copy: Copy, wait: float) -> None:
@@ -351,11 +261,6 @@ def _masked(row: dict[str, Any]) -> dict[str, Any]:
     return row | hidden | {"agent": row["agent"] and f"{row['agent'][:1]}…"}
 
 
-def state_of(row: dict[str, Any]) -> str:
-    """Return the state and, where the recording waits, the reason."""
-    return f"{row['state']}:{row['reason']}" if row["reason"] else str(row["state"])
-
-
 def _render(row: dict[str, Any]) -> str:
     facts = [
         ("id", row["id"]),
@@ -392,16 +297,6 @@ def _render(row: dict[str, Any]) -> str:
 def _facts(facts: list[tuple[str, Any]]) -> str:
     shown = [(name, value) for name, value in facts if value not in (None, False, "")]
     return "\n".join(table(("", ""), [(name, str(value)) for name, value in shown]).splitlines()[1:])
-
-
-def _brief(data: dict[str, Any]) -> str:
-    """Return the event's plain facts; digests by their beginning."""
-
-    def short(value: Any) -> str:
-        text = str(value)
-        return text if len(text) <= 40 else f"{text[:16]}…"
-
-    return " ".join(f"{name}={short(value)}" for name, value in data.items() if value not in (None, [], {}))[:160]
 
 
 def _minute(text: str | None) -> str | None:

@@ -12,7 +12,6 @@ import click
 from archiver.cli.lookup import known_provider
 from archiver.cli.options import Options
 from archiver.cli.output import emit
-from archiver.cli.recordings import database
 from archiver.errors import Exit
 
 if TYPE_CHECKING:
@@ -59,27 +58,20 @@ def report(options: Options, wanted: str, provider: str | None, target: Path, fo
 
 async def _report(config: Config, month: Month, only: str | None) -> Report:
     from archiver.assembly.compliance import monthly
-    from archiver.assembly.providers import reading_providers
-    from archiver.clock import SystemClock
+    from archiver.assembly.session import Archive
     from archiver.database import read
 
-    clock = SystemClock()
-    now = clock.now()
-    if month.span.since > now:
-        raise click.BadParameter(f"{month} has not begun", param_hint="--month")
-    providers = reading_providers(config, clock)
-    try:
-        with database(config) as engine:
+    async with Archive(config) as archive:
+        now = archive.clock.now()
+        if month.span.since > now:
+            raise click.BadParameter(f"{month} has not begun", param_hint="--month")
+        providers, engine = archive.providers(), await archive.database()
 
-            def make(conn: Connection) -> Report:
-                known_provider(conn, config, only)
-                return monthly(conn, config, providers, month, now, only)
+        def make(conn: Connection) -> Report:
+            known_provider(conn, config, only)
+            return monthly(conn, config, providers, month, now, only)
 
-            made = await read(engine, make)
-    finally:
-        for each in providers.values():
-            await each.aclose()
-    return made
+        return await read(engine, make)
 
 
 def _tell(options: Options, made: Report, target: Path, files: dict[str, bytes]) -> None:

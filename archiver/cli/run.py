@@ -65,10 +65,10 @@ async def _once(options: Options, config: Config, only: list[str] | None, last: 
         finally:
             await assembly.aclose()
     if report is not None:
-        from archiver.cli.status import render
+        from archiver.cli.rendered import status_report
 
         shown = report
-        emit(options, "archiver.status/v1", reports.as_json(shown), lambda: render(shown))
+        emit(options, "archiver.status/v1", reports.as_json(shown), lambda: status_report(shown))
     if code is Exit.TERMINATED:
         note(options, "archiver: interrupted; what was done is kept, and the next run goes on from there")
         code = Exit.INTERRUPTED if signals.interrupted else code
@@ -141,6 +141,7 @@ async def _prepared(config: Config, only: list[str] | None) -> tuple[Assembly, D
     daemon = Daemon(assembly)
     try:
         await daemon.listen()
+        await assembly.enrol()
     except BaseException:
         await assembly.aclose()
         raise

@@ -12,15 +12,13 @@ import click
 
 from archiver import errors
 from archiver.cli.options import Options
-from archiver.cli.output import emit, note, table
+from archiver.cli.output import emit, note
+from archiver.cli.rendered import verification
 from archiver.errors import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from archiver.assembly.session import Archive
     from archiver.config.model import Config
-    from archiver.database import Engine
-    from archiver.store.port import ObjectStore
     from archiver.verify.finding import Claimed, Verification
 
 _SAMPLE = re.compile(r"(\d+(?:\.\d+)?)%?")
@@ -42,7 +40,7 @@ def verify(options: Options, everything: bool, sample: str | None, ids: tuple[st
         raise click.UsageError("give one of --all, --sample and ids")
     share = None if sample is None else _share(sample)
     result = asyncio.run(_verify(options, options.load(), share, ids))
-    emit(options, "archiver.verify/v1", result.as_json(), lambda: render(result))
+    emit(options, "archiver.verify/v1", result.as_json(), lambda: verification(result))
     if result.failures:
         return Exit.INTEGRITY
     return Exit.OK if result.clean else Exit.UNAVAILABLE
@@ -57,32 +55,27 @@ def _share(text: str) -> float:
 
 async def _verify(options: Options, config: Config, share: float | None, ids: tuple[str, ...]) -> Verification:
     from archiver.assembly.keys import build_identities, hosts
-    from archiver.assembly.reports import open_database
-    from archiver.assembly.stores import build_stores
+    from archiver.assembly.session import Archive
     from archiver.cli.logcheck import check_catalogue, check_custody_log
-    from archiver.clock import SystemChance, SystemClock
     from archiver.completeness import records
-    from archiver.database import check_schema, read
+    from archiver.database import read
     from archiver.verify.beside import PAGE
     from archiver.verify.finding import Verification
     from archiver.verify.fsck import Instruments, check_chains, check_kept, check_objects
 
-    engine = open_database(config)
-    check_schema(engine)
-    clock, chance = SystemClock(), SystemChance()
-    began = clock.now()
-    claims = await read(engine, lambda conn: _claims(conn, ids))
-    total = len(claims)
-    result = Verification()
-    if share is not None:
-        keep = max(1, round(total * share))
-        claims = sorted(claims, key=lambda _: chance.token(8))[:keep]
-        if total > keep:
-            result.unchecked["archived recordings outside the sample"] += total - keep
-    stores = build_stores(config, clock, chance)
-    by_pages = not ids and len(claims) * PAGE >= total
-    tools = Instruments(stores, build_identities(config), hosts(config), began, by_pages)
-    try:
+    async with Archive(config) as archive:
+        engine, began = await archive.database(), archive.clock.now()
+        claims = await read(engine, lambda conn: _claims(conn, ids))
+        total = len(claims)
+        result = Verification()
+        if share is not None:
+            keep = max(1, round(total * share))
+            claims = sorted(claims, key=lambda _: archive.chance.token(8))[:keep]
+            if total > keep:
+                result.unchecked["archived recordings outside the sample"] += total - keep
+        by_pages = not ids and len(claims) * PAGE >= total
+        identities = build_identities(config, archive.walls)
+        tools = Instruments(archive.stores(), identities, hosts(config), began, by_pages)
         step = max(1, len(claims) // 10)
         await check_objects(
             claims,
@@ -106,32 +99,24 @@ async def _verify(options: Options, config: Config, share: float | None, ids: tu
             )
         else:
             result.unchecked["statements, listings and segments of the catalogue in the journal"] += 1
-        await check_custody_log(config, engine, stores, result, level="full" if whole else "quick")
+        await check_custody_log(archive, result, level="full" if whole else "quick")
         if whole:
-            await check_catalogue(engine, stores, tools.identities, result)
+            await check_catalogue(archive, identities, result)
         depth = "named" if ids else "sample" if share is not None else "partly" if result.unreachable else "full"
         try:
-            await _keep(options, config, engine, stores, result, depth, began)
+            await _keep(options, archive, result, depth, began)
         except errors.ArchiverError as failed:  # a host that may not write verifies all the same
             note(options, f"this verification leaves no record: {failed}")
-    finally:
-        for store in stores.values():
-            await store.aclose()
-        engine.dispose()
     return result
 
 
-async def _keep(
-    options: Options, config: Config, engine: Engine, stores: Mapping[str, ObjectStore], result: Verification, depth: str,
-    began: datetime,
-) -> None:  # fmt: skip
+async def _keep(options: Options, archive: Archive, result: Verification, depth: str, began: datetime) -> None:
     """Put the result on record, signed: status, alerts and the monthly report tell the time of the last verification.
 
     A storage that is away or holds another history does not prevent the report of its own findings.
     """
     from collections import Counter
 
-    from archiver.assembly.session import writing
     from archiver.cli.person import person_of
     from archiver.completeness import verified
     from archiver.verify.finding import LIVE
@@ -139,11 +124,11 @@ async def _keep(
     failures = Counter(str(each.kind) for each in result.failures if each.kind not in LIVE)
     figures = {name: value for name, value in result.as_json().items() if isinstance(value, int)}
     figures |= {"unreachable": sum(result.unreachable.values()), "not_checked": sum(result.unchecked.values())}
-    async with writing(config, engine, stores, without_storage=True, person=person_of(options)) as session:
-        done = verified.Verified(
-            verified.Depth(depth), began, session.clock.now(), result.recordings, result.objects_read, failures
-        )
-        await session.once(lambda conn, ledger: verified.keep(conn, ledger, done, figures, "operator"))
+    session = await archive.session(without_storage=True, person=person_of(options))
+    done = verified.Verified(
+        verified.Depth(depth), began, archive.clock.now(), result.recordings, result.objects_read, failures
+    )
+    await session.once(lambda conn, ledger: verified.keep(conn, ledger, done, figures, "operator"))
 
 
 def _claims(conn: Any, ids: tuple[str, ...]) -> list[Claimed]:
@@ -205,25 +190,3 @@ def _claimed(row: dict[str, Any]) -> Claimed:
         copies=copies,
         odd=tuple((copy, f"the journal has a lock mode that is none: {mode[:40]!r}") for copy, mode in odd),
     )
-
-
-def render(result: Verification) -> str:
-    """Return a verification's result for a person."""
-    lines = [
-        f"custody   {result.events} events in {result.chains} chains, {result.leaves} leaves in the log",
-        f"objects   {result.objects_read} read and re-hashed ({result.bytes_read} bytes), {result.opened} opened",
-        f"locks     {result.locks} read back",
-        f"catalogue {result.segments} segments",
-    ]
-    if result.findings:
-        rows = [
-            ["FAIL" if each in result.failures else "note", each.subject.removeprefix("rec:"), each.provider, each.storage,
-             each.kind, each.detail]
-            for each in result.findings
-        ]  # fmt: skip
-        lines += ["", table(["", "recording", "provider", "storage", "what", "detail"], rows)]
-    lines += [f"not checked: {what} ({count})" for what, count in sorted(result.unchecked.items())]
-    lines += [f"could not be read: {what} ({count})" for what, count in sorted(result.unreachable.items())]
-    verdict = f"{len(result.failures)} failed" if result.failures else "no mismatch"
-    lines += ["", f"{result.recordings} recordings: {verdict}"]
-    return "\n".join(lines)

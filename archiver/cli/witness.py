@@ -15,6 +15,7 @@ from archiver.errors import Exit, VerificationError
 from archiver.leaving import REST, STOP, LastResort
 
 if TYPE_CHECKING:
+    from archiver.cli.options import Options
     from archiver.translog.notary import Notary
     from archiver.translog.note import VerifierKey
 
@@ -33,14 +34,16 @@ if TYPE_CHECKING:
 @click.option("--listen", default="127.0.0.1:8485", show_default=True, help="Host and port.")
 @click.option("--host", "hosts", multiple=True, metavar="NAME",
               help="A name that we are asked as, beside --name and loopback; several times. Others get 421.")  # fmt: skip
+@click.pass_obj
 def witness(
-    name: str, key_file: Path, state: Path, log_keys: tuple[str, ...], begin: bool, listen: str, hosts: tuple[str, ...]
-) -> int:
+    options: Options, name: str, key_file: Path, state: Path, log_keys: tuple[str, ...], begin: bool, listen: str,
+    hosts: tuple[str, ...],
+) -> int:  # fmt: skip
     """Cosign every checkpoint that continues what we saw before, and refuse any that does not (C2SP tlog-witness).
 
     Exit 65 when the key is there and what we saw is not: a witness that has forgotten would cosign a second history.
     """
-    from archiver.clock import SystemChance, SystemClock
+    from archiver.clock import SystemChance
     from archiver.custody.keys import generate_signing_key, load_signing_key, to_pem
     from archiver.translog.notary import Notary
     from archiver.translog.note import Cosigner, parse_vkey
@@ -60,12 +63,12 @@ def witness(
     fresh = not key_file.exists()
     if fresh:
         # The state comes first: if the process dies here, the next start makes the key for it.
-        Notary(state, Cosigner(name, generate_signing_key(chance)), SystemClock()).begin()
+        Notary(state, Cosigner(name, generate_signing_key(chance)), options.clock).begin()
         descriptor = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(to_pem(generate_signing_key(chance)))
     signer = Cosigner(name, load_signing_key(key_file.read_bytes()))
-    notary = Notary(state, signer, SystemClock(), remembers=True)
+    notary = Notary(state, signer, options.clock, remembers=True)
     if begin and not fresh:
         notary.begin()
     if not notary.begun:

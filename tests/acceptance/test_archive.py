@@ -27,6 +27,7 @@ from archiver.demo.simulators.scenario import samples
 from archiver.demo.simulators.server import Simulator
 from archiver.seal.cipher import open_sealed
 from archiver.store.s3 import S3Options
+from archiver.wall import Walls
 from tests.acceptance.archive import Archive, make_archive
 from tests.fixtures_db import Server
 from tests.fixtures_s3 import NewBucket
@@ -80,7 +81,9 @@ async def opened(archive: Archive, row: dict[str, object]) -> str:
     try:
         store = stores[held["storage"]]
         source = open_sealed(
-            lambda: store.read(held["key"], held["version_id"]), build_identities(archive.config), None
+            lambda: store.read(held["key"], held["version_id"]),
+            build_identities(archive.config, Walls(SystemClock())),
+            None,
         )
         async for piece in source:
             digest.update(piece)

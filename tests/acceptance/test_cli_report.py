@@ -13,8 +13,8 @@ import pytest
 from archiver import errors
 from archiver.alerts.rule import Alert, Kind
 from archiver.assembly.compliance import Monthly
+from archiver.assembly.database import open_database
 from archiver.assembly.providers import reading_providers
-from archiver.assembly.reports import open_database
 from archiver.clock import Clock
 from archiver.config.load import load
 from archiver.database import Writer

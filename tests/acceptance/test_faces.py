@@ -22,8 +22,9 @@ from sqlalchemy import Connection, insert, text, update
 
 from archiver.alerts.rule import Level, level_of
 from archiver.assembly.compliance import Monthly, monthly
+from archiver.assembly.database import open_database
 from archiver.assembly.providers import reading_providers
-from archiver.assembly.reports import make_report, open_database
+from archiver.assembly.reports import make_report
 from archiver.cli import run
 from archiver.clock import SystemClock
 from archiver.completeness.gap import Code, Grade

@@ -34,6 +34,7 @@ from archiver.recovery.recording_replay import UNCATALOGUED, UNTOLD
 from archiver.recovery.segment import dump, load
 from archiver.seal.cipher import Sealer, open_sealed
 from archiver.seal.recipients import generate_local_key
+from archiver.wall import Walls
 from tests.acceptance.archive import Archive, make_archive
 from tests.acceptance.cli import archiver
 from tests.acceptance.test_archive import s3
@@ -257,12 +258,13 @@ async def test_forged_segment_that_the_log_does_not_tell_of_changes_nothing(
     async def chunks() -> AsyncIterator[bytes]:
         yield path.read_bytes()
 
-    lines = list(load(b"".join([each async for each in open_sealed(chunks, build_identities(archive.config), None)])))
+    identities = build_identities(archive.config, Walls(SystemClock()))
+    lines = list(load(b"".join([each async for each in open_sealed(chunks, identities, None)])))
     forged = dump([replace(each, row={**each.row, "raw": b'{"a":"lie"}', "from_number": "+1666"}) for each in lines])
     path.unlink()
     target = path.parent / ("f" * 64)
     with target.open("w+b") as file:
-        sealer = Sealer(file, build_recipients(archive.config), SystemChance(), len(forged))
+        sealer = Sealer(file, build_recipients(archive.config, Walls(SystemClock())), SystemChance(), len(forged))
         sealer.write(forged)
         sealer.finish()
     lose_database(archive, None)

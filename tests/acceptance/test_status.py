@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from archiver.assembly.reports import make_report, open_database
+from archiver.assembly.database import open_database
+from archiver.assembly.reports import make_report
 from archiver.cli.init import write_workspace
 from archiver.clock import SystemChance, SystemClock
 from archiver.completeness.clocks import PLIVO_TERMS

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from archiver.cli import COMMANDS
 from archiver.errors import Exit
 from archiver.recording import Reason, State
 from tests.config_files import ROOT
@@ -108,4 +109,16 @@ def test_only_the_composition_root_opens_a_ledger() -> None:
         for path in (ROOT / "archiver").rglob("*.py")
         if "Ledger.open(" in path.read_text()
     }
-    assert opening == {"archiver/assembly/process.py", "archiver/assembly/session.py"}
+    assert opening == {"archiver/assembly/session.py"}
+
+
+def test_no_command_imports_from_the_module_of_another_command() -> None:
+    """What commands share lies in modules that no command is."""
+    commands = {place.partition(":")[0] for place, _ in COMMANDS.values()}
+    taken = [
+        (path.name, node.module)
+        for path in (ROOT / "archiver" / "cli").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module in commands
+    ]
+    assert taken == []

@@ -120,7 +120,7 @@ class Desk:
         async def chunks() -> AsyncIterator[bytes]:
             yield content
 
-        opened = open_sealed(chunks, build_identities(self.a.config), None)
+        opened = open_sealed(chunks, build_identities(self.a.config, self.a.walls), None)
         return list(load(b"".join([piece async for piece in opened])))
 
 

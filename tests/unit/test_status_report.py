@@ -11,7 +11,7 @@ import pytest
 from archiver.alerts.facts import Facts, StorageFacts
 from archiver.alerts.judgement import Concern, Judgement, judge
 from archiver.alerts.rule import Kind, Level, Thresholds
-from archiver.cli.status import render
+from archiver.cli.rendered import status_report as render
 from archiver.completeness.clocks import PLIVO_TERMS, VOBIZ_TERMS, StorageCost, money
 from archiver.completeness.verified import Depth, Integrity, Verified
 from archiver.ingest.survey import Hole, ProviderCounts
