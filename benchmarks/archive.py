@@ -26,7 +26,7 @@ from sqlalchemy import func, select
 from archiver.assembly.process import Assembly, assemble
 from archiver.assembly.stores import s3_options
 from archiver.config.model import Config, S3Storage
-from archiver.daemon import Daemon
+from archiver.daemon.supervise import Daemon
 from archiver.demo.s3server import S3Server
 from archiver.errors import Exit
 from archiver.fetch.media import Sniffer

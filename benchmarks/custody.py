@@ -15,7 +15,7 @@ from typing import Any
 
 from archiver.assembly.process import assemble
 from archiver.config.model import Config
-from archiver.daemon import Daemon
+from archiver.daemon.supervise import Daemon
 from archiver.database import create_engine, upgrade
 from archiver.errors import Exit
 from archiver.evidence import verifier

@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import func, insert, select, update
 
 from archiver.assembly.process import Assembly, assemble
-from archiver.daemon import Daemon
+from archiver.daemon.supervise import Daemon
 from archiver.errors import Exit
 from archiver.ingest import journal
 from archiver.ingest.tables import recording

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from archiver.cli.options import Options
-from archiver.errors import ArchiverError, ConfigurationError, Exit
+from archiver.errors import ConfigurationError, Exit
 
 if TYPE_CHECKING:
-    from archiver.assembly.process import Assembly
     from archiver.config.model import Config
-    from archiver.daemon import Daemon
     from archiver.leaving import LastResort
 
 
@@ -45,7 +43,7 @@ def run(options: Options, once: bool, providers: tuple[str, ...]) -> int:
 async def _once(options: Options, config: Config, only: list[str] | None, last: LastResort) -> int:
     from archiver.assembly.process import assemble
     from archiver.cli.output import emit, note
-    from archiver.daemon import Daemon
+    from archiver.daemon.supervise import Daemon
     from archiver.leaving import REST
     from archiver.signals import Signals, unless
     from archiver.status import report as reports
@@ -77,50 +75,19 @@ async def _once(options: Options, config: Config, only: list[str] | None, last: 
 
 
 async def _forever(options: Options, config: Config, only: list[str] | None, last: LastResort) -> int:
-    """Run; on SIGHUP begin anew with the new configuration. If that cannot be used, the old one stays in force."""
-    import structlog
-
-    from archiver import systemd
+    from archiver.daemon.reload import run_until_stopped
     from archiver.leaving import REST
-    from archiver.signals import End, Signals, unless
+    from archiver.signals import Signals
 
-    log = structlog.get_logger("archiver.daemon")
-    signals = Signals(asyncio.get_running_loop(), last)
-    previous: Config | None = None
-    reloaded: bool | None = None
-    while True:
-        try:
-            prepared = await unless(signals.stopping, _prepared(config, only))
-        except ArchiverError as refused:
-            if previous is None:
-                raise
-            log.error("config.reload_failed", problem=_brief(refused))
-            config, previous, reloaded = previous, None, False
-            _log_as_said(options, config)
-            continue
-        if prepared is None:  # a stop came before the start
-            last.leave_within(REST, Exit.OK)
-            return Exit.OK
-        assembly, daemon = prepared
-        if reloaded is not None:
-            assembly.metrics.reloaded(assembly.clock.now(), ok=reloaded)
-        try:
-            signals.attach(daemon)
-            end = await daemon.forever()
-        finally:
-            signals.detach()
-            await assembly.aclose()
-        if end is End.STOP:
-            last.leave_within(REST, Exit.OK)
-            return Exit.OK
-        systemd.reloading()
-        try:
-            previous, config, reloaded = config, options.load(), True
-            _log_as_said(options, config)
-            log.info("config.loaded")
-        except ArchiverError as refused:
-            previous, reloaded = None, False
-            log.error("config.reload_failed", problem=_brief(refused))
+    await run_until_stopped(
+        config,
+        Signals(asyncio.get_running_loop(), last),
+        load=options.load,
+        set_up_logging=lambda config: _log_as_said(options, config),
+        only=only,
+    )
+    last.leave_within(REST, Exit.OK)
+    return Exit.OK
 
 
 def _log_as_said(options: Options, config: Config, *, once: bool = False) -> None:
@@ -130,30 +97,3 @@ def _log_as_said(options: Options, config: Config, *, once: bool = False) -> Non
 
     level = "debug" if options.verbose else "error" if options.quiet else config.logging.level
     logs.configure(config.logging.format, level, sys.stderr if once else sys.stdout)
-
-
-async def _prepared(config: Config, only: list[str] | None) -> tuple[Assembly, Daemon]:
-    """Do everything for which a configuration can be refused, before anything else begins."""
-    from archiver.assembly.process import assemble
-    from archiver.daemon import Daemon
-
-    assembly = await assemble(config, only=only)
-    daemon = Daemon(assembly)
-    try:
-        await daemon.listen()
-        await assembly.enrol()
-    except BaseException:
-        await assembly.aclose()
-        raise
-    return assembly, daemon
-
-
-def _brief(refused: ArchiverError) -> str:
-    """Return one line for the log: the mistakes with their places, without warnings and excerpts; `archiver check`
-    shows those."""
-    from archiver.config.problem import InvalidConfigurationError, Severity
-
-    if not isinstance(refused, InvalidConfigurationError):
-        return str(refused)
-    mistakes = [each for each in refused.problems if each.severity is Severity.ERROR]
-    return "; ".join(f"{each.file}:{each.line}:{each.col} {each.path}: {each.message}" for each in mistakes[:10])

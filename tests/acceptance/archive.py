@@ -13,7 +13,8 @@ from archiver.clock import SystemChance, SystemClock
 from archiver.config.load import load
 from archiver.config.model import Config
 from archiver.custody.keys import generate_signing_key, to_pem
-from archiver.daemon import Daemon, Sweep
+from archiver.daemon.supervise import Daemon
+from archiver.daemon.sweep import Sweep
 from archiver.database import create_engine, read, upgrade
 from archiver.demo.simulators import fleet
 from archiver.demo.simulators.server import Simulator

@@ -20,7 +20,8 @@ from archiver.assembly.process import assemble
 from archiver.cli import run as shipped  # the module of the same name takes its place in the package when it is loaded
 from archiver.clock import SystemChance, SystemClock
 from archiver.config.load import load
-from archiver.daemon import Daemon, Sweep
+from archiver.daemon.supervise import Daemon
+from archiver.daemon.sweep import Sweep
 from archiver.database import create_engine, upgrade
 from archiver.demo.simulators import Route, fleet
 from archiver.demo.simulators.faults import ErrorBody
@@ -46,7 +47,7 @@ async def kazoo() -> AsyncIterator[dict[str, Simulator]]:
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep does not wait a minute for what may be tried again by then."""
-    monkeypatch.setattr("archiver.daemon.PATIENCE", timedelta(0))
+    monkeypatch.setattr("archiver.daemon.sweep.PATIENCE", timedelta(0))
 
 
 async def sweep_with_nothing_required(archive: Archive) -> Sweep:

@@ -24,7 +24,7 @@ import archiver.assembly.alerts as alerts_assembly
 import archiver.assembly.log as log_assembly
 import archiver.assembly.providers as providers_assembly
 import archiver.assembly.stores as stores_assembly
-from archiver import daemon, errors
+from archiver import errors
 from archiver.alerts.channel.port import Channel
 from archiver.alerts.message import Message
 from archiver.alerts.post import Post
@@ -34,7 +34,7 @@ from archiver.clock import SystemChance, SystemClock
 from archiver.completeness import parties, register
 from archiver.config.load import load
 from archiver.custody.keys import generate_signing_key, to_pem
-from archiver.daemon import Daemon
+from archiver.daemon.supervise import Daemon
 from archiver.demo.simulators.answer import Answer, Route
 from archiver.demo.simulators.faults import Effect
 from archiver.ingest import discovery, journal, outcomes, poll
@@ -208,7 +208,7 @@ Make = Callable[..., Scene]
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sqlite_url: str) -> Make:
     """Makes an archive in which these methods of the bad parties raise: each call the next of all exceptions."""
-    monkeypatch.setattr(daemon, "PATIENCE", timedelta(0))
+    monkeypatch.setattr("archiver.daemon.sweep.PATIENCE", timedelta(0))
     monkeypatch.setattr(poll, "_TRIES", 1)
 
     def make(bad: Mapping[type, str], raised: Iterable[Callable[[], BaseException]] = EXCEPTIONS.values()) -> Scene:
