@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
-from archiver import errors
+from archiver import durable, errors
 from archiver.custody.event import Type
 from archiver.custody.ledger import Appended, Ledger
 from archiver.database import Connection
@@ -69,20 +68,19 @@ def say_heard(conn: Connection, ledger: Ledger, copy: Copy, access: Mapping[str,
 async def _write(target: Path, first: bytes, rest: AsyncGenerator[bytes, None]) -> int:
     """Write all or nothing: `target` appears when the last byte is on disk. Raises `NotAllowedError`."""
     part = target.with_name(target.name + ".part")
+    written = contextlib.ExitStack()
     try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        file = written.enter_context(durable.new_file(part))
     except OSError as problem:
         raise errors.NotAllowedError(f"{part} cannot be made: {problem.strerror}") from problem
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with written:
             size = file.write(first)
             async for piece in rest:
                 size += await asyncio.to_thread(file.write, piece)
-            file.flush()
-            await asyncio.to_thread(os.fsync, file.fileno())
-        if await asyncio.to_thread(target.exists):
-            raise errors.NotAllowedError(f"{target} appeared meanwhile; get never overwrites")
-        await asyncio.to_thread(part.rename, target)
+        await asyncio.to_thread(durable.place, part, target)
+    except FileExistsError as taken:
+        raise errors.NotAllowedError(f"{target} appeared meanwhile; get never overwrites") from taken
     except OSError as problem:
         raise errors.NotAllowedError(f"{part} cannot be written: {problem.strerror}") from problem
     finally:

@@ -7,13 +7,13 @@ and goes on. A daemon with the old key signs nothing more from the event on, and
 
 from __future__ import annotations
 
-import os
+import contextlib
 from datetime import timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from archiver import errors
+from archiver import durable, errors
 from archiver.assembly.keys import log_name, log_signer, signing_key, verifier_keys
 from archiver.assembly.log import NOTARY
 from archiver.assembly.session import Archive, Session
@@ -49,7 +49,7 @@ async def rotate(archive: Archive, new_key: Ed25519PrivateKey, note: Path) -> Ro
         session = await archive.session()
         found = await session.once(lambda conn, ledger: _decide(conn, ledger, session, old, new, host))
     rotation, said = found
-    _write(note, rotation.note)
+    durable.replace(note, rotation.note, 0o644)
     await _publish(archive, rotation, said, old, new)
     return rotation
 
@@ -82,16 +82,5 @@ async def _publish(archive: Archive, rotation: Rotation, said: Appended, old: Si
 
 def new_signing_key(path: Path, pem: bytes) -> None:
     """Write a new private key into a file of its own, whole or not at all. A file that exists stays as it is."""
-    if not path.exists():
-        _write(path, pem, 0o600)
-
-
-def _write(path: Path, content: bytes, mode: int = 0o644) -> None:
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    with contextlib.suppress(FileExistsError):
+        durable.create(path, pem)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from archiver import durable
 from archiver.cli.options import Options
 from archiver.cli.output import emit
 from archiver.clock import Chance, Clock, SystemChance
@@ -61,8 +61,7 @@ def write_workspace(file: Path, clock: Clock, chance: Chance) -> bool:
     missing = [name for name in _KEYS if not (keys / name).is_file()]
     if missing:
         raise NotAllowedError(f"{keys} is there already, without {missing[0]}; init never overwrites")
-    _write(file, _template().read_bytes(), 0o640)
-    _sync(file.parent)
+    durable.create(file, _template().read_bytes(), 0o640)
     return made
 
 
@@ -74,12 +73,13 @@ def _make_keys(keys: Path, clock: Clock, chance: Chance) -> None:
     part.mkdir(mode=0o700)
     for name in ("ops", "escrow"):
         pair = generate_rsa_keys(name, clock.now(), chance)
-        _write(part / f"{name}.key.pem", pair.private_key, 0o600)
-        _write(part / f"{name}.pub.pem", pair.public_key, 0o600)
-        _write(part / f"{name}.cert.pem", pair.certificate, 0o600)
-    _write(part / "custody.pem", to_pem(generate_signing_key(chance)), 0o600)
-    _sync(part)
+        _write(part / f"{name}.key.pem", pair.private_key)
+        _write(part / f"{name}.pub.pem", pair.public_key)
+        _write(part / f"{name}.cert.pem", pair.certificate)
+    _write(part / "custody.pem", to_pem(generate_signing_key(chance)))
+    durable.sync_folder(part)
     part.rename(keys)
+    durable.sync_folder(keys.parent)
 
 
 def _make_database(file: Path) -> str:
@@ -101,20 +101,9 @@ def _template() -> Path:
     return (packaged if packaged.is_dir() else checkout) / "archiver.minimal.yaml"
 
 
-def _write(path: Path, content: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with open(descriptor, "wb") as file:  # noqa: PTH123 – with this mode from the first byte on
+def _write(path: Path, content: bytes) -> None:
+    with durable.new_file(path) as file:
         file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _next_steps(file: Path, keys_made: bool, database: str) -> str:

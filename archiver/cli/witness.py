@@ -4,13 +4,13 @@ database."""
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from archiver import durable
 from archiver.errors import Exit, VerificationError
 from archiver.leaving import REST, STOP, LastResort
 
@@ -64,9 +64,7 @@ def witness(
     if fresh:
         # The state comes first: if the process dies here, the next start makes the key for it.
         Notary(state, Cosigner(name, generate_signing_key(chance)), options.clock).begin()
-        descriptor = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(to_pem(generate_signing_key(chance)))
+        durable.create(key_file, to_pem(generate_signing_key(chance)))
     signer = Cosigner(name, load_signing_key(key_file.read_bytes()))
     notary = Notary(state, signer, options.clock, remembers=True)
     if begin and not fresh:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
+from archiver import durable
 from archiver.compliance.facts import Report
 from archiver.compliance.month import Month
 from archiver.compliance.report_data import days_csv, gaps_csv, report_json
@@ -49,11 +49,4 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        part = folder / f".{name}.part"
-        part.unlink(missing_ok=True)  # left by a process that died half way
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(folder / name)
+        durable.replace(folder / name, content)

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from archiver.database.connection import reading
 from archiver.database.errors import translated
+from archiver.durable import sync_folder
 from archiver.errors import ConfigurationError, SchemaError
 
 if TYPE_CHECKING:
@@ -166,11 +167,7 @@ def _copy(path: Path, target: Path) -> Path:
         with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(part)) as copy:
             source.backup(copy)
         part.replace(target)
-        directory = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_folder(target.parent)
     except (OSError, sqlite3.Error) as exc:
         raise ConfigurationError(f"the database could not be copied to {target} before the upgrade") from exc
     return target

@@ -24,6 +24,7 @@ from typing import BinaryIO, Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from archiver import durable
 from archiver.errors import DestinationError, NotAllowedError, VerificationError
 from archiver.evidence import manifest, verifier
 from archiver.evidence.letters_txt import certificate, readme
@@ -173,7 +174,7 @@ class Draft:
             if os.path.lexists(self.target):
                 raise NotAllowedError(f"{self.target} is there already; a bundle overwrites nothing")
             self._part.rename(self.target)
-            _sync(self.target.parent)
+            durable.sync_folder(self.target.parent)
         return Bundle(self.target, digest, len(self._files), sum(each.size for each in self._files.values()), findings)
 
     def _write_log(self, log: LogPart) -> None:
@@ -271,11 +272,8 @@ class Draft:
         with _translated():
             place = self._part / path
             self._make_folder(place.parent)
-            descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
+            with durable.new_file(place) as file:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
 
     def _make_folder(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -284,7 +282,7 @@ class Draft:
 
     def _sync_folders(self) -> None:
         for folder, _, _ in os.walk(self._part):
-            _sync(Path(folder))
+            durable.sync_folder(Path(folder))
 
 
 @contextlib.contextmanager
@@ -293,14 +291,6 @@ def _translated() -> Generator[None]:
         yield
     except OSError as exc:
         raise DestinationError(f"the bundle cannot be written: {exc.strerror}") from exc
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _json(value: Json) -> bytes:

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from archiver import durable
 from archiver.clock import Chance, Clock
 from archiver.errors import (
     ArchiverError,
@@ -197,13 +198,7 @@ class Spool:
             name = path.read_text("ascii", errors="replace").strip()
         except FileNotFoundError:
             name = self._chance.uuid()
-            fresh = path.with_suffix(".new")
-            with fresh.open("w", encoding="ascii") as file:
-                file.write(name)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
-            self._sync_directory()
+            durable.replace(path, name.encode("ascii"))
         if not _ID.fullmatch(name):
             raise ConfigurationError(f"{path} holds no spool id; without the file a new spool begins")
         return name
@@ -306,12 +301,11 @@ class Spool:
         sealed = part.path.with_suffix(".sealed")
         try:
             with self._remembering(part), _translated():
-                part.file.flush()
-                os.fsync(part.file.fileno())  # a failed fsync may have dropped the bytes: never retry it
+                durable.sync_file(part.file)
                 size = os.fstat(part.file.fileno()).st_size
                 part.file.close()
                 part.path.rename(sealed)
-                self._sync_directory()
+                durable.sync_folder(self._directory)
         except ArchiverError:
             # Whole or not, no caller will know of the file; if it cannot be removed now, a later sweep removes it.
             with suppress(OSError):
@@ -344,7 +338,7 @@ class Spool:
         path = self.path(name)
         with _translated():
             path.unlink(missing_ok=True)
-            self._sync_directory()
+            durable.sync_folder(self._directory)
         with self._lock:
             self._sealed.pop(name, None)
 
@@ -367,15 +361,8 @@ class Spool:
                         Path(entry).unlink(missing_ok=True)
                         self._sealed.pop(entry.name, None)
                         removed.append(entry.name)
-            self._sync_directory()
+            durable.sync_folder(self._directory)
         return tuple(sorted(removed))
-
-    def _sync_directory(self) -> None:
-        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
 
 
 @contextmanager

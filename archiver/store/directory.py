@@ -192,16 +192,7 @@ class DirectoryStore:
     def _write_note(self, key: str, note: _Note) -> None:
         if note == self._note(key):
             return
-        target, part = self._folder.path(key + _NOTE), self._folder.new_part()
-        try:
-            with part.open("x") as file:
-                json.dump(asdict(note), file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-        self._folder.sync(target.parent)
+        self._folder.replace(key + _NOTE, json.dumps(asdict(note)).encode())
 
     # --- probe ------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from archiver import errors
+from archiver import durable, errors
 from archiver.clock import Chance
 
 _PIECE = 1024 * 1024
@@ -88,11 +88,7 @@ class Folder:
         """Make the names in `folder`, and those of the folders above it, durable. Also called when another process made
         the link, for that process may have died before its own sync."""
         while folder != self.root.parent:
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            durable.sync_folder(folder)
             folder = folder.parent
 
     def files(self, prefix: str) -> Iterator[tuple[str, int, datetime]]:
@@ -118,11 +114,8 @@ class Folder:
 
 
 def _fill(part: Path, incoming: io.BufferedReader | io.BytesIO) -> None:
-    with part.open("xb") as outgoing:
+    with durable.new_file(part, 0o400) as outgoing:
         shutil.copyfileobj(incoming, outgoing, _PIECE)
-        outgoing.flush()
-        os.fchmod(outgoing.fileno(), 0o400)
-        os.fsync(outgoing.fileno())
 
 
 @contextlib.contextmanager

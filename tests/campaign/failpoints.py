@@ -235,7 +235,9 @@ def _files(points: Points) -> None:
 
 def _synced(descriptor: int) -> str | None:
     path = Path(f"/proc/self/fd/{descriptor}").readlink()
-    if path.parent.name == "spool" and path.suffix == ".part":
+    if (
+        path.parent.name == "spool" and path.suffix == ".part" and not path.name.startswith(".")
+    ):  # not the spool's own id
         return "spool.fsync"
     effect: str | None = None
     if path.is_dir():
