@@ -25,8 +25,9 @@ from archiver.schedule import lease
 from archiver.translog import heartbeat, publication_rows, reader
 from archiver.translog.anchor import Anchorer
 from archiver.translog.forks import Fork, fork
-from archiver.translog.publisher import Publisher, wait_published
+from archiver.translog.publisher import Publisher
 from archiver.translog.sequencer import Integrated, Sequencer
+from archiver.translog.wait import wait_published
 
 _log = structlog.get_logger("archiver.translog.keeper")
 

@@ -16,7 +16,7 @@ from archiver.translog import merkle
 from archiver.translog.checkpoint import Checkpoint, open_checkpoint
 from archiver.translog.merkle import HASH_BYTES
 from archiver.translog.note import VerifierKey
-from archiver.translog.rotation import LogKeys
+from archiver.translog.rotation import LogKeys, Rotation
 from archiver.translog.tile import HEIGHT, WIDTH, Bundle, Tile, hashes_of, unpack_entries
 
 CHECKPOINT = "checkpoint"
@@ -32,6 +32,11 @@ def checkpoint_size(name: str) -> int | None:
     """Returns the size in the name of a checkpoint; None for another name."""
     digits = name.removeprefix("checkpoints/")
     return int(digits) if len(digits) == 20 and digits.isascii() and digits.isdigit() else None
+
+
+def rotation_name(origin: str, rotation: Rotation) -> str:
+    """Return the file name of the note that introduces a key."""
+    return f"keys/{origin}.rotations/{rotation.new.key_id.hex()}"
 
 
 def edge_of(size: int) -> list[Tile]:

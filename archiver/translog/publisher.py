@@ -11,34 +11,36 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-import math
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 from archiver.clock import Clock
-from archiver.custody.event import leaf_hash
 from archiver.database import Connection, Engine, Writer, read
 from archiver.errors import (
     ArchiverError,
     ConfigurationError,
     ConflictError,
     ForkedError,
-    NotFoundError,
     RolledBackError,
     UnavailableError,
     VerificationError,
 )
 from archiver.store.port import Shelf
-from archiver.translog import forks, merkle, publication_rows, reader
-from archiver.translog.checkpoint import Checkpoint, open_checkpoint
-from archiver.translog.merkle import HASH_BYTES
+from archiver.translog import forks, publication_rows, reader
+from archiver.translog.checkpoint import Checkpoint
+from archiver.translog.database_log import DatabaseLog
 from archiver.translog.notary import Conflict, Notary
-from archiver.translog.published_log import CHECKPOINT, PublishedCheckpoint, checkpoint_name, edge_of, newest_checkpoint
-from archiver.translog.reader import Signed
-from archiver.translog.rotation import Rotation
-from archiver.translog.tile import HEIGHT, WIDTH, Bundle, Tile, bundles_of, hashes_of, pack_entries, tiles_of
+from archiver.translog.published_log import (
+    CHECKPOINT,
+    PublishedCheckpoint,
+    checkpoint_name,
+    edge_of,
+    newest_checkpoint,
+    rotation_name,
+)
+from archiver.translog.tile import HEIGHT, WIDTH, Bundle, Tile, bundles_of, tiles_of
 from archiver.translog.witness import Witness
 from archiver.wall import ours
 
@@ -55,15 +57,6 @@ class Issued:
     checkpoint: Checkpoint
     note: bytes
     problems: Mapping[str, ArchiverError] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """The database's log at one instant. `root` was computed from the tiles, and equals the root in the tree's row."""
-
-    size: int
-    root: bytes
-    newest: Signed | None
 
 
 class Publisher:
@@ -96,6 +89,7 @@ class Publisher:
         self._through_gate = False
         self._introduced: set[str] = set()  # the storages that have the notes of the log's keys
         self.origin = notary.key.name
+        self._database = DatabaseLog(engine, log_id, self.origin, notary.keys)
 
     @property
     def floor(self) -> int:
@@ -129,11 +123,11 @@ class Publisher:
         for shelf in self._shelves:
             found = await self._unless_optional(shelf, problems, self._newest_of(shelf))
             if found is not None:  # whatever storage it is on, the notary signed it
-                await self._agrees(shelf.id, found.checkpoint, found.note)
+                await self._database.continues(shelf.id, found.checkpoint, found.note)
                 known.append(found.checkpoint)
             if shelf.id not in problems:
                 self._sizes[shelf.id] = found.checkpoint.size if found else 0
-        state = await read(self._engine, self._state)
+        state = await read(self._engine, self._database.state)
         replaced = await read(self._engine, publication_rows.newest_rotation)
         if replaced is not None and replaced[0].old == self._notary.key:
             raise ConfigurationError(
@@ -143,13 +137,13 @@ class Publisher:
             key = witness.key
             witness.remember(await read(self._engine, lambda conn: forks.last_cosigned(conn, self._log_id, key)))  # noqa: B023
         if state.newest is not None:
-            known.append(self._opened(state.newest))
-            await self._agrees("custody_checkpoint", known[-1], state.newest.note.encode())
+            known.append(self._database.opened(state.newest))
+            await self._database.continues("custody_checkpoint", known[-1], state.newest.note.encode())
         signed = await asyncio.to_thread(self._notary.last, self.origin)
-        await self._agrees("the notary", Checkpoint(self.origin, signed.size, signed.root))
+        await self._database.continues("the notary", Checkpoint(self.origin, signed.size, signed.root))
         newest = max(known, key=lambda each: each.size, default=None)
         if newest is not None and newest.size > signed.size:
-            proof = await self._prove(signed.size, newest.size)
+            proof = await self._database.prove(signed.size, newest.size)
             await asyncio.to_thread(self._notary.catch_up, newest, proof)
         self._through_gate = True
         return problems
@@ -163,24 +157,6 @@ class Publisher:
                 " the new one (docs/howto/rotate-custody-key.md)"
             ) from wrong
 
-    async def _agrees(self, where: str, checkpoint: Checkpoint, note: bytes | None = None) -> None:
-        """Raises `RolledBackError` or `ForkedError` unless the database's tree continues this one."""
-
-        def compare(conn: Connection) -> None:
-            size, _ = reader.tree(conn, self._log_id)
-            if size < checkpoint.size:
-                raise RolledBackError(f"{where} has {checkpoint.size} leaves, the database has {size}")
-            root = merkle.root(checkpoint.size, hashes_of(reader.read_tile(conn, self._log_id)))
-            if root != checkpoint.root:
-                newest = reader.newest_checkpoint(conn, self._log_id)
-                ours = Checkpoint(self.origin, checkpoint.size, root).body + (f"\n{newest.note}" if newest else "")
-                raise ForkedError(
-                    f"{where} has another history of the first {checkpoint.size} leaves than the database",
-                    where=where, ours=ours, theirs=(note or checkpoint.body.encode()).decode(), size=checkpoint.size,
-                )  # fmt: skip
-
-        await read(self._engine, compare)
-
     # --- one pass -----------------------------------------------------------------------------------------------
 
     async def publish(self, until: datetime | None) -> Issued | None:
@@ -193,15 +169,15 @@ class Publisher:
         if not self._through_gate:
             await self.start()
         await read(self._engine, self.guard)
-        state = await read(self._engine, self._state)
+        state = await read(self._engine, self._database.state)
         newest = state.newest
         if newest is None or (newest.published_at is not None and newest.size < state.size):
             newest, checkpoint = None, Checkpoint(self.origin, state.size, state.root)
         else:  # kept, and not published yet, at least not everywhere
-            checkpoint = self._opened(newest)
+            checkpoint = self._database.opened(newest)
             if newest.published_at is not None and not self._lacking(newest.size):
                 return None
-            await self._agrees("custody_checkpoint", checkpoint)
+            await self._database.continues("custody_checkpoint", checkpoint)
         if checkpoint.size == 0:
             return None
         return await self._publish(checkpoint, newest.note if newest else None, until)
@@ -230,7 +206,7 @@ class Publisher:
         if width := size % WIDTH:
             pieces.append(Bundle(size >> HEIGHT, width))
         for content in await read(
-            self._engine, lambda conn: [(each.path, self._content(conn, each)) for each in pieces]
+            self._engine, lambda conn: [(each.path, self._database.content(conn, each)) for each in pieces]
         ):
             for shelf in self._shelves:
                 await self._unless_optional(shelf, {}, shelf.put_new(*content, until))
@@ -245,7 +221,7 @@ class Publisher:
         if shelf.id not in self._sizes:  # it could not be reached at the start
             found = await newest_checkpoint(shelf, self._notary.keys)
             if found is not None:
-                await self._agrees(shelf.id, found.checkpoint, found.note)
+                await self._database.continues(shelf.id, found.checkpoint, found.note)
             self._sizes[shelf.id] = found.checkpoint.size if found else 0
         base = self._sizes[shelf.id]
         if base == 0:
@@ -255,7 +231,7 @@ class Publisher:
                 await self._put_new(shelf, rotation_name(self.origin, each), each.note, until)
             self._introduced.add(shelf.id)
         for pieces in _batches(itertools.chain[Tile | Bundle](bundles_of(base, size), tiles_of(base, size))):
-            contents = await read(self._engine, lambda conn: [self._content(conn, each) for each in pieces])  # noqa: B023
+            contents = await read(self._engine, lambda conn: [self._database.content(conn, each) for each in pieces])  # noqa: B023
             await asyncio.gather(
                 *(
                     self._put_new(shelf, each.path, content, until)
@@ -273,7 +249,7 @@ class Publisher:
             if size < last.size:
                 raise RolledBackError(f"{last.size} leaves were signed, the database has {size}")
             raise UnavailableError("another publisher has signed a larger tree meanwhile")
-        proof = await self._prove(last.size, checkpoint.size)
+        proof = await self._database.prove(last.size, checkpoint.size)
         try:
             line = await asyncio.to_thread(self._notary.add_checkpoint, last.size, proof, checkpoint)
         except Conflict as conflict:
@@ -294,7 +270,9 @@ class Publisher:
         if self._rests(name):
             return ""
         try:
-            prove = ours(lambda old: self._prove(old, checkpoint.size))  # the database's faults are not the witness's
+            prove = ours(
+                lambda old: self._database.prove(old, checkpoint.size)
+            )  # the database's faults are not the witness's
             return await witness.cosign(checkpoint, note.encode(), prove)
         except ArchiverError as failed:
             problems[name] = failed
@@ -341,76 +319,12 @@ class Publisher:
             await shelf.put_current(CHECKPOINT, note)
             self._sizes[shelf.id] = size
 
-    # --- what the database has ----------------------------------------------------------------------------------
-
-    def _state(self, conn: Connection) -> _State:
-        size, root = reader.tree(conn, self._log_id)
-        if merkle.root(size, hashes_of(reader.read_tile(conn, self._log_id))) != root:
-            raise VerificationError("the root in custody_tree is not that of custody_tile")
-        return _State(size, root, reader.newest_checkpoint(conn, self._log_id))
-
-    def _opened(self, kept: Signed) -> Checkpoint:
-        """Returns the checkpoint of a row, which our own notary signed."""
-        checkpoint, _ = open_checkpoint(kept.note.encode(), self._notary.keys)
-        if (checkpoint.size, checkpoint.root) != (kept.size, kept.root):
-            raise VerificationError(f"custody_checkpoint: the row of {kept.size} leaves is not what its note says")
-        return checkpoint
-
-    async def _prove(self, old: int, new: int) -> list[bytes]:
-        return await read(
-            self._engine,
-            lambda conn: merkle.consistency_proof(old, new, hashes_of(reader.read_tile(conn, self._log_id))),
-        )
-
-    def _content(self, conn: Connection, piece: Tile | Bundle) -> bytes:
-        """Returns a tile's or bundle's bytes. Raises `VerificationError` for bytes that do not agree with their tile:
-        once published, they would be locked for years."""
-        level = piece.level if isinstance(piece, Tile) else 0
-        hashes = reader.read_tile(conn, self._log_id)(level, piece.index)[: piece.width * HASH_BYTES]
-        if len(hashes) != piece.width * HASH_BYTES:
-            raise VerificationError(f"custody_tile: {Tile(level, piece.index, piece.width).path} is not that wide")
-        if isinstance(piece, Tile):
-            return hashes
-        start = piece.index << HEIGHT
-        try:
-            entries = list(reader.entries(conn, self._log_id, start, start + piece.width))
-        except NotFoundError as exc:
-            raise VerificationError(f"custody_event: {exc.detail} is missing") from exc
-        if b"".join(map(leaf_hash, entries)) != hashes:
-            wrong = next(
-                n for n, each in enumerate(entries) if leaf_hash(each) != hashes[n * HASH_BYTES :][:HASH_BYTES]
-            )
-            raise VerificationError(f"custody_event: leaf {start + wrong} is not the one of its tile")
-        return pack_entries(entries)
-
-
-def rotation_name(origin: str, rotation: Rotation) -> str:
-    """Returns the file name of the note that introduces a key."""
-    return f"keys/{origin}.rotations/{rotation.new.key_id.hex()}"
-
 
 def _shown(name: str, content: bytes) -> str:
     """Returns a checkpoint's text as it is; of another file, its length and SHA-256."""
     if name.startswith("checkpoints/"):
         return content.decode("utf-8", "replace")
     return f"{name}: {len(content)} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}"
-
-
-async def wait_published(
-    engine: Engine, subject: str, seq: int, *, poll: timedelta = timedelta(seconds=1), patience: timedelta | None = None
-) -> int:
-    """Waits until a published checkpoint covers this event; returns its tree size. No irreversible act may happen
-    before.
-
-    Raises `UnavailableError` when that takes longer than `patience`: for an event that was refused it would take for ever.
-    """
-    now = asyncio.get_running_loop().time
-    give_up = math.inf if patience is None else now() + patience.total_seconds()
-    while (size := await read(engine, lambda conn: publication_rows.published_over(conn, subject, seq))) is None:
-        if now() >= give_up:
-            raise UnavailableError(f"event {seq} of {subject} is not in a published checkpoint yet")
-        await asyncio.sleep(poll.total_seconds())
-    return size
 
 
 def _batches(pieces: Iterator[Tile | Bundle]) -> Iterator[list[Tile | Bundle]]:

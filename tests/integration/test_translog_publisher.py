@@ -24,7 +24,7 @@ from archiver.translog import publication_rows, reader
 from archiver.translog.checkpoint import open_checkpoint
 from archiver.translog.note import parse_note
 from archiver.translog.published_log import PublishedLog, checkpoint_name, newest_checkpoint
-from archiver.translog.publisher import wait_published
+from archiver.translog.wait import wait_published
 from tests.custody_examples import HOST_KEY
 from tests.custody_log import CustodyLog, MovableClock, check_shelf, custody_log, folder_shelf
 from tests.fixtures_s3 import NewBucket
