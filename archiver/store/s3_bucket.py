@@ -1,107 +1,26 @@
-"""Calls S3 for one bucket: one blocking method per S3 verb, no policy, answers in the archiver's words.
-
-The client repeats a call that only reads once; a call with an effect is sent once, because an unseen repeat may leave a
-second version behind.
-"""
+"""Calls S3 for one bucket: one blocking method per S3 verb, no policy, answers in the archiver's words."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 from archiver import errors
 from archiver.recording import Lock, LockMode
 from archiver.store.port import Version
 from archiver.store.s3_answer import Marker, Page, Unreadable, Walk, date_of, total_of
-from archiver.store.s3_client import MIB, S3Options, connect, new_session, translated
+from archiver.store.s3_calls import Calls
+from archiver.store.s3_client import MIB, translated
 from archiver.store.s3_default import stated
 from archiver.store.s3_refusal import Refused
 from archiver.store.s3_values import STANDARD, Digests, Head, LockRules, Part, head_of, headers_of, version_in, word_in
 
-_T = TypeVar("_T")
-Again = Callable[[str, errors.DestinationError, int], bool]
-"""A function that decides whether to send a call again, from the operation, the failure, and the number of tries."""
 
-
-@dataclass(slots=True)
-class _Wire:
-    """The clients: one sends a call once, the other repeats it."""
-
-    once: Any = None
-    twice: Any = None
-    signs: bool = False
-    answers: int = 0  # no lock: readers only ask whether the number changes
-
-
-class Bucket:
+class Bucket(Calls):
     """The verbs of one bucket. Blocking, safe for use by several threads. Raises `Refused` for a refusal,
     `DestinationError` for no answer."""
-
-    def __init__(self, options: S3Options, hear: Callable[[str | None], None] | None = None) -> None:
-        self._options = options
-        self._hear = hear
-        self._session = new_session(options)
-        self._wire = _Wire()
-        self._again: Again = _never
-        self.sign_payloads(options.sign_payload or False)
-
-    @property
-    def name(self) -> str:
-        return self._options.bucket
-
-    @property
-    def signs(self) -> bool:
-        """True when bodies are signed."""
-        return self._wire.signs
-
-    @property
-    def answers(self) -> int:
-        """The number of answers so far, of any kind."""
-        return self._wire.answers
-
-    @property
-    def _once(self) -> Any:
-        return self._wire.once
-
-    @property
-    def _twice(self) -> Any:
-        return self._wire.twice
-
-    def sign_payloads(self, on: bool) -> None:
-        """Build the clients, with or without a signature over each body (a third hash pass, which some servers insist on).
-
-        Calls under way keep the client that they began with.
-        """
-        options = self._options
-        self._wire.signs = on
-        self._wire.once = connect(self._session, options, sign=on, attempts=1)
-        self._wire.twice = connect(self._session, options, sign=on, attempts=2)
-        for client in (self._wire.once, self._wire.twice):
-            client.meta.events.register("before-parse.s3", self._listen)
-
-    def _listen(self, response_dict: Any, **_: Any) -> None:
-        """Pass on the date of each answer, of a refusal too: a storage refuses a signature by a wrong clock, and tells
-        nothing else."""
-        if self._hear is not None:
-            self._hear(response_dict["headers"].get("date"))
-
-    def patient(self, again: Again) -> Bucket:
-        """Return the same bucket for a caller that may repeat every effect: a failed call is sent again while `again`
-        says so.
-
-        `again` itself waits between the tries.
-        """
-        other = copy.copy(self)
-        other._again = again  # noqa: SLF001 - the copy is a `Bucket` too
-        return other
-
-    def close(self) -> None:
-        self._once.close()
-        self._twice.close()
 
     # --- the bucket -------------------------------------------------------------------------------------------
 
@@ -362,49 +281,9 @@ class Bucket:
             fields["ObjectLockLegalHoldStatus"] = "ON"
         return fields
 
-    def _call(self, operation: str, call: Callable[..., _T], **fields: Any) -> _T:
-        tries = 1
-        while True:
-            try:
-                with translated(operation):
-                    answer = call(Bucket=self.name, **self._owner(), **fields)
-            except errors.DestinationError as failed:
-                self._wire.answers += isinstance(failed, (Refused, Unreadable))
-                if not self._again(operation, failed, tries):
-                    raise
-                tries += 1
-            else:
-                self._wire.answers += 1
-                return answer
-
-    def _told(self, asked: str, refused: Refused, operation: str, call: Callable[..., Any], **fields: Any) -> Any:
-        """Find the reason for a refused HEAD, whose answer has no body, by one GET. Raises `Refused` with the reason
-        that the GET was given.
-
-        Returns the answer to a GET that is allowed: then only the HEAD is refused.
-        """
-        if not (refused.nameless and refused.status in {301, 302, 307, 400, 401, 403, 405, 501}):
-            raise refused
-        try:
-            return self._call(operation, call, **fields)
-        except Refused as told:
-            if told.nameless or told.unsupported:
-                raise refused from told
-            raise Refused(asked, told.code, told.status, cause=told.cause if told.passing else None) from told
-
-    def _owner(self) -> dict[str, str]:
-        """Return the expected owner for every call, so that a bucket of the same name in another account is neither
-        written nor read."""
-        owner = self._options.bucket_owner
-        return {} if owner is None else {"ExpectedBucketOwner": owner}
-
 
 def _named(version_id: str | None) -> dict[str, Any]:
     return {} if version_id is None else {"VersionId": version_id}
-
-
-def _never(_operation: str, _failed: errors.DestinationError, _tries: int) -> bool:
-    return False
 
 
 def _guard(md5: bool) -> dict[str, str]:
