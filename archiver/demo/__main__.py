@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from archiver import errors
 from archiver.clock import SystemChance, SystemClock
 from archiver.custody.keys import generate_signing_key, to_pem
 from archiver.demo.s3server import S3Server
@@ -238,5 +239,13 @@ def say(what: str, since: float | None) -> None:
     print(what if since is None else f"{what}   {time.monotonic() - since:.0f} s", flush=True)
 
 
+def main() -> int:
+    try:
+        return asyncio.run(demo())
+    except errors.ConfigurationError as failed:  # a package is not installed
+        print(failed.detail, file=sys.stderr)
+        return failed.exit_code
+
+
 if __name__ == "__main__":
-    sys.exit(asyncio.run(demo()))
+    sys.exit(main())

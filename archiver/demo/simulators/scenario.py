@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack
 
-from tinytag import TinyTag
-
+from archiver import errors
 from archiver.clock import Clock
+from archiver.demo import LACKING
 from archiver.demo.simulators.answer import Json
 
 Kind = Literal["justcall", "kazoo", "vobiz", "plivo"]
@@ -34,6 +34,10 @@ class Audio:
     @classmethod
     def read(cls, path: Path) -> Audio:
         """Reads a file's bytes, its format by suffix, and its duration as the file itself states it."""
+        try:
+            from tinytag import TinyTag
+        except ImportError as missing:
+            raise errors.ConfigurationError(LACKING) from missing
         tag = TinyTag.get(path)
         return cls(path.read_bytes(), path.suffix.lstrip(".").lower(), timedelta(seconds=tag.duration or 0))
 
