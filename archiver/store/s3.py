@@ -75,6 +75,7 @@ class S3Store:
         probe = Probe(self._bucket, self._options, self._clock, self._chance, known=self._vault.profile.default)
         report = await self._run(probe.run)
         self._vault.profile = probe.profile
+        self._bucket.trust(proved=report.trusted and probe.profile.proves_itself)
         return replace(report, ways=s3_ways.written(self._options, probe.profile, signs=self._bucket.signs))
 
     def resume(self, report: ProbeReport) -> bool:
@@ -85,6 +86,7 @@ class S3Store:
         if ways.signs is not self._bucket.signs:
             self._bucket.sign_payloads(ways.signs)
         self._vault.profile = ways.profile
+        self._bucket.trust(proved=report.trusted and ways.profile.proves_itself)
         return True
 
     async def put_once(self, key: str, path: Path, *, size: int, sealed_sha256: str, lock: Lock) -> Stored:

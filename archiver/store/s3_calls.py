@@ -1,4 +1,4 @@
-"""Sends calls to S3 for one bucket: which client sends them, whether they are sent again, and why a call was refused.
+"""Sends calls to S3 for one bucket: which client sends them or none, whether they are sent again, and why a call was refused.
 
 The client repeats a call that only reads once; a call with an effect is sent once, because an unseen repeat may leave a
 second version behind.
@@ -7,14 +7,15 @@ second version behind.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from archiver import errors
 from archiver.store.s3_answer import Unreadable
 from archiver.store.s3_client import S3Options, connect, new_session, translated
 from archiver.store.s3_refusal import Refused
+from archiver.store.s3_wire import Wire
 
 _T = TypeVar("_T")
 Again = Callable[[str, errors.DestinationError, int], bool]
@@ -22,11 +23,12 @@ Again = Callable[[str, errors.DestinationError, int], bool]
 
 
 @dataclass(slots=True)
-class _Wire:
-    """The clients: one sends a call once, the other repeats it."""
+class _Ways:
+    """The ways to make a call: one client sends it once, the other repeats it, and `wire` makes the plain ones itself."""
 
     once: Any = None
     twice: Any = None
+    wire: Wire | None = None
     signs: bool = False
     answers: int = 0  # no lock: readers only ask whether the number changes
 
@@ -39,7 +41,7 @@ class Calls:
         self._options = options
         self._hear = hear
         self._session = new_session(options)
-        self._wire = _Wire()
+        self._ways = _Ways()
         self._again: Again = _never
         self.sign_payloads(options.sign_payload or False)
 
@@ -50,20 +52,20 @@ class Calls:
     @property
     def signs(self) -> bool:
         """True when bodies are signed."""
-        return self._wire.signs
+        return self._ways.signs
 
     @property
     def answers(self) -> int:
         """The number of answers so far, of any kind."""
-        return self._wire.answers
+        return self._ways.answers
 
     @property
     def _once(self) -> Any:
-        return self._wire.once
+        return self._ways.once
 
     @property
     def _twice(self) -> Any:
-        return self._wire.twice
+        return self._ways.twice
 
     def sign_payloads(self, on: bool) -> None:
         """Build the clients, with or without a signature over each body (a third hash pass, which some servers insist on).
@@ -71,11 +73,19 @@ class Calls:
         Calls under way keep the client that they began with.
         """
         options = self._options
-        self._wire.signs = on
-        self._wire.once = connect(self._session, options, sign=on, attempts=1)
-        self._wire.twice = connect(self._session, options, sign=on, attempts=2)
-        for client in (self._wire.once, self._wire.twice):
+        self._ways.signs = on
+        self._ways.once = connect(self._session, options, sign=on, attempts=1)
+        self._ways.twice = connect(self._session, options, sign=on, attempts=2)
+        for client in (self._ways.once, self._ways.twice):
             client.meta.events.register("before-parse.s3", self._listen)
+        if self._ways.wire is not None:
+            self._ways.wire.close()
+        self._ways.wire = Wire(self._session, self._ways.once, options, signs=on, hear=self._hear)
+
+    def trust(self, *, proved: bool) -> None:
+        """Make the plain calls without the SDK from now on, in a bucket that is `proved`; or leave all to the SDK."""
+        if self._ways.wire is not None:
+            self._ways.wire.trusted = proved
 
     def _listen(self, response_dict: Any, **_: Any) -> None:
         """Pass on the date of each answer, of a refusal too: a storage refuses a signature by a wrong clock, and tells
@@ -96,21 +106,31 @@ class Calls:
     def close(self) -> None:
         self._once.close()
         self._twice.close()
+        if self._ways.wire is not None:
+            self._ways.wire.close()
 
     def _call(self, operation: str, call: Callable[..., _T], **fields: Any) -> _T:
         tries = 1
         while True:
             try:
                 with translated(operation):
-                    answer = call(Bucket=self.name, **self._owner(), **fields)
+                    answer = self._made(operation, call, {**self._owner(), **fields})
             except errors.DestinationError as failed:
-                self._wire.answers += isinstance(failed, (Refused, Unreadable))
+                self._ways.answers += isinstance(failed, (Refused, Unreadable))
                 if not self._again(operation, failed, tries):
                     raise
                 tries += 1
             else:
-                self._wire.answers += 1
+                self._ways.answers += 1
                 return answer
+
+    def _made(self, operation: str, call: Callable[..., _T], fields: Mapping[str, Any]) -> _T:
+        """Make a call by the shortest way that is allowed. A caller that may repeat all effects, the probe, has the SDK
+        do everything: it proves what is allowed."""
+        wire = self._ways.wire
+        if wire is not None and self._again is _never and (answer := wire.call(operation, fields)) is not None:
+            return cast(_T, answer)
+        return call(Bucket=self.name, **fields)
 
     def _told(self, asked: str, refused: Refused, operation: str, call: Callable[..., Any], **fields: Any) -> Any:
         """Find the reason for a refused HEAD, whose answer has no body, by one GET. Raises `Refused` with the reason

@@ -34,6 +34,8 @@ from archiver.fetch import receive
 from archiver.fetch.spool import Spool
 from archiver.providers.http_media import Download
 from archiver.seal.cipher import Sealer
+from archiver.store.s3_message import Request
+from archiver.store.s3_wire import Wire
 from archiver.translog.notary import Notary
 from archiver.translog.sequencer import Integrated, Sequencer
 from tests.campaign.points import Action, Order, Points, around, everywhere, swap
@@ -272,11 +274,19 @@ def _unlinked(path: Path, missing_ok: bool = False) -> str | None:
 
 
 def _storage(points: Points) -> None:
-    def name(_client: BaseClient, operation: str, fields: Mapping[str, Any]) -> str | None:
-        key = str(fields.get("Key") or fields.get("Prefix") or "")
+    def effect(operation: str, key: str) -> str | None:
         if operation == "PutObject" and "custody/" in key:
             return "publish.request"
         return _OPERATIONS.get(operation) if "recordings/" in key else None
+
+    def name(_client: BaseClient, operation: str, fields: Mapping[str, Any]) -> str | None:
+        return effect(operation, str(fields.get("Key") or fields.get("Prefix") or ""))
+
+    def name_of_put(_wire: Wire, _bound: object, request: Request, _fields: Mapping[str, Any]) -> str | None:
+        return effect("PutObject", request.path)
+
+    def name_of_question(_wire: Wire, _bound: object, request: Request, operation: str) -> str | None:
+        return effect(operation, request.path)
 
     def slow_down() -> BaseException:
         answer: Any = {"Error": {"Code": "SlowDown"}, "ResponseMetadata": {"HTTPStatusCode": 503}}
@@ -288,6 +298,8 @@ def _storage(points: Points) -> None:
         return failed
 
     swap(BaseClient, "_make_api_call", lambda call: around(points, name, call, slow_down, no_answer))
+    swap(Wire, "_put", lambda put: around(points, name_of_put, put, slow_down, no_answer))
+    swap(Wire, "_ask", lambda ask: around(points, name_of_question, ask, slow_down, no_answer))
 
 
 def _providers(points: Points) -> None:

@@ -31,6 +31,7 @@ from archiver.recording import LockMode, Stored
 from archiver.seal.cipher import Sealer
 from archiver.store import layout
 from archiver.store.s3_vault import Vault
+from archiver.store.s3_wire import Wire
 from tests.campaign.points import everywhere, swap
 
 
@@ -146,6 +147,7 @@ def lie_lock_dropped() -> None:
         return answer
 
     swap(BaseClient, "_make_api_call", forgetful)
+    swap(Wire, "call", forgetful)
 
 
 def lock_not_read_back() -> None:
