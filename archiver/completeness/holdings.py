@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Connection, case, cast, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, case, func, or_, select
 
 from archiver.completeness.clocks import (
     BYTES_PER_SECOND,
@@ -25,8 +25,8 @@ from archiver.completeness.forecast import Capacity, Forecast, Pending, forecast
 from archiver.completeness.gap import Profile
 from archiver.completeness.observe import utc_day
 from archiver.ingest import discovery
-from archiver.ingest.survey import PENDING
-from archiver.ingest.tables import recording
+from archiver.ingest.day_counts import day_counts
+from archiver.ingest.tables import IN_WORK, recording, unindexed
 from archiver.recording import Reason, State, Window
 from archiver.schedule.deadline import ProviderRetention
 
@@ -38,20 +38,67 @@ _UNMEASURED = 1_000_000  # bytes a second: a slow line, until anything has been 
 def held(conn: Connection, providers: Sequence[str], kept: ProviderRetention, now: datetime) -> Held:
     """The recordings that the provider still keeps of one account: measured where received, otherwise estimated by length.
 
-    `providers`: the configured providers that read this account. A recording that several of them list counts once.
+    `providers`: the configured providers that read this account. A recording that several of them list counts once. For one
+    provider, whole days come from the counts by day; only the recordings of the oldest day are looked at one by one.
     """
-    columns = recording.c
     oldest = now - kept.keeps if kept.keeps is not None else None
-    there = [columns.provider.in_(providers), columns.state != State.ABSENT, columns.state != State.GONE]
+    if len(providers) > 1:
+        return _held_once(conn, providers, oldest, now)
+    (provider,) = providers
+    first = None if oldest is None else oldest.astimezone(UTC).date()
+    days = [each for each in day_counts(conn, provider, first) if each.state not in {State.ABSENT, State.GONE}]
+    weighed, unweighed = sum(each.bytes for each in days), sum(each.unweighed_ms for each in days) / 1000
+    begins = _began(conn, provider, min(each.day for each in days)) if days else now
+    if oldest is not None:
+        gone = _before(conn, provider, utc_day(oldest.astimezone(UTC).date()).since, oldest)
+        weighed, unweighed, begins = weighed - gone[0], unweighed - gone[1], max(begins, oldest)
+    since = max(now - _RECENT, begins)
+    lately = [each for each in days if each.day >= since.astimezone(UTC).date()]
+    recent = sum(each.bytes + each.unweighed_ms / 1000 * BYTES_PER_SECOND for each in lately)
+    early = _before(conn, provider, utc_day(since.astimezone(UTC).date()).since, since)
+    recent -= early[0] + early[1] * BYTES_PER_SECOND
+    return Held(weighed, unweighed, recent, max(now - since, timedelta(days=1)) / timedelta(days=1))
+
+
+def _before(conn: Connection, provider: str, since: datetime, until: datetime) -> tuple[int, float]:
+    """The bytes, and the seconds of what has no bytes yet, of the provider's recordings that began in this part of a day."""
+    columns = recording.c
+    seconds = columns.duration_ms / 1000.0
+    row = conn.execute(
+        select(
+            func.coalesce(func.sum(columns.plaintext_bytes), 0).label("weighed"),
+            func.coalesce(func.sum(case((columns.plaintext_bytes.is_(None), seconds))), 0.0).label("unweighed"),
+        ).where(
+            columns.provider == provider, columns.state.not_in([State.ABSENT, State.GONE]),
+            columns.call_started_at >= since, columns.call_started_at < until,
+        )
+    ).one()  # fmt: skip
+    return int(row.weighed), float(row.unweighed)
+
+
+def _began(conn: Connection, provider: str, day: date) -> datetime:
+    """The time of the provider's first call on this day; the day's beginning, where no row states a time."""
+    span, started = utc_day(day), recording.c.call_started_at
+    there = (recording.c.state.not_in([State.ABSENT, State.GONE]), started >= span.since, started < span.until)
+    first: datetime | None = conn.execute(
+        select(func.min(started)).where(recording.c.provider == provider, *there)
+    ).scalar()
+    return first or span.since
+
+
+def _held_once(conn: Connection, providers: Sequence[str], oldest: datetime | None, now: datetime) -> Held:
+    """As `held`, of an account that several configured providers read: recordings are told apart one by one."""
+    columns = recording.c
+    there: list[ColumnElement[bool]] = [
+        columns.provider.in_(providers),
+        columns.state.not_in([State.ABSENT, State.GONE]),
+    ]
     if oldest is not None:
         there.append(columns.call_started_at >= oldest)
     wanted = (columns.plaintext_bytes, columns.duration_ms, columns.call_started_at)
-    if len(providers) == 1:
-        each = select(*wanted).where(*there).subquery().c
-    else:
-        once = (columns.account, columns.provider_recording_id, columns.variant, columns.revision)
-        largest = [func.max(column).label(column.name) for column in wanted]
-        each = select(*largest).where(*there).group_by(*once).subquery().c
+    once = (columns.account, columns.provider_recording_id, columns.variant, columns.revision)
+    largest = [func.max(column).label(column.name) for column in wanted]
+    each = select(*largest).where(*there).group_by(*once).subquery().c
     seconds = each.duration_ms / 1000.0
     row = conn.execute(
         select(
@@ -96,43 +143,23 @@ def storage_cost_of(conn: Connection, provider: str, kind: str, now: datetime) -
     """
     if kind not in {"plivo", "vobiz"}:
         return None
-    columns = recording.c
-    started = columns.call_started_at
-    sqlite = conn.dialect.name == "sqlite"
-    day = func.substr(started, 1, 10) if sqlite else func.to_char(func.timezone("UTC", started), "YYYY-MM-DD")
-    rate: ColumnElement[Any] = literal(None)
-    if kind == "vobiz":
-        stated = cast(columns.metadata, JSON)
-        rate = (
-            func.json_extract(columns.metadata, "$.recording_storage_rate")
-            if sqlite
-            else func.json_extract_path_text(stated, "recording_storage_rate")
-        )
-    each = (
-        select(day.label("day"), rate.label("rate"), ((columns.duration_ms + 59_999) / 60_000).label("minutes"))
-        .where(columns.provider == provider, columns.variant == "", columns.state.not_in([State.ABSENT, State.GONE]))
-        .where(started.is_not(None), columns.duration_ms.is_not(None))
-        .subquery()
-        .c
-    )
-    rows = conn.execute(
-        select(each.day, each.rate, func.sum(each.minutes).label("minutes")).group_by(each.day, each.rate)
-    )
+    there = [
+        each for each in day_counts(conn, provider) if each.minutes and each.state not in {State.ABSENT, State.GONE}
+    ]
     if kind == "plivo":
-        return storage_cost([Stay(_morning(row.day), int(row.minutes)) for row in rows], now)
-    priced = [(row, micros) for row in rows if (micros := _micros(row.rate)) is not None]
-    stays = [Stay(_morning(row.day), int(row.minutes), micros=micros, free=timedelta(0)) for row, micros in priced]
+        minutes: Counter[date] = Counter()
+        for each in there:
+            minutes[each.day] += each.minutes
+        return storage_cost([Stay(utc_day(day).since, count) for day, count in minutes.items()], now)
+    priced = [(each, micros) for each in there if (micros := _micros(each.rate)) is not None]
+    stays = [Stay(utc_day(each.day).since, each.minutes, micros=micros, free=timedelta(0)) for each, micros in priced]
     return storage_cost(stays, now, VOBIZ_TERMS, None) if stays else None
 
 
-def _morning(day: str) -> datetime:
-    return utc_day(datetime.fromisoformat(str(day)).date()).since
-
-
-def _micros(rate: object) -> int | None:
+def _micros(rate: str) -> int | None:
     """A price as a row states it, in millionths; None for a value that is no price."""
     try:
-        found = Decimal(str(rate))
+        found = Decimal(rate)
     except InvalidOperation:
         return None
     return round(found * 1_000_000) if found.is_finite() and 0 <= found < 1_000_000 else None
@@ -152,7 +179,7 @@ def backlog(conn: Connection, provider: str) -> list[Pending]:
     waits = or_(columns.reason.is_(None), columns.reason != Reason.NOT_READY)
     rows = conn.execute(
         select(hour, func.count(), func.coalesce(func.avg(columns.duration_ms), 0), func.min(columns.delete_at))
-        .where(columns.provider == provider, columns.state.in_([each for each in PENDING if each is not State.SPOOLED]))
+        .where(unindexed(columns.provider) == provider, IN_WORK, columns.state != State.SPOOLED)
         .where(columns.delete_at.is_not(None), waits)
         .group_by(hour)
     )

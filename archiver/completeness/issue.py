@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from sqlalchemy import Connection, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, insert, or_, select, update
 
 from archiver.completeness import register
 from archiver.completeness import statement as rules
@@ -19,6 +19,7 @@ from archiver.custody import history
 from archiver.custody.event import ARCHIVE, Type, parse
 from archiver.custody.ledger import Ledger
 from archiver.ingest import discovery
+from archiver.ingest.day_counts import DayCount, day_counts, denied_briefly
 from archiver.ingest.tables import listing_window, recording, reject
 from archiver.recording import Json, State, Window
 from archiver.schedule.window import holes
@@ -61,50 +62,52 @@ def stale(conn: Connection, it: Watched, days: Sequence[date]) -> list[date]:
         )
     )
     stated = {row.day: _facts(row.document) for row in rows}
-    return [day for day in days if stated.get(day) != rules.facts(survey_day(conn, it, day))]
+    seen = survey_days(conn, it, days)
+    return [day for day in days if stated.get(day) != rules.facts(seen[day])]
 
 
 def survey_day(conn: Connection, it: Watched, day: date) -> Day:
     """Reads journal, coverage and register for one UTC day."""
-    span = utc_day(day)
-    columns = recording.c
-    within = and_(
-        columns.provider == it.provider,
-        or_(
-            and_(columns.call_started_at >= span.since, columns.call_started_at < span.until),
-            and_(columns.call_started_at.is_(None), columns.listed_at >= span.since, columns.listed_at < span.until),
-        ),
+    return survey_days(conn, it, [day])[day]
+
+
+def survey_days(conn: Connection, it: Watched, days: Sequence[date]) -> dict[date, Day]:
+    """Reads journal, coverage and register for these UTC days, with as few questions for many days as for one.
+
+    The recordings are those that the journal counts by day (`ingest.day_counts`): no row of an archived recording is read.
+    """
+    if not days:
+        return {}
+    first, last = min(days), max(days) + timedelta(days=1)
+    counted: dict[date, list[DayCount]] = {}
+    for each in day_counts(conn, it.provider, first, last):
+        counted.setdefault(each.day, []).append(each)
+    brief = denied_briefly(conn, it.provider, it.profile.too_short, first, last)
+    rejected = _rejects(conn, it, first, last)
+    covered = {scope: discovery.covered(conn, it.provider, scope) for scope in it.scopes}
+    standing = _gaps(conn, it, Window(utc_day(first).since, utc_day(last).since))
+    found = {}
+    for day in days:
+        span, kept = utc_day(day), counted.get(day, [])
+        states: Counter[str] = Counter()
+        for each in kept:
+            states[each.state] += each.n
+        archived = [each for each in kept if each.state == State.ARCHIVED]
+        found[day] = Day(
+            it.provider, day, states, sum(each.n for each in kept if each.silent) + brief.get(day, 0),
+            sum(each.bytes for each in archived), sum(each.ms for each in archived), rejected.get(day, 0),
+            _holes(it, covered, span), _listings(conn, it, span), _during(standing, span),
+        )  # fmt: skip
+    return found
+
+
+def _rejects(conn: Connection, it: Watched, first: date, last: date) -> Counter[date]:
+    """Counts the listed rows that were not understood, by the UTC day when each was first seen."""
+    seen = reject.c.first_seen_at
+    wanted = select(seen).where(
+        reject.c.provider == it.provider, seen >= utc_day(first).since, seen < utc_day(last).since
     )
-    states: Counter[str] = Counter()
-    silent = total_bytes = total_ms = 0
-    too_short = columns.duration_ms <= round(it.profile.too_short.total_seconds() * 1000)
-    told_silent = and_(columns.state == State.ABSENT, or_(columns.attempts == 0, func.coalesce(too_short, False)))
-    for row in conn.execute(
-        select(
-            columns.state,
-            told_silent.label("silent"),
-            func.count().label("n"),
-            func.coalesce(func.sum(columns.plaintext_bytes), 0).label("size"),
-            func.coalesce(func.sum(columns.duration_ms), 0).label("ms"),
-        )
-        .where(within)
-        .group_by(columns.state, told_silent)
-    ):
-        states[row.state] += row.n
-        silent += row.n if row.silent else 0
-        if row.state == State.ARCHIVED:
-            total_bytes, total_ms = int(row.size), int(row.ms)
-    rejects = conn.execute(
-        select(func.count())
-        .select_from(reject)
-        .where(
-            reject.c.provider == it.provider, reject.c.first_seen_at >= span.since, reject.c.first_seen_at < span.until
-        )
-    ).scalar_one()
-    return Day(
-        it.provider, day, states, silent, total_bytes, total_ms, rejects, _holes(conn, it, span), _listings(conn, it, span),
-        _gaps(conn, it, span),
-    )  # fmt: skip
+    return Counter(at.astimezone(UTC).date() for at in conn.execute(wanted).scalars())
 
 
 def issue(conn: Connection, ledger: Ledger, it: Watched, day: date, now: datetime) -> Issued | None:
@@ -181,11 +184,11 @@ def _said(conn: Connection, seq: int) -> Mapping[str, Json]:
     return {} if entry is None else parse(entry.raw).data
 
 
-def _holes(conn: Connection, it: Watched, span: Window) -> dict[str, tuple[Window, ...]]:
+def _holes(it: Watched, covered: Mapping[str, Sequence[Window]], span: Window) -> dict[str, tuple[Window, ...]]:
     whole = Window(max(span.since, it.whole.since), min(span.until, it.whole.until))
     found = {}
     for scope in it.scopes:
-        left = holes(discovery.covered(conn, it.provider, scope), whole) if whole.since < whole.until else ()
+        left = holes(covered[scope], whole) if whole.since < whole.until else ()
         # The time beyond the end of all coverage was not listed either.
         tail = (Window(max(span.since, it.whole.until), span.until),) if it.whole.until < span.until else ()
         if left or tail:
@@ -217,7 +220,7 @@ def _listings(conn: Connection, it: Watched, span: Window) -> list[Enumerated]:
 
 
 def _gaps(conn: Connection, it: Watched, span: Window) -> list[Standing]:
-    """The open gaps in the register that began within the day, or span it."""
+    """The open gaps in the register that began within the span, or reach into it."""
     columns = gap.c
     rows = conn.execute(
         select(gap).where(
@@ -228,6 +231,20 @@ def _gaps(conn: Connection, it: Watched, span: Window) -> list[Standing]:
         )
     )
     return [Standing(row.subject, row.code, row.grade, row.since, row.until, row.acked_at is not None) for row in rows]
+
+
+def _during(standing: Sequence[Standing], day: Window) -> list[Standing]:
+    """The gaps that began within the day; also those that reach into it, unless they are of one recording."""
+    return [
+        each
+        for each in standing
+        if each.since is not None
+        and each.since < day.until
+        and (
+            each.since >= day.since
+            or (each.until is not None and each.until > day.since and not each.subject.startswith("rec:"))
+        )
+    ]
 
 
 def follow(conn: Connection, moved: Mapping[tuple[str, int], int]) -> None:

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, or_, select
+from sqlalchemy import Connection, Row, and_, func, or_, select, union
 
 from archiver.completeness import listing
 from archiver.completeness.gap import Code, Gap, Grade, Known, Profile, explain
 from archiver.completeness.listing import Listed, Walk
 from archiver.ingest import discovery
+from archiver.ingest.day_counts import day_counts
 from archiver.ingest.growth import EDITS_A_DAY, deferred
 from archiver.ingest.journal import is_of_call, load_flags, media_length
 from archiver.ingest.rejects import COUNTED_A_DAY, KEPT_A_DAY
 from archiver.ingest.renamed import strangers
-from archiver.ingest.survey import PENDING
-from archiver.ingest.tables import listing_window, provider_state, recording, reject
+from archiver.ingest.tables import (
+    DENIED,
+    FLAGGED,
+    IN_WORK,
+    listing_window,
+    provider_state,
+    recording,
+    reject,
+    unindexed,
+)
 from archiver.recording import Json, Reason, State, Window
 from archiver.schedule.window import holes, merge
 
@@ -80,18 +90,23 @@ def not_configured(conn: Connection, configured: Collection[str], now: datetime)
 def recordings(conn: Connection, it: Watched, now: datetime) -> Iterator[Gap]:
     """Yields the gaps of recordings. Calls without audio by the provider's own log are counted in `survey.counts` instead."""
     columns = recording.c
+    # One question for each index: a condition that joins them by OR would read every row.
+    here, ours = columns.provider == it.provider, unindexed(columns.provider) == it.provider
+    doubtful: list[tuple[Any, ...]] = [
+        (ours, IN_WORK),
+        (here, columns.state == State.GONE),
+        (ours, DENIED),
+        (ours, FLAGGED),
+        *((here, columns.duration_ms.between(_ms(each) - 2000, _ms(each) + 2000)) for each in it.profile.time_limits),
+    ]
+    ids = union(*(select(columns.id).where(*each) for each in doubtful))
     told_silent = and_(columns.state == State.ABSENT, columns.attempts == 0)
-    doubtful = or_(
-        columns.state.in_([State.GONE, State.ABSENT, *PENDING]),
-        columns.flags != "[]",
-        *(columns.duration_ms.between(_ms(each) - 2000, _ms(each) + 2000) for each in it.profile.time_limits),
-    )
     rows = conn.execute(
         select(
             columns.id, columns.provider, columns.variant, columns.state, columns.reason, columns.flags, columns.call_started_at,
             columns.call_ended_at, columns.duration_ms, columns.media, columns.listed_at, columns.delete_at, columns.archive_by,
             columns.attempts, columns.denials, columns.last_error, columns.metadata, columns.provider_recording_id,
-        ).where(columns.provider == it.provider, doubtful, ~told_silent),
+        ).where(columns.id.in_(ids), ~told_silent),
         execution_options={"stream_results": True},
     )  # fmt: skip
     for page in rows.partitions(1000):
@@ -265,13 +280,11 @@ def _seen_ids(conn: Connection, provider: str, window: Window, before: datetime,
     listed are included: they may hide a recording that this walk did not show, and never invent a gap.
     """
     columns = recording.c
-    near = or_(
-        columns.call_started_at.is_(None),
-        columns.call_started_at.between(window.since - _DOUBLES, window.until + _DOUBLES),
-    )
-    ids = select(func.count((columns.provider_recording_id + columns.revision).distinct())).where(
-        columns.provider == provider, near, columns.last_seen_at > before, columns.listed_at <= completed
-    )
+    shown = (columns.provider == provider, columns.last_seen_at > before, columns.listed_at <= completed)
+    near = columns.call_started_at.between(window.since - _DOUBLES, window.until + _DOUBLES)
+    named = (columns.provider_recording_id + columns.revision).label("named")
+    distinct = union(*(select(named).where(*shown, when) for when in (near, columns.call_started_at.is_(None))))
+    ids = select(func.count()).select_from(distinct.subquery())
     odd = select(func.count()).where(
         reject.c.provider == provider, reject.c.last_seen_at > before, reject.c.first_seen_at <= completed
     )
@@ -306,16 +319,10 @@ def _party(row: Any) -> str:
 
 def daily(conn: Connection, provider: str, now: datetime) -> dict[date, int]:
     """The number of recordings by UTC day of the call, over the weeks that define an account's habit."""
-    started = recording.c.call_started_at
-    day = (
-        func.substr(started, 1, 10)
-        if conn.dialect.name == "sqlite"
-        else func.to_char(func.timezone("UTC", started), "YYYY-MM-DD")
-    )
-    rows = conn.execute(
-        select(day, func.count()).where(recording.c.provider == provider, started >= now - _HABIT).group_by(day)
-    )
-    return {date.fromisoformat(str(name)): int(count) for name, count in rows}
+    found: Counter[date] = Counter()
+    for each in day_counts(conn, provider, (now - _HABIT).astimezone(UTC).date()):
+        found[each.day] += each.n
+    return found
 
 
 def covered_days(conn: Connection, it: Watched, now: datetime) -> list[date]:

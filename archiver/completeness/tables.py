@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Date, Index, Integer, LargeBinary, String, Table, Text, text
+from sqlalchemy import BigInteger, Column, Date, Index, Integer, LargeBinary, String, Table, Text
 
 from archiver.database import UtcDateTime, metadata
-from archiver.ingest.tables import copy, recording
+from archiver.ingest.tables import copy
 
 gap = Table(
     "gap",
@@ -62,8 +62,6 @@ statement = Table(
 
 # Indexes of this package's questions on the journal's tables. Buckets list by bytes; PostgreSQL would sort by its locale.
 Index("copy_key", copy.c.storage, copy.c.key, postgresql_ops={"key": "text_pattern_ops"})
-FLAGGED = text("flags <> '[]'")
-Index("recording_flagged", recording.c.provider, sqlite_where=FLAGGED, postgresql_where=FLAGGED)
 
 LOST = b""
 """The placeholder for the document of a statement of which only the signed event is left."""

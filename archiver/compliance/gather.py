@@ -37,6 +37,7 @@ from archiver.compliance.month import Month
 from archiver.custody.access import accesses
 from archiver.custody.event import ARCHIVE, Type, verify
 from archiver.ingest import discovery, survey
+from archiver.ingest.day_counts import states
 from archiver.ingest.tables import copy, coverage, recording
 from archiver.recording import State, Window
 from archiver.translog.note import VerifierKey
@@ -83,9 +84,7 @@ def gather(conn: Connection, it: Asked) -> Report:
 
 def _remembered(conn: Connection, it: Asked) -> list[Watched]:
     """The providers that the journal knows: a provider that was removed from the configuration stays visible."""
-    scopes: dict[str, list[str]] = {
-        name: [] for name in conn.execute(select(recording.c.provider).distinct()).scalars()
-    }
+    scopes: dict[str, list[str]] = {name: [] for name in states(conn)}
     for row in conn.execute(select(coverage.c.provider, coverage.c.scope).distinct().order_by(coverage.c.scope)):
         scopes.setdefault(row.provider, []).append(row.scope)
     return [
@@ -99,8 +98,7 @@ def _account(conn: Connection, it: Asked, of: Watched, trail: Trail, *, configur
     spans = {scope: discovery.covered(conn, of.provider, scope) for scope in of.scopes}
     issued = {each.day: each for each in issue.statements(conn, of.provider, days[0], span.until.date())}
     found = []
-    for day in days:
-        seen = issue.survey_day(conn, of, day)
+    for day, seen in issue.survey_days(conn, of, days).items():
         stated = _stated(issued[day], seen, trail) if day in issued else None
         found.append(rules.judge(seen, spans, of.whole.since, it.made_at, stated))
     (counts,) = [each for each in survey.counts(conn, [of.provider], it.made_at) if each.provider == of.provider]

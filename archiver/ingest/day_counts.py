@@ -7,14 +7,15 @@ they wait for one another: add the rows up.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import DDL, Connection, event, func, select, text
 
-from archiver.ingest.tables import recording_day
+from archiver.ingest.tables import DENIED, recording, recording_day, unindexed
 
 SHARDS = 8  # more than the replicas that a database is likely to serve
 
@@ -78,6 +79,24 @@ def states(conn: Connection) -> dict[str, dict[str, int]]:
         if row.n:
             found.setdefault(row.provider, {})[row.state] = int(row.n)
     return found
+
+
+def denied_briefly(conn: Connection, provider: str, longest: timedelta, since: date, until: date) -> Counter[date]:
+    """Counts the calls without a recording that were asked for although they lasted no longer than `longest`, by day.
+
+    Such calls count as `silent`, too: their length is the reason why the provider recorded nothing.
+    """
+    columns = recording.c
+    at = func.coalesce(columns.call_started_at, columns.listed_at, type_=columns.listed_at.type)
+    wanted = select(at).where(
+        unindexed(columns.provider) == provider, DENIED,
+        columns.duration_ms <= round(longest.total_seconds() * 1000), at >= _morning(since), at < _morning(until),
+    )  # fmt: skip
+    return Counter(each.astimezone(UTC).date() for each in conn.execute(wanted).scalars())
+
+
+def _morning(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def recount(conn: Connection) -> None:

@@ -7,16 +7,30 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, Row, case, func, or_, select, text
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, or_, select, union
 
 from archiver import vocabulary
 from archiver.ingest import discovery, owed
+from archiver.ingest.day_counts import states
 from archiver.ingest.journal import READY
-from archiver.ingest.tables import copy, coverage, provider_state, recording, reject, storage_state
+from archiver.ingest.tables import (
+    FLAGGED,
+    IN_WORK,
+    copy,
+    coverage,
+    provider_state,
+    recording,
+    reject,
+    storage_state,
+    unindexed,
+)
 from archiver.recording import Flag, Json, Reason, State, Window
 from archiver.schedule.tables import replica
 from archiver.schedule.window import holes
 from archiver.vocabulary import VOCABULARY
+
+# An id that begins with some letters lies between these, filled up: a range is what an index answers in any locale, LIKE is not.
+_ENDS = tuple(f"{c * 8}-{c * 4}-{c * 4}-{c * 4}-{c * 12}" for c in "0f")
 
 PENDING = (State.LISTED, State.WAITING, State.SPOOLED)
 
@@ -84,26 +98,23 @@ def recordings(conn: Connection, search: Search) -> Iterator[dict[str, Json]]:
 def in_quarantine(conn: Connection) -> Iterator[dict[str, Json]]:
     """Yield the rows that are not archived but have copies: of a page that came in the recording's place."""
     has = select(copy.c.recording_id).where(copy.c.recording_id == recording.c.id).exists()
-    flagged = recording.c.flags.contains(f'"{Flag.QUARANTINED}"')
-    for row in conn.execute(select(recording).where(recording.c.state != State.ARCHIVED, flagged, has)).all():
+    flagged = (FLAGGED, recording.c.flags.contains(f'"{Flag.QUARANTINED}"'))
+    for row in conn.execute(select(recording).where(recording.c.state != State.ARCHIVED, *flagged, has)).all():
         yield _public(row, _copies(conn, [row.id]).get(row.id, []))
 
 
 def find(conn: Connection, wanted: str) -> list[str]:
     """Return our ids that begin with `wanted`, or whose provider id or digest is `wanted`."""
-    rows = conn.execute(
-        select(recording.c.id)
-        .where(
-            or_(
-                recording.c.id.startswith(wanted, autoescape=True),
-                recording.c.provider_recording_id == wanted,
-                recording.c.plaintext_sha256 == wanted.lower(),
-                recording.c.sealed_sha256 == wanted.lower(),
-            )
-        )
-        .limit(50)
-    )
-    return [str(each) for each in rows.scalars()]
+    columns = recording.c
+    lowest, highest = (wanted.lower() + end[len(wanted) :] for end in _ENDS)
+    named = [
+        columns.id.between(lowest, highest),
+        columns.provider_recording_id == wanted,
+        columns.plaintext_sha256 == wanted.lower(),
+        columns.sealed_sha256 == wanted.lower(),
+    ]
+    ids = union(*(select(columns.id).where(each).limit(50).subquery().select() for each in named))
+    return [str(each) for each in conn.execute(ids.limit(50)).scalars()]
 
 
 def one(conn: Connection, recording_id: str) -> dict[str, Json] | None:
@@ -137,19 +148,13 @@ def knows(conn: Connection, provider: str) -> bool:
 
 def counts(conn: Connection, providers: Sequence[str], now: datetime) -> list[ProviderCounts]:
     """Return one row per provider, configured or remembered: a provider removed from the configuration stays visible."""
-    grouped: dict[str, dict[str, int]] = {name: {} for name in providers}
-    for row in conn.execute(
-        select(recording.c.provider, recording.c.state, func.count().label("n")).group_by(
-            recording.c.provider, recording.c.state
-        )
-    ):
-        grouped.setdefault(row.provider, {})[row.state] = row.n
-    states = {row.provider: row for row in conn.execute(select(provider_state))}
+    grouped: dict[str, dict[str, int]] = {name: {} for name in providers} | states(conn)
+    polled = {row.provider: row for row in conn.execute(select(provider_state))}
     rejects: dict[str, int] = dict(
         conn.execute(select(reject.c.provider, func.count()).group_by(reject.c.provider)).all()
     )
     return [
-        _provider_counts(conn, name, by_state, states.get(name), rejects.get(name, 0), now)
+        _provider_counts(conn, name, by_state, polled.get(name), rejects.get(name, 0), now)
         for name, by_state in grouped.items()
     ]
 
@@ -157,9 +162,7 @@ def counts(conn: Connection, providers: Sequence[str], now: datetime) -> list[Pr
 def runway(conn: Connection, now: datetime, edges: Sequence[timedelta]) -> list[int]:
     """Count the pending recordings with less time left than each edge; the last count is of those with more, or no deadline."""
     bucket = case(*((recording.c.archive_by < now + edge, index) for index, edge in enumerate(edges)), else_=len(edges))
-    found: dict[int, int] = dict(
-        conn.execute(select(bucket, func.count()).where(recording.c.state.in_(PENDING)).group_by(bucket)).all()
-    )
+    found: dict[int, int] = dict(conn.execute(select(bucket, func.count()).where(IN_WORK).group_by(bucket)).all())
     return [found.get(index, 0) for index in range(len(edges) + 1)]
 
 
@@ -186,14 +189,16 @@ def covered_until(conn: Connection, provider: str) -> datetime | None:
 
 def gaps(conn: Connection, provider: str | None = None) -> list[dict[str, Json]]:
     """Return recordings that should be here and are not: gone, absent, quarantined, or past their deadline and still pending."""
-    doubtful = or_(
-        recording.c.state.in_([State.GONE, State.ABSENT]),
-        recording.c.flags.contains(f'"{Flag.QUARANTINED}"'),
-        recording.c.state.in_(PENDING) & (recording.c.attempts >= 3),
-    )
-    wanted = select(recording).where(doubtful).order_by(recording.c.call_started_at)
-    if provider is not None:
-        wanted = wanted.where(recording.c.provider == provider)
+    # One question for each index: a condition that joins them by OR would read every row.
+    names = [provider] if provider is not None else list(states(conn))
+    columns, ours = recording.c, unindexed(recording.c.provider).in_(names)
+    doubtful = [
+        (columns.provider.in_(names), columns.state.in_([State.GONE, State.ABSENT])),
+        (ours, FLAGGED, columns.flags.contains(f'"{Flag.QUARANTINED}"')),
+        (ours, IN_WORK, columns.attempts >= 3),
+    ]
+    ids = union(*(select(columns.id).where(*each) for each in doubtful))
+    wanted = select(recording).where(columns.id.in_(ids)).order_by(columns.call_started_at)
     return [_public(row, []) for row in conn.execute(wanted)]
 
 
@@ -221,9 +226,8 @@ def pending_soon(conn: Connection, provider: str, until: datetime) -> int:
     waited for.
     """
     waits = func.coalesce(recording.c.reason, "") != Reason.NOT_READY.value
-    # One query for each partial index, so that a long history costs nothing. The concatenation keeps SQLite from
-    # walking all of the provider's rows by (provider, state) instead.
-    ours = recording.c.provider.concat("") == provider
+    # One query for each partial index, so that a long history costs nothing.
+    ours = unindexed(recording.c.provider) == provider
     parts = (
         (ours, READY),
         (ours, recording.c.owner.is_not(None)),
@@ -238,9 +242,9 @@ def unfinished(conn: Connection, providers: Sequence[str]) -> int:
     """
     return conn.execute(
         select(func.count()).where(
-            recording.c.provider.in_(providers),
-            recording.c.provider_recording_id != "",
-            text("recording.state IN ('listed', 'waiting', 'spooled')"),  # the words of the partial index
+            unindexed(recording.c.provider).in_(providers),
+            unindexed(recording.c.provider_recording_id) != "",
+            IN_WORK,
             func.coalesce(recording.c.reason, "") != Reason.NOT_READY.value,
         )
     ).scalar_one()
@@ -248,8 +252,7 @@ def unfinished(conn: Connection, providers: Sequence[str]) -> int:
 
 def sealed(conn: Connection) -> int:
     """Count the recordings that lie sealed on a host's disk and in no storage."""
-    pending = text("recording.state IN ('listed', 'waiting', 'spooled')")  # the words of the partial index
-    waiting = select(func.count()).where(pending, recording.c.spool_name.is_not(None))
+    waiting = select(func.count()).where(IN_WORK, recording.c.spool_name.is_not(None))
     return conn.execute(waiting).scalar_one()
 
 
@@ -282,7 +285,7 @@ def _conditions(search: Search) -> list[ColumnElement[bool]]:
     if search.state:
         found.append(columns.state == search.state)
     if search.flag:
-        found.append(columns.flags.contains(f'"{search.flag}"', autoescape=True))
+        found += [FLAGGED, columns.flags.contains(f'"{search.flag}"', autoescape=True)]
     if search.number:
         spellings = _spellings(search.number)
         found.append(or_(columns.from_number.in_(spellings), columns.to_number.in_(spellings)))
@@ -328,7 +331,7 @@ def _provider_counts(
     rejects: int,
     now: datetime,
 ) -> ProviderCounts:
-    pending = (recording.c.provider == name) & recording.c.state.in_(PENDING)
+    pending = and_(unindexed(recording.c.provider) == name, IN_WORK)
     nearest = conn.execute(
         select(recording.c.delete_at, recording.c.deadline_source)
         .where(pending, recording.c.delete_at.is_not(None))

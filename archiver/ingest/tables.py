@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -79,6 +82,8 @@ recording = Table(
 )
 
 _PENDING = text("state IN ('listed', 'waiting', 'spooled')")
+IN_WORK: Any = text("recording.state IN ('listed', 'waiting', 'spooled')")
+"""The condition on `recording` that its partial index answers: it must be spelled as the index spells it."""
 
 Index("recording_ready", recording.c.provider, recording.c.archive_by, recording.c.listed_at,
       sqlite_where=recording.c.ready, postgresql_where=recording.c.ready)  # fmt: skip
@@ -103,7 +108,13 @@ Index("recording_length", recording.c.provider, recording.c.duration_ms)
 _ARCHIVED_AT = recording.c.archived_at.is_not(None)
 Index("recording_archived", recording.c.provider, recording.c.archived_at, recording.c.plaintext_bytes,
       sqlite_where=_ARCHIVED_AT, postgresql_where=_ARCHIVED_AT)  # fmt: skip
+_FLAGGED = text("flags <> '[]'")
+FLAGGED: Any = text("recording.flags <> '[]'")
+Index("recording_flagged", recording.c.provider, sqlite_where=_FLAGGED, postgresql_where=_FLAGGED)
+Index("recording_flagged_order", recording.c.call_started_at, recording.c.listed_at, recording.c.id,
+      sqlite_where=_FLAGGED, postgresql_where=_FLAGGED)  # fmt: skip
 _DENIED = text("state = 'absent' AND attempts > 0")
+DENIED: Any = text("recording.state = 'absent' AND recording.attempts > 0")
 Index("recording_denied", recording.c.provider, sqlite_where=_DENIED, postgresql_where=_DENIED)
 Index("recording_from", recording.c.from_number)
 Index("recording_to", recording.c.to_number)
@@ -296,3 +307,11 @@ QUEUE = frozenset(
         "ready", "next_attempt_at", "owner", "token", "spool_id", "spool_name", "last_seen_at", "segment",
     }
 )  # fmt: skip
+
+
+def unindexed(column: Column[str]) -> ColumnElement[str]:
+    """Returns a text column as a value that no index answers, so that a partial index answers the condition beside it.
+
+    Without statistics SQLite prefers an index on more columns, and reads the whole history by it.
+    """
+    return column.concat("")

@@ -49,6 +49,7 @@ def upgrade() -> None:
     op.create_index("recording_sealed", "recording", ["sealed_sha256"])
     op.create_index("recording_length", "recording", ["provider", "duration_ms"])
     _partial("recording_archived", ["provider", "archived_at", "plaintext_bytes"], "archived_at IS NOT NULL")
+    _partial("recording_flagged_order", ["call_started_at", "listed_at", "id"], "flags <> '[]'")
     _partial("recording_denied", ["provider"], "state = 'absent' AND attempts > 0")
 
 

@@ -134,7 +134,7 @@ def _back_to_9(conn: Connection) -> None:
     names = ["insert", "delete", "update"] if conn.dialect.name == "sqlite" else ["rows", "update"]
     for name in names:
         conn.execute(text(f"DROP TRIGGER recording_day_{name}{where}"))
-    for name in ("order", "provider_id", "sealed", "length", "archived", "denied"):
+    for name in ("order", "provider_id", "sealed", "length", "archived", "denied", "flagged_order"):
         conn.execute(text(f"DROP INDEX recording_{name}"))
     conn.execute(text("DROP TABLE recording_day"))
     conn.execute(text("UPDATE alembic_version SET version_num = '0009'"))
