@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import platform
 import resource
@@ -19,7 +20,7 @@ from archiver.custody.keys import generate_signing_key, to_pem
 from archiver.database import create_engine, upgrade
 from archiver.demo.s3server import S3Server
 from archiver.recording import Secret
-from archiver.seal.recipients import generate_local_key
+from archiver.seal.envelope import KEY_SIZE
 from archiver.store.s3 import S3Options, make_bucket
 from benchmarks.source import ACCOUNT, TOKEN
 
@@ -42,7 +43,7 @@ def configure(
     chance = SystemChance()
     secrets = {
         "custody.pem": to_pem(generate_signing_key(chance)),
-        "seal.key": generate_local_key(chance),
+        "seal.key": base64.b64encode(chance.token(KEY_SIZE)),
         "db": database.encode(),
         "token": TOKEN.encode(),
         "s3": SECRET_KEY.reveal().encode(),

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, func, select, text
 
-from archiver.custody.event import Event, verify
-from archiver.custody.tables import TYPE_NUMBERS
+from archiver.completeness.issue import Issued
+from archiver.custody import history
+from archiver.custody.event import ARCHIVE, Event, verify
+from archiver.custody.tables import TYPE_NUMBERS, custody_event, custody_pending
 from archiver.database import UtcDateTime, reading
+from archiver.translog.checkpoint import Checkpoint, open_checkpoint
+from archiver.translog.merkle import verify_inclusion
+from archiver.translog.note import VerifierKey
+from archiver.translog.proof import LogProof
 
 
 def mth(leaves: list[bytes]) -> bytes:
@@ -97,3 +103,28 @@ def tamper(engine: Engine, table: str, statement: str, **values: object) -> None
     """One statement that the guards of `table` would refuse."""
     with engine.begin() as conn, unguarded(conn, table):
         assert conn.execute(text(statement), values).rowcount == 1
+
+
+def open_proof(
+    proof: LogProof, leaf: bytes, log_key: VerifierKey, witnesses: Sequence[VerifierKey] = ()
+) -> tuple[Checkpoint, tuple[tuple[VerifierKey, int], ...]]:
+    """Returns the checkpoint under which the leaf hash is proved to stand, and its witnesses (`open_checkpoint`).
+
+    Raises `VerificationError`.
+    """
+    checkpoint, seen_by = open_checkpoint(proof.checkpoint, log_key, witnesses)
+    verify_inclusion(leaf, proof.index, checkpoint.size, proof.hashes, checkpoint.root)
+    return checkpoint, seen_by
+
+
+def count_events(conn: Connection) -> int:
+    """The number of events in the log and in the queue."""
+    return sum(
+        conn.execute(select(func.count()).select_from(table)).scalar_one() for table in (custody_event, custody_pending)
+    )
+
+
+def signed_statements(conn: Connection, issued: Sequence[Issued]) -> dict[int, bytes]:
+    """The signed entries of these statements, by their number in the chain of subject `archive`."""
+    wanted = {each.seq for each in issued}
+    return {each.seq: each.raw for each in history.entries(conn, ARCHIVE) if each.seq in wanted}

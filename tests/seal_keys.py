@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from archiver.clock import Chance, SystemChance
 from archiver.seal.cipher import OpenedFacts, Sealer, SealResult, open_sealed, verify_sealed
+from archiver.seal.envelope import KEY_SIZE
 from archiver.seal.recipients import Identity, Recipient, load_identity, load_local_key, load_recipient
 
 VECTORS = Path(__file__).parent / "vectors" / "sealed-object"
@@ -72,3 +74,8 @@ def verified(data: bytes, *identities: Identity, step: int = 1 << 20) -> OpenedF
 def openssl(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
     """Run the stock `openssl`. Without it these tests fail: they are the promise to the stranger of twenty years hence."""
     return subprocess.run(["openssl", *map(str, arguments)], capture_output=True, check=False, timeout=60)
+
+
+def generate_local_key(chance: Chance) -> bytes:
+    """The contents of a fresh local key file."""
+    return base64.b64encode(chance.token(KEY_SIZE)) + b"\n"

@@ -14,7 +14,6 @@ from types import MappingProxyType
 from archiver.recording import ORIGINAL, Flag, Json, Reason, State
 
 _NOTHING: Mapping[str, Json] = MappingProxyType({})
-_PENDING = frozenset({State.LISTED, State.WAITING, State.SPOOLED})
 _NEAR = timedelta(seconds=2)
 
 

@@ -167,12 +167,6 @@ def of_recordings(conn: Connection, ids: Sequence[str]) -> list[Issued]:
     return found
 
 
-def entries(conn: Connection, issued: Sequence[Issued]) -> dict[int, bytes]:
-    """The signed entries of these statements, by their number in the chain of subject `archive`."""
-    wanted = {each.seq for each in issued}
-    return {each.seq: each.raw for each in history.entries(conn, ARCHIVE) if each.seq in wanted}
-
-
 def _facts(raw: bytes) -> dict[str, object]:
     value = dict(rules.canonical_loads(raw))
     return {name: value[name] for name in value.keys() - _NO_FACTS}

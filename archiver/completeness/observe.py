@@ -149,12 +149,6 @@ def _listed_since(conn: Connection, it: Watched, instant: datetime) -> bool:
     return all(not holes(discovery.covered(conn, it.provider, scope), there) for scope in it.scopes)
 
 
-def explained(conn: Connection, recording_id: str, of: Profile, now: datetime) -> Gap | None:
-    """The gap of one recording, if it has one."""
-    row = conn.execute(select(recording).where(recording.c.id == recording_id)).one_or_none()
-    return None if row is None else explain(known(row), of, now)
-
-
 def rejects(conn: Connection, provider: str) -> list[Gap]:
     """The gaps of listed rows that were not understood, until the recording that a row names is in the journal after all.
 

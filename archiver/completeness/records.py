@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, TextClause, func, literal, select, text, union_all
 
@@ -20,7 +20,6 @@ from archiver.recording import LockMode, State
 from archiver.verify.finding import Finding, Kind
 from archiver.verify.kept import SegmentRow, StatementRow, WindowRow
 
-T = TypeVar("T")
 PAGE = 5_000
 _OF_LOG = {
     Code.LOG_FORKED: Kind.LOG_FORKED,

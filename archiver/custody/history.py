@@ -7,18 +7,17 @@ knows the place of an event in the log. Refused rows belong to neither.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, select, union
+from sqlalchemy import Connection, Row, Select, bindparam, select, union
 
 from archiver.custody.chain import Head
 from archiver.custody.event import Entry, Type
 from archiver.custody.tables import (
     TYPE_NUMBERS,
     custody_event,
-    custody_log,
     custody_pending,
     custody_private,
     custody_subject,
@@ -90,13 +89,6 @@ _ONE = union(
         custody_subject.c.subject == bindparam("of"), custody_pending.c.seq == bindparam("number")
     ),
 )
-_LEAVES = (
-    _IN_LOG.where(custody_event.c.log_id == bindparam("log"), custody_event.c.leaf_index > bindparam("after"))
-    .order_by(custody_event.c.leaf_index)
-    .limit(_PAGE)
-)
-_QUEUE = _WAITING.where(custody_pending.c.pid > bindparam("after")).order_by(custody_pending.c.pid).limit(_PAGE)
-_LOGS = select(custody_log.c.log_id).order_by(custody_log.c.log_id)
 
 
 def entries(conn: Connection, subject: str) -> list[Entry]:
@@ -125,31 +117,6 @@ def subjects(conn: Connection, *, prefix: str = "", after: str = "", limit: int 
     order = name.collate("C") if conn.dialect.name == "postgresql" else name
     query = select(name).where(order > after, name.startswith(prefix, autoescape=True)).order_by(order).limit(limit)
     return list(conn.execute(query).scalars())
-
-
-def walk(conn: Connection) -> Iterator[Entry]:
-    """Yields every event: those in the log in its order, then those in the queue in its order, with one page in memory
-    at a time.
-
-    Use one `reading()` connection for the whole walk: between pages that are read in separate transactions, events
-    move.
-    """
-    for log_id in conn.execute(_LOGS).scalars().all():
-        index = -1
-        while page := conn.execute(_LEAVES, {"log": log_id, "after": index}).all():
-            yield from map(_entry, page)
-            index = page[-1].leaf_index
-    pid = 0
-    while page := conn.execute(_QUEUE, {"after": pid}).all():
-        yield from map(_entry, page)
-        pid = page[-1].pid
-
-
-def count(conn: Connection) -> int:
-    """Counts the events in the log and in the queue."""
-    return sum(
-        conn.execute(select(func.count()).select_from(table)).scalar_one() for table in (custody_event, custody_pending)
-    )
 
 
 def private(conn: Connection, subject: str, seq: int) -> dict[str, Private]:

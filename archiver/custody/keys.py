@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
     load_pem_private_key,
     load_pem_public_key,
 )
@@ -69,11 +68,6 @@ def load_public_key(pem: bytes) -> Ed25519PublicKey:
 def to_pem(key: Ed25519PrivateKey) -> bytes:
     """Returns the key as unencrypted PKCS#8 PEM, for a file that only the archiver's user may read."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def public_pem(key: Ed25519PrivateKey) -> bytes:
-    """Returns the public half of the key as SPKI PEM."""
-    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def public_hex(key: Ed25519PrivateKey | Ed25519PublicKey) -> str:

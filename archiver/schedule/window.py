@@ -99,11 +99,3 @@ def beginning(oldest: datetime, stated: datetime | None, latest: datetime) -> da
     A stated day in the future must not keep new recordings from being listed until that day.
     """
     return max(oldest, min(stated, latest)) if stated is not None else oldest
-
-
-def watermark(covered: Iterable[Window], earliest: datetime) -> datetime | None:
-    """Returns the instant up to which all time since `earliest` was listed; None while the start itself is not covered."""
-    for span in merge(covered):
-        if span.since <= earliest < span.until:
-            return span.until
-    return None

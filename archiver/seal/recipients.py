@@ -262,11 +262,6 @@ def generate_rsa_keys(name: str, now: datetime, chance: Chance, *, bits: int = _
     )
 
 
-def generate_local_key(chance: Chance) -> bytes:
-    """Returns the contents of a fresh local key file."""
-    return base64.b64encode(chance.token(KEY_SIZE)) + b"\n"
-
-
 def subject_key_identifier(public_key: rsa.RSAPublicKey) -> bytes:
     """Returns the SHA-1 of the public key's bits (RFC 5280 §4.2.1.2, method 1). It is a name, not a protection."""
     return x509.SubjectKeyIdentifier.from_public_key(public_key).digest

@@ -16,7 +16,6 @@ from archiver.status.report import Outlook, Report
 
 _LAG = (10, 60, 300, 900, 3600, 4 * 3600, 86_400, 3 * 86_400, 7 * 86_400, 30 * 86_400)
 _STAGE = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120, 600)
-_PENDING = (State.LISTED, State.WAITING, State.SPOOLED)
 
 
 class Metrics:

@@ -1,16 +1,15 @@
-"""Reads, writes and checks proof files (c2sp.org/tlog-proof@v1), which show offline that an entry is in the log. Pure:
+"""Reads and writes proof files (c2sp.org/tlog-proof@v1), which show offline that an entry is in the log. Pure:
 no I/O, no clock."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from archiver.errors import VerificationError
-from archiver.translog.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
-from archiver.translog.merkle import HASH_BYTES, MAX_SIZE, verify_inclusion
-from archiver.translog.note import MAX_NOTE, VerifierKey, from_base64, from_decimal, parse_note
+from archiver.translog.checkpoint import parse_checkpoint
+from archiver.translog.merkle import HASH_BYTES, MAX_SIZE
+from archiver.translog.note import MAX_NOTE, from_base64, from_decimal, parse_note
 
 HEADER = "c2sp.org/tlog-proof@v1"
 MAX_HASHES = 63
@@ -46,7 +45,7 @@ class LogProof:
 
 
 def parse_proof(raw: bytes) -> LogProof:
-    """Returns the proof in a file; `open_proof` tells whether the proof holds. Raises `VerificationError`."""
+    """Returns the proof in a file, which may hold or not. Raises `VerificationError`."""
     if len(raw) > MAX_PROOF:
         raise VerificationError(f"a proof has at most {MAX_PROOF} bytes")
     head, blank, checkpoint = raw.partition(b"\n\n")
@@ -65,18 +64,6 @@ def parse_proof(raw: bytes) -> LogProof:
         return LogProof(index, tuple(map(from_base64, lines)), checkpoint, extra)
     except ValueError as exc:
         raise VerificationError(f"not a proof: {exc}") from exc
-
-
-def open_proof(
-    proof: LogProof, leaf: bytes, log_key: VerifierKey, witnesses: Sequence[VerifierKey] = ()
-) -> tuple[Checkpoint, tuple[tuple[VerifierKey, int], ...]]:
-    """Returns the checkpoint under which the leaf hash is proved to stand, and its witnesses (`open_checkpoint`).
-
-    Raises `VerificationError`.
-    """
-    checkpoint, seen_by = open_checkpoint(proof.checkpoint, log_key, witnesses)
-    verify_inclusion(leaf, proof.index, checkpoint.size, proof.hashes, checkpoint.root)
-    return checkpoint, seen_by
 
 
 def _base64(raw: bytes) -> str:

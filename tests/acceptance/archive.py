@@ -20,7 +20,7 @@ from archiver.demo.simulators import fleet
 from archiver.demo.simulators.server import Simulator
 from archiver.ingest import survey
 from archiver.ingest.tables import recording
-from archiver.seal.recipients import generate_local_key
+from tests.seal_keys import generate_local_key
 
 
 @dataclass

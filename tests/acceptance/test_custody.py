@@ -24,10 +24,11 @@ from archiver.demo.simulators.scenario import samples
 from archiver.translog.checkpoint import open_checkpoint
 from archiver.translog.merkle import verify_consistency
 from archiver.translog.note import parse_vkey
-from archiver.translog.proof import open_proof, parse_proof
+from archiver.translog.proof import parse_proof
 from tests.acceptance.archive import Archive, make_archive
 from tests.acceptance.cli import archiver
 from tests.fixtures_s3 import NewBucket
+from tests.log_oracle import open_proof
 
 DIRECTORY = "[{id: primary, kind: directory, path: copies}]"
 

@@ -33,13 +33,13 @@ from archiver.recovery.rebuild import Rebuilt
 from archiver.recovery.recording_replay import UNCATALOGUED, UNTOLD
 from archiver.recovery.segment import dump, load
 from archiver.seal.cipher import Sealer, open_sealed
-from archiver.seal.recipients import generate_local_key
 from archiver.wall import Walls
 from tests.acceptance.archive import Archive, make_archive
 from tests.acceptance.cli import archiver
 from tests.acceptance.test_archive import s3
 from tests.fixtures_db import Server
 from tests.fixtures_s3 import NewBucket
+from tests.seal_keys import generate_local_key
 
 DIRECTORY = "[{id: primary, kind: directory, path: copies}]"
 

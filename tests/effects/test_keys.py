@@ -17,12 +17,11 @@ from archiver.clock import SystemChance, SystemClock
 from archiver.custody.keys import generate_signing_key, load_signing_key, public_hex, to_pem
 from archiver.demo.simulators import fleet
 from archiver.demo.simulators.scenario import Account, SimRecording, samples
-from archiver.seal.recipients import generate_local_key
 from archiver.translog.checkpoint import open_checkpoint
 from archiver.translog.note import parse_vkey
 from tests.contract.test_recipients import Kms, kms
 from tests.effects.workspace import LOOPBACK, Workspace, workspace
-from tests.seal_keys import VECTORS
+from tests.seal_keys import VECTORS, generate_local_key
 from tests.timestamps import authority
 
 __all__ = ["kms"]  # the fixture

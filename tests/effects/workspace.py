@@ -16,8 +16,8 @@ from archiver.clock import SystemChance
 from archiver.custody.keys import generate_signing_key, to_pem
 from archiver.database import create_engine, upgrade
 from archiver.demo.simulators.server import Simulator
-from archiver.seal.recipients import generate_local_key
 from tests.acceptance.cli import archiver
+from tests.seal_keys import generate_local_key
 
 DIRECTORY = "{kind: directory, path: copies}"
 LOCAL = (

@@ -46,9 +46,10 @@ from archiver.recording import Window
 from archiver.retention.policy import Rule
 from archiver.retention.span import Span
 from archiver.schedule.deadline import ProviderRetention
-from archiver.seal.recipients import generate_local_key, load_recipient
+from archiver.seal.recipients import load_recipient
 from archiver.store.directory import DirectoryStore
 from tests.contract.provider_cases import CASES, Free, sounds
+from tests.seal_keys import generate_local_key
 
 QUICK = Limits(
     connect_timeout=timedelta(seconds=2),

@@ -22,11 +22,11 @@ from archiver.custody.keys import generate_signing_key, to_pem
 from archiver.demo.simulators import Redirect, Route, fleet
 from archiver.demo.simulators.scenario import samples
 from archiver.errors import Exit
-from archiver.seal.recipients import generate_local_key
 from tests.acceptance.archive import Archive, make_archive
 from tests.acceptance.cli import archiver as command
 from tests.acceptance.test_archive import DIRECTORY, truth
 from tests.faults.rig import call
+from tests.seal_keys import generate_local_key
 
 GOOD = """\
 version: 1

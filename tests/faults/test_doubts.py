@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from archiver.cli import run
 from archiver.clock import SystemClock
 from archiver.completeness import observe
-from archiver.completeness.gap import Code, Gap, Grade, profile
+from archiver.completeness.gap import Code, Gap, Grade, explain, profile
 from archiver.custody.event import Event
 from archiver.demo.simulators import Account, Cut, Framing, Route, ServerError
 from archiver.demo.simulators.answer import Answer
@@ -28,6 +29,7 @@ from archiver.demo.simulators.plivo import PlivoSimulator
 from archiver.errors import Exit
 from archiver.ingest.destination import Destination
 from archiver.ingest.siblings import MOST_DOUBTFUL
+from archiver.ingest.tables import recording
 from archiver.recording import DOUBTS, Flag
 from archiver.schedule.deadline import ProviderRetention
 from tests.acceptance.archive import make_archive
@@ -67,7 +69,8 @@ class Sends(Effect):
 def gaps(it: Rig, kind: str = "plivo") -> list[Gap]:
     """What completeness says of each recording, as every face is told it."""
     with it.engine.connect() as conn:
-        found = [observe.explained(conn, row["id"], profile(kind), it.clock.now()) for row in it.rows()]
+        rows = conn.execute(select(recording).order_by(recording.c.call_started_at, recording.c.id)).all()
+    found = [explain(observe.known(row), profile(kind), it.clock.now()) for row in rows]
     return [each for each in found if each is not None and each.grade is Grade.OPEN]
 
 

@@ -41,7 +41,6 @@ from archiver.ingest import discovery, journal, outcomes, poll
 from archiver.ingest.tables import copy, recording
 from archiver.providers.port import Facts, Media, Provider
 from archiver.recording import Audio, Link, Listing, Page, RecordingRef, Secret, Window
-from archiver.seal.recipients import generate_local_key
 from archiver.signals import End
 from archiver.store.port import ObjectStore, Shelf
 from archiver.translog.anchor import Authority
@@ -51,6 +50,7 @@ from archiver.translog.witness import Witness
 from tests.faults.rig import rig
 from tests.http_servers import says, serve
 from tests.odd_parties import EXCEPTIONS, PRIVATE, Odd, methods
+from tests.seal_keys import generate_local_key
 from tests.timestamps import certify
 
 SOUND = (Path(__file__).parents[1] / "data" / "audio" / "g711-mulaw-mono-8000.wav").read_bytes()

@@ -21,6 +21,7 @@ from archiver.errors import VerificationError
 from archiver.translog import note, proof, tile
 from archiver.translog.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
 from tests.fuzz.mutator import mutated, times
+from tests.log_oracle import open_proof
 from tests.vectors.log import rfc6962
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -64,7 +65,7 @@ def read_proof(raw: bytes) -> bytes:
 def open_proved(raw: bytes) -> bytes:
     """Entry 5 is proved at place 5 and at no other, under the one root."""
     parsed = proof.parse_proof(raw)
-    checkpoint, _ = proof.open_proof(parsed, rfc6962.leaf(rfc6962.REFERENCE_ENTRIES[5]), LOG, [WITNESS])
+    checkpoint, _ = open_proof(parsed, rfc6962.leaf(rfc6962.REFERENCE_ENTRIES[5]), LOG, [WITNESS])
     assert (parsed.index, checkpoint) == (5, Checkpoint(LOG.name, 8, rfc6962.REFERENCE_ROOTS[8]))
     assert list(parsed.hashes) == rfc6962.path(5, rfc6962.REFERENCE_ENTRIES)
     return raw

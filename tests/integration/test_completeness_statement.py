@@ -28,6 +28,7 @@ from archiver.ingest.discovery import Walked
 from archiver.ingest.tables import recording
 from archiver.recording import Audio, Listing, RecordingRef, Window
 from archiver.schedule.deadline import Deadline, ProviderRetention
+from tests.log_oracle import signed_statements
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -111,7 +112,7 @@ def test_statement_verifies_from_its_bytes_and_the_signed_entry_alone(desk: Desk
     desk.cover(Window(NOW - 9 * DAY, NOW))
     assert desk.state() is not None
     (kept,) = issue.statements(desk.conn, "p", YESTERDAY, NOW.date())
-    event = verify(issue.entries(desk.conn, [kept])[kept.seq])
+    event = verify(signed_statements(desk.conn, [kept])[kept.seq])
     assert statement.check(kept.document, event.data)["day"] == YESTERDAY.isoformat()
     assert issue.statements(desk.conn, "other", YESTERDAY, NOW.date()) == []
     for forged in (kept.document.replace(b'"listed":0', b'"listed":1'), kept.document[:-1], b"{}"):
@@ -153,7 +154,7 @@ def test_gap_with_its_reason_stands_in_the_statement_until_it_is_acknowledged(de
     stated = value(desk.state())
     assert (stated["complete"], stated["gaps"][0]["acknowledged"]) == (True, True)
     (kept,) = issue.statements(desk.conn, "p", YESTERDAY, NOW.date())
-    assert parse(issue.entries(desk.conn, [kept])[kept.seq]).data["gaps"] == {"gone_at_provider": 1}
+    assert parse(signed_statements(desk.conn, [kept])[kept.seq]).data["gaps"] == {"gone_at_provider": 1}
 
 
 def test_thousands_of_gaps_fit_behind_one_event(desk: Desk) -> None:
@@ -165,7 +166,7 @@ def test_thousands_of_gaps_fit_behind_one_event(desk: Desk) -> None:
     assert len(value(stated)["gaps"]) == 400
     assert stated is not None
     assert len(stated.document) > 16 * 1024
-    assert len(issue.entries(desk.conn, [stated])[stated.seq]) < 2048
+    assert len(signed_statements(desk.conn, [stated])[stated.seq]) < 2048
 
 
 # --- clocks that are wrong --------------------------------------------------------------------------------------------
@@ -202,9 +203,9 @@ def test_statements_by_a_clock_ten_years_ahead_are_taken_back_one_by_one_when_it
     for each in taken_back.values():
         assert (each.revision, value(each)["complete"]) == (2, False)
         assert value(each)["holes"], "nobody has looked at a day that has not come"
-        verify(issue.entries(desk.conn, [each])[each.seq])
+        verify(signed_statements(desk.conn, [each])[each.seq])
     first = {each.seq for each in ahead}
-    assert len(issue.entries(desk.conn, ahead)) == len(first), "what was said stays said"
+    assert len(signed_statements(desk.conn, ahead)) == len(first), "what was said stays said"
     assert stated_as_the_watch_does(desk) == [], "once"
 
 

@@ -21,6 +21,7 @@ from archiver.database import Writer, create_engine, reading
 from archiver.errors import ArchiverError
 from tests.custody_examples import HOST_KEY, KEY, OTHER_SUBJECT, SUBJECT, FixedChance, SteadyClock
 from tests.fixtures_db import Server
+from tests.log_oracle import count_events
 
 HOSTS = {public_hex(HOST_KEY)}
 
@@ -37,7 +38,7 @@ def check_all(engine: Engine) -> int:
         for subject in history.subjects(conn):
             entries = history.entries(conn, subject)
             assert check_chain(subject, entries, writers, HOSTS, history.head(conn, subject)) == []
-        return history.count(conn)
+        return count_events(conn)
 
 
 def test_events_of_a_subject_form_a_chain_from_zero(database: Engine, ledger: Ledger) -> None:
@@ -87,7 +88,7 @@ def test_event_outside_the_format_writes_nothing(database: Engine, ledger: Ledge
         ):
             with pytest.raises(ValueError):
                 ledger.append(conn, subject, type_, data)  # type: ignore[arg-type]
-        assert history.count(conn) == 0
+        assert count_events(conn) == 0
 
 
 def test_many_events_at_once_keep_their_order_within_each_subject(database: Engine, ledger: Ledger) -> None:
@@ -111,7 +112,7 @@ def test_many_events_at_once_keep_their_order_within_each_subject(database: Engi
             "recording.downloaded",
             "recording.sealed",
         ]
-        assert len(list(history.walk(conn))) == 704
+        assert count_events(conn) == 704
         pages, after = [], ""
         while page := history.subjects(conn, prefix="rec:", after=after, limit=99):
             pages += page

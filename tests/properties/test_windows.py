@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.recording import Window
-from archiver.schedule.window import Bounds, deep_windows, due_windows, holes, merge, split, watermark
+from archiver.schedule.window import Bounds, deep_windows, due_windows, holes, merge, split
 
 ORIGIN = datetime(2026, 1, 1, tzinfo=UTC)
 minutes = st.integers(0, 200_000).map(lambda n: ORIGIN + timedelta(minutes=n))
@@ -58,13 +58,6 @@ def test_after_one_poll_nothing_settled_was_never_looked_at(
     assert all(earliest <= window.since and window.until <= end for window in windows)
     if earliest < end:
         assert holes([*covered, *windows], Window(earliest, end)) == ()
-
-
-@given(st.lists(spans, min_size=1, max_size=8), minutes)
-def test_the_watermark_never_passes_an_unproven_instant(covered: list[Window], earliest: datetime) -> None:
-    mark = watermark(covered, earliest)
-    if mark is not None:
-        assert holes(covered, Window(earliest, mark)) == ()
 
 
 def test_an_outage_of_91_days_is_walked_in_pieces_newest_stretch_first() -> None:

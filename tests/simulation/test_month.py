@@ -11,6 +11,7 @@ from typing import Any
 from archiver.completeness import issue, statement
 from archiver.custody.event import parse
 from archiver.demo.simulators import EmptyList, Route, Rows
+from tests.log_oracle import signed_statements
 from tests.simulation.instants import beginning_at
 from tests.simulation.month import CYCLE, DAYS, Month, month
 
@@ -29,7 +30,7 @@ async def test_thirty_clean_days_have_no_gap_and_a_complete_statement_each(
         today = it.it.clock.now().date()
         with it.it.engine.connect() as conn:
             issued = issue.statements(conn, it.it.provider.id, today.replace(year=today.year - 1), today)
-            signed = issue.entries(conn, issued)
+            signed = signed_statements(conn, issued)
         month_of = issued[-(DAYS - 1) :]
         assert len(month_of) == DAYS - 1
         stated = [statement.check(each.document, parse(signed[each.seq]).data) for each in month_of]

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from archiver.custody.keys import (
     derive_log_key,
@@ -12,11 +19,15 @@ from archiver.custody.keys import (
     load_public_key,
     load_signing_key,
     public_hex,
-    public_pem,
     to_pem,
 )
 from archiver.errors import KeyUnavailableError
 from tests.custody_examples import KEY, FixedChance
+
+
+def public_pem(key: Ed25519PrivateKey) -> bytes:
+    """Returns the public half of the key as SPKI PEM."""
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def test_key_file_round_trip() -> None:

@@ -20,15 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from archiver.clock import SystemChance
 from archiver.errors import ConfigurationError
-from archiver.seal.recipients import (
-    generate_local_key,
-    generate_rsa_keys,
-    load_identity,
-    load_local_key,
-    load_recipient,
-    local_key_id,
-)
-from tests.seal_keys import LOCAL_KEY, key_file, opened, openssl, seal
+from archiver.seal.recipients import generate_rsa_keys, load_identity, load_local_key, load_recipient, local_key_id
+from tests.seal_keys import LOCAL_KEY, generate_local_key, key_file, opened, openssl, seal
 
 _SMALL = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 _CURVE = ec.generate_private_key(ec.SECP256R1())

@@ -11,7 +11,8 @@ import pytest
 from archiver.custody.event import leaf_hash
 from archiver.errors import VerificationError
 from archiver.translog.note import parse_vkey
-from archiver.translog.proof import LogProof, open_proof, parse_proof
+from archiver.translog.proof import LogProof, parse_proof
+from tests.log_oracle import open_proof
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors/log/proofs.json").read_text("utf-8"))
 LOG, WITNESS = parse_vkey(VECTORS["log"]), parse_vkey(VECTORS["witness"])

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from archiver.recording import Window
-from archiver.schedule.window import Bounds, beginning, deep_windows, due_windows, holes, merge, split, watermark
+from archiver.schedule.window import Bounds, beginning, deep_windows, due_windows, holes, merge, split
 
 DAY = timedelta(days=1)
 
@@ -120,20 +120,3 @@ def test_a_beginning_is_as_stated_but_neither_before_there_is_anything_nor_in_th
     stated: float | None, begins: float
 ) -> None:
     assert beginning(day(2), None if stated is None else day(stated), day(8)) == day(begins)
-
-
-@pytest.mark.parametrize(
-    ("covered", "mark"),
-    [
-        ((), None),
-        (((3, 9),), None),  # the start itself is not covered
-        (((2, 9),), 9),
-        (((0, 3), (3, 5), (6, 9)), 5),
-        (((0, 2),), None),
-        (((0, 1), (2, 4)), 4),
-    ],
-)
-def test_the_watermark_is_as_far_as_nothing_is_unlooked_at(
-    covered: tuple[tuple[float, float], ...], mark: float | None
-) -> None:
-    assert watermark(spans(*covered), day(2)) == (None if mark is None else day(mark))
