@@ -10,6 +10,7 @@ from datetime import datetime
 
 from archiver.alerts.route import Entry, Status
 from archiver.alerts.rule import Severity
+from archiver.instants import to_second_or_none
 from archiver.recording import Json
 from archiver.redaction import redact
 
@@ -58,7 +59,7 @@ def compose(instance: str, entries: Sequence[Entry], now: datetime) -> Message:
             "schema": SCHEMA,
             "id": whole,
             "instance": instance,
-            "sent_at": _iso(now),
+            "sent_at": to_second_or_none(now),
             "text": f"{title}\n\n{text}",
             "alerts": [_json(each, name) for each, name in zip(ordered, ids, strict=True)],
         },
@@ -87,7 +88,7 @@ def _shown(sentence: str) -> str:
 
 def _id(instance: str, entry: Entry) -> str:
     """The id of this piece of news: made of its subject, its beginning, and the time when it was last sent."""
-    news = (instance, *entry.key, entry.status, _iso(entry.since), _iso(entry.told_at))
+    news = (instance, *entry.key, entry.status, to_second_or_none(entry.since), to_second_or_none(entry.told_at))
     return hashlib.sha256("\0".join(map(str, news)).encode()).hexdigest()[:32]
 
 
@@ -112,11 +113,7 @@ def _json(entry: Entry, name: str) -> Json:
         "severity": alert.kind.severity.value,
         "status": entry.status.value,
         "sentence": _shown(alert.sentence),
-        "since": _iso(entry.since),
-        "over_since": None if entry.status is Status.NOTE else _iso(entry.cleared_at),
+        "since": to_second_or_none(entry.since),
+        "over_since": None if entry.status is Status.NOTE else to_second_or_none(entry.cleared_at),
         "runbook": alert.kind.runbook,
     }
-
-
-def _iso(instant: datetime | None) -> str | None:
-    return None if instant is None else instant.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import structlog
 
-from archiver import __version__, errors
+from archiver import __version__, errors, instants
 from archiver.alerts.alarm import Alarm
 from archiver.assembly.alerts import build_alarm
 from archiver.assembly.completeness import Rounds
@@ -134,7 +134,7 @@ class Assembly:
         return await self.read(make)
 
     async def status_json(self) -> str:
-        now = self.clock.now().isoformat().replace("+00:00", "Z")
+        now = instants.precise(self.clock.now())
         data = reports.as_json(await self.report())
         return json.dumps({"schema": "archiver.status/v1", "generated_at": now, "data": data}, sort_keys=True)
 

@@ -11,6 +11,7 @@ from archiver import errors
 from archiver.cli.options import Options
 from archiver.cli.output import emit, table
 from archiver.errors import Exit
+from archiver.instants import with_offset, with_offset_or_none
 
 if TYPE_CHECKING:
     from archiver.config.model import Config
@@ -46,9 +47,9 @@ def list_(options: Options) -> None:
                 "severity": each.alert.kind.severity.value,
                 "channel": each.channel,
                 "status": each.status.value,
-                "since": each.since.isoformat(),
-                "told_at": None if each.told_at is None else each.told_at.isoformat(),
-                "due_at": each.due_at.isoformat(),
+                "since": with_offset(each.since),
+                "told_at": with_offset_or_none(each.told_at),
+                "due_at": with_offset(each.due_at),
                 "failures": each.failures,
                 "sentence": each.alert.sentence,
                 "runbook": each.alert.kind.runbook,

@@ -18,6 +18,7 @@ from archiver.cli.options import Options
 from archiver.cli.output import emit, note, table
 from archiver.cli.rendered import refilled, verification
 from archiver.errors import Exit
+from archiver.instants import precise, precise_or_none
 
 if TYPE_CHECKING:
     from archiver.config.model import Config
@@ -55,7 +56,7 @@ def log_(options: Options, after: int, limit: int, subject: str | None) -> None:
                 break
         people = who(conn, [event for _, event in chosen if event.actor_kind == OPERATOR])
     found: list[dict[str, Any]] = [
-        {"leaf": leaf, "at": _iso(event.at), "type": event.type, "subject": event.subject, "seq": event.seq,
+        {"leaf": leaf, "at": precise(event.at), "type": event.type, "subject": event.subject, "seq": event.seq,
          "outcome": event.outcome, "data": dict(event.data),
          "person": told(people[event.id]) if event.id in people else None}
         for leaf, event in chosen
@@ -89,8 +90,8 @@ def checkpoint(options: Options, size: int | None, raw: bool) -> int:
         "size": found.size,
         "root": base64.b64encode(found.root).decode(),
         "note": found.note,
-        "signed_at": _iso(found.signed_at),
-        "published_at": _iso(found.published_at) if found.published_at else None,
+        "signed_at": precise(found.signed_at),
+        "published_at": precise_or_none(found.published_at),
         "vkey": key.vkey,
         "leaves": tree_size,
         "waiting": waiting,
@@ -280,7 +281,3 @@ def _leaf_of(conn: Connection, log: Log, wanted: str, seq: int | None) -> int:
     if place is None or place[0] != log.log_id:
         raise errors.NotFoundError(f"event {seq} of {subject} is not in the log")
     return place[1]
-
-
-def _iso(instant: Any) -> str:
-    return str(instant.isoformat().replace("+00:00", "Z"))

@@ -13,6 +13,7 @@ from archiver.cli.options import Options
 from archiver.cli.output import emit, table
 from archiver.cli.person import reason
 from archiver.cli.rendered import state_of
+from archiver.instants import precise, to_second
 from archiver.recording import State
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _clocks(conn: Connection, config: Config, recording_id: str, provider: str, 
     return [
         {
             "clock": each.kind.value,
-            "at": each.at.isoformat().replace("+00:00", "Z"),
+            "at": to_second(each.at),
             "source": each.source,
             "fatal": each.fatal,
         }
@@ -186,8 +187,8 @@ def _holes(
         {
             "provider": each.provider,
             "scope": each.scope,
-            "since": each.since.isoformat().replace("+00:00", "Z"),
-            "until": each.until.isoformat().replace("+00:00", "Z"),
+            "since": precise(each.since),
+            "until": precise(each.until),
         }
         for each in found
     ]
@@ -198,7 +199,7 @@ def _render(found: dict[str, Any]) -> str:
     for grade, title in (("open", "gap(s)   → archiver gaps explain ID"), ("watched", "still being watched")):
         rows = [
             (
-                (each["id"] or each["subject"].removeprefix("rec:"))[:36], each["provider"], each["code"], each["since"],
+                (each["id"] or each["subject"].removeprefix("rec:"))[:36], each["provider"], each["code"], _second(each["since"]),
                 "acknowledged" if each["acked_at"] else each["opened_at"] and f"since {each['opened_at'][:16]}", each["detail"],
             )
             for each in found["gaps"] if each["grade"] == grade
@@ -215,7 +216,7 @@ def _explain_gap(gap: Mapping[str, Any]) -> str:
     lines = [
         f"{gap['id']}  {gap['provider']}  {gap['code']} ({gap['grade']})",
         gap["detail"],
-        f"from {gap['since']} to {gap['until']}" if gap["since"] else "",
+        f"from {_second(gap['since'])} to {_second(gap['until'])}" if gap["since"] else "",
         *(f"{name}: {value}" for name, value in sorted(gap["evidence"].items())),
         f"first seen {gap['opened_at']}, last {gap['seen_at']}"
         + (f", closed {gap['closed_at']}" if gap["closed_at"] else ""),
@@ -224,6 +225,11 @@ def _explain_gap(gap: Mapping[str, Any]) -> str:
         else "",
     ]
     return "\n".join(line for line in lines if line)
+
+
+def _second(instant: str | None) -> str | None:
+    """Return an instant of JSON without the fraction of its second, for people."""
+    return None if instant is None else f"{instant[:19]}Z"
 
 
 def _explain(found: dict[str, Any]) -> str:

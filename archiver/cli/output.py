@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import UTC
 
 import click
 
 from archiver.cli.options import Options
 from archiver.clock import Clock
+from archiver.instants import to_second
 from archiver.recording import Json
 
 
 def envelope(schema: str, data: Json, clock: Clock) -> dict[str, Json]:
     """Return the form of every JSON answer. `schema` is like `archiver.recordings/v1`; within a version `data` only
     grows."""
-    moment = clock.now().astimezone(UTC).replace(microsecond=0)
-    return {"schema": schema, "generated_at": moment.isoformat().replace("+00:00", "Z"), "data": data}
+    return {"schema": schema, "generated_at": to_second(clock.now()), "data": data}
 
 
 def emit(options: Options, schema: str, data: Json, text: Callable[[], str]) -> None:

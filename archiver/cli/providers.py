@@ -14,6 +14,7 @@ from archiver import errors
 from archiver.cli.options import Options
 from archiver.cli.output import emit, table
 from archiver.errors import Exit
+from archiver.instants import with_offset_or_none
 
 if TYPE_CHECKING:
     from archiver.clock import Clock
@@ -133,10 +134,10 @@ def _providers(conn: Connection, config: Config, clock: Clock) -> list[dict[str,
                 "retention": _retention(keeps),
                 "retention_source": keeps.source,
                 "poll": pace.cron or f"every {for_people(pace.every)}",
-                "polled_at": count.polled_at.isoformat() if count.polled_at else None,
-                "poll_succeeded_at": count.poll_succeeded_at.isoformat() if count.poll_succeeded_at else None,
+                "polled_at": with_offset_or_none(count.polled_at),
+                "poll_succeeded_at": with_offset_or_none(count.poll_succeeded_at),
                 "poll_error": count.poll_error,
-                "covered_until": covered.isoformat() if covered else None,
+                "covered_until": with_offset_or_none(covered),
             }
         )
     return found

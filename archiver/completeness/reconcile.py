@@ -25,6 +25,7 @@ from archiver.completeness.tables import reconciliation
 from archiver.custody.event import ARCHIVE, Type
 from archiver.custody.ledger import Ledger
 from archiver.database import Writer
+from archiver.instants import precise
 from archiver.recording import Json
 from archiver.store.port import ObjectStore, Version
 
@@ -67,8 +68,8 @@ class Reconciled:
         counts: dict[str, Json] = dict(sorted(self.counts.items()))
         return {
             "storage": self.storage,
-            "started_at": self.started_at.isoformat().replace("+00:00", "Z"),
-            "finished_at": self.finished_at.isoformat().replace("+00:00", "Z"),
+            "started_at": precise(self.started_at),
+            "finished_at": precise(self.finished_at),
             "copies": self.copies,
             "versions": self.versions,
             "locks_read": self.locks,

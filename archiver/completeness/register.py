@@ -21,6 +21,7 @@ from archiver.completeness.tables import gap
 from archiver.custody.event import ARCHIVE, Type, is_subject
 from archiver.custody.ledger import Draft, Ledger
 from archiver.ingest.tables import recording
+from archiver.instants import precise_or_none
 from archiver.recording import Json
 
 JOURNAL = "journal"
@@ -182,8 +183,8 @@ def shown(it: Gap, registered: Mapping[str, Json] | None) -> dict[str, Json]:
         "grade": str(it.grade),
         "detail": it.detail,
         "evidence": dict(it.evidence),
-        "since": _iso(it.since),
-        "until": _iso(it.until),
+        "since": precise_or_none(it.since),
+        "until": precise_or_none(it.until),
     }
 
 
@@ -235,8 +236,8 @@ def _event(
         "provider": it.provider,
         "source": source,
         "about": it.subject[:200],
-        "since": _iso(it.since),
-        "until": _iso(it.until),
+        "since": precise_or_none(it.since),
+        "until": precise_or_none(it.until),
         "evidence": dict(it.evidence),
     }
     subject = it.subject if is_subject(it.subject) else ARCHIVE
@@ -253,17 +254,13 @@ def _public(row: Row[Any]) -> dict[str, Json]:
         "grade": row.grade,
         "detail": row.detail,
         "evidence": json.loads(row.evidence),
-        "since": _iso(row.since),
-        "until": _iso(row.until),
-        "opened_at": _iso(row.opened_at),
-        "seen_at": _iso(row.seen_at),
-        "closed_at": _iso(row.closed_at),
-        "acked_at": _iso(row.acked_at),
+        "since": precise_or_none(row.since),
+        "until": precise_or_none(row.until),
+        "opened_at": precise_or_none(row.opened_at),
+        "seen_at": precise_or_none(row.seen_at),
+        "closed_at": precise_or_none(row.closed_at),
+        "acked_at": precise_or_none(row.acked_at),
         "acked_by": row.acked_by,
         "ack_reason": row.ack_reason,
         "source": row.source,
     }
-
-
-def _iso(instant: datetime | None) -> str | None:
-    return None if instant is None else instant.isoformat().replace("+00:00", "Z")

@@ -6,16 +6,25 @@ import dataclasses
 import enum
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
-from archiver.compliance.facts import Place, Report
+from archiver.compliance.facts import Account, Kept, Late, Place, Report, Storage
 from archiver.compliance.month import Month
 from archiver.compliance.rules import unchecked
+from archiver.instants import precise, to_second_or_none
 from archiver.recording import Json
 from archiver.spreadsheet import as_csv
 
 SCHEMA = "archiver.report/v1"
+
+# The instants that are stated to the second: of calls, deadlines and locks. All others have six digits of it.
+_TO_SECOND: Mapping[type, frozenset[str]] = {
+    Account: frozenset({"since"}),
+    Kept: frozenset({"first_until", "last_until"}),
+    Late: frozenset({"called_at", "archive_by", "delete_at"}),
+    Storage: frozenset({"first_until"}),
+}
 
 
 def as_json(it: Report) -> dict[str, Json]:
@@ -104,11 +113,13 @@ def _plain(value: object) -> Any:  # noqa: PLR0911  one line for each kind of va
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if isinstance(value, Month):
             return str(value)
-        return {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+        whole = _TO_SECOND.get(type(value), ())
+        fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+        return {name: to_second_or_none(each) if name in whole else _plain(each) for name, each in fields.items()}
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return precise(value)
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, timedelta):

@@ -11,12 +11,13 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from archiver import instants
 from archiver.custody import canonical
 from archiver.custody.ed25519 import verifies
 from archiver.errors import VerificationError
@@ -221,9 +222,7 @@ def commits(promised: str | None, salt: bytes, data: bytes) -> bool:
 
 def format_time(at: datetime) -> str:
     """Returns the time as RFC 3339 text, in UTC with six digits of a second. Raises ValueError for a naive time."""
-    if at.tzinfo is None:
-        raise ValueError("a time without a zone")
-    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return instants.precise(at)
 
 
 def _to_json(event: Event) -> dict[str, Any]:

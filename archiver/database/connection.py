@@ -23,6 +23,7 @@ from sqlalchemy.types import TypeEngine
 from archiver.database.errors import translated
 from archiver.database.transport import tls_settings
 from archiver.errors import ConfigurationError
+from archiver.instants import precise
 
 T = TypeVar("T")
 
@@ -65,7 +66,7 @@ class UtcDateTime(TypeDecorator[datetime]):
             raise ValueError("a time without a zone")
         instant = value.astimezone(UTC)
         if dialect.name == "sqlite":
-            return instant.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+            return precise(value)
         return instant
 
     def process_result_value(self, value: datetime | str | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002

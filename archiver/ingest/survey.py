@@ -24,6 +24,7 @@ from archiver.ingest.tables import (
     storage_state,
     unindexed,
 )
+from archiver.instants import precise_or_none, to_second_or_none
 from archiver.recording import Flag, Json, Reason, State, Window
 from archiver.schedule.tables import replica
 from archiver.schedule.window import holes
@@ -131,7 +132,7 @@ def one(conn: Connection, recording_id: str) -> dict[str, Json] | None:
         "recipients": json.loads(row.recipients) if row.recipients else [],
         "retention_rule": row.retention_rule,
         "deadline_source": row.deadline_source,
-        "next_attempt_at": _iso(row.next_attempt_at),
+        "next_attempt_at": precise_or_none(row.next_attempt_at),
         "denials": row.denials,
         "provider_row": json.loads(row.raw),
         "copies_owed": {**owed.of_recording(conn, row.id)},
@@ -214,8 +215,8 @@ def rejected(conn: Connection, provider: str | None = None) -> list[dict[str, Js
             "problem": row.problem,
             "provider_recording_id": row.provider_recording_id,
             "bytes": len(row.raw),
-            "first_seen_at": _iso(row.first_seen_at),
-            "last_seen_at": _iso(row.last_seen_at),
+            "first_seen_at": precise_or_none(row.first_seen_at),
+            "last_seen_at": precise_or_none(row.last_seen_at),
         }
         for row in conn.execute(wanted)
     ]
@@ -259,8 +260,8 @@ def sealed(conn: Connection) -> int:
 def replicas(conn: Connection) -> list[dict[str, Json]]:
     """Return the known replicas, each with the end of its heartbeat."""
     return [
-        {"id": row.id, "host": row.host, "version": row.version, "started_at": _iso(row.started_at),
-         "alive_until": _iso(row.alive_until)}
+        {"id": row.id, "host": row.host, "version": row.version, "started_at": precise_or_none(row.started_at),
+         "alive_until": precise_or_none(row.alive_until)}
         for row in conn.execute(select(replica).order_by(replica.c.started_at))
     ]  # fmt: skip
 
@@ -270,7 +271,7 @@ def storages(conn: Connection) -> dict[str, dict[str, Json]]:
     return {
         row.storage: {
             "trusted": row.trusted,
-            "probed_at": _iso(row.probed_at),
+            "probed_at": precise_or_none(row.probed_at),
             "checks": json.loads(row.report),
             "every_seconds": row.every_s,
         }
@@ -370,10 +371,10 @@ def _copies(conn: Connection, ids: Sequence[str]) -> dict[str, list[dict[str, Js
                 "sealed_sha256": row.sealed_sha256,
                 "checked_by": row.checked_by,
                 "lock_mode": row.lock_mode,
-                "retain_until": _iso(row.retain_until),
+                "retain_until": to_second_or_none(row.retain_until),
                 "legal_hold": row.legal_hold,
-                "stored_at": _iso(row.stored_at),
-                "verified_at": _iso(row.verified_at),
+                "stored_at": precise_or_none(row.stored_at),
+                "verified_at": precise_or_none(row.verified_at),
             }
         )
     return found
@@ -389,18 +390,18 @@ def _public(row: Row[tuple[object, ...]], copies: list[dict[str, Json]]) -> dict
         "state": row.state,
         "reason": row.reason,
         "flags": json.loads(row.flags),
-        "call_started_at": _iso(row.call_started_at),
-        "call_ended_at": _iso(row.call_ended_at),
+        "call_started_at": to_second_or_none(row.call_started_at),
+        "call_ended_at": to_second_or_none(row.call_ended_at),
         "duration_ms": row.duration_ms,
         "direction": row.direction,
         "from_number": row.from_number,
         "to_number": row.to_number,
         "agent": row.agent,
-        "listed_at": _iso(row.listed_at),
-        "delete_at": _iso(row.delete_at),
-        "archive_by": _iso(row.archive_by),
-        "archived_at": _iso(row.archived_at),
-        "retain_until": _iso(row.retain_until),
+        "listed_at": precise_or_none(row.listed_at),
+        "delete_at": to_second_or_none(row.delete_at),
+        "archive_by": to_second_or_none(row.archive_by),
+        "archived_at": precise_or_none(row.archived_at),
+        "retain_until": to_second_or_none(row.retain_until),
         "attempts": row.attempts,
         "last_error": row.last_error,
         "bytes": row.plaintext_bytes,
@@ -409,7 +410,3 @@ def _public(row: Row[tuple[object, ...]], copies: list[dict[str, Json]]) -> dict
         "sealed_sha256": row.sealed_sha256,
         "copies": list(copies),
     }
-
-
-def _iso(instant: datetime | None) -> str | None:
-    return None if instant is None else instant.isoformat().replace("+00:00", "Z")

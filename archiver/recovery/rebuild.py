@@ -16,6 +16,7 @@ from archiver.completeness.gap import Code
 from archiver.completeness.reconcile import reconcile_store
 from archiver.custody.event import parse
 from archiver.database import Connection, read
+from archiver.instants import precise
 from archiver.recording import Json
 from archiver.recovery import restore
 from archiver.recovery.refill import Named, Refilled, Tools, follow, refill
@@ -43,7 +44,7 @@ class Rebuilt(Refilled):
         return {
             "storage": self.storage,
             "leaves": self.leaves,
-            "known_until": self.known_until.isoformat().replace("+00:00", "Z"),
+            "known_until": precise(self.known_until),
             **Refilled.as_json(self),
             "unknown_objects": self.unknown_objects.as_json(),
         }

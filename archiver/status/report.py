@@ -17,6 +17,7 @@ from archiver.completeness.clocks import StorageCost
 from archiver.completeness.verified import Integrity, Verified
 from archiver.errors import Exit
 from archiver.ingest.survey import Hole, ProviderCounts
+from archiver.instants import precise_or_none, to_second_or_none
 from archiver.recording import Json, State
 
 EDGES = (timedelta(hours=6), timedelta(hours=24), timedelta(days=3), timedelta(days=14))
@@ -188,7 +189,7 @@ def _verified_json(it: Verified | None) -> Json:
         return None
     return {
         "depth": it.depth,
-        "finished_at": _iso(it.finished_at),
+        "finished_at": precise_or_none(it.finished_at),
         "recordings": it.recordings,
         "objects_read": it.objects,
         "failures": dict(it.failures),
@@ -201,7 +202,7 @@ def _log_json(log: LogStatus) -> dict[str, Json]:
         "leaves": log.leaves,
         "waiting": log.waiting,
         "published_size": log.published_size,
-        "published_at": _iso(log.published_at),
+        "published_at": precise_or_none(log.published_at),
         "refused": log.refused,
     }
 
@@ -219,24 +220,20 @@ def _provider_json(each: ProviderStatus) -> dict[str, Json]:
         "rejects": counts.rejects,
         "holes": each.holes,
         "gaps": each.outlook.gaps,
-        "first_loss_at": _iso(each.outlook.first_loss_at),
+        "first_loss_at": precise_or_none(each.outlook.first_loss_at),
         "loses": each.outlook.loses,
         "slack_seconds": None if each.outlook.slack is None else round(each.outlook.slack.total_seconds()),
         "remedies": list(each.outlook.remedies),
         "quota_used_percent": None if each.outlook.quota_ratio is None else round(100 * each.outlook.quota_ratio),
-        "quota_full_at": _iso(each.outlook.quota_full_at),
+        "quota_full_at": precise_or_none(each.outlook.quota_full_at),
         "storage_cost": None if each.outlook.storage_cost is None else each.outlook.storage_cost.as_json(),
-        "nearest_deadline": _iso(counts.nearest_deadline),
+        "nearest_deadline": to_second_or_none(counts.nearest_deadline),
         "nearest_deadline_source": counts.nearest_source,
-        "covered_until": _iso(each.covered_until),
-        "polled_at": _iso(counts.polled_at),
-        "poll_succeeded_at": _iso(counts.poll_succeeded_at),
-        "poll_due_at": _iso(each.poll_due_at),
+        "covered_until": precise_or_none(each.covered_until),
+        "polled_at": precise_or_none(counts.polled_at),
+        "poll_succeeded_at": precise_or_none(counts.poll_succeeded_at),
+        "poll_due_at": precise_or_none(each.poll_due_at),
         "poll_error": counts.poll_error,
-        "parked_until": _iso(counts.parked_until),
+        "parked_until": precise_or_none(counts.parked_until),
         "parked_reason": counts.parked_reason,
     }
-
-
-def _iso(instant: datetime | None) -> str | None:
-    return None if instant is None else instant.isoformat().replace("+00:00", "Z")

@@ -309,7 +309,7 @@ def test_gaps_show_rejects_and_what_was_never_listed(archive: Archive) -> None:
     assert schema == "archiver.gaps/v1"
     assert isinstance(found, dict)
     assert [each["problem"] for each in found["rejects"]] == ["no id"]
-    assert found["holes"][0]["since"] == "2026-04-01T00:00:00Z"
+    assert found["holes"][0]["since"] == "2026-04-01T00:00:00.000000Z"
     assert "never listed" in archive.run("gaps", "list").stdout
     explained = archive.run("gaps", "explain", "call-2")
     assert "has not been fetched yet" in explained.stdout
