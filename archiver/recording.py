@@ -33,6 +33,10 @@ class State(enum.StrEnum):
     DISPOSED = "disposed"
 
 
+PENDING = (State.LISTED, State.WAITING, State.SPOOLED)
+"""The states of a recording that is not archived yet and can still be."""
+
+
 class Reason(enum.StrEnum):
     """The reason why a recording waits."""
 

@@ -23,7 +23,7 @@ from archiver.ingest import health, survey
 from archiver.ingest.destination import Outage
 from archiver.ingest.health import Host
 from archiver.ingest.survey import ProviderCounts
-from archiver.recording import Json
+from archiver.recording import PENDING, Json
 from archiver.schedule import lease
 from archiver.status.report import Outlook
 from archiver.store.port import REMARKED
@@ -208,6 +208,6 @@ def _unasked(conn: Connection, name: str, counts: ProviderCounts, gaps: Mapping[
 
     Its waiting recordings count as one gap, even before the register knows of it.
     """
-    waits = any(counts.states.get(state) for state in survey.PENDING)
+    waits = any(counts.states.get(state) for state in PENDING)
     known = any(each["closed_at"] is None for each in register.of_subject(conn, f"provider:{name}"))
     return gaps if known or not waits else {**gaps, Code.PROVIDER_NOT_CONFIGURED: 1}

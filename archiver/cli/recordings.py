@@ -19,7 +19,7 @@ from archiver.cli.options import Options
 from archiver.cli.output import emit, note, table
 from archiver.cli.person import acting, person_of, reason
 from archiver.cli.rendered import state_of
-from archiver.recording import Flag, Json, State
+from archiver.recording import PENDING, Flag, Json, State
 
 if TYPE_CHECKING:
     from archiver.assembly.session import Session
@@ -231,7 +231,7 @@ async def _recorded(options: Options, session: Session, copy: Copy, wait: float)
 def _retried(item: dict[str, Any]) -> str:
     if item["queued"]:
         return f"{item['id']}  will be tried now"
-    why = "being worked on now" if item["state"] in {State.LISTED, State.WAITING, State.SPOOLED} else item["state"]
+    why = "being worked on now" if item["state"] in PENDING else item["state"]
     return f"{item['id']}  nothing to retry: {why}"
 
 

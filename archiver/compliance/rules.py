@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from archiver.completeness import statement
 from archiver.compliance.facts import Day, Lag, Report, Stated, Verdict
-from archiver.recording import Json, Window
+from archiver.recording import PENDING, Json, Window
 from archiver.schedule.window import holes, merge
 
 _DAY = timedelta(days=1)
@@ -50,7 +50,7 @@ def judge(
         listed=sum(states.values()),
         archived=states.get("archived", 0),
         without_audio=of.silent,
-        pending=sum(states.get(name, 0) for name in ("listed", "waiting", "spooled")),
+        pending=sum(states.get(name, 0) for name in PENDING),
         gone=states.get("gone", 0),
         absent=states.get("absent", 0) - of.silent,
         disposed=states.get("disposed", 0),

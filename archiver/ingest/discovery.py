@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
 
 from archiver.clock import Chance
 from archiver.custody.event import Type
@@ -22,7 +22,7 @@ from archiver.custody.ledger import Draft, Ledger
 from archiver.ingest import growth
 from archiver.ingest.journal import dump_flags, flags_now, is_refetched, is_silent, load_flags
 from archiver.ingest.nameless import Nameless, found_again, name
-from archiver.ingest.tables import coverage, listing_window, provider_state, recording
+from archiver.ingest.tables import IN_WORK, coverage, listing_window, provider_state, recording
 from archiver.recording import ORIGINAL, Audio, Flag, Json, Listing, Reason, RecordingRef, State, Window
 from archiver.schedule.deadline import Deadline
 from archiver.schedule.window import merge
@@ -269,7 +269,7 @@ def reckon_deadlines(
 
 _PENDING = select(
     recording.c.id, recording.c.call_ended_at, recording.c.call_started_at, recording.c.listed_at, recording.c.delete_at
-).where(recording.c.provider == bindparam("of"), text("recording.state IN ('listed', 'waiting', 'spooled')"))
+).where(recording.c.provider == bindparam("of"), IN_WORK)
 _MOVE = (
     update(recording)
     .where(recording.c.id == bindparam("row"))

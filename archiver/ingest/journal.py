@@ -21,7 +21,7 @@ from archiver import errors
 from archiver.database import db_now
 from archiver.ingest.plan import Situation, backoff
 from archiver.ingest.tables import QUEUE, provider_state, recording
-from archiver.recording import Flag, Json, Reason, RecordingRef, State
+from archiver.recording import PENDING, Flag, Json, Reason, RecordingRef, State
 from archiver.schedule.tables import replica
 
 _CRASH_LIMIT = 3
@@ -174,7 +174,7 @@ def take_back(conn: Connection, owner: str, ids: frozenset[str]) -> int:
 
 def retry_now(conn: Connection, recording_id: str) -> bool:
     """Make a recording ready because a person asks for another try, even if gone or absent. False when nothing waits."""
-    again = [State.LISTED, State.WAITING, State.SPOOLED, State.ABSENT, State.GONE]
+    again = [*PENDING, State.ABSENT, State.GONE]
     found = conn.execute(
         update(recording)
         .where(recording.c.id == recording_id, recording.c.state.in_(again), recording.c.owner.is_(None))

@@ -12,9 +12,8 @@ from sqlalchemy import Connection, bindparam, func, select, update
 from archiver.custody import history
 from archiver.custody.event import ARCHIVE, Event, Type, parse
 from archiver.ingest.discovery import identity
-from archiver.ingest.survey import PENDING
 from archiver.ingest.tables import recording
-from archiver.recording import RecordingRef
+from archiver.recording import PENDING, RecordingRef
 
 _PAGE = 1000
 _LAST = 2**31 - 1

@@ -33,8 +33,6 @@ from archiver.vocabulary import VOCABULARY
 # An id that begins with some letters lies between these, filled up: a range is what an index answers in any locale, LIKE is not.
 _ENDS = tuple(f"{c * 8}-{c * 4}-{c * 4}-{c * 4}-{c * 12}" for c in "0f")
 
-PENDING = (State.LISTED, State.WAITING, State.SPOOLED)
-
 
 @dataclass(frozen=True, slots=True)
 class Search:

@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 
 from archiver.database import UtcDateTime, metadata
+from archiver.recording import PENDING
 
 recording = Table(
     "recording",
@@ -81,8 +82,8 @@ recording = Table(
     UniqueConstraint("identity", "revision"),
 )
 
-_PENDING = text("state IN ('listed', 'waiting', 'spooled')")
-IN_WORK: Any = text("recording.state IN ('listed', 'waiting', 'spooled')")
+_PENDING = "state IN ({})".format(", ".join(f"'{each}'" for each in PENDING))
+IN_WORK: Any = text(f"recording.{_PENDING}")
 """The condition on `recording` that its partial index answers: it must be spelled as the index spells it."""
 
 Index("recording_ready", recording.c.provider, recording.c.archive_by, recording.c.listed_at,
@@ -94,7 +95,7 @@ Index("recording_owner", recording.c.owner,
 Index("recording_spool", recording.c.spool_id,
       sqlite_where=recording.c.spool_id.is_not(None), postgresql_where=recording.c.spool_id.is_not(None))  # fmt: skip
 Index("recording_pending", recording.c.provider, recording.c.state, recording.c.archive_by,
-      sqlite_where=_PENDING, postgresql_where=_PENDING)  # fmt: skip
+      sqlite_where=text(_PENDING), postgresql_where=text(_PENDING))  # fmt: skip
 Index("recording_state", recording.c.provider, recording.c.state)
 Index("recording_started", recording.c.provider, recording.c.call_started_at)
 Index("recording_plaintext", recording.c.plaintext_sha256)

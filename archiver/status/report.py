@@ -18,12 +18,11 @@ from archiver.completeness.verified import Integrity, Verified
 from archiver.errors import Exit
 from archiver.ingest.survey import Hole, ProviderCounts
 from archiver.instants import precise_or_none, to_second_or_none
-from archiver.recording import Json, State
+from archiver.recording import PENDING, Json
 
 EDGES = (timedelta(hours=6), timedelta(hours=24), timedelta(days=3), timedelta(days=14))
 EDGE_NAMES = ("< 6h", "6-24h", "1-3d", "3-14d", "> 14d or no deadline")
 _QUOTA_NEAR = 0.7
-_WAITING = (State.LISTED, State.WAITING, State.SPOOLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +133,7 @@ def provider_status(
     if near and outlook.quota_full_at is not None and Kind.QUOTA_FILLING not in kinds:
         full = f"{outlook.quota_full_at:%Y-%m-%d}"
         why.append(f"its storage is {outlook.quota_ratio:.0%} full, and will be full on {full}")
-    waiting = sum(counts.states.get(state, 0) for state in _WAITING)
+    waiting = sum(counts.states.get(state, 0) for state in PENDING)
     return ProviderStatus(
         name, worst(concerns), tuple(why), counts, waiting, covered_until, len(holes), outlook, poll_due_at
     )
