@@ -39,10 +39,10 @@ from archiver.translog.keeper import Keeper, publish_through
 from archiver.translog.note import VerifierKey, parse_note, parse_vkey
 from archiver.translog.proof import LogProof
 from archiver.translog.rotation import log_keys
+from archiver.translog.tables import AnchorKind
 from archiver.translog.tile import hashes_of
 from archiver.verify import log_rows
 
-_TIMESTAMP = 2
 _BEARING = frozenset(
     {Type.LOG_ANCHORED, Type.LOG_RESTORED, Type.DB_ROLLBACK, Type.LOG_KEY_ROTATED, Type.PROVIDER_RENAMED}
 )
@@ -348,7 +348,7 @@ def _stamps(
     for size, anchors in log_rows.anchors(conn, log_id):
         for each in anchors:
             name, _, suffix = each.name.rpartition(".")
-            if (each.kind, suffix) == (_TIMESTAMP, "tsr") and size <= newest.size and size in signed:
+            if (each.kind, suffix) == (AnchorKind.TIMESTAMP, "tsr") and size <= newest.size and size in signed:
                 sizes.setdefault(name, []).append(size)
     chosen = {name: neighbours(of, leaves) for name, of in sizes.items()}
     files: dict[tuple[str, int], dict[str, bytes]] = {}
@@ -356,7 +356,7 @@ def _stamps(
         for _, anchors in itertools.islice(log_rows.anchors(conn, log_id, size - 1), 1):
             for each in anchors:
                 name, _, suffix = each.name.rpartition(".")
-                if each.kind == _TIMESTAMP and size in chosen.get(name, ()):
+                if each.kind == AnchorKind.TIMESTAMP and size in chosen.get(name, ()):
                     files.setdefault((name, size), {})[suffix] = each.blob
     stamps = []
     for (name, size), kept in sorted(files.items(), key=lambda each: (each[0][0], -each[0][1])):

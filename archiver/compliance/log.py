@@ -18,8 +18,7 @@ from archiver.custody.tables import TYPE_NUMBERS, custody_event, custody_pending
 from archiver.recording import Window
 from archiver.translog import reader as custody
 from archiver.translog.note import VerifierKey, open_note, parse_note
-from archiver.translog.publication_rows import Kind
-from archiver.translog.tables import custody_anchor, custody_checkpoint
+from archiver.translog.tables import AnchorKind, custody_anchor, custody_checkpoint
 
 _SUBJECTS = 400  # at a time, below either database's limit on parameters
 _STAMP = ".tsr"
@@ -207,7 +206,7 @@ def _stamped(conn: Connection, log_id: int, span: Window) -> list[Vouched]:
     found: dict[str, Vouched] = {}
     rows = conn.execute(
         select(columns.name, columns.at, columns.size)
-        .where(columns.log_id == log_id, columns.kind == int(Kind.TIMESTAMP), columns.name.endswith(_STAMP))
+        .where(columns.log_id == log_id, columns.kind == int(AnchorKind.TIMESTAMP), columns.name.endswith(_STAMP))
         .where(columns.at >= span.since, columns.at < span.until)
         .order_by(columns.at)
     )

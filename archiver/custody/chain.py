@@ -13,6 +13,7 @@ from archiver.custody.event import ARCHIVE, Entry, Event, Type, leaf_hash, parse
 from archiver.errors import VerificationError
 from archiver.recording import Json
 
+_REHOMED = f'"{Type.LOG_REHOMED}"'.encode()
 _BY_HOST = frozenset({Type.WRITER_ENROLLED, Type.WRITER_RETIRED})
 
 
@@ -108,7 +109,7 @@ def explained(archive: Iterable[Entry]) -> dict[int, str]:
     scars: dict[int, str] = {}
     for entry in archive:
         try:
-            event = verify(entry.raw) if b'"log.rehomed"' in entry.raw else None
+            event = verify(entry.raw) if _REHOMED in entry.raw else None
         except VerificationError:
             continue
         if event is not None and event.type == Type.LOG_REHOMED and event.data.get("subject") == ARCHIVE:

@@ -115,6 +115,7 @@ class Entry:
 
 _HEX32 = re.compile(r"[0-9a-f]{64}")
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_PRIVATE = b"custody-priv-v1\x00"
 _SUBJECT = re.compile(rf"archive|rec:{_UUID}|hold:[A-Za-z0-9._-]{{1,64}}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -203,7 +204,12 @@ def commitment(salt: bytes, group: Mapping[str, Json]) -> str:
     """
     if len(salt) != 32:
         raise ValueError("a salt has 32 bytes")
-    return hashlib.sha256(b"custody-priv-v1\x00" + salt + private_bytes(group)).hexdigest()
+    return commitment_to_bytes(salt, private_bytes(group))
+
+
+def commitment_to_bytes(salt: bytes, data: bytes) -> str:
+    """Returns the commitment to a private group as it is kept: whatever salt and bytes those are."""
+    return hashlib.sha256(_PRIVATE + salt + data).hexdigest()
 
 
 def private_bytes(group: Mapping[str, Json]) -> bytes:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from archiver.custody import canonical
-from archiver.custody.event import Event, leaf_hash
+from archiver.custody.event import Event, Type, leaf_hash
 from archiver.custody.person import GROUP, described
 from archiver.documents.phrases import EVENTS, elapsed, format_instant
 from archiver.errors import VerificationError
@@ -38,16 +38,16 @@ STATED_LIMITS = (
     "showed everything that the provider had, they cannot prove; nor do they speak of days that are not in the table."
 )
 _MILESTONES: Mapping[str, str] = {
-    "recording.discovered": "Listed",
-    "recording.downloaded": "Downloaded",
-    "recording.sealed": "Encrypted",
-    "recording.stored": "Stored",
-    "recording.store_verified": "Read back",
-    "recording.accessed": "Opened",
-    "hold.placed": "Held",
-    "provider.deleted": "Deleted there",
-    "recording.purged": "Removed",
-    "export.prepared": "Exported",
+    Type.DISCOVERED: "Listed",
+    Type.DOWNLOADED: "Downloaded",
+    Type.SEALED: "Encrypted",
+    Type.STORED: "Stored",
+    Type.STORE_VERIFIED: "Read back",
+    Type.ACCESSED: "Opened",
+    Type.HOLD_PLACED: "Held",
+    Type.PROVIDER_DELETED: "Deleted there",
+    Type.PURGED: "Removed",
+    Type.EXPORT_PREPARED: "Exported",
 }
 
 
@@ -249,11 +249,11 @@ def title(event: Event, export: str | None = None) -> str:
     """Describe an event in words, and claim no more than the event does. `export` is the id of this bundle's own
     export."""
     data = event.data
-    if event.type == "recording.stored":
+    if event.type == Type.STORED:
         return _LOCKED.get(str(data.get("lock_mode")), EVENTS[event.type])
-    if event.type == "reconcile.completed":
+    if event.type == Type.RECONCILED:
         return _RECONCILED.get(str(data.get("kind")), EVENTS[event.type])
-    if event.type in {"export.prepared", "export.delivered"} and export is not None:
+    if event.type in {Type.EXPORT_PREPARED, Type.EXPORT_DELIVERED} and export is not None:
         this = data.get("request") == export
         return "Exported: this bundle's content fixed" if this else f"{EVENTS[event.type]} (not this one)"
     return EVENTS.get(event.type) or event.type.replace("anomaly.", "Anomaly: ").replace("_", " ")
@@ -270,7 +270,7 @@ def _line(
     trouble = event.type.startswith("anomaly.") or event.outcome != "ok" or event.data.get("result") not in {None, "ok"}
     actor = f"{event.actor_kind} {event.user or ''}".strip() + f", key {event.writer[:16]}…"
     by, reason = ("", "") if who is None else (described(who), str(who.get("reason") or ""))
-    if request is not None and event.type == "export.prepared" and event.data.get("request") == request.export:
+    if request is not None and event.type == Type.EXPORT_PREPARED and event.data.get("request") == request.export:
         # This event's private group was made after the content was fixed.
         by, reason = request.requested_by, request.reason
     export = None if request is None else request.export

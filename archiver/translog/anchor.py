@@ -19,7 +19,8 @@ from archiver.store.port import Shelf
 from archiver.translog import publication_rows, reader
 from archiver.translog.heartbeat import EVERY, due
 from archiver.translog.http import Client
-from archiver.translog.publication_rows import Anchor, Kind
+from archiver.translog.publication_rows import Anchor
+from archiver.translog.tables import AnchorKind
 from archiver.translog.timestamp import Token, anchor_name, anchor_place, make_request, open_token, refusal
 
 MAX_SKEW = timedelta(minutes=5)
@@ -106,7 +107,7 @@ class Anchorer:
         return Anchored(newest.size, token)
 
     def _standing(self, conn: Connection) -> tuple[reader.Signed | None, Anchor | None]:
-        token = publication_rows.newest_anchor(conn, self._log_id, Kind.TIMESTAMP, f"{self._authority.name}.tsr")
+        token = publication_rows.newest_anchor(conn, self._log_id, AnchorKind.TIMESTAMP, f"{self._authority.name}.tsr")
         return reader.newest_checkpoint(conn, self._log_id, published=True), token
 
     def _due(self, last: Anchor | None) -> bool:
@@ -145,7 +146,7 @@ class Anchorer:
     def _keep(self, conn: Connection, size: int, note: bytes, token: Token, now: datetime) -> None:
         name = self._authority.name
         files = {f"{name}.tsr": token.response, f"{name}.tsq": token.request, f"{name}.pem": token.chain}
-        if not publication_rows.keep_anchor(conn, self._log_id, Kind.TIMESTAMP, files, size, token.at):
+        if not publication_rows.keep_anchor(conn, self._log_id, AnchorKind.TIMESTAMP, files, size, token.at):
             return
         self._ledger.append(
             conn,

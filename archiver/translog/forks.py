@@ -15,8 +15,8 @@ from archiver.database import Connection
 from archiver.errors import ForkedError, VerificationError
 from archiver.translog import publication_rows, reader
 from archiver.translog.note import VerifierKey, parse_note
-from archiver.translog.publication_rows import Kind
 from archiver.translog.reader import Signed
+from archiver.translog.tables import AnchorKind
 
 _MISSED = 3  # a witness is reported once it lacks so many checkpoints
 _HEAD = 4000  # characters of a head that are kept: a note with all its lines fits, an event holds two
@@ -111,7 +111,7 @@ def silences(
     if stamping is not None:
         name, every = stamping
         newest = reader.newest_checkpoint(conn, log_id, published=True)
-        last = publication_rows.newest_anchor(conn, log_id, Kind.TIMESTAMP, f"{name}.tsr")
+        last = publication_rows.newest_anchor(conn, log_id, AnchorKind.TIMESTAMP, f"{name}.tsr")
         if newest is not None and (last is None or last.size < newest.size):
             first = next(reader.checkpoints(conn, log_id), newest)
             at = None if last is None else min(last.at, now)

@@ -3,7 +3,6 @@ caller's transaction."""
 
 from __future__ import annotations
 
-import enum
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,14 +18,7 @@ from archiver.errors import VerificationError
 from archiver.translog import heartbeat, reader
 from archiver.translog.checkpoint import Checkpoint
 from archiver.translog.rotation import Rotation, parse_rotation
-from archiver.translog.tables import custody_anchor, custody_checkpoint
-
-
-class Kind(enum.IntEnum):
-    """The kind of an anchor, in `custody_anchor.kind`."""
-
-    WITNESS = 1
-    TIMESTAMP = 2
+from archiver.translog.tables import AnchorKind, custody_anchor, custody_checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +71,7 @@ def published_over(conn: Connection, subject: str, seq: int) -> int | None:
 
 
 def keep_anchor(
-    conn: Connection, log_id: int, kind: Kind, anchors: Mapping[str, bytes], size: int, at: datetime
+    conn: Connection, log_id: int, kind: AnchorKind, anchors: Mapping[str, bytes], size: int, at: datetime
 ) -> bool:
     """Keeps the files of one anchor. Returns False when this size has a file of one of these names already."""
     there = conn.execute(
@@ -102,7 +94,7 @@ def keep_anchor(
     return True
 
 
-def newest_anchor(conn: Connection, log_id: int, kind: Kind, name: str | None = None) -> Anchor | None:
+def newest_anchor(conn: Connection, log_id: int, kind: AnchorKind, name: str | None = None) -> Anchor | None:
     """Returns the anchor file over the largest tree: of this name, or any time stamp token (`.tsr`)."""
     named = custody_anchor.c.name.endswith(".tsr") if name is None else custody_anchor.c.name == name
     row = conn.execute(
@@ -138,7 +130,7 @@ def beat(
     if not heartbeat.due(_last_heartbeat(conn), now, every):
         return None
     size, _ = reader.tree(conn, log_id)
-    token = newest_anchor(conn, log_id, Kind.TIMESTAMP)
+    token = newest_anchor(conn, log_id, AnchorKind.TIMESTAMP)
     stamped = None if token is None else (token.size, hashlib.sha256(token.blob).hexdigest())
     return ledger.append(conn, ARCHIVE, Type.LOG_HEARTBEAT, heartbeat.heartbeat_data(size, stamped))
 

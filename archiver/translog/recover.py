@@ -29,7 +29,6 @@ from archiver.store.port import Shelf
 from archiver.translog import enrolment, merkle, publication_rows, reader
 from archiver.translog import tree as trees
 from archiver.translog.notary import Notary
-from archiver.translog.publication_rows import Kind
 from archiver.translog.published_log import (
     PublishedCheckpoint,
     PublishedLog,
@@ -38,6 +37,7 @@ from archiver.translog.published_log import (
     read_checkpoint,
 )
 from archiver.translog.rehome import Rehomed, rehome
+from archiver.translog.tables import AnchorKind
 from archiver.translog.tile import HEIGHT, hashes_of
 from archiver.translog.timestamp import anchor_place, stamped_at
 from archiver.translog.tree import Leaf
@@ -301,7 +301,7 @@ def _keep(
     publication_rows.keep_published(conn, log_id, size, now)
     tokens = [content for name, content in anchors.items() if name.endswith(".tsr")]
     if tokens:
-        publication_rows.keep_anchor(conn, log_id, Kind.TIMESTAMP, anchors, size, stamped_at(tokens[0]))
+        publication_rows.keep_anchor(conn, log_id, AnchorKind.TIMESTAMP, anchors, size, stamped_at(tokens[0]))
 
 
 def restore_private(

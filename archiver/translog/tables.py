@@ -5,6 +5,8 @@ The bucket is the authority for history; these tables and the leaves in `custody
 
 from __future__ import annotations
 
+import enum
+
 from sqlalchemy import (
     CheckConstraint,
     Column,
@@ -61,7 +63,15 @@ custody_checkpoint = Table(
     sqlite_with_rowid=False,
 )
 
-# Signatures of others over a checkpoint. `kind`: 1 witness, 2 time stamp (RFC 3161), 3 OpenTimestamps.
+
+class AnchorKind(enum.IntEnum):
+    """The kind of an anchor, in `custody_anchor.kind`; 3 is kept for OpenTimestamps."""
+
+    WITNESS = 1
+    TIMESTAMP = 2  # RFC 3161
+
+
+# Signatures of others over a checkpoint.
 custody_anchor = Table(
     "custody_anchor",
     metadata,

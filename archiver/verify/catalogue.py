@@ -16,7 +16,7 @@ from typing import Any
 
 from archiver import errors
 from archiver.custody import history
-from archiver.custody.event import ARCHIVE, Event, Type, is_subject, parse
+from archiver.custody.event import ARCHIVE, Event, Type, commitment_to_bytes, is_subject, parse
 from archiver.database import Connection, Engine, read
 from archiver.recording import LockMode
 from archiver.seal.cipher import open_sealed
@@ -278,6 +278,6 @@ def _line_problems(line: Mapping[str, Any], events: Sequence[Event]) -> Iterator
             yield "no event tells of this sealed_sha256"
     for each in line.get("private", ()):
         event = by_seq.get(each["seq"])
-        salted = b"custody-priv-v1\x00" + bytes.fromhex(each["salt"]) + str(each["data"]).encode()
-        if event is None or event.priv.get(each["group"]) != hashlib.sha256(salted).hexdigest():
+        committed = commitment_to_bytes(bytes.fromhex(each["salt"]), str(each["data"]).encode())
+        if event is None or event.priv.get(each["group"]) != committed:
             yield f"event {each['seq']} did not commit to this private group {str(each['group'])[:64]}"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from archiver.custody.event import Type
 from archiver.recording import Json, LockMode, Stored
 
 LOCK_STRENGTH = {LockMode.OFF: 0, LockMode.GOVERNANCE: 1, LockMode.COMPLIANCE: 2}
@@ -214,13 +215,13 @@ def justification_findings(claimed: Claimed, events: Iterable[tuple[str, Mapping
     stored: dict[tuple[Json, Json, Json], Mapping[str, Json]] = {}
     verified: dict[tuple[Json, Json], Json] = {}
     for kind, data in events:
-        if kind == "recording.sealed":
+        if kind == Type.SEALED:
             sealed = data
-        elif kind == "recording.downloaded" and "same_content_as" in data:
+        elif kind == Type.DOWNLOADED and "same_content_as" in data:
             adopted = data.get("pt_sha256") == claimed.plaintext_sha256
-        elif kind == "recording.stored":
+        elif kind == Type.STORED:
             stored[data.get("storage"), data.get("key"), data.get("version_id")] = data
-        elif kind == "recording.store_verified" and data.get("result") == "ok":
+        elif kind == Type.STORE_VERIFIED and data.get("result") == "ok":
             verified[data.get("storage"), data.get("ct_sha256")] = data.get("method")
     if adopted:
         return

@@ -12,7 +12,7 @@ from datetime import datetime
 from archiver import errors
 from archiver.custody import history
 from archiver.custody.chain import check_chain, enrolled_writers
-from archiver.custody.event import ARCHIVE, Entry, Event, Type, parse
+from archiver.custody.event import ARCHIVE, Entry, Event, Type, commitment_to_bytes, parse
 from archiver.database import Connection
 from archiver.recording import Stored
 from archiver.seal.cipher import verify_sealed
@@ -269,9 +269,7 @@ def _check_private(
     """Yield a finding for deletable private data other than the events committed to. Deleted data are not a failure."""
     number = subject_rows.subject_number(conn, claimed.subject)
     groups = () if number is None else subject_rows.private(conn, number, number)
-    kept = {
-        (row.seq, row.group): hashlib.sha256(b"custody-priv-v1\x00" + row.salt + row.data).hexdigest() for row in groups
-    }
+    kept = {(row.seq, row.group): commitment_to_bytes(row.salt, row.data) for row in groups}
     for seq, event in events.items():
         for group, committed in event.priv.items():
             if (seq, group) not in kept:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from archiver.custody.event import Type
 from archiver.recording import Json
 from archiver.verify.finding import Claimed, Finding, Kind, at_copy
 
@@ -160,7 +161,7 @@ def page_findings(claimed: Claimed, events: Iterable[tuple[str, Mapping[str, Jso
     """Yield a finding for each copy of a page in quarantine that no event records as kept."""
     kept: set[tuple[Json, Json, Json]] = set()
     for kind, data in events:
-        listed = data.get("kept") if kind == "anomaly.audio_invalid" else None
+        listed = data.get("kept") if kind == Type.AUDIO_INVALID else None
         for each in listed if isinstance(listed, list) else []:
             if isinstance(each, dict):
                 kept.add((each.get("storage"), each.get("key"), each.get("ct_sha256")))

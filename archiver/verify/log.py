@@ -17,6 +17,7 @@ from archiver.database import Connection
 from archiver.errors import VerificationError
 from archiver.translog import merkle
 from archiver.translog.checkpoint import Checkpoint, open_checkpoint
+from archiver.translog.tables import AnchorKind
 from archiver.translog.timestamp import stamped_at, verify_token
 from archiver.verify import log_rows, subject_rows
 from archiver.verify.anchors import anchor_problems
@@ -27,7 +28,6 @@ from archiver.verify.regrown import Regrown
 from archiver.verify.stated import problems
 from archiver.verify.subjects import check_subjects
 
-_TIMESTAMP = 2  # custody_anchor.kind
 _QUEUE_LOG = 1  # custody_pending.log_id
 # The most by which the clocks of writers and signers may differ, and for which an event may wait.
 _CLOCKS = timedelta(hours=1)
@@ -236,7 +236,7 @@ def check_anchors(conn: Connection, log_id: int, heard: Leaves, found: Findings,
         signed = log_rows.checkpoint(conn, log_id, size)
         for anchor in anchors:
             name = f"custody_anchor ({size}, {anchor.name})"
-            if anchor.kind != _TIMESTAMP:
+            if anchor.kind != AnchorKind.TIMESTAMP:
                 found(Kind.LOG_ANCHOR, f"{name} is of kind {anchor.kind}, which none has")
             if signed is None:
                 found(Kind.LOG_ANCHOR, f"{name}: custody_checkpoint has no checkpoint {size}")
@@ -255,7 +255,7 @@ def check_anchors(conn: Connection, log_id: int, heard: Leaves, found: Findings,
 
 def _check_files(anchors: list[log_rows.AnchorRow], note: bytes, heard: Leaves, found: Findings) -> None:
     size = anchors[0].size
-    files = {anchor.name: anchor.blob for anchor in anchors if anchor.kind == _TIMESTAMP}
+    files = {anchor.name: anchor.blob for anchor in anchors if anchor.kind == AnchorKind.TIMESTAMP}
     logged = heard.logged(size)
     problems = dict(anchor_problems(files, note, heard.trust.roots, logged))
     for anchor in anchors:

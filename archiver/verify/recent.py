@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from archiver.custody.event import leaf_hash, verify
+from archiver.custody.event import Type, leaf_hash, verify
 from archiver.database import Connection
 from archiver.errors import VerificationError
 from archiver.translog import merkle
@@ -140,8 +140,8 @@ def _writers(conn: Connection, log_id: int, trust: Trust, found: Findings) -> di
     """Return the index of session keys, as far as the leaves that the index names confirm it."""
     writers = {}
     for row in log_rows.writers(conn):
-        for leaf, what in ((row.enrolled, "writer.enrolled"), (row.retired, "writer.retired")):
-            if leaf is None or (leaf, what) == (row.retired, "writer.enrolled"):  # retired before it was enrolled
+        for leaf, what in ((row.enrolled, Type.WRITER_ENROLLED), (row.retired, Type.WRITER_RETIRED)):
+            if leaf is None or (leaf, what) == (row.retired, Type.WRITER_ENROLLED):  # retired before it was enrolled
                 continue
             try:
                 event = verify(log_rows.leaf(conn, log_id, leaf) or b"")

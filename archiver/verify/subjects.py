@@ -5,14 +5,13 @@ All rows come sorted by subject and number of the event, so that memory holds on
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 
 from archiver.custody import history
 from archiver.custody.chain import explained
-from archiver.custody.event import ARCHIVE, Event, Type, leaf_hash, parse
+from archiver.custody.event import ARCHIVE, Event, Type, commitment_to_bytes, leaf_hash, parse
 from archiver.custody.tables import TYPE_NUMBERS
 from archiver.database import Connection
 from archiver.errors import VerificationError
@@ -161,7 +160,7 @@ class _Subject:
         if row.seq != self._last:
             self._found(Kind.COMMITMENT, f"{name}: there is no event {row.seq} of {self._name}", self._name)
         elif self._event is not None:
-            committed = hashlib.sha256(b"custody-priv-v1\x00" + row.salt + row.data).hexdigest()
+            committed = commitment_to_bytes(row.salt, row.data)
             if committed != self._event.priv.get(row.group):
                 self._found(Kind.COMMITMENT, f"{name} is not what event {row.seq} committed to", self._name)
 

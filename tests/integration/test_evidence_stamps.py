@@ -14,7 +14,8 @@ from archiver.cli import run
 from archiver.database import create_engine
 from archiver.evidence import verifier
 from archiver.translog import reader
-from archiver.translog.publication_rows import Kind, keep_anchor
+from archiver.translog.publication_rows import keep_anchor
+from archiver.translog.tables import AnchorKind
 from archiver.translog.timestamp import open_token
 from tests.acceptance.test_custody import DIRECTORY, Swept, swept
 from tests.tsa import authority
@@ -48,7 +49,7 @@ def test_first_stamp_after_and_last_before_each_event_go_along(
             _, response = tsa.stamp(each.note.encode())
             token = open_token(response, each.note.encode(), roots)
             files = {"tsa.tsr": token.response, "tsa.tsq": token.request, "tsa.pem": token.chain}
-            assert keep_anchor(conn, own.log_id, Kind.TIMESTAMP, files, each.size, token.at)
+            assert keep_anchor(conn, own.log_id, AnchorKind.TIMESTAMP, files, each.size, token.at)
     engine.dispose()
 
     say("export", "evidence", ids[1], "-O", str(tmp_path / "case"), "--reason", "why", "--yes")

@@ -24,8 +24,8 @@ from archiver.translog import publication_rows, reader
 from archiver.translog.anchor import Anchorer, Authority
 from archiver.translog.heartbeat import due, new_day
 from archiver.translog.http import MAX_ANSWER, Client
-from archiver.translog.publication_rows import Kind
 from archiver.translog.recover import recover
+from archiver.translog.tables import AnchorKind
 from archiver.translog.timestamp import anchor_name, load_roots, make_request, stamped_at, verify_token
 from tests.broken_shelf import BrokenShelf, fails
 from tests.custody_examples import HOST_KEY
@@ -224,7 +224,7 @@ async def test_newest_published_checkpoint_is_anchored_kept_and_logged(
     assert await shelf.read(anchor_name(size, "tsa.tsq")) == anchored.token.request == tsa.requests[0]
     assert await shelf.read(anchor_name(size, "tsa.pem")) == anchored.token.chain
     with reading(archive.engine) as conn:
-        kept = publication_rows.newest_anchor(conn, archive.log_id, Kind.TIMESTAMP)
+        kept = publication_rows.newest_anchor(conn, archive.log_id, AnchorKind.TIMESTAMP)
     assert kept is not None
     assert (kept.size, kept.name, kept.blob, kept.at) == (size, "tsa.tsr", anchored.token.response, anchored.token.at)
     await archive.integrate()
@@ -336,7 +336,7 @@ async def test_anchors_come_back_with_a_recovery(
     async with custody_log(old, tmp_path / "notary.db", [shelf], enrol=False) as archive:
         await recover(archive.writer, archive.notary, [shelf], archive.ledger, HOST_KEY, archive.clock)
         with reading(archive.engine) as conn:
-            kept = publication_rows.newest_anchor(conn, archive.log_id, Kind.TIMESTAMP)
+            kept = publication_rows.newest_anchor(conn, archive.log_id, AnchorKind.TIMESTAMP)
             sizes = [each.size for each in reader.checkpoints(conn, archive.log_id)]
         assert kept is not None
         assert (kept.size, kept.blob, kept.at) == (size, anchored.token.response, anchored.token.at)
