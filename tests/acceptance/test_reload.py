@@ -34,9 +34,11 @@ def _alerting(folder: Path) -> str:
 
 
 def _held() -> tuple[list[str], list[str]]:
-    """The threads of this process, without the event loop's pool, and its open files."""
-    threads = sorted(each.name for each in threading.enumerate() if not each.name.startswith("asyncio_"))
-    return threads, _files(Path("/proc/self/fd"))
+    """The threads of this process that do not end, without the event loop's pool, and its open files."""
+    others = [each for each in threading.enumerate() if not each.name.startswith(("asyncio_", "MainThread"))]
+    for each in others:
+        each.join(5)  # a storage's threads are told to end, and not waited for
+    return sorted(each.name for each in others if each.is_alive()), _files(Path("/proc/self/fd"))
 
 
 def _files(descriptors: Path) -> list[str]:

@@ -76,7 +76,7 @@ def test_the_custody_key_is_replaced_as_the_page_says_and_old_and_new_verifiers_
     rotating, *looking = ([*archive.here(line).split()[1:]] for line in COMMANDS)
     before = archive.json("custody", "checkpoint")
     (archive.folder / "known").write_text(before["note"])
-    for point in ("introduce", "_write", "_publish"):  # killed there, and run again
+    for point in ("introduce", "durable.replace", "_publish"):  # killed there, and run again
         with monkeypatch.context() as killed:
             killed.setattr(f"archiver.assembly.rotating.{point}", _die)
             archive.run(*rotating, code=Exit.INTERRUPTED)
