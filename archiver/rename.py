@@ -9,32 +9,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, exists, select, update
-
 from archiver import errors
-from archiver.alerts.rule import Kind
-from archiver.alerts.tables import alert_state
-from archiver.completeness.tables import gap, statement
+from archiver.alerts import state
+from archiver.completeness import renamed as completeness
 from archiver.custody.event import ARCHIVE, Type, parse
 from archiver.custody.ledger import Draft, Ledger
-from archiver.custody.tables import custody_pending, custody_subject
-from archiver.database import db_now
-from archiver.ingest.renamed import accounts_of, move, renames
-from archiver.ingest.tables import (
-    coverage,
-    edited_row,
-    feed_day,
-    listing_window,
-    owed_copy,
-    provider_state,
-    recording,
-    reject,
-)
+from archiver.database import Connection
+from archiver.ingest import renamed as ingest
 from archiver.recording import Json
-from archiver.schedule.tables import budget, lease, replica
-
-_KNOWN_BY = (recording, listing_window, coverage, reject, gap, statement)
-"""Tables whose rows must not be mixed with another provider's."""
+from archiver.schedule import budget, lease
+from archiver.translog import queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +52,12 @@ def rename(
         raise errors.NotFoundError(f"nothing is known of a provider {old[:80]!r}")
     if old in configured:
         raise errors.NotAllowedError(f"{old} is still configured: rename it in the configuration first")
-    if conn.execute(select(replica.c.host).where(replica.c.alive_until > db_now()).limit(1)).first():
+    if lease.anybody_alive(conn):
         raise errors.NotAllowedError("an archiver is running: stop it first")
     if _known(conn, to.id):
         raise errors.NotAllowedError(f"{to.id} has rows already: two histories cannot be joined under one name")
     _demand_same_account(conn, old, to)
-    moved = move(conn, old, to.id)
+    moved = ingest.move(conn, old, to.id)
     _move_the_rest(conn, old, to.id)
     data: dict[str, Json] = {"from": old, "to": to.id, "kind": to.kind, "recordings": moved}
     private: dict[str, dict[str, Json]] = {"rename": {"user": by, "reason": reason}}
@@ -83,23 +67,19 @@ def rename(
 
 def told(conn: Connection, old: str, new: str) -> bool:
     """Tell whether an event says that `old` became `new`, in the log or in its queue."""
-    ours = select(custody_pending.c.entry).join(custody_subject).where(custody_subject.c.subject == ARCHIVE)
-    waiting = conn.execute(ours).scalars()
-    events = [*renames(conn), *(each for each in map(parse, waiting) if each.type == Type.PROVIDER_RENAMED)]
+    waiting = map(parse, queries.queued(conn, [ARCHIVE]))
+    events = [*ingest.renames(conn), *(each for each in waiting if each.type == Type.PROVIDER_RENAMED)]
     return any((each.data.get("from"), each.data.get("to")) == (old, new) for each in events)
 
 
 def _known(conn: Connection, provider: str) -> bool:
-    return any(
-        conn.execute(select(table.c.provider).where(table.c.provider == provider).limit(1)).first()
-        for table in _KNOWN_BY
-    )
+    return ingest.knows(conn, provider) or completeness.knows(conn, provider)
 
 
 def _demand_same_account(conn: Connection, old: str, to: Target) -> None:
     """Require that the rows' account is one of `to`: with another kind or account, every recording would be listed
     anew."""
-    accounts = accounts_of(conn, old)
+    accounts = ingest.accounts_of(conn, old)
     if accounts and not accounts & to.accounts:
         raise errors.NotAllowedError(
             f"the recordings of {old} are of another kind of provider, or of another account, than {to.id} ({to.kind})"
@@ -109,22 +89,11 @@ def _demand_same_account(conn: Connection, old: str, to: Target) -> None:
 def _move_the_rest(conn: Connection, old: str, new: str) -> None:
     """Move the other tables, and delete the state of a failed first try under the new name: polling, lease, budget,
     alerts."""
-    for table in (listing_window, coverage, reject, gap, statement, owed_copy, edited_row):
-        conn.execute(update(table).where(table.c.provider == old).values(provider=new))
-    conn.execute(delete(feed_day).where(feed_day.c.provider == old))
-    conn.execute(delete(provider_state).where(provider_state.c.provider == new))
-    conn.execute(update(provider_state).where(provider_state.c.provider == old).values(provider=new))
-    conn.execute(delete(budget).where(budget.c.credential == new))
-    conn.execute(update(budget).where(budget.c.credential == old).values(credential=new))
-    conn.execute(delete(lease).where(lease.c.name == f"poll:{new}"))
-    conn.execute(update(lease).where(lease.c.name == f"poll:{old}").values(name=f"poll:{new}"))
-    others = alert_state.alias()
-    there = exists().where(
-        others.c.kind == alert_state.c.kind, others.c.channel == alert_state.c.channel, others.c.subject == new
-    )
-    of_provider = (alert_state.c.subject == old, alert_state.c.kind != Kind.STORAGE_NOT_TRUSTED)
-    conn.execute(delete(alert_state).where(*of_provider, there))
-    conn.execute(update(alert_state).where(*of_provider).values(subject=new))
+    ingest.move_listings(conn, old, new)
+    completeness.move(conn, old, new)
+    budget.rename(conn, old, new)
+    lease.rename(conn, f"poll:{old}", f"poll:{new}")
+    state.rename(conn, old, new)
 
 
 def as_json(old: str, new: str, it: Renamed) -> dict[str, Json]:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, insert, or_, select, update
 
 from archiver.alerts import route
 from archiver.alerts.route import Entry, Key, Route
@@ -108,6 +108,17 @@ def entries(conn: Connection) -> list[Entry]:
     """All entries, the oldest first."""
     rows = conn.execute(select(alert_state).where(alert_state.c.kind.in_(_KINDS)).order_by(alert_state.c.since))
     return [_entry(row) for row in rows]
+
+
+def rename(conn: Connection, old: str, new: str) -> None:
+    """Give the entries about a provider another subject; where `new` has an entry of its own, that of `old` goes."""
+    others = alert_state.alias()
+    there = exists().where(
+        others.c.kind == alert_state.c.kind, others.c.channel == alert_state.c.channel, others.c.subject == new
+    )
+    of_provider = (alert_state.c.subject == old, alert_state.c.kind != Kind.STORAGE_NOT_TRUSTED)
+    conn.execute(delete(alert_state).where(*of_provider, there))
+    conn.execute(update(alert_state).where(*of_provider).values(subject=new))
 
 
 def _known(conn: Connection, token: str | None = None) -> Mapping[Key, Entry]:

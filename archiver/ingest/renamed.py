@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from archiver.custody import history
 from archiver.custody.event import ARCHIVE, Event, Type, parse
 from archiver.ingest.discovery import identity
-from archiver.ingest.tables import recording
+from archiver.ingest.tables import (
+    coverage,
+    edited_row,
+    feed_day,
+    listing_window,
+    owed_copy,
+    provider_state,
+    recording,
+    reject,
+)
 from archiver.recording import PENDING, RecordingRef
 
 _PAGE = 1000
@@ -56,6 +65,15 @@ def accounts_of(conn: Connection, provider: str) -> frozenset[str]:
     return frozenset(conn.execute(select(recording.c.account).where(*known).distinct()).scalars())
 
 
+def knows(conn: Connection, provider: str) -> bool:
+    """Tell whether the journal has rows of this provider that must not be mixed with another's."""
+    tables = (recording, listing_window, coverage, reject)
+    found = (
+        conn.execute(select(each.c.provider).where(each.c.provider == provider).limit(1)).first() for each in tables
+    )
+    return any(found)
+
+
 def replay(conn: Connection) -> int:
     """Apply the renames in the log to a rebuilt journal: rows with an old name get the later name. Return their count.
 
@@ -91,6 +109,15 @@ def move(conn: Connection, old: str, new: str, listed_by: datetime | None = None
         after = page[-1].id
         conn.execute(_RENAME, [{"row": row.id, "called": new, "named": _named(row, old, new)} for row in page])
         moved += len(page)
+
+
+def move_listings(conn: Connection, old: str, new: str) -> None:
+    """Give to `new` what the journal has of `old` beside its recordings; drop the state of a first try under `new`."""
+    for table in (listing_window, coverage, reject, owed_copy, edited_row):
+        conn.execute(update(table).where(table.c.provider == old).values(provider=new))
+    conn.execute(delete(feed_day).where(feed_day.c.provider == old))
+    conn.execute(delete(provider_state).where(provider_state.c.provider == new))
+    conn.execute(update(provider_state).where(provider_state.c.provider == old).values(provider=new))
 
 
 def _named(row: Any, old: str, new: str) -> str:

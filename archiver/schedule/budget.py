@@ -12,7 +12,7 @@ import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from archiver.database import Writer, db_now
 from archiver.schedule.lease import database_time
@@ -88,3 +88,9 @@ class SharedBudget:
     async def pause(self, wait: timedelta) -> None:
         self.throttled += wait
         await self._writer.run(lambda conn: postpone(conn, self._credential, self._rate, wait))
+
+
+def rename(conn: Connection, old: str, new: str) -> None:
+    """Give the budget of this credential another name, in place of a budget that has it already."""
+    conn.execute(delete(budget).where(budget.c.credential == new))
+    conn.execute(update(budget).where(budget.c.credential == old).values(credential=new))

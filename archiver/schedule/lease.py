@@ -94,3 +94,14 @@ def acquire(
     token = row.token if row.holder == holder else row.token + 1
     conn.execute(update(lease).where(lease.c.name == name).values(holder=holder, token=token, until=row.now + lasting))
     return Held(name, token, row.now + lasting)
+
+
+def anybody_alive(conn: Connection) -> bool:
+    """Tell whether any replica lives, by its heartbeat and the database's clock."""
+    return conn.execute(select(replica.c.host).where(replica.c.alive_until > db_now()).limit(1)).first() is not None
+
+
+def rename(conn: Connection, old: str, new: str) -> None:
+    """Give the lease of this name another one, in place of a lease that has it already."""
+    conn.execute(delete(lease).where(lease.c.name == new))
+    conn.execute(update(lease).where(lease.c.name == old).values(name=new))
