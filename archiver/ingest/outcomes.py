@@ -25,6 +25,7 @@ from archiver.ingest.discovery import identity
 from archiver.ingest.journal import Claim, dump_flags, flags_now, is_refetched, load_flags, reflagged, settle
 from archiver.ingest.plan import RECHECKS, Fate, Verdict
 from archiver.ingest.tables import copy, recording
+from archiver.instants import precise_or_none
 from archiver.recording import DOUBTS, ORIGINAL, Flag, Json, Received, Sealed, State, Stored
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -204,7 +205,7 @@ def stored_events(subject: str, stored: Stored, number: int, rule: str) -> list[
         "ct_sha256": stored.sealed_sha256,
         "ct_bytes": stored.size,
         "lock_mode": stored.lock_mode,
-        "retain_until": _rfc3339(stored.retain_until),
+        "retain_until": precise_or_none(stored.retain_until),
         "rule": rule,
         "copy_no": number,
     }
@@ -508,10 +509,6 @@ def _media(received: Received) -> dict[str, Json]:
 
 def _milliseconds(duration: timedelta | None) -> int | None:
     return None if duration is None else round(duration.total_seconds() * 1000)
-
-
-def _rfc3339(instant: datetime | None) -> str | None:
-    return None if instant is None else instant.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _plain(text: str | None) -> str | None:
