@@ -14,6 +14,7 @@ from archiver import errors
 from archiver.assembly.facts import look_here
 from archiver.assembly.keys import signing_key
 from archiver.assembly.process import Assembly
+from archiver.daemon import times
 from archiver.database import Connection
 from archiver.ingest import copier, health, journal, unproved
 from archiver.ingest.destination import Destination
@@ -22,14 +23,6 @@ from archiver.recovery import catalogue
 from archiver.schedule import lease
 
 log = structlog.get_logger("archiver.daemon")
-
-HEARTBEAT = timedelta(seconds=15)
-HOUSEKEEPING = timedelta(seconds=2)
-GOODBYE = timedelta(seconds=1)  # for each last write to the database, and for cancelled tasks
-FAREWELL = timedelta(seconds=3)  # for the log's last turn: the drain and all last writes fit into the 25 s of a stop
-_ALIVE = timedelta(seconds=45)
-_PAST = timedelta(minutes=5)  # time for listing missed windows, before new ones are listed again
-_SAID_AGAIN = timedelta(minutes=15)
 
 
 class Duties:
@@ -49,7 +42,7 @@ class Duties:
         """Return an action that polls one provider, and then computes the gaps from its listings."""
 
         async def poll() -> None:
-            await self._a.pollers[name].poll(_PAST)
+            await self._a.pollers[name].poll(times.PAST)
             await self._a.rounds.look(name)
 
         return poll
@@ -81,7 +74,7 @@ class Duties:
         a = self._a
         await a.writer.run(
             lambda conn: lease.beat(
-                conn, a.replica_id, spool_id=a.spool.id, host=a.host, version=a.version, lasting=_ALIVE
+                conn, a.replica_id, spool_id=a.spool.id, host=a.host, version=a.version, lasting=times.ALIVE
             )
         )
         await self.show_health(stands=health.STANDS)
@@ -101,7 +94,7 @@ class Duties:
         here = await a.writer.run(write)
         if here.no_room is None:
             self._no_room_said = None
-        elif self._no_room_said is None or now - self._no_room_said >= _SAID_AGAIN:
+        elif self._no_room_said is None or now - self._no_room_said >= times.SAID_AGAIN:
             self._no_room_said = now
             log.error("spool.no_room", host=here.host, problem=here.no_room)
 
@@ -170,7 +163,7 @@ class Duties:
     async def leave(self) -> None:
         """Release leases and heartbeat, if the database still answers; otherwise their time runs out."""
         with contextlib.suppress(errors.ArchiverError, TimeoutError):
-            async with asyncio.timeout(GOODBYE.total_seconds()):
+            async with asyncio.timeout(times.GOODBYE.total_seconds()):
                 await self._a.writer.run(lambda conn: lease.leave(conn, self._a.replica_id))
 
     async def farewell(self) -> None:
@@ -179,7 +172,7 @@ class Duties:
         key = self.host_key()
         if key is not None:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FAREWELL.total_seconds()):
+                async with asyncio.timeout(times.FAREWELL.total_seconds()):
                     await self._a.keeper.retire(key)
 
     def host_key(self) -> Ed25519PrivateKey | None:

@@ -17,9 +17,10 @@ import structlog
 from archiver import errors, systemd
 from archiver.alerts import alarm
 from archiver.assembly.process import Assembly
-from archiver.daemon.duties import GOODBYE, HEARTBEAT, HOUSEKEEPING, Duties
+from archiver.daemon import times
+from archiver.daemon.duties import Duties
 from archiver.daemon.loops import Loops
-from archiver.daemon.sweep import DRAIN, Sweep, Sweeper
+from archiver.daemon.sweep import Sweep, Sweeper
 from archiver.ingest import health
 from archiver.ingest.destination import Destination
 from archiver.schedule.timer import Ticker
@@ -27,9 +28,6 @@ from archiver.signals import End, unless
 from archiver.status.web import StatusServer
 
 log = structlog.get_logger("archiver.daemon")
-
-_IDLE = 5.0
-_REPROBE_REFUSED = timedelta(seconds=30)
 
 
 class Daemon:
@@ -98,12 +96,12 @@ class Daemon:
         ticker = Ticker(a.clock)
         upkeep = ticker.every("storages", timedelta(hours=1))
         tasks = [
-            self._loops.every(HEARTBEAT, self._duties.beat),
-            self._loops.every(HOUSEKEEPING, self._duties.housekeeping),
+            self._loops.every(times.HEARTBEAT, self._duties.beat),
+            self._loops.every(times.HOUSEKEEPING, self._duties.housekeeping),
             self._loops.every(timedelta(seconds=1), self._watch(ticker)),
             *(self._keep_probing(each, upkeep) for each in a.destinations),
             a.keeper.forever(),
-            self._loops.every(HEARTBEAT, a.rounds.parties),
+            self._loops.every(times.HEARTBEAT, a.rounds.parties),
             self._loops.every(alarm.EVERY, a.alarm.tick),
             self._loops.on(ticker.every("sweep", timedelta(hours=1)), self._duties.sweep),
             self._loops.on(upkeep, self._duties.upkeep),
@@ -139,13 +137,13 @@ class Daemon:
         stopping = asyncio.create_task(self._stop.wait())
         try:
             done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
-            log.info("daemon.stopping", drain_seconds=DRAIN.total_seconds())
+            log.info("daemon.stopping", drain_seconds=times.DRAIN.total_seconds())
             self._stop.set()
-            await asyncio.gather(*(worker.drain(DRAIN) for worker in self._a.workers.values()))
+            await asyncio.gather(*(worker.drain(times.DRAIN) for worker in self._a.workers.values()))
         finally:
             for task in [*tasks, stopping]:
                 task.cancel()
-            await asyncio.wait([*tasks, stopping], timeout=GOODBYE.total_seconds())
+            await asyncio.wait([*tasks, stopping], timeout=times.GOODBYE.total_seconds())
         for task in done - {stopping}:
             task.result()
             raise errors.ArchiverError("a task that should never end has ended")
@@ -162,7 +160,7 @@ class Daemon:
                     await self._pause(0.05)
             else:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_IDLE):
+                    async with asyncio.timeout(times.IDLE.total_seconds()):
                         await self._a.stirred.wait()
                 self._a.stirred.clear()
         await asyncio.Event().wait()
@@ -175,7 +173,7 @@ class Daemon:
             await self._loops.guarded(f"probe {destination.id}", lambda: self._duties.probe(destination, force=True))
             if destination.proven and not before:
                 upkeep.set()
-            await asyncio.sleep((health.PROBE_EVERY if destination.proven else _REPROBE_REFUSED).total_seconds())
+            await asyncio.sleep((health.PROBE_EVERY if destination.proven else times.REPROBE_REFUSED).total_seconds())
 
     def _watch(self, ticker: Ticker) -> Callable[[], Awaitable[None]]:
         interval = systemd.watchdog_interval()

@@ -12,7 +12,8 @@ import structlog
 
 from archiver import errors
 from archiver.assembly.process import Assembly
-from archiver.daemon.duties import HEARTBEAT, HOUSEKEEPING, Duties
+from archiver.daemon import times
+from archiver.daemon.duties import Duties
 from archiver.daemon.loops import Loops
 from archiver.ingest import owed, survey
 from archiver.ingest.destination import Destination
@@ -20,9 +21,6 @@ from archiver.schedule import lease
 from archiver.signals import unless
 
 log = structlog.get_logger("archiver.daemon")
-
-DRAIN = timedelta(seconds=18)
-PATIENCE = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +110,8 @@ class Sweeper:
         """Poll and work until both are done. Returns whether everything was polled, and the bug that broke a task, if
         one did."""
         a = self._a
-        beat = asyncio.create_task(self._loops.every(HEARTBEAT, self._duties.beat))
-        keeper = asyncio.create_task(self._loops.every(HOUSEKEEPING, self._duties.housekeeping))
+        beat = asyncio.create_task(self._loops.every(times.HEARTBEAT, self._duties.beat))
+        keeper = asyncio.create_task(self._loops.every(times.HOUSEKEEPING, self._duties.housekeeping))
         relief = asyncio.create_task(self._loops.every(timedelta(seconds=1), a.keeper.relieve))
         polling = {name: asyncio.create_task(a.pollers[name].poll()) for name in chosen}
         try:
@@ -127,7 +125,7 @@ class Sweeper:
             for background in (beat, keeper, relief):
                 background.cancel()
             others = await asyncio.gather(beat, keeper, relief, return_exceptions=True)
-            await asyncio.gather(*(a.workers[name].drain(DRAIN) for name in chosen))
+            await asyncio.gather(*(a.workers[name].drain(times.DRAIN) for name in chosen))
             await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
         for proof in proofs:
             if isinstance(proof, Exception):
@@ -144,7 +142,7 @@ class Sweeper:
         while not self._stop.is_set() and worker.broken is None:
             started = await worker.fill()
             if started == 0 and worker.busy == 0 and polling.done() and all(each.done() for each in self._proving):
-                give_up = give_up or a.clock.now() + PATIENCE
+                give_up = give_up or a.clock.now() + times.PATIENCE
                 until = give_up
                 if not self._can_progress() or not await a.read(lambda conn: survey.pending_soon(conn, name, until)):  # noqa: B023
                     return

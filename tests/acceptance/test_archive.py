@@ -290,7 +290,7 @@ async def test_past_its_deadline_an_error_page_is_quarantined_and_never_called_a
 ) -> None:
     monkeypatch.setattr("archiver.ingest.plan._FIRST_DELAY", timedelta(seconds=0.2))
     monkeypatch.setattr("archiver.ingest.plan._SOONEST", timedelta(seconds=0.1))
-    monkeypatch.setattr("archiver.daemon.sweep.PATIENCE", timedelta(seconds=10))  # a page is kept after three attempts
+    monkeypatch.setattr("archiver.daemon.times.PATIENCE", timedelta(seconds=10))  # a page is kept after three attempts
     only = {"kazoo": sims["kazoo"]}
     sims["kazoo"].fail(Route.MEDIA, ErrorBody("html"), times=None)
     archive = make_archive(tmp_path, only, sqlite_url, DIRECTORY, keeps="1d")

@@ -31,10 +31,11 @@ LIMIT = 25.0
 HURRIED = """
 import sys
 from datetime import timedelta
-from archiver import daemon, cli
+from archiver import cli
+from archiver.daemon import times
 from archiver.assembly import process
 from archiver.ingest import health
-health.SILENCE, health.GRACE, daemon.FAREWELL = timedelta(seconds=2), timedelta(seconds=1), timedelta(seconds=1)
+health.SILENCE, health.GRACE, times.FAREWELL = timedelta(seconds=2), timedelta(seconds=1), timedelta(seconds=1)
 process._GATE = timedelta(seconds=1)
 cli.main(sys.argv[1:])
 """

@@ -194,7 +194,7 @@ def _prepare(run: Run) -> None:
 
 def _hurry(run: Run) -> None:
     """Shorter waits, smaller pages and parts, and one link that has grown old: nothing that decides anything."""
-    from archiver import daemon
+    from archiver.daemon import times
     from archiver.ingest import destination, links, plan, poll, upkeep
     from archiver.providers import vobiz
     from archiver.store import s3
@@ -203,14 +203,14 @@ def _hurry(run: Run) -> None:
         (plan, "_FIRST_DELAY", timedelta(seconds=0.2)),
         (plan, "_SOONEST", timedelta(seconds=0.1)),
         (destination, "_SHORTEST_PAUSE", timedelta(seconds=0.1)),
-        (daemon, "_HOUSEKEEPING", timedelta(seconds=0.2)),
+        (times, "HOUSEKEEPING", timedelta(seconds=0.2)),
         (upkeep, "_STALE_UPLOAD", timedelta(0)),
         (vobiz, "_LIMIT", 2),
     ]
     if any(order.action is Action.TERM for order in run.orders):
-        settings.append((daemon, "DRAIN", timedelta(0)))
+        settings.append((times, "DRAIN", timedelta(0)))
     if run.alive is not None:
-        settings += [(daemon, "ALIVE", timedelta(seconds=run.alive)), (daemon, "HEARTBEAT", timedelta(seconds=0.3))]
+        settings += [(times, "ALIVE", timedelta(seconds=run.alive)), (times, "HEARTBEAT", timedelta(seconds=0.3))]
         settings.append((poll, "LEASE", timedelta(seconds=run.alive)))
     for module, name, value in settings:
         swap(module, name, lambda _, value=value: value)  # type: ignore[misc]

@@ -47,7 +47,7 @@ async def kazoo() -> AsyncIterator[dict[str, Simulator]]:
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep does not wait a minute for what may be tried again by then."""
-    monkeypatch.setattr("archiver.daemon.sweep.PATIENCE", timedelta(0))
+    monkeypatch.setattr("archiver.daemon.times.PATIENCE", timedelta(0))
 
 
 async def sweep_with_nothing_required(archive: Archive) -> Sweep:
@@ -457,7 +457,7 @@ async def test_copy_that_is_refused_beside_the_pipe_is_owed_with_its_reason(
 async def test_stop_hands_back_the_copies_that_hang_and_the_next_run_makes_them(
     kazoo: dict[str, Simulator], tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("archiver.daemon.DRAIN", timedelta(0))
+    monkeypatch.setattr("archiver.daemon.times.DRAIN", timedelta(0))
     hanging = Hanging(monkeypatch)
     archive = make_archive(tmp_path, kazoo, sqlite_url, TWO)
     async with daemon(archive):

@@ -208,7 +208,7 @@ Make = Callable[..., Scene]
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sqlite_url: str) -> Make:
     """Makes an archive in which these methods of the bad parties raise: each call the next of all exceptions."""
-    monkeypatch.setattr("archiver.daemon.sweep.PATIENCE", timedelta(0))
+    monkeypatch.setattr("archiver.daemon.times.PATIENCE", timedelta(0))
     monkeypatch.setattr(poll, "_TRIES", 1)
 
     def make(bad: Mapping[type, str], raised: Iterable[Callable[[], BaseException]] = EXCEPTIONS.values()) -> Scene:

@@ -73,7 +73,7 @@ async def covered_until(archive: Archive) -> datetime:
 async def test_a_clock_years_ahead_states_no_day_to_come_and_says_so_until_it_is_right(
     tmp_path: Path, database_url: str, kazoo: dict[str, Simulator], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("archiver.daemon.sweep.PATIENCE", timedelta(0))
+    monkeypatch.setattr("archiver.daemon.times.PATIENCE", timedelta(0))
     archive = make_archive(tmp_path, kazoo, database_url, "[{id: primary, kind: directory, path: copies}]")
     today = datetime.now(UTC).date()
     (wrong,) = await sweep(archive, Ahead())
