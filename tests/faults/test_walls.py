@@ -284,7 +284,7 @@ async def test_parties_that_raise_leave_the_good_ones_served_and_are_told_by_nam
     try:
         process = Daemon(assembly)
         await process.once()
-        await process._guarded("daily", assembly.rounds.daily)
+        await process._loops.guarded("daily", assembly.rounds.daily)
         for _ in range(2):  # what is wrong with a channel is told by the others at the next look
             await assembly.rounds.parties(ending=True)
             await assembly.alarm.swept(complete=True)
@@ -322,7 +322,7 @@ async def test_typed_error_that_no_retry_mends_ends_nothing_either(scene: Make, 
     try:
         process = Daemon(assembly)
         await process.once()
-        await process._guarded("daily", assembly.rounds.daily)
+        await process._loops.guarded("daily", assembly.rounds.daily)
         assert (await _archived(assembly))["good"] == 2
     finally:
         await assembly.aclose()
