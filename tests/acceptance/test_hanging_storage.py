@@ -103,7 +103,7 @@ async def until_spooled(archive: Archive, count: int) -> None:
             rows = await archive.raw_rows()
             if sum(row["spool_name"] is not None for row in rows) >= count:
                 return
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.3)  # another process's database: nobody tells
 
 
 async def test_the_daemon_lists_and_spools_while_its_storage_and_another_provider_hang_and_stops_in_time(
@@ -133,7 +133,7 @@ def slow(seconds: float) -> Iterator[list[str]]:
     """Two storages in order, each of whose answers takes so long."""
     with memory_s3() as first, memory_s3() as second:
         for each in (first, second):
-            each.lie(lambda call, onward: (time.sleep(seconds), onward(call))[1])
+            each.lie(lambda call, onward: (time.sleep(seconds), onward(call))[1])  # slow on purpose
         yield [first.endpoint, second.endpoint]
 
 
@@ -167,7 +167,7 @@ async def test_the_daemon_starts_lists_and_spools_whatever_ails_every_storage_an
             async with asyncio.timeout(180):
                 while archives and {row["state"] for row in await archive.raw_rows()} != {"archived"}:
                     assert process.returncode is None
-                    await asyncio.sleep(0.5)
+                    await asyncio.sleep(0.5)  # another process's database: nobody tells
             assert (await asyncio.to_thread(get, port, "/-/healthy"))[0] == 200
             code, seconds = await stopped(process)
     assert (code, seconds < LIMIT) == (0, True), (code, seconds, (tmp_path / "log").read_text()[-2000:])

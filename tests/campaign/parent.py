@@ -116,7 +116,7 @@ class Parent:
         """Fork a child and wait for it."""
         pid = self.start(run)
         if run.kill_after is not None:
-            time.sleep(run.kill_after)
+            time.sleep(run.kill_after)  # a kill must fall anywhere, not where an event would put it
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return self.wait(pid)

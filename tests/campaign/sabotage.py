@@ -48,7 +48,7 @@ def archived_before_stored() -> None:
     def lazy(put: Any) -> Any:
         async def early(self: Destination, key: str, sealed: Any, until: Any, now: Any) -> Stored:
             async def late() -> None:
-                await asyncio.sleep(30)
+                await asyncio.sleep(30)  # late on purpose: the process is killed before
                 await put(self, key, sealed, until, now)
 
             later.append(asyncio.create_task(late()))
@@ -94,7 +94,7 @@ def covered_before_noted() -> None:
     def lazy(note: Any) -> Any:
         async def noted(self: Poller, *arguments: Any) -> None:
             async def late() -> None:
-                await asyncio.sleep(30)
+                await asyncio.sleep(30)  # late on purpose: the process is killed before
                 await note(self, *arguments)
 
             later.append(asyncio.create_task(late()))

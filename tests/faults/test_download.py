@@ -818,7 +818,7 @@ def _slow_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def addresses(names: Names, host: str, *more: Any) -> Any:
         if host == "slow.example.com":
-            await asyncio.sleep(5)
+            await asyncio.sleep(5)  # slow on purpose
         return await quick(names, host, *more)
 
     monkeypatch.setattr(Names, "addresses", addresses)

@@ -63,7 +63,7 @@ def longest_stall() -> Iterator[list[float]]:
     async def ticks() -> None:
         last = time.monotonic()
         while True:
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # how late this ends is what is measured
             last, before = time.monotonic(), last
             gaps[0] = max(gaps[0], last - before - 0.005)
 

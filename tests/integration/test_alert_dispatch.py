@@ -286,7 +286,7 @@ async def test_a_replica_that_looks_while_another_notes_what_it_told_does_not_un
 
 async def test_many_replicas_at_once_tell_each_thing_once(archive: Archive) -> None:
     async def slow(_asked: Asked, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # slow on purpose, so that all replicas are at it at once
         writer.write(answer(200))
         await writer.drain()
 

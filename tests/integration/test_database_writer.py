@@ -122,7 +122,7 @@ async def test_close_finishes_what_was_asked_for_and_takes_no_more(database: Eng
     tasks = [asyncio.ensure_future(writer.run(lambda conn, n=n: note(conn, f"{n:03}"))) for n in range(250)]
     await asyncio.sleep(0)
     closing = asyncio.ensure_future(asyncio.to_thread(writer.close))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # so that close() has begun to wait, which nothing tells
     await asyncio.to_thread(gate.open)
     await closing
     await asyncio.gather(*tasks)

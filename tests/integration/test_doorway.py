@@ -38,7 +38,7 @@ class Daemon:
 
     async def report(self) -> str:
         self.reports += 1
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # slow on purpose
         if self.down:
             raise UnavailableError("database: secret words")
         return f'{{"n": {self.reports}}}'
@@ -93,7 +93,7 @@ async def test_two_hundred_half_open_requests_take_no_more_descriptors_than_ther
     daemon: tuple[Daemon, int],
 ) -> None:
     crowd = [asyncio.create_task(said(daemon[1], b"GET / HTTP/1.1\r\n")) for _ in range(200)]
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.2)  # those who are not let in are told nothing: time for them to try
     held = daemon[0].server._door._runner.server
     assert held is not None
     assert len(held.connections) <= doorway.CONNECTIONS

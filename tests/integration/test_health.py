@@ -248,7 +248,7 @@ class Slow(Storage):
 
     async def probe(self) -> ProbeReport:
         for _ in range(self.rounds):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # slow on purpose
             self.answers += 0 if self.mute else 1
         return await super().probe()
 

@@ -249,7 +249,7 @@ async def test_answer_that_drips_is_given_up_in_time() -> None:
         while not writer.is_closing():
             writer.write(b" ")
             await writer.drain()
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # slow on purpose
 
     async with serve(script) as server, client(server) as http:
         with pytest.raises(UnavailableError, match="too long"):

@@ -95,7 +95,7 @@ async def test_slow_log_holds_nobody_up_for_long(archive: CustodyLog) -> None:
     async def slowly() -> None:
         while True:
             await archive.writer.run(lambda conn: sequencer.integrate(conn, 1))
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.3)  # slow on purpose
 
     taking = asyncio.create_task(slowly())
     took = await waited(at_the_mark(archive))

@@ -413,14 +413,14 @@ async def test_cancelled_download_leaves_no_thread_in_the_sink(executor: ThreadP
     task = asyncio.create_task(fetch(origin, sink, executor, None))
     await asyncio.to_thread(entered.wait)
     task.cancel()
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # time for what should not happen
     task.cancel()
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # time for what should not happen
     assert not task.done()  # the thread is still in the sink
     gate.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     taken = len(sink.data)
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # time for what should not happen
     assert len(sink.data) == taken
     assert origin.open == 0

@@ -18,7 +18,7 @@ ROOM = 4 * PIECE
 async def deliver(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
     """Sends `answer` to the client. For an odd answer the connection is written by hand and ends with the answer."""
     if answer.delay:
-        await asyncio.sleep(answer.delay)
+        await asyncio.sleep(answer.delay)  # slow, as the fault says
     if answer.ordinary or request.method == "HEAD":
         return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
     transport = request.transport
@@ -36,7 +36,7 @@ async def _by_hand(transport: asyncio.Transport, answer: Answer) -> None:
             if transport.is_closing():
                 return
             if answer.pace:
-                await asyncio.sleep(answer.pace[1])
+                await asyncio.sleep(answer.pace[1])  # slow, as the fault says
         await _drained(transport, room=1)
     if answer.reset:
         # RST instead of FIN: linger for no time at all
