@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
-
 from archiver import errors
 from archiver.completeness import holdings, issue, register, statement
 from archiver.completeness.gap import profile
@@ -36,10 +34,10 @@ from archiver.compliance.log import Trail
 from archiver.compliance.month import Month
 from archiver.custody.access import accesses
 from archiver.custody.event import ARCHIVE, Type, verify
-from archiver.ingest import discovery, survey
+from archiver.database import Connection
+from archiver.ingest import discovery, span_queries, survey
 from archiver.ingest.day_counts import states
-from archiver.ingest.tables import copy, coverage, recording
-from archiver.recording import State, Window
+from archiver.recording import Window
 from archiver.translog.note import VerifierKey
 
 _LATE_SHOWN = 50
@@ -85,8 +83,8 @@ def gather(conn: Connection, it: Asked) -> Report:
 def _remembered(conn: Connection, it: Asked) -> list[Watched]:
     """The providers that the journal knows: a provider that was removed from the configuration stays visible."""
     scopes: dict[str, list[str]] = {name: [] for name in states(conn)}
-    for row in conn.execute(select(coverage.c.provider, coverage.c.scope).distinct().order_by(coverage.c.scope)):
-        scopes.setdefault(row.provider, []).append(row.scope)
+    for provider, scope in span_queries.covered_scopes(conn):
+        scopes.setdefault(provider, []).append(scope)
     return [
         Watched(name, profile("unknown"), tuple(found), Window(it.month.span.since, it.made_at))
         for name, found in sorted(scopes.items())
@@ -137,70 +135,28 @@ def _stated(it: Issued, now: statement.Day, trail: Trail) -> Stated:
     return Stated(it.revision, sha256, at, place, problem, differs)
 
 
-def _of_month(provider: str | None, span: Window) -> ColumnElement[bool]:
-    """The condition for recordings of calls that began in the month, or were listed then if the call's time is not known."""
-    columns = recording.c
-    called = and_(columns.call_started_at >= span.since, columns.call_started_at < span.until)
-    listed = and_(columns.call_started_at.is_(None), columns.listed_at >= span.since, columns.listed_at < span.until)
-    ours = or_(called, listed)
-    return ours if provider is None else and_(columns.provider == provider, ours)
-
-
 def _lags(conn: Connection, provider: str, span: Window) -> tuple[Lag | None, Lag | None]:
     """The archive lags: from the call's end, and from the listing, until every required storage's copy was read back."""
-    columns = recording.c
     after_call, after_listing = array("d"), array("d")
-    rows = conn.execute(
-        select(columns.call_ended_at, columns.call_started_at, columns.listed_at, columns.archived_at)
-        .where(_of_month(provider, span), columns.archived_at.is_not(None))
-        .execution_options(stream_results=True)
-    )
-    for part in rows.partitions(5_000):
-        for row in part:
-            after_listing.append((row.archived_at - row.listed_at).total_seconds())
-            if (ended := row.call_ended_at or row.call_started_at) is not None:
-                after_call.append((row.archived_at - ended).total_seconds())
+    for each in span_queries.archived(conn, provider, span):
+        after_listing.append((each.archived_at - each.listed_at).total_seconds())
+        if each.called_at is not None:
+            after_call.append((each.archived_at - each.called_at).total_seconds())
     return rules.lag(after_call), rules.lag(after_listing)
 
 
 def _late(conn: Connection, it: Asked, provider: str) -> tuple[list[Late], int]:
-    """The recordings not archived by their time, and the number of them past deletion.
-
-    Recordings of the month's calls, and recordings whose `archive_by` fell into the month. Recordings that are gone count as
-    losses instead.
-    """
-    columns, span = recording.c, it.month.span
-    fell = and_(columns.archive_by >= span.since, columns.archive_by < span.until, columns.provider == provider)
-    rows = conn.execute(
-        select(recording)
-        .where(
-            or_(_of_month(provider, span), fell),
-            columns.archive_by < func.coalesce(columns.archived_at, it.made_at),
-            columns.state.not_in([State.GONE, State.ABSENT]),
-        )
-        .order_by(columns.delete_at, columns.id)
-    )
+    """The recordings not archived by their time, and the number of them past deletion."""
     late = [
-        Late(row.id, row.call_started_at or row.listed_at, row.archive_by, row.delete_at, row.deadline_source, row.archived_at)
-        for row in rows
-    ]  # fmt: skip
+        Late(each.id, each.called_at, each.archive_by, each.delete_at, each.source, each.archived_at)
+        for each in span_queries.overdue(conn, provider, it.month.span, it.made_at)
+    ]
     return late, sum(each.past_deletion(it.made_at) for each in late)
 
 
 def _kept(conn: Connection, provider: str, span: Window) -> Iterator[Kept]:
-    columns = recording.c
-    rule = func.coalesce(columns.retention_rule, "")
-    until = columns.retain_until
-    rows = conn.execute(
-        select(
-            rule.label("rule"), func.count().label("n"), func.min(until).label("first"), func.max(until).label("last")
-        )
-        .where(_of_month(provider, span), columns.state == State.ARCHIVED)
-        .group_by(rule)
-        .order_by(rule)
-    )
-    for row in rows:
-        yield Kept(row.rule, row.n, row.first, row.last)
+    for each in span_queries.by_rule(conn, provider, span):
+        yield Kept(each.rule, each.recordings, each.first_until, each.last_until)
 
 
 # --- gaps ---------------------------------------------------------------------------------------------------------
@@ -237,53 +193,27 @@ def _missing(row: Mapping[str, Any]) -> Missing:
 def _storages(conn: Connection, it: Asked, trail: Trail) -> Iterator[Storage]:
     runs = _runs(it, trail)
     proved = survey.storages(conn)
-    archived = conn.execute(
-        select(func.count()).where(_of_month(it.only, it.month.span), recording.c.state == State.ARCHIVED)
-    ).scalar_one()
+    archived = span_queries.count_archived(conn, it.only, it.month.span)
     for name in [*it.storages, *sorted((proved.keys() | runs.keys()) - it.storages.keys() - {_CUSTODY}), _CUSTODY]:
-        held, locks = _held(conn, it, name)
+        held = span_queries.copies(conn, name, it.only, it.month.span)
+        copies = sum(each.copies for each in held)
         probe = proved.get(name, {})
         checks: Any = probe.get("checks") or []
         yield Storage(
             id=name,
             required=it.storages.get(name),
-            copies=held["copies"],
-            bytes=held["bytes"],
-            locks=locks,
-            first_until=held["first"],
-            on_hold=held["on_hold"],
-            not_read_back=held["unread"],
-            without_copy=max(0, archived - held["copies"]) if it.storages.get(name) else 0,
+            copies=copies,
+            bytes=sum(each.bytes for each in held),
+            locks={each.mode: each.copies for each in held},
+            first_until=min((each.first_until for each in held if each.first_until is not None), default=None),
+            on_hold=sum(each.on_hold for each in held),
+            not_read_back=sum(each.not_read_back for each in held),
+            without_copy=max(0, archived - copies) if it.storages.get(name) else 0,
             trusted=None if not probe else bool(probe["trusted"]),
             probed_at=datetime.fromisoformat(str(probe["probed_at"])) if probe else None,
             failed=tuple(str(each["name"]) for each in checks if not each["ok"]),
             runs=tuple(runs.get(name, ())),
         )
-
-
-def _held(conn: Connection, it: Asked, storage: str) -> tuple[dict[str, Any], dict[str, int]]:
-    """A storage's copies of the month's recordings, by the journal: figures, and the number of copies by lock mode."""
-    rows = conn.execute(
-        select(
-            copy.c.lock_mode,
-            func.count().label("n"),
-            func.sum(copy.c.size).label("size"),
-            func.min(copy.c.retain_until).label("first"),
-            func.sum(case((copy.c.legal_hold, 1), else_=0)).label("on_hold"),
-            func.sum(case((copy.c.verified_at.is_(None), 1), else_=0)).label("unread"),
-        )
-        .join(recording, recording.c.id == copy.c.recording_id)
-        .where(copy.c.storage == storage, recording.c.state == State.ARCHIVED, _of_month(it.only, it.month.span))
-        .group_by(copy.c.lock_mode)
-    ).all()
-    held = {
-        "copies": sum(row.n for row in rows),
-        "bytes": sum(int(row.size) for row in rows),
-        "first": min((row.first for row in rows if row.first is not None), default=None),
-        "on_hold": sum(int(row.on_hold) for row in rows),
-        "unread": sum(int(row.unread) for row in rows),
-    }
-    return held, {row.lock_mode: row.n for row in rows}
 
 
 def _runs(it: Asked, trail: Trail) -> dict[str, list[Run]]:
@@ -313,7 +243,7 @@ def _accesses(conn: Connection, it: Asked, trail: Trail) -> Iterator[Access]:
     span = it.month.span
     found = accesses(conn, span.since, span.until)
     if it.only is not None:
-        ours = set(conn.execute(select(recording.c.id).where(recording.c.provider == it.only)).scalars())
+        ours = span_queries.ids(conn, it.only)
         found = [each for each in found if each.recording in ours]
     for each in found:
         export = each.event.data.get("request")
