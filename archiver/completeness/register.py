@@ -20,7 +20,7 @@ from archiver.completeness.gap import Code, Gap, Grade
 from archiver.completeness.tables import gap
 from archiver.custody.event import ARCHIVE, Type, is_subject
 from archiver.custody.ledger import Draft, Ledger
-from archiver.ingest.tables import recording
+from archiver.ingest import journal_pages
 from archiver.instants import precise_or_none
 from archiver.recording import Json
 
@@ -122,7 +122,7 @@ def acknowledge(conn: Connection, ledger: Ledger, wanted: str, by: str, reason: 
     ledger.append_many(conn, [_event(_gap(row), row.id, "acknowledged", row.source, private) for row in rows])
     about = [row.subject.removeprefix("rec:") for row in rows if row.subject.startswith("rec:")]
     # The words of an acknowledgement are private: after a loss of the database they come back only from the catalogue.
-    conn.execute(update(recording).where(recording.c.id.in_(about)).values(segment=None))
+    journal_pages.describe_anew(conn, about)
     return [row.id for row in rows]
 
 
