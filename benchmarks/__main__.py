@@ -1,4 +1,4 @@
-"""`python -m benchmarks [archive|sweep|claim|custody|odd-party|scale]`; without a word, all of them."""
+"""`python -m benchmarks [archive|sweep|claim|custody|odd-party|scale|wire]`; without a word, all of them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import asyncio
 import os
 
 from archiver import logs
-from benchmarks import archive, custody, odd_party, scale, sweep
+from benchmarks import archive, custody, odd_party, scale, sweep, wire
 from benchmarks.setting import machine
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks")
-    parser.add_argument("what", nargs="?", choices=("archive", "sweep", "claim", "custody", "odd-party", "scale"))
+    parser.add_argument(
+        "what", nargs="?", choices=("archive", "sweep", "claim", "custody", "odd-party", "scale", "wire")
+    )
     parser.add_argument("--count", type=int, default=1000, help="recordings (archive; a fifth of them: odd-party)")
     parser.add_argument("--size", type=int, default=1_000_000, help="bytes of each (archive; a tenth of it: odd-party)")
     parser.add_argument("--concurrency", type=int, default=8, help="recordings at a time (archive, odd-party)")
@@ -35,6 +37,8 @@ def main() -> None:
             odd_party.main(chosen.count // 5, chosen.size // 10, chosen.concurrency, chosen.repetitions)
         if chosen.what in (None, "scale"):
             scale.main(chosen.rows)
+        if chosen.what in (None, "wire"):
+            wire.main(chosen.count // 5, chosen.repetitions)
 
 
 if __name__ == "__main__":

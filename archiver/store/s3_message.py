@@ -150,7 +150,7 @@ def status_of(head: bytes) -> int:
 
 def plain(head: bytes) -> PlainHead | None:
     """Read the head of an answer, up to its empty line; None for any that leaves room for another reading."""
-    if status_of(head) != 200:
+    if status_of(head) != 200 or not head.endswith(b"\r\n\r\n"):
         return None
     lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")[1:]
     if len(lines) > MOST_HEADERS:

@@ -27,6 +27,7 @@ from archiver.store.s3_site import Keyring, Stage, find, signing_time, trust
 REST_SECONDS = 60.0
 """The time for which the SDK makes a kind of call after this module came into trouble with it."""
 _ASK_SECONDS = 20.0  # for an answer to a question, which the SDK then asks once more
+_ODD_SECONDS = 10.0  # for the rest of an answer whose head has come
 _ELSEWHERE = frozenset({301, 302, 307, 400})
 _GUARDS = frozenset({"if-none-match", "x-amz-checksum-sha256"})
 
@@ -164,6 +165,7 @@ class Wire:
                 if found is not None and found.length == 0:
                     self._over(found, bound, connection)
                     return found.fields()
+                connection.patience(_ODD_SECONDS)
                 odd = connection.odd("PUT", came)
         connection.close()
         if odd.status in _ELSEWHERE:
@@ -181,13 +183,14 @@ class Wire:
             if head is None or connection is None:
                 return None
             try:
-                with self._closed_on_failure(connection, operation if fresh or not connection.used else None):
+                with self._closed_on_failure(connection, None):
                     connection.patience(_ASK_SECONDS)
                     connection.send(head)
                     came = connection.head()
-            except OSError:
-                if connection.used and not fresh:
+            except OSError as failed:
+                if connection.used and not fresh and not isinstance(failed, TimeoutError):
                     continue
+                self._rest(operation)
                 return None
             found = plain(came)
             if found is None:

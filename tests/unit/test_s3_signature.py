@@ -239,6 +239,11 @@ def test_head_that_leaves_room_for_another_reading_is_not_plain(old: bytes, new:
     assert plain(GOOD.replace(old, new, 1)) is None
 
 
+def test_head_without_its_end_is_not_plain() -> None:
+    assert plain(GOOD[:-2]) is None
+    assert plain(GOOD.removesuffix(b"\r\n\r\n")) is None
+
+
 def test_status_of_what_is_no_answer_is_none() -> None:
     assert [status_of(each) for each in (GOOD, b"", b"HTTP/1.1 20", b"HTTP/1.1 404\r\n\r\n", b"<html>")] == [
         200,
