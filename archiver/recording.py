@@ -1,7 +1,6 @@
-"""The values that travel through the archiver, one type per stage. Pure: no I/O, no clock.
+"""The values that travel through the archiver, one type per stage: Listing → Received → Sealed → Stored. Pure: no I/O, no clock.
 
-Stage types are made only by their stage, so that a `Stored` cannot exist without a `Sealed` before it:
-Listing → Received → Sealed → Stored.
+Each stage makes its own type. A `Stored` comes from a storage's own answer, or from the journal's record of one.
 """
 
 from __future__ import annotations
@@ -242,6 +241,15 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
+class SealedFile:
+    """A file that holds a sealed object, with its size and digest: a storage needs no more to take it."""
+
+    path: Path
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Sealed:
     """A sealed object on disk, fsynced (docs/spec/sealed-object.md)."""
 
@@ -253,6 +261,11 @@ class Sealed:
     recipients: tuple[str, ...]
     wrapped_key_sha256: str
     algorithm: str = "cms-authenveloped-aes-256-gcm"
+
+    @property
+    def file(self) -> SealedFile:
+        """The sealed object as a storage takes it."""
+        return SealedFile(self.path, self.size, self.sealed_sha256)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from archiver.completeness import renamed as completeness
 from archiver.custody.event import ARCHIVE, Type, parse
 from archiver.custody.ledger import Draft, Ledger
 from archiver.database import Connection
-from archiver.ingest import renamed as ingest
+from archiver.ingest import provider_names as ingest
 from archiver.recording import Json
 from archiver.schedule import budget, lease
 from archiver.translog import queries

@@ -31,6 +31,7 @@ from archiver.demo.s3server import S3Server
 from archiver.errors import Exit
 from archiver.fetch.media import Sniffer
 from archiver.ingest import journal, outcomes
+from archiver.ingest.claims import Claim
 from archiver.ingest.tables import recording
 from archiver.recording import Lock, LockMode, Received, Sealed, Stored
 from archiver.seal.cipher import Sealer
@@ -210,7 +211,7 @@ async def stages(config: Config) -> Stages:
     return measured
 
 
-async def _claim(assembly: Assembly, measured: Stages) -> list[journal.Claim]:
+async def _claim(assembly: Assembly, measured: Stages) -> list[Claim]:
     """One by one, as the daemon does once it is under way."""
     with measured.stage("database"):
         return await assembly.writer.run(
@@ -220,7 +221,7 @@ async def _claim(assembly: Assembly, measured: Stages) -> list[journal.Claim]:
         )
 
 
-async def _one(assembly: Assembly, store: S3Store, bucket: Bucket, held: journal.Claim, measured: Stages) -> None:
+async def _one(assembly: Assembly, store: S3Store, bucket: Bucket, held: Claim, measured: Stages) -> None:
     began = assembly.clock.now()
     with measured.stage("fetch"):
         link = assembly.context.links.fresh(held.id, began)

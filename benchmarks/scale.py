@@ -22,7 +22,6 @@ from archiver.completeness import holdings, issue
 from archiver.completeness.gap import profile
 from archiver.completeness.observe import Watched, observe
 from archiver.database import create_engine, reading, upgrade
-from archiver.ingest import owed, survey
 from archiver.ingest.tables import copy, recording
 from archiver.recording import Window
 from archiver.schedule.deadline import ProviderRetention
@@ -68,19 +67,19 @@ def questions() -> dict[str, Question]:
     watched = Watched("p", profile("justcall"), ("account",), Window(NOW - _YEARS, NOW))
     days = issue.due_days(watched, NOW)
 
-    def listed(**search: Any) -> Question:
-        return lambda conn: list(survey.recordings(conn, survey.Search(limit=50, **search)))
+    def listed(**filters: Any) -> Question:
+        return lambda conn: list(public_views.recordings(conn, Search(limit=50, **filters)))
 
     return {
         "after each poll: look for gaps": lambda conn: observe(conn, watched, NOW),
         "after each poll: days to state": lambda conn: issue.stale(conn, watched, days),
-        "status, scrape: counts": lambda conn: survey.counts(conn, ["p"], NOW),
-        "status, scrape: what is at risk": lambda conn: survey.runway(conn, NOW, [timedelta(days=1)]),
+        "status, scrape: counts": lambda conn: queries.counts(conn, ["p"], NOW),
+        "status, scrape: what is at risk": lambda conn: queries.runway(conn, NOW, [timedelta(days=1)]),
         "status: account's storage": lambda conn: holdings.held(conn, ["p"], _KEPT, NOW),
         "status: provider's price": lambda conn: holdings.storage_cost_of(conn, "p", "plivo", NOW),
         "status: forecast": lambda conn: holdings.forecast_of(conn, "p", NOW, 1.0),
-        "copies that a storage lacks": owed.lacks,
-        "gaps": lambda conn: list(survey.gaps(conn)),
+        "copies that a storage lacks": owed_copies.lacks,
+        "gaps": lambda conn: list(public_views.missing_recordings(conn)),
         "list": listed(),
         "list --provider": listed(provider="p"),
         "list --state": listed(state="archived"),
@@ -90,7 +89,7 @@ def questions() -> dict[str, Question]:
         "list --flag": listed(flag="duration_mismatch"),
         "list --text, found": listed(text="r500"),
         "list --text, nowhere": listed(text="nowhere"),
-        "show, by provider id": lambda conn: survey.find(conn, "r500"),
+        "show, by provider id": lambda conn: search.find(conn, "r500"),
     }
 
 

@@ -23,8 +23,8 @@ from archiver.custody.event import ARCHIVE, Type
 from archiver.custody.keys import public_hex
 from archiver.custody.ledger import Ledger
 from archiver.demo.simulators import MovableClock
-from archiver.ingest import discovery
-from archiver.ingest.discovery import Walked
+from archiver.ingest import covered_spans, listing_pages
+from archiver.ingest.covered_spans import Walked
 from archiver.ingest.tables import copy, recording, storage_state
 from archiver.recording import Audio, Json, Listing, RecordingRef, Window
 from archiver.schedule.deadline import Deadline
@@ -77,7 +77,7 @@ class Life:
         def due(called: datetime) -> Deadline:
             return Deadline(called + 5 * DAY, called + 3 * DAY, "plan")
 
-        noted = discovery.note_page(conn, self.ledger, self.chance, [listing], self.clock.now(), due)
+        noted = listing_pages.note_page(conn, self.ledger, self.chance, [listing], self.clock.now(), due)
         self.ids[name] = next(iter(noted.ids))
 
     def archive(self, conn: Connection, name: str, at: datetime, *, locked: bool = True) -> None:
@@ -94,7 +94,7 @@ class Life:
 
     def cover(self, conn: Connection, provider: str, window: Window) -> None:
         walked = Walked("account", window, 1, 2, None, "ab" * 32)
-        discovery.cover(conn, self.chance, provider, walked, self.clock.now())
+        covered_spans.cover(conn, self.chance, provider, walked, self.clock.now())
 
     def look(self, conn: Connection, provider: str) -> None:
         now = self.clock.now()

@@ -16,7 +16,7 @@ from archiver.completeness.watch import Watch
 from archiver.config import model
 from archiver.custody.ledger import Ledger
 from archiver.database import Connection, Engine, Writer, read
-from archiver.ingest import survey
+from archiver.ingest import queries
 from archiver.providers.port import Provider
 from archiver.schedule import lease
 from archiver.store.port import ObjectStore
@@ -34,7 +34,7 @@ def watched(
             settings.id,
             profile(settings.kind),
             tuple(providers[settings.id].scopes()),
-            listing_span(settings, providers[settings.id], now, survey.covered_until(conn, settings.id)),
+            listing_span(settings, providers[settings.id], now, queries.covered_until(conn, settings.id)),
         )
         for settings in config.providers
         if only in {None, settings.id} and settings.id in providers

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import cast
 
 from archiver import errors
 from archiver.alerts.facts import Facts, Failing, HostFacts, ProviderFacts, StorageFacts
@@ -19,11 +18,11 @@ from archiver.config import model
 from archiver.database import Connection
 from archiver.fetch.spool import Spool, measure
 from archiver.hours import DATABASE, MARGIN, Hours
-from archiver.ingest import health, survey
+from archiver.ingest import health, queries, storage_proofs
 from archiver.ingest.destination import Outage
 from archiver.ingest.health import Host
-from archiver.ingest.survey import ProviderCounts
-from archiver.recording import PENDING, Json
+from archiver.ingest.queries import ProviderCounts
+from archiver.recording import PENDING
 from archiver.schedule import lease
 from archiver.status.report import Outlook
 from archiver.store.port import REMARKED
@@ -47,16 +46,15 @@ def gather(
     here: Host | None,
 ) -> Facts:
     """Gathers all facts over one instant of the database. `here`: this host's disk and clock as this process sees them."""
-    replicas = survey.replicas(conn)
-    alive = [each for each in replicas if datetime.fromisoformat(str(each["alive_until"])) > now]
-    started = min((datetime.fromisoformat(str(each["started_at"])) for each in alive), default=None)
+    alive = [each for each in queries.replicas(conn) if each.alive_until > now]
+    started = min((each.started_at for each in alive), default=None)
     host = "" if here is None else here.host
     outages = health.outages(conn)
     return Facts(
         now=now,
         started_at=started,
         host=host,
-        elsewhere=frozenset(str(each["host"]) for each in alive) - {host},
+        elsewhere=frozenset(each.host for each in alive) - {host},
         providers=tuple(_providers(conn, config, counts, outlooks, started)),
         storages=tuple(_storages(conn, config, outages)),
         hosts=tuple(_hosts(health.hosts(conn), here)),
@@ -103,25 +101,24 @@ def _providers(
 
 
 def _storages(conn: Connection, config: model.Config, outages: Mapping[str, Outage]) -> Iterator[StorageFacts]:
-    proofs, waiting = survey.storages(conn), survey.sealed(conn)
+    proofs, waiting = storage_proofs.read_proofs(conn), queries.count_sealed(conn)
     for each in config.storage:
         proof, outage = proofs.get(each.id), outages.get(each.id)
         failing = None if outage is None else Failing(outage.since, outage.at, outage.problem)
         if proof is None:
             yield StorageFacts(each.id, each.required, failing=failing, waiting=waiting)
             continue
-        checks = cast("list[dict[str, Json]]", proof["checks"])
-        failed = [f"{check['name']}: {check['detail']}" for check in checks if check["fatal"] and not check["ok"]]
+        failed = [f"{check.name}: {check.detail}" for check in proof.checks if check.fatal and not check.ok]
         yield StorageFacts(
             each.id,
             each.required,
-            trusted=bool(proof["trusted"]),
+            trusted=proof.trusted,
             doubt=failed[0] if failed else None,
-            probed_at=datetime.fromisoformat(str(proof["probed_at"])),
-            every=timedelta(seconds=cast("int | None", proof["every_seconds"]) or 3600),
+            probed_at=proof.probed_at,
+            every=proof.every or storage_proofs.PROBE_EVERY,
             failing=failing,
             waiting=waiting,
-            remarks=tuple(str(check["detail"]) for check in checks if not check["ok"] and check["name"] in REMARKED),
+            remarks=tuple(check.detail for check in proof.checks if not check.ok and check.name in REMARKED),
         )
 
 

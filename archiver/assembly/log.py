@@ -19,7 +19,7 @@ from archiver.clock import Chance, Clock
 from archiver.config import model
 from archiver.custody.ledger import Ledger
 from archiver.database import Engine, Writer, idle_session, read
-from archiver.ingest import health
+from archiver.ingest import storage_proofs
 from archiver.retention.span import Span
 from archiver.store.guarded import Doubt, GuardedShelf
 from archiver.store.port import ObjectStore, Shelf
@@ -76,7 +76,7 @@ async def open_custody_log(
     notary, walls = notary or build_notary(config, clock), walls or Walls(clock)
     now = clock.now()
     log_id = await writer.run(lambda conn: open_log(conn, notary.key.name, now))
-    doubt = doubt or (lambda storage: read(engine, lambda conn: health.doubt(conn, storage)))
+    doubt = doubt or (lambda storage: read(engine, lambda conn: storage_proofs.doubt(conn, storage)))
     shelves = [GuardedShelf(store.shelf(), doubt) for store in stores.values()]
     keys = [(witness_key(each.key), each.url) for each in config.custody.witnesses]
     client = Client()

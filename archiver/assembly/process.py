@@ -37,11 +37,11 @@ from archiver.fetch.receive import ReceiveLimits
 from archiver.fetch.spool import Spool
 from archiver.hours import Hours
 from archiver.ingest import health
+from archiver.ingest.backpressure import Backpressure
 from archiver.ingest.context import Policy, WorkerContext
 from archiver.ingest.destination import Destination
 from archiver.ingest.links import Links
 from archiver.ingest.poll import Poller
-from archiver.ingest.pushback import Pushback
 from archiver.ingest.worker import Worker
 from archiver.providers.port import Provider
 from archiver.status import report as reports
@@ -196,7 +196,7 @@ async def _assemble(archive: Archive, chosen: Sequence[AnyProvider]) -> Assembly
     metrics = Metrics(__version__)
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="seal")
     archive.ends_with(functools.partial(executor.shutdown, wait=False, cancel_futures=True))
-    links, pushback = Links(), Pushback(lambda: read(engine, custody_log.backlog), clock)
+    links, backpressure = Links(), Backpressure(lambda: read(engine, custody_log.backlog), clock)
     context = WorkerContext(
         writer=writer, ledger=ledger, spool=spool, recipients=recipients, destinations=list(destinations.values()), links=links,
         telemetry=metrics, clock=clock, chance=chance, executor=executor, replica_id=replica_id,
@@ -207,7 +207,7 @@ async def _assemble(archive: Archive, chosen: Sequence[AnyProvider]) -> Assembly
     pollers = {
         each.id: Poller(
             providers[each.id], poll_plan(each, config), writer=writer, ledger=ledger, links=links,
-            telemetry=metrics, clock=clock, chance=chance, replica_id=replica_id, pushback=pushback,
+            telemetry=metrics, clock=clock, chance=chance, replica_id=replica_id, backpressure=backpressure,
         )
         for each in chosen
     }  # fmt: skip

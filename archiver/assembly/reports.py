@@ -13,7 +13,7 @@ from archiver.completeness import copies, forecast, holdings, register, verified
 from archiver.config import model
 from archiver.config.provider import AnyProvider
 from archiver.database import Connection, revision
-from archiver.ingest import survey
+from archiver.ingest import public_views, queries
 from archiver.ingest.health import Host
 from archiver.providers.port import Provider
 from archiver.recording import Json
@@ -38,7 +38,7 @@ def judged(
 ) -> tuple[reports.Report, Facts]:
     """Makes the status report. Returns it together with the facts by which it was judged."""
     settings = {each.id: each for each in config.providers}
-    counts = survey.counts(conn, list(settings), now)
+    counts = queries.counts(conn, list(settings), now)
     gaps = {name: sum(codes.values()) for name, codes in register.unsettled(conn).items()}
     outlooks = {
         name: outlook(conn, config, settings[name], gaps.get(name, 0), now)
@@ -53,10 +53,10 @@ def judged(
     rows = []
     for each in counts:
         name = each.provider
-        covered, holes = survey.covered_until(conn, name), []
+        covered, holes = queries.covered_until(conn, name), []
         if name in settings and name in providers:
             whole = listing_span(settings[name], providers[name], now, covered)
-            holes = survey.uncovered(conn, name, providers[name].scopes(), whole)
+            holes = queries.uncovered(conn, name, providers[name].scopes(), whole)
         rows.append(
             reports.provider_status(
                 each, judgement.of(name), covered_until=covered, holes=holes, outlook=outlooks[name], poll_due_at=due[name]
@@ -66,9 +66,9 @@ def judged(
         instance=config.instance,
         at=now,
         providers=tuple(rows),
-        runway=tuple(survey.runway(conn, now, reports.EDGES)),
+        runway=tuple(queries.runway(conn, now, reports.EDGES)),
         storages=_storages(conn, facts, now),
-        replicas=survey.replicas(conn),
+        replicas=public_views.replicas(conn),
         schema=revision(conn) or "none",
         custody=log_status(conn),
         copies_missing=copies.counted(conn),
@@ -80,7 +80,7 @@ def judged(
 
 def _storages(conn: Connection, facts: Facts, now: datetime) -> dict[str, dict[str, Json]]:
     """Each storage's last probe, and whether the storage may be trusted now: an old or contradicted proof does not count."""
-    known = survey.storages(conn)
+    known = public_views.storage_proofs(conn)
     shown: dict[str, dict[str, Json]] = {name: {**proof, "configured": False} for name, proof in known.items()}
     for each in facts.storages:
         problem = unproven(each, now)

@@ -178,7 +178,8 @@ def _wanted(conn: Any, config: Config, selection: dict[str, Json]) -> list[Wante
     """Return the recordings that the selection names, with the statements of their signed events about their audio."""
     from archiver.cli.lookup import proved_digest, resolve
     from archiver.exporter import Copy, Wanted
-    from archiver.ingest import survey
+    from archiver.ingest import archived_recordings, search
+    from archiver.recording import State
 
     given = selection.get("ids")
     if isinstance(given, list) and given:
@@ -190,19 +191,18 @@ def _wanted(conn: Any, config: Config, selection: dict[str, Json]) -> list[Wante
             return str(value) if value else None
 
         since, until = text("from"), text("to")
-        listed = survey.recordings(conn, survey.Search(
+        chosen = search.ids(conn, search.Search(
             provider=text("provider"), number=text("number"), agent=text("agent"),
             since=datetime.fromisoformat(since) if since else None,
             until=datetime.fromisoformat(until) if until else None))  # fmt: skip
-        chosen = [str(row["id"]) for row in listed]
     found = []
     for recording_id in chosen:
-        row: dict[str, Any] = survey.one(conn, recording_id) or {}  # a row of the list lacks the kind of audio
-        archived = row["state"] == "archived"
-        media = row.get("media") or {}
+        row = archived_recordings.read_recording(conn, recording_id)
+        if row is None:
+            continue
+        archived = row.state == State.ARCHIVED
         found.append(Wanted(
-            row["id"], _SUFFIX.get(str(media.get("container")), "bin"),
-            proved_digest(conn, config, row["id"]) if archived else None,
-            tuple(Copy(each["storage"], each["key"], each["version_id"]) for each in row["copies"]) if archived else (),
+            row.id, _SUFFIX.get(str(row.container), "bin"), proved_digest(conn, config, row.id) if archived else None,
+            tuple(Copy(each.storage, each.key, each.version_id) for each in row.copies) if archived else (),
         ))  # fmt: skip
     return found

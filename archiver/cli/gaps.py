@@ -94,17 +94,17 @@ async def _ack(options: Options, config: Config, wanted: str) -> list[str]:
 
 def _explained(conn: Connection, config: Config, wanted: str, now: datetime) -> dict[str, Any]:
     from archiver.completeness import register
-    from archiver.ingest import survey
+    from archiver.ingest import public_views, queries
 
     recording_id = resolve(conn, wanted)
-    row: dict[str, Any] = survey.one(conn, recording_id) or {}
+    row: dict[str, Any] = public_views.one_recording(conn, recording_id) or {}
     names = (
         "id", "provider", "provider_recording_id", "state", "reason", "flags", "last_error", "attempts", "denials",
         "next_attempt_at", "archive_by", "delete_at", "deadline_source",
     )  # fmt: skip
     found: dict[str, Any] = {name: row[name] for name in names}
     return found | {
-        "why": _WHY[State(row["state"])],
+        "why": _WHY[queries.state_of(conn, recording_id) or State.LISTED],
         "clocks": _clocks(conn, config, recording_id, row["provider"], now),
         "gaps": register.of_subject(conn, f"rec:{recording_id}"),
         "events": custody_events(conn, recording_id),
@@ -136,7 +136,7 @@ def _clocks(conn: Connection, config: Config, recording_id: str, provider: str, 
 async def _gaps(config: Config, only: str | None) -> dict[str, Any]:
     from archiver.assembly.session import Archive
     from archiver.database import read
-    from archiver.ingest import survey
+    from archiver.ingest import public_views
 
     async with Archive(config) as archive:
         providers, engine, now = archive.providers(), await archive.database(), archive.clock.now()
@@ -145,8 +145,8 @@ async def _gaps(config: Config, only: str | None) -> dict[str, Any]:
             known_provider(conn, config, only)
             return {
                 "gaps": _found(conn, config, providers, only, now),
-                "recordings": survey.gaps(conn, only),
-                "rejects": survey.rejected(conn, only),
+                "recordings": public_views.missing_recordings(conn, only),
+                "rejects": public_views.rejects(conn, only),
                 "holes": _holes(conn, config, providers, only, now),
             }
 
@@ -175,14 +175,14 @@ def _holes(
     conn: Connection, config: Config, providers: Mapping[str, Provider], only: str | None, now: datetime
 ) -> list[dict[str, str]]:
     from archiver.assembly.providers import listing_span
-    from archiver.ingest import survey
+    from archiver.ingest import queries
 
     found = []
     for settings in config.providers:
         if only in (None, settings.id):
             provider = providers[settings.id]
-            whole = listing_span(settings, provider, now, survey.covered_until(conn, settings.id))
-            found += survey.uncovered(conn, settings.id, provider.scopes(), whole)
+            whole = listing_span(settings, provider, now, queries.covered_until(conn, settings.id))
+            found += queries.uncovered(conn, settings.id, provider.scopes(), whole)
     return [
         {
             "provider": each.provider,

@@ -44,7 +44,7 @@ def unasked(loaded: Loaded, *, online: bool) -> list[Problem]:
 
 def _told(conn: Connection, config: Config) -> Iterator[tuple[str, str]]:
     from archiver.assembly.providers import accounts
-    from archiver.ingest.renamed import accounts_of, strangers
+    from archiver.ingest.provider_names import accounts_of, strangers
 
     fresh = [each for each in config.providers if not accounts_of(conn, each.id)]
     for each in strangers(conn, [known.id for known in config.providers]):

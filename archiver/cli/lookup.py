@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 def known_provider(conn: Connection, config: Config, name: str | None) -> None:
     """Raise `NotFoundError` for a provider that is neither configured nor known to the journal; None passes."""
     from archiver.config.suggest import did_you_mean
-    from archiver.ingest import survey
+    from archiver.ingest import queries
 
     configured = [each.id for each in config.providers]
-    if name is None or name in configured or survey.knows(conn, name):
+    if name is None or name in configured or queries.knows(conn, name):
         return
     hint = did_you_mean(name, configured) or f"there are: {', '.join(configured)}"
     raise errors.NotFoundError(f"no provider is called {name[:80]!r}; {hint}")
@@ -30,9 +30,9 @@ def resolve(conn: Connection, wanted: str) -> str:
 
     Raises `NotFoundError` when there is none, `UsageError` with the candidates when there are several.
     """
-    from archiver.ingest import survey
+    from archiver.ingest import search
 
-    found = survey.find(conn, wanted) if wanted else []
+    found = search.find(conn, wanted) if wanted else []
     if wanted in found:
         return wanted
     if len(found) == 1:

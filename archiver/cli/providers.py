@@ -118,14 +118,14 @@ async def _rename(options: Options, config: Config, old: str, new: str) -> Renam
 
 
 def _providers(conn: Connection, config: Config, clock: Clock) -> list[dict[str, Any]]:
-    from archiver.ingest import survey
+    from archiver.ingest import queries
     from archiver.status.report import for_people
 
-    counts = {each.provider: each for each in survey.counts(conn, [p.id for p in config.providers], clock.now())}
+    counts = {each.provider: each for each in queries.counts(conn, [p.id for p in config.providers], clock.now())}
     found: list[dict[str, Any]] = []
     for each in config.providers:
         keeps, pace, count = each.keeps(), config.pace(each), counts[each.id]
-        covered = survey.covered_until(conn, each.id)
+        covered = queries.covered_until(conn, each.id)
         found.append(
             {
                 "id": each.id,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from archiver.config.model import Config
     from archiver.database import Connection
     from archiver.hearing import Copy
+    from archiver.ingest.archived_recordings import RecordingRow
 
 
 COLUMNS = (
@@ -75,16 +76,17 @@ def list_(
     """The recordings that match all options, oldest call first."""
     from archiver.assembly.database import database
     from archiver.database import reading
-    from archiver.ingest import survey
+    from archiver.ingest import public_views
+    from archiver.ingest.search import Search
 
     pairs = [each.partition("=") for each in metadata]
     if wrong := next((name for name, equals, _ in pairs if not (name and equals)), None):
         raise click.UsageError(f"--meta {wrong!r} is not NAME=VALUE")
-    search = survey.Search(metadata=tuple((name, value) for name, _, value in pairs), **wanted)
+    search = Search(metadata=tuple((name, value) for name, _, value in pairs), **wanted)
     config = options.load(resolve_secrets=False)
     with database(config) as engine, reading(engine) as conn:
         known_provider(conn, config, search.provider)
-        found = [_masked(each) if mask else each for each in survey.recordings(conn, search)]
+        found = [_masked(each) if mask else each for each in public_views.recordings(conn, search)]
     if as_csv:
         click.echo(spreadsheet.as_csv(columns, ([_plain(row[name]) for name in columns] for row in found)), nl=False)
         return
@@ -99,11 +101,11 @@ def show(options: Options, wanted: str) -> None:
     """One recording with its copies and its chain of custody. ID: ours or its beginning, the provider's, or a SHA-256."""
     from archiver.assembly.database import database
     from archiver.database import reading
-    from archiver.ingest import survey
+    from archiver.ingest import public_views
 
     with database(options.load(resolve_secrets=False)) as engine, reading(engine) as conn:
         recording_id = resolve(conn, wanted)
-        found: dict[str, Any] = survey.one(conn, recording_id) or {}
+        found: dict[str, Any] = public_views.one_recording(conn, recording_id) or {}
         found["events"] = custody_events(conn, recording_id)
     emit(options, "archiver.recording/v1", found, lambda: _render(found))
 
@@ -120,18 +122,16 @@ def retry(options: Options, wanted: tuple[str, ...]) -> None:
 async def _retry(config: Config, wanted: tuple[str, ...]) -> list[dict[str, Any]]:
     from archiver.assembly.session import Archive
     from archiver.database import read
-    from archiver.ingest import journal, survey
+    from archiver.ingest import journal, queries
 
     async with Archive(config) as archive:
         engine, writer = await archive.database(), await archive.writer()
         ids = await read(engine, lambda conn: list(dict.fromkeys(resolve(conn, each) for each in wanted)))
         queued = {each: await writer.run(functools.partial(journal.retry_now, recording_id=each)) for each in ids}
 
-        def state(conn: Connection, recording_id: str) -> Any:
-            return (survey.one(conn, recording_id) or {}).get("state")
-
         return await read(
-            engine, lambda conn: [{"id": each, "queued": queued[each], "state": state(conn, each)} for each in ids]
+            engine,
+            lambda conn: [{"id": each, "queued": queued[each], "state": queries.state_of(conn, each)} for each in ids],
         )
 
 
@@ -174,12 +174,12 @@ async def _get(
         session = await archive.session(person=person_of(options))
         stores = session.stores
         row, digest = await read(session.engine, lambda conn: _evidence(conn, config, wanted))
-        copies = [each for each in row["copies"] if storage in (None, each["storage"]) and each["storage"] in stores]
+        copies = [each for each in row.copies if storage in (None, each.storage) and each.storage in stores]
         if not copies:
-            raise errors.NotFoundError(f"{row['id']} has no copy in {storage or 'a configured storage'}")
+            raise errors.NotFoundError(f"{row.id} has no copy in {storage or 'a configured storage'}")
         failed: list[errors.ArchiverError] = []
         for each in copies:
-            copy = Copy(row["id"], each["storage"], each["key"], each["version_id"], digest)
+            copy = Copy(row.id, each.storage, each.key, each.version_id, digest)
             try:
                 size = await hear(
                     copy, stores[copy.storage], identities, target, lambda copy: _recorded(options, session, copy, wait)
@@ -190,20 +190,21 @@ async def _get(
                 note(options, f"archiver: copy in {copy.storage}: {problem}")
                 failed.append(problem)
             else:
-                return {"id": row["id"], "file": str(target), "bytes": size, "storage": copy.storage}
+                return {"id": row.id, "file": str(target), "bytes": size, "storage": copy.storage}
         raise next((each for each in failed if isinstance(each, errors.VerificationError)), failed[-1])
 
 
-def _evidence(conn: Connection, config: Config, wanted: str) -> tuple[dict[str, Any], str]:
+def _evidence(conn: Connection, config: Config, wanted: str) -> tuple[RecordingRow, str]:
     """Return the recording and the plaintext digest that its signed events state. Raises `VerificationError` for a
     broken chain."""
-    from archiver.ingest import survey
+    from archiver.ingest import archived_recordings
 
     recording_id = resolve(conn, wanted)
-    row: dict[str, Any] = survey.one(conn, recording_id) or {}
+    row = archived_recordings.read_recording(conn, recording_id)
     digest = proved_digest(conn, config, recording_id)
-    if digest is None:
-        raise errors.NotFoundError(f"{recording_id} is {row['state']}; nothing of it has been sealed")
+    if row is None or digest is None:
+        state = "unknown" if row is None else row.state
+        raise errors.NotFoundError(f"{recording_id} is {state}; nothing of it has been sealed")
     return row, digest
 
 

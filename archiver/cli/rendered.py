@@ -141,7 +141,7 @@ def refilled(found: Refilled) -> list[str]:
             "add them to encryption.identities, run again",
         ),
         *listed(found.uncatalogued, "recording(s) are archived, and no segment that was read has their call metadata"),
-        *listed(found.untold, "recording(s) come from segments that the log does not tell of"),
+        *listed(found.unlogged, "recording(s) come from segments that the log does not tell of"),
         *listed(found.unfinished, "recording(s) were discovered and not archived: the next poll looks for them"),
     ]  # fmt: skip
 

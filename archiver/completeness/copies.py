@@ -9,15 +9,15 @@ from sqlalchemy import Connection, select
 
 from archiver.completeness.gap import Code, Gap, Grade
 from archiver.completeness.tables import gap
-from archiver.ingest import owed
-from archiver.ingest.owed import Lack
+from archiver.ingest import owed_copies
+from archiver.ingest.owed_copies import Lack
 
 SOURCE = "copies"
 
 
 def observe(conn: Connection) -> list[Gap]:
     """All gaps of missing copies."""
-    return gaps(owed.lacks(conn))
+    return gaps(owed_copies.lacks(conn))
 
 
 def counted(conn: Connection) -> dict[str, int]:

@@ -24,7 +24,7 @@ from archiver.completeness.clocks import (
 from archiver.completeness.forecast import Capacity, Forecast, Pending, forecast
 from archiver.completeness.gap import Profile
 from archiver.completeness.observe import utc_day
-from archiver.ingest import discovery
+from archiver.ingest import deadlines
 from archiver.ingest.day_counts import day_counts
 from archiver.ingest.tables import IN_WORK, recording, unindexed
 from archiver.recording import Reason, State, Window
@@ -123,7 +123,7 @@ def clocks_of(
         return []
     called_at = min(row.call_ended_at or row.call_started_at or row.listed_at, row.listed_at)
     account = shared or (row.provider,)
-    rate = discovery.bytes_per_day(conn, account, now, BYTES_PER_SECOND) if kept.quota_bytes is not None else 0.0
+    rate = deadlines.bytes_per_day(conn, account, now, BYTES_PER_SECOND) if kept.quota_bytes is not None else 0.0
     link_until = None if of.link_life is None else row.last_seen_at + of.link_life
     return clocks(called_at, kept, bytes_per_day=rate, link_until=link_until)
 

@@ -18,7 +18,7 @@ from archiver.completeness.tables import LOST, gap, statement
 from archiver.custody import history
 from archiver.custody.event import ARCHIVE, Type, parse
 from archiver.custody.ledger import Ledger
-from archiver.ingest import discovery
+from archiver.ingest import covered_spans
 from archiver.ingest.day_counts import DayCount, day_counts, denied_briefly
 from archiver.ingest.tables import listing_window, recording, reject
 from archiver.recording import Json, State, Window
@@ -84,7 +84,7 @@ def survey_days(conn: Connection, it: Watched, days: Sequence[date]) -> dict[dat
         counted.setdefault(each.day, []).append(each)
     brief = denied_briefly(conn, it.provider, it.profile.too_short, first, last)
     rejected = _rejects(conn, it, first, last)
-    covered = {scope: discovery.covered(conn, it.provider, scope) for scope in it.scopes}
+    covered = {scope: covered_spans.covered(conn, it.provider, scope) for scope in it.scopes}
     standing = _gaps(conn, it, Window(utc_day(first).since, utc_day(last).since))
     found = {}
     for day in days:

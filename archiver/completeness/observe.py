@@ -15,12 +15,12 @@ from sqlalchemy import Connection, Row, and_, func, or_, select, union
 from archiver.completeness import listing
 from archiver.completeness.gap import Code, Gap, Grade, Known, Profile, explain
 from archiver.completeness.listing import Listed, Walk
-from archiver.ingest import discovery
+from archiver.ingest import covered_spans
+from archiver.ingest.claims import is_of_call, load_flags, media_length
+from archiver.ingest.daily_budget import EDITS_A_DAY, deferred
 from archiver.ingest.day_counts import day_counts
-from archiver.ingest.growth import EDITS_A_DAY, deferred
-from archiver.ingest.journal import is_of_call, load_flags, media_length
+from archiver.ingest.provider_names import strangers
 from archiver.ingest.rejects import COUNTED_A_DAY, KEPT_A_DAY
-from archiver.ingest.renamed import strangers
 from archiver.ingest.tables import (
     DENIED,
     FLAGGED,
@@ -88,7 +88,7 @@ def not_configured(conn: Connection, configured: Collection[str], now: datetime)
 
 
 def recordings(conn: Connection, it: Watched, now: datetime) -> Iterator[Gap]:
-    """Yields the gaps of recordings. Calls without audio by the provider's own log are counted in `survey.counts` instead."""
+    """Yields the gaps of recordings. Calls without audio by the provider's own log are counted in `queries.counts` instead."""
     columns = recording.c
     # One question for each index: a condition that joins them by OR would read every row.
     here, ours = columns.provider == it.provider, unindexed(columns.provider) == it.provider
@@ -146,7 +146,7 @@ def known(row: Any) -> Known:
 def _listed_since(conn: Connection, it: Watched, instant: datetime) -> bool:
     """Tells whether every scope has listed this instant to the last page, as far as this database knows."""
     there = Window(instant, instant + timedelta(seconds=1))
-    return all(not holes(discovery.covered(conn, it.provider, scope), there) for scope in it.scopes)
+    return all(not holes(covered_spans.covered(conn, it.provider, scope), there) for scope in it.scopes)
 
 
 def rejects(conn: Connection, provider: str) -> list[Gap]:
@@ -204,7 +204,7 @@ def edits(conn: Connection, provider: str) -> list[Gap]:
 
 def uncovered(conn: Connection, it: Watched) -> dict[str, tuple[Window, ...]]:
     """The holes in the span that should be covered, by scope."""
-    return {scope: holes(discovery.covered(conn, it.provider, scope), it.whole) for scope in it.scopes}
+    return {scope: holes(covered_spans.covered(conn, it.provider, scope), it.whole) for scope in it.scopes}
 
 
 def newest_walks(
@@ -321,7 +321,7 @@ def daily(conn: Connection, provider: str, now: datetime) -> dict[date, int]:
 
 def covered_days(conn: Connection, it: Watched, now: datetime) -> list[date]:
     """The whole UTC days of the last nine weeks that every scope has covered."""
-    spans = [discovery.covered(conn, it.provider, scope) for scope in it.scopes]
+    spans = [covered_spans.covered(conn, it.provider, scope) for scope in it.scopes]
     first = max(now - _HABIT, it.whole.since).astimezone(UTC).date() + timedelta(days=1)
     days = [first + timedelta(days=n) for n in range(max(0, (now.date() - first).days))]
     return [day for day in days if all(not holes(each, utc_day(day)) for each in spans)]

@@ -35,7 +35,7 @@ from archiver.compliance.month import Month
 from archiver.custody.access import accesses
 from archiver.custody.event import ARCHIVE, Type, verify
 from archiver.database import Connection
-from archiver.ingest import discovery, span_queries, survey
+from archiver.ingest import covered_spans, queries, span_queries, storage_proofs
 from archiver.ingest.day_counts import states
 from archiver.recording import Window
 from archiver.translog.note import VerifierKey
@@ -93,13 +93,13 @@ def _remembered(conn: Connection, it: Asked) -> list[Watched]:
 
 def _account(conn: Connection, it: Asked, of: Watched, trail: Trail, *, configured: bool) -> Account:
     span, days = it.month.span, it.month.days
-    spans = {scope: discovery.covered(conn, of.provider, scope) for scope in of.scopes}
+    spans = {scope: covered_spans.covered(conn, of.provider, scope) for scope in of.scopes}
     issued = {each.day: each for each in issue.statements(conn, of.provider, days[0], span.until.date())}
     found = []
     for day, seen in issue.survey_days(conn, of, days).items():
         stated = _stated(issued[day], seen, trail) if day in issued else None
         found.append(rules.judge(seen, spans, of.whole.since, it.made_at, stated))
-    (counts,) = [each for each in survey.counts(conn, [of.provider], it.made_at) if each.provider == of.provider]
+    (counts,) = [each for each in queries.counts(conn, [of.provider], it.made_at) if each.provider == of.provider]
     late, past = _late(conn, it, of.provider)
     after_call, after_listing = _lags(conn, of.provider, span)
     return Account(
@@ -192,13 +192,12 @@ def _missing(row: Mapping[str, Any]) -> Missing:
 
 def _storages(conn: Connection, it: Asked, trail: Trail) -> Iterator[Storage]:
     runs = _runs(it, trail)
-    proved = survey.storages(conn)
+    proved = storage_proofs.read_proofs(conn)
     archived = span_queries.count_archived(conn, it.only, it.month.span)
     for name in [*it.storages, *sorted((proved.keys() | runs.keys()) - it.storages.keys() - {_CUSTODY}), _CUSTODY]:
         held = span_queries.copies(conn, name, it.only, it.month.span)
         copies = sum(each.copies for each in held)
-        probe = proved.get(name, {})
-        checks: Any = probe.get("checks") or []
+        probe = proved.get(name)
         yield Storage(
             id=name,
             required=it.storages.get(name),
@@ -209,9 +208,9 @@ def _storages(conn: Connection, it: Asked, trail: Trail) -> Iterator[Storage]:
             on_hold=sum(each.on_hold for each in held),
             not_read_back=sum(each.not_read_back for each in held),
             without_copy=max(0, archived - copies) if it.storages.get(name) else 0,
-            trusted=None if not probe else bool(probe["trusted"]),
-            probed_at=datetime.fromisoformat(str(probe["probed_at"])) if probe else None,
-            failed=tuple(str(each["name"]) for each in checks if not each["ok"]),
+            trusted=None if probe is None else probe.trusted,
+            probed_at=None if probe is None else probe.probed_at,
+            failed=() if probe is None else tuple(each.name for each in probe.checks if not each.ok),
             runs=tuple(runs.get(name, ())),
         )
 

@@ -16,7 +16,7 @@ from archiver.assembly.keys import signing_key
 from archiver.assembly.process import Assembly
 from archiver.daemon import times
 from archiver.database import Connection
-from archiver.ingest import copier, health, journal, unproved
+from archiver.ingest import archived_without_copy, copier, health, journal
 from archiver.ingest.destination import Destination
 from archiver.ingest.upkeep import sweep_spool, sweep_uploads
 from archiver.recovery import catalogue
@@ -35,7 +35,7 @@ class Duties:
         self.pace: timedelta | None = None
         self._a = assembly
         self._stopping = stopping
-        self._strays: frozenset[str] = frozenset()
+        self._orphaned: frozenset[str] = frozenset()
         self._no_room_said: datetime | None = None
 
     def polling(self, name: str) -> Callable[[], Awaitable[None]]:
@@ -64,10 +64,10 @@ class Duties:
     async def _disown(self) -> None:
         """Queue again the recordings that an older version called archived although they have no copy."""
         a = self._a
-        if ids := await a.read(unproved.unproved):
+        if ids := await a.read(archived_without_copy.search):
             log.error(
                 "recording.never_stored",
-                recordings=await a.writer.run(lambda conn: unproved.disown(conn, a.ledger, ids)),
+                recordings=await a.writer.run(lambda conn: archived_without_copy.disown(conn, a.ledger, ids)),
             )
 
     async def beat(self) -> None:
@@ -104,11 +104,11 @@ class Duties:
         woken = await a.writer.run(lambda conn: journal.wake_due(conn) + journal.release_dead(conn, now))
         # Seen twice, two seconds apart: a claim whose task is just being made is not orphaned.
         working = frozenset(each for worker in a.workers.values() for each in worker.held)
-        strays = await a.writer.run(lambda conn: journal.strays(conn, a.replica_id, working))
-        if lost := strays & self._strays:
+        orphaned = await a.writer.run(lambda conn: journal.orphaned_claims(conn, a.replica_id, working))
+        if lost := orphaned & self._orphaned:
             log.warning("journal.strays", recordings=len(lost))
             woken += await a.writer.run(lambda conn: journal.take_back(conn, a.replica_id, lost))
-        self._strays = strays
+        self._orphaned = orphaned
         for worker in a.workers.values():
             if worker.broken is not None:
                 raise worker.broken

@@ -21,8 +21,8 @@ from archiver.daemon import times
 from archiver.daemon.duties import Duties
 from archiver.daemon.loops import Loops
 from archiver.daemon.sweep import Sweep, Sweeper
-from archiver.ingest import health
 from archiver.ingest.destination import Destination
+from archiver.ingest.storage_proofs import PROBE_EVERY
 from archiver.schedule.timer import Ticker
 from archiver.signals import End, unless
 from archiver.status.web import StatusServer
@@ -173,7 +173,7 @@ class Daemon:
             await self._loops.guarded(f"probe {destination.id}", lambda: self._duties.probe(destination, force=True))
             if destination.proven and not before:
                 upkeep.set()
-            await asyncio.sleep((health.PROBE_EVERY if destination.proven else times.REPROBE_REFUSED).total_seconds())
+            await asyncio.sleep((PROBE_EVERY if destination.proven else times.REPROBE_REFUSED).total_seconds())
 
     def _watch(self, ticker: Ticker) -> Callable[[], Awaitable[None]]:
         interval = systemd.watchdog_interval()

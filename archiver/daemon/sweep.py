@@ -15,7 +15,7 @@ from archiver.assembly.process import Assembly
 from archiver.daemon import times
 from archiver.daemon.duties import Duties
 from archiver.daemon.loops import Loops
-from archiver.ingest import owed, survey
+from archiver.ingest import owed_copies, queries
 from archiver.ingest.destination import Destination
 from archiver.schedule import lease
 from archiver.signals import unless
@@ -87,8 +87,8 @@ class Sweeper:
         await a.writer.run(lambda conn: lease.leave(conn, a.replica_id))
         await self._duties.show_health(stands=timedelta(0))
         await a.rounds.parties(ending=True)
-        pending = await a.read(lambda conn: survey.unfinished(conn, chosen))
-        lacking = await a.read(owed.count)
+        pending = await a.read(lambda conn: queries.count_unfinished(conn, chosen))
+        lacking = await a.read(owed_copies.count)
         refused = [each for each in a.destinations if each.store.required and not each.proven]
         sweep = Sweep(
             polled=polled,
@@ -144,7 +144,7 @@ class Sweeper:
             if started == 0 and worker.busy == 0 and polling.done() and all(each.done() for each in self._proving):
                 give_up = give_up or a.clock.now() + times.PATIENCE
                 until = give_up
-                if not self._can_progress() or not await a.read(lambda conn: survey.pending_soon(conn, name, until)):  # noqa: B023
+                if not self._can_progress() or not await a.read(lambda conn: queries.count_due(conn, name, until)):  # noqa: B023
                     return
                 if a.clock.now() >= give_up:
                     return

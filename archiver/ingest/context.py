@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -42,5 +43,13 @@ class WorkerContext:
     chance: Chance
     executor: Executor
     replica_id: str
-    beside: set[tuple[str, str]] = field(default_factory=set)
-    """The copies that are made from the spool at this moment: recording and storage (`ingest.beside`)."""
+    copying: set[tuple[str, str]] = field(default_factory=set)
+    """The copies that are made from the spool at this moment: recording and storage (`ingest.background_copies`)."""
+
+    def spread(self) -> float:
+        """Return a random number in [0, 1), by which retries that are due together are spread."""
+        return int.from_bytes(self.chance.token(2), "big") / 65_536
+
+    async def discard(self, spool_name: str) -> None:
+        """Remove a spool file that no row needs; a crash before this leaves a file that the next sweep removes."""
+        await asyncio.get_running_loop().run_in_executor(self.executor, self.spool.remove, spool_name)

@@ -20,11 +20,11 @@ from archiver import errors
 from archiver.clock import Clock
 from archiver.custody.ledger import Ledger
 from archiver.database import Connection, Writer
-from archiver.ingest import journal, outcomes, owed
+from archiver.ingest import copy_rows, journal, outcome_events, owed_copies
 from archiver.ingest.context import WorkerContext
 from archiver.ingest.destination import Destination
-from archiver.ingest.owed import Owed
-from archiver.recording import Sealed, Stored
+from archiver.ingest.owed_copies import OwedCopy
+from archiver.recording import SealedFile, Stored
 from archiver.store import layout
 from archiver.store.bounded import at_most
 
@@ -42,44 +42,44 @@ async def survey(writer: Writer, configured: Sequence[str], clock: Clock, *, aga
     The journal is searched once for each storage while that storage is configured, or now with `again`. A storage that
     is no longer configured owes nothing.
     """
-    await writer.run(lambda conn: owed.forget(conn, configured))
-    due = configured if again else await writer.run(lambda conn: owed.unsurveyed(conn, configured))
-    found = 0
+    await writer.run(lambda conn: owed_copies.forget(conn, configured))
+    due = configured if again else await writer.run(lambda conn: owed_copies.unsurveyed(conn, configured))
+    count = 0
     for storage in due:
-        found += await _survey(writer, storage, clock.now())
-    return found
+        count += await _survey(writer, storage, clock.now())
+    return count
 
 
 async def _survey(writer: Writer, storage: str, now: datetime) -> int:
-    after, found = "", 0
+    after, count = "", 0
     while True:
 
         def page(conn: Connection, after: str = after) -> list[Any]:
-            rows = owed.lacking(conn, storage, now, after)
-            owed.owe_all(conn, storage, rows)
+            rows = owed_copies.lacking(conn, storage, now, after)
+            owed_copies.owe_all(conn, storage, rows)
             return rows
 
         rows = await writer.run(page)
         if not rows:
             break
-        found, after = found + len(rows), str(rows[-1].id)
-    await writer.run(lambda conn: owed.surveyed(conn, storage, now))
-    if found:
-        log.warning("copies.lacking", storage=storage, recordings=found)
-    return found
+        count, after = count + len(rows), str(rows[-1].id)
+    await writer.run(lambda conn: owed_copies.surveyed(conn, storage, now))
+    if count:
+        log.warning("copies.lacking", storage=storage, recordings=count)
+    return count
 
 
 async def make_missing_copies(
     context: WorkerContext, into: Destination, ending: Callable[[], bool] = lambda: False
 ) -> int:
     """Make every copy that this storage owes and that is due, if it is usable. Return the count of copies made."""
-    busy = {recording for recording, storage in context.beside if storage == into.id}
-    await context.writer.run(lambda conn: owed.take_back(conn, into.id, context.replica_id, busy))
+    busy = {recording for recording, storage in context.copying if storage == into.id}
+    await context.writer.run(lambda conn: owed_copies.take_back(conn, into.id, context.replica_id, busy))
     return await _Catchup(context, into, ending).run() if into.usable(context.clock.now()) else 0
 
 
 async def attempt(
-    context: WorkerContext, held: Owed, make: Callable[[], Awaitable[None]]
+    context: WorkerContext, held: OwedCopy, make: Callable[[], Awaitable[None]]
 ) -> errors.ArchiverError | None:
     """Make one copy by `make`, as far as it goes; every outcome is written down. Return the failure, if it failed."""
     try:
@@ -89,8 +89,7 @@ async def attempt(
     except errors.OutcomeUnknownError as unwritten:  # `take_back` finds this copy again
         log.warning("copy.outcome_unwritten", recording_id=held.recording_id, problem=str(unwritten))
     except errors.ArchiverError as failed:
-        spread = int.from_bytes(context.chance.token(2), "big") / 65_536
-        again_at, problem = context.clock.now() + owed.delay(held.attempts, spread), str(failed)
+        again_at, problem = context.clock.now() + owed_copies.delay(held.attempts, context.spread()), str(failed)
         log.warning(
             "copy.failed",
             storage=held.storage,
@@ -98,20 +97,20 @@ async def attempt(
             attempt=held.attempts,
             problem=problem,
         )
-        await context.writer.run(lambda conn: owed.put_off(conn, held, problem, again_at))
+        await context.writer.run(lambda conn: owed_copies.put_off(conn, held, problem, again_at))
         return failed
     except asyncio.CancelledError:
-        await asyncio.shield(context.writer.run(lambda conn: owed.hand_back(conn, held)))
+        await asyncio.shield(context.writer.run(lambda conn: owed_copies.hand_back(conn, held)))
         raise
     return None
 
 
-def note(conn: Connection, ledger: Ledger, held: Owed, stored: Stored, now: datetime) -> None:
+def note(conn: Connection, ledger: Ledger, held: OwedCopy, stored: Stored, now: datetime) -> None:
     """Write down a copy that was made. Raises `LeaseLostError` when somebody else has made it meanwhile."""
-    owed.settled(conn, held)
-    outcomes.keep_copies(conn, held.recording_id, [stored], now)
+    owed_copies.settled(conn, held)
+    copy_rows.keep_copies(conn, held.recording_id, [stored], now)
     journal.recatalogue(conn, held.recording_id)
-    events = outcomes.stored_events(f"rec:{held.recording_id}", stored, len(held.copies) + 1, "second copy")
+    events = outcome_events.copy_events(f"rec:{held.recording_id}", stored, len(held.copies) + 1, "second copy")
     ledger.append_many(conn, events)
 
 
@@ -140,33 +139,33 @@ class _Catchup:
                 await asyncio.sleep(min(max(until - now, timedelta(0)), _LONGEST_REST).total_seconds())
                 if not self._destination.usable(context.clock.now()):
                     return
-            held = await context.writer.run(lambda conn: owed.claim(conn, storage, context.replica_id, now))  # noqa: B023
+            held = await context.writer.run(lambda conn: owed_copies.claim(conn, storage, context.replica_id, now))  # noqa: B023
             if held is None:
                 return
             await self._take(held)
 
-    async def _take(self, held: Owed) -> None:
+    async def _take(self, held: OwedCopy) -> None:
         failed = await attempt(self._context, held, lambda: self._copy(held))
         self._failures += isinstance(failed, errors.DestinationError)
 
-    async def _copy(self, held: Owed) -> None:
+    async def _copy(self, held: OwedCopy) -> None:
         context, row, now = self._context, held.row, self._context.clock.now()
         if row.retain_until is not None and row.retain_until <= now:  # no storage takes a lock that ends in the past
-            await context.writer.run(lambda conn: owed.settled(conn, held))
+            await context.writer.run(lambda conn: owed_copies.settled(conn, held))
             return
         called = row.call_ended_at or row.call_started_at or row.listed_at
         key = layout.recording_key(held.recording_id, row.sealed_sha256, called)
         async with self._content(held) as path:
-            sealed = Sealed(path, row.sealed_bytes, row.sealed_sha256, 0, str(row.plaintext_sha256), (), "")
-            stored = await self._destination.put(key, sealed, row.retain_until, context.clock.now())
+            file = SealedFile(path, row.sealed_bytes, row.sealed_sha256)
+            stored = await self._destination.put(key, file, row.retain_until, context.clock.now())
         self._failures = 0
         done = context.clock.now()
         await context.writer.run(lambda conn: note(conn, context.ledger, held, stored, done))
         self._made += 1
-        context.telemetry.stored(held.storage, sealed.size, (done - now).total_seconds())
+        context.telemetry.stored(held.storage, file.size, (done - now).total_seconds())
 
     @asynccontextmanager
-    async def _content(self, held: Owed) -> AsyncIterator[Path]:
+    async def _content(self, held: OwedCopy) -> AsyncIterator[Path]:
         """Yield the sealed object as a spool file, from the first storage that gives exactly the bytes that were sealed."""
         context = self._context
         sources = {each.id: each for each in context.destinations if each.id != held.storage}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from archiver import errors
-from archiver.recording import Lock, LockMode, Sealed, Stored
+from archiver.recording import Lock, LockMode, SealedFile, Stored
 from archiver.store.port import ObjectStore, ProbeReport
 
 _SHORTEST_PAUSE = timedelta(seconds=1)
@@ -76,7 +76,7 @@ class Destination:
         failed = [check for check in report.checks if check.fatal and not check.ok]
         self.problem = f"{failed[0].name}: {failed[0].detail}" if failed else None
 
-    async def put(self, key: str, sealed: Sealed, retain_until: datetime, now: datetime) -> Stored:
+    async def put(self, key: str, file: SealedFile, retain_until: datetime, now: datetime) -> Stored:
         """Store and read back one sealed object. A failure of the storage makes it rest; any success ends its rest.
 
         Raises `VerificationError` when the storage shows anything but the bytes that were sealed: no caller needs to compare.
@@ -87,16 +87,14 @@ class Destination:
         mode = self.store.lock_mode
         lock = Lock(mode, None if mode is LockMode.OFF else retain_until)
         try:
-            stored = await self.store.put_once(
-                key, sealed.path, size=sealed.size, sealed_sha256=sealed.sealed_sha256, lock=lock
-            )
+            stored = await self.store.put_once(key, file.path, size=file.size, sealed_sha256=file.sha256, lock=lock)
         except errors.DestinationError as failed:
             self.failed(failed, now)
             raise
         except errors.VerificationError as bad:
             self._refuses("put", bad, now)
             raise
-        if (stored.size, stored.sealed_sha256) != (sealed.size, sealed.sealed_sha256):
+        if (stored.size, stored.sealed_sha256) != (file.size, file.sha256):
             raise errors.VerificationError(f"{self.id} shows other bytes than were sealed")
         self._failures = 0
         self._refused.pop("put", None)

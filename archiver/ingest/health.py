@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,16 +13,16 @@ from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 from archiver import errors
 from archiver.clock import Clock
 from archiver.database import Writer, db_now
-from archiver.ingest import journal, owed
+from archiver.ingest import journal, owed_copies
 from archiver.ingest.destination import Destination, Outage
-from archiver.ingest.tables import host_state, storage_fault, storage_state
+from archiver.ingest.storage_proofs import keep_proof, reusable_proof
+from archiver.ingest.tables import host_state, storage_fault
 from archiver.recording import Reason
 from archiver.schedule.tables import replica
-from archiver.store.port import Check, ProbeReport
+from archiver.store.port import ProbeReport
 
 log = structlog.get_logger("archiver.health")
 
-PROBE_EVERY = timedelta(hours=1)
 STANDS = timedelta(seconds=20)
 """The shortest outage that counts: a failure that is gone by the next try is none."""
 GRACE = timedelta(seconds=5)
@@ -74,10 +73,10 @@ async def keep_probe(
         log.warning("storage.unreachable", storage=destination.id, problem=str(unreachable))
         return
     destination.proved(report)
-    await writer.run(lambda conn: _remember(conn, report, pace))
+    await writer.run(lambda conn: keep_proof(conn, report, pace))
     if report.trusted and not was_trusted:
         destination.down_until = None
-        await writer.run(lambda conn: journal.wake(conn, Reason.DESTINATION) + owed.wake(conn, destination.id))
+        await writer.run(lambda conn: journal.wake(conn, Reason.DESTINATION) + owed_copies.wake(conn, destination.id))
 
 
 def unproved(destinations: Mapping[str, Destination]) -> Callable[[str], Awaitable[str | None]]:
@@ -96,39 +95,15 @@ def unproved(destinations: Mapping[str, Destination]) -> Callable[[str], Awaitab
     return doubt
 
 
-def doubt(conn: Connection, storage: str) -> str | None:
-    """Return why the last probe on record does not trust a storage. A storage without a probe on record has no doubt
-    against it.
-    """
-    row = conn.execute(select(storage_state).where(storage_state.c.storage == storage)).one_or_none()
-    if row is None or row.trusted:
-        return None
-    failed = [
-        f"{each['name']}: {each['detail']}" for each in json.loads(row.report) if each["fatal"] and not each["ok"]
-    ]
-    return failed[0] if failed else "it did not prove itself"
-
-
 async def _resumed(writer: Writer, destination: Destination, now: datetime) -> bool:
     """Take over an earlier proof if it serves: the same configuration, within the hour, and no fault on record since."""
-    report = await writer.run(lambda conn: _kept(conn, destination.id, now))
+    report = await writer.run(lambda conn: reusable_proof(conn, destination.id, now))
     if report is None or not destination.store.resume(report):
         return False
     destination.proved(report)
-    await writer.run(lambda conn: journal.wake(conn, Reason.DESTINATION) + owed.wake(conn, destination.id))
+    await writer.run(lambda conn: journal.wake(conn, Reason.DESTINATION) + owed_copies.wake(conn, destination.id))
     log.info("storage.proof_kept", storage=destination.id, probed_at=report.probed_at.isoformat())
     return True
-
-
-def _kept(conn: Connection, storage: str, now: datetime) -> ProbeReport | None:
-    """Return the last proof while it may still be used. A proof from the future does not count: a clock was wrong."""
-    row = conn.execute(select(storage_state).where(storage_state.c.storage == storage)).one_or_none()
-    if row is None or not row.trusted or row.ways is None or not timedelta(0) <= now - row.probed_at < PROBE_EVERY:
-        return None
-    if conn.execute(select(storage_fault.c.at).where(storage_fault.c.storage == storage)).first() is not None:
-        return None
-    checks = tuple(Check(**each) for each in json.loads(row.report))
-    return ProbeReport(storage, checks, row.probed_at, row.ways)
 
 
 async def _answer_of(destination: Destination) -> ProbeReport:
@@ -148,8 +123,10 @@ async def _answer_of(destination: Destination) -> ProbeReport:
             await asyncio.wait({asked}, timeout=SILENCE.total_seconds())
             left -= SILENCE
             if not asked.done() and (store.answers == heard or left <= timedelta(0)):
-                said = f"it has said nothing for {SILENCE.seconds} s" if store.answers == heard else "it takes too long"
-                raise errors.DestinationError(f"the probe has no end: {said}")
+                problem = (
+                    f"it has said nothing for {SILENCE.seconds} s" if store.answers == heard else "it takes too long"
+                )
+                raise errors.DestinationError(f"the probe has no end: {problem}")
         return asked.result()
     finally:
         asked.cancel()
@@ -183,11 +160,11 @@ def record(
 
 def outages(conn: Connection) -> dict[str, Outage]:
     """Return each storage's refusal as the latest observer saw it, dated from the first observer."""
-    found: dict[str, Outage] = {}
+    latest: dict[str, Outage] = {}
     for row in conn.execute(select(storage_fault).order_by(storage_fault.c.at)):
-        since = min(row.since, found[row.storage].since) if row.storage in found else row.since
-        found[row.storage] = Outage(since, row.at, row.problem)
-    return found
+        since = min(row.since, latest[row.storage].since) if row.storage in latest else row.since
+        latest[row.storage] = Outage(since, row.at, row.problem)
+    return latest
 
 
 def hosts(conn: Connection) -> list[Host]:
@@ -198,31 +175,15 @@ def hosts(conn: Connection) -> list[Host]:
     ]  # fmt: skip
 
 
-def _put_outage(conn: Connection, storage: str, spool_id: str, it: Outage) -> None:
+def _put_outage(conn: Connection, storage: str, spool_id: str, outage: Outage) -> None:
     ours = (storage_fault.c.storage == storage, storage_fault.c.spool_id == spool_id)
     known = conn.execute(select(storage_fault.c.since).where(*ours)).scalar()
-    values = {"since": it.since if known is None else min(known, it.since), "at": it.at, "problem": it.problem}
+    values = {
+        "since": outage.since if known is None else min(known, outage.since),
+        "at": outage.at,
+        "problem": outage.problem,
+    }
     if known is None:
         conn.execute(insert(storage_fault).values(storage=storage, spool_id=spool_id, **values))
     else:
         conn.execute(update(storage_fault).where(*ours).values(**values))
-
-
-def _remember(conn: Connection, report: ProbeReport, pace: timedelta | None) -> None:
-    same = storage_state.c.storage == report.storage
-    every = PROBE_EVERY
-    if pace is not None:
-        before = conn.execute(select(storage_state.c.probed_at).where(same)).scalar()
-        apart = timedelta(0) if before is None else report.probed_at - before
-        every = max(every, pace, min(apart, timedelta(days=7)))
-    checks = json.dumps([_check(each) for each in report.checks])
-    values = {
-        "trusted": report.trusted, "report": checks, "probed_at": report.probed_at, "every_s": round(every.total_seconds()),
-        "ways": report.ways or None,
-    }  # fmt: skip
-    if conn.execute(update(storage_state).where(same).values(**values)).rowcount == 0:
-        conn.execute(insert(storage_state).values(storage=report.storage, **values))
-
-
-def _check(check: Check) -> dict[str, object]:
-    return {"name": check.name, "ok": check.ok, "detail": check.detail, "fatal": check.fatal}

@@ -8,20 +8,19 @@ recording that kills its worker is counted too.
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Update, and_, bindparam, case, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, case, func, or_, select, text, update
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from archiver import errors
 from archiver.database import db_now
-from archiver.ingest.plan import Situation, backoff
+from archiver.ingest.claims import Claim, claim_of, dump_flags, load_flags
+from archiver.ingest.plan import backoff
 from archiver.ingest.tables import QUEUE, provider_state, recording
-from archiver.recording import PENDING, Flag, Json, Reason, RecordingRef, State
+from archiver.recording import PENDING, Flag, Reason, State
 from archiver.schedule.tables import replica
 
 _CRASH_LIMIT = 3
@@ -32,38 +31,6 @@ READY = text("recording.ready")
 
 # Columns that a worker does not need; the raw row may be long.
 _UNNEEDED = frozenset({"raw", "stable_digest", "last_seen_at", "recipients"})
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One recording that this replica may work on until it settles the outcome."""
-
-    id: str
-    token: int
-    owner: str
-    ref: RecordingRef
-    identity: str
-    revision: str
-    silent: bool  # only ever listed without audio
-    situation: Situation
-    listed_at: datetime
-    format: str | None
-    duration: timedelta | None
-    of_call: bool  # `duration` is the whole call's: the recording may be shorter
-    attributes: Mapping[str, Json]  # in the form that `archiver.vocabulary` reads
-    flags: frozenset[Flag]
-    spool_id: str | None
-    spool_name: str | None
-    sealed: tuple[str, int, str, int] | None  # sealed digest and size, plaintext digest and size
-    last_error: str | None
-    plaintext_sha256: str | None  # of the archived content, or of the page in quarantine
-    delete_at: datetime | None
-    archived_at: datetime | None = None
-    measured: timedelta | None = None  # the measured length of the received audio
-
-    @property
-    def subject(self) -> str:
-        return f"rec:{self.id}"
 
 
 def wake_due(conn: Connection) -> int:
@@ -82,10 +49,17 @@ def wake(conn: Connection, reason: Reason, provider: str | None = None) -> int:
     return conn.execute(update(recording).where(*waits).values(ready=True, next_attempt_at=None)).rowcount
 
 
+def wake_misdated(conn: Connection, provider: str, latest: datetime) -> int:
+    """Make rows ready that are to rest until after `latest`: no rest is that long, so a clock was wrong. Return their count."""
+    columns = recording.c
+    misdated = and_(columns.provider == provider, columns.next_attempt_at > latest, columns.owner.is_(None))
+    return conn.execute(update(recording).where(misdated).values(ready=True, next_attempt_at=None)).rowcount
+
+
 def name_want_of_room(conn: Connection, provider: str, problem: str) -> int:
     """Write the lack of room on rows that could be fetched otherwise. They stay ready; a claim takes them once there is room."""
-    unsaid = or_(recording.c.reason.is_(None), recording.c.reason != Reason.ROOM)
-    wanted = (READY, recording.c.provider == provider, recording.c.spool_id.is_(None), unsaid)
+    unnamed = or_(recording.c.reason.is_(None), recording.c.reason != Reason.ROOM)
+    wanted = (READY, recording.c.provider == provider, recording.c.spool_id.is_(None), unnamed)
     some = select(recording.c.id).where(*wanted).limit(_NAMED_AT_ONCE)
     named = update(recording).where(recording.c.id.in_(some)).values(reason=Reason.ROOM, last_error=problem[:500])
     return conn.execute(named).rowcount
@@ -123,7 +97,7 @@ def claim(
         return []
     values = {"of": provider, "to": owner, "here": spool_id, "most": limit}
     rows = conn.execute(_claiming(fetching, storing), values).all()
-    return sorted((_claim(row) for row in rows), key=_urgency)
+    return sorted((claim_of(row) for row in rows), key=_urgency)
 
 
 # Statements of the hot path are built once: building a statement costs more than running it.
@@ -158,7 +132,7 @@ def hand_back(conn: Connection, held: Claim) -> None:
     settle(conn, held, {"ready": True, "attempts": held.situation.attempts - 1})
 
 
-def strays(conn: Connection, owner: str, working: frozenset[str]) -> frozenset[str]:
+def orphaned_claims(conn: Connection, owner: str, working: frozenset[str]) -> frozenset[str]:
     """Return orphaned claims: this replica owns them, but does not work on them, because a database answer was lost."""
     return frozenset(conn.execute(select(recording.c.id).where(recording.c.owner == owner)).scalars()) - working
 
@@ -175,7 +149,7 @@ def take_back(conn: Connection, owner: str, ids: frozenset[str]) -> int:
 def retry_now(conn: Connection, recording_id: str) -> bool:
     """Make a recording ready because a person asks for another try, even if gone or absent. False when nothing waits."""
     again = [*PENDING, State.ABSENT, State.GONE]
-    found = conn.execute(
+    retried = conn.execute(
         update(recording)
         .where(recording.c.id == recording_id, recording.c.state.in_(again), recording.c.owner.is_(None))
         .where(recording.c.provider_recording_id != "")  # a recording whose provider id was lost cannot be asked for
@@ -187,13 +161,13 @@ def retry_now(conn: Connection, recording_id: str) -> bool:
             state=func.coalesce(_resumed_state(), recording.c.state),
         )
     )
-    return found.rowcount == 1
+    return retried.rowcount == 1
 
 
 def referenced_spool(conn: Connection, spool_id: str) -> frozenset[str]:
     """Return the files of this spool to which rows still point."""
-    found = conn.execute(select(recording.c.spool_name).where(recording.c.spool_id == spool_id))
-    return frozenset(found.scalars())
+    names = conn.execute(select(recording.c.spool_name).where(recording.c.spool_id == spool_id))
+    return frozenset(names.scalars())
 
 
 def settle(conn: Connection, held: Claim, values: Mapping[str, object], *, keep_owner: bool = False) -> None:
@@ -201,7 +175,7 @@ def settle(conn: Connection, held: Claim, values: Mapping[str, object], *, keep_
     changes nothing.
     """
     changed = dict(values) if keep_owner else {"owner": None, **values}
-    if not changed.keys() <= _UNSAID:
+    if not changed.keys() <= _UNCATALOGUED:
         changed["segment"] = None
     fence = {"held_id": held.id, "held_token": held.token, "held_owner": held.owner}
     statement = _settling(tuple(sorted(changed)))
@@ -210,7 +184,7 @@ def settle(conn: Connection, held: Claim, values: Mapping[str, object], *, keep_
 
 
 # Columns that may change without a new catalogue line; the count of attempts matters only once there is an outcome.
-_UNSAID = QUEUE | {"attempts"}
+_UNCATALOGUED = QUEUE | {"attempts"}
 
 
 @functools.cache
@@ -246,85 +220,6 @@ def recatalogue(conn: Connection, recording_id: str) -> None:
 
 
 _RECATALOGUE = update(recording).where(recording.c.id == bindparam("changed")).values(segment=None)
-
-
-def refetched(digest: str) -> str:
-    """Return the revision of a row that no listing showed, only a second download. A listing's revision is plain hex."""
-    return f"refetched:{digest[:54]}"
-
-
-def is_refetched(revision: str) -> bool:
-    return revision.startswith("refetched:")
-
-
-def is_silent(row: Row[Any]) -> bool:
-    """Say whether this row, given its `state` and `reason`, has never had audio that could be fetched."""
-    return row.state == State.ABSENT or (row.state == State.WAITING and row.reason in _WITHOUT_AUDIO)
-
-
-_WITHOUT_AUDIO = frozenset({Reason.NOT_READY, Reason.NOT_UNDERSTOOD})
-
-
-def is_of_call(duration_ms: int | None, metadata: Mapping[str, Json]) -> bool:
-    """Say whether the only stated length is the whole call's; the recording may be shorter."""
-    return (
-        duration_ms is not None
-        and metadata.get("call_duration_ms") == duration_ms
-        and metadata.get("recording_duration_ms") is None
-    )
-
-
-def media_length(media: str | None) -> timedelta | None:
-    """Return the length of the received audio, as the row recorded it."""
-    milliseconds = json.loads(media).get("duration_ms") if media else None
-    return None if milliseconds is None else timedelta(milliseconds=milliseconds)
-
-
-def load_flags(text: str) -> frozenset[Flag]:
-    return frozenset(Flag(name) for name in json.loads(text))
-
-
-def dump_flags(flags: Iterable[Flag]) -> str:
-    return json.dumps(sorted(flags))
-
-
-def _claim(row: Row[tuple[object, ...]]) -> Claim:
-    sealed = None
-    if row.spool_name is not None and row.sealed_sha256 is not None:
-        sealed = (row.sealed_sha256, row.sealed_bytes, row.plaintext_sha256, row.plaintext_bytes)
-    attributes: dict[str, Json] = json.loads(row.metadata)
-    return Claim(
-        id=row.id,
-        token=row.token,
-        owner=row.owner,
-        ref=RecordingRef(row.provider, row.provider_recording_id, row.variant, row.account),
-        identity=row.identity,
-        revision=row.revision,
-        silent=is_silent(row),
-        situation=Situation(
-            state=State(row.state),
-            attempts=row.attempts,
-            denials=row.denials,
-            denied_at=row.denied_at,
-            called_at=row.call_ended_at or row.call_started_at or row.listed_at,
-            archive_by=row.archive_by,
-            spooled=row.spool_name is not None,
-        ),
-        listed_at=row.listed_at,
-        format=row.format,
-        duration=None if row.duration_ms is None else timedelta(milliseconds=row.duration_ms),
-        of_call=is_of_call(row.duration_ms, attributes),
-        attributes={**attributes, "provider": row.provider, "variant": row.variant, "account": row.account},
-        flags=load_flags(row.flags),
-        spool_id=row.spool_id,
-        spool_name=row.spool_name,
-        sealed=sealed,
-        last_error=row.last_error,
-        plaintext_sha256=row.plaintext_sha256,
-        delete_at=row.delete_at,
-        archived_at=row.archived_at,
-        measured=media_length(row.media),
-    )
 
 
 def _urgency(held: Claim) -> tuple[bool, datetime, datetime]:

@@ -50,8 +50,8 @@ def name(conn: Connection, values: Mapping[str, object]) -> None:
 
 def found_again(recording_id: str, private: Mapping[str, Mapping[str, Json]]) -> Draft:
     """Return the event that a nameless recording was listed again."""
-    said: dict[str, Json] = {"why": "listed again after a loss of the database", "matched": "variant and start"}
-    return Draft(f"rec:{recording_id}", Type.SOURCE_REFRESHED, said, private)
+    data: dict[str, Json] = {"why": "listed again after a loss of the database", "matched": "variant and start"}
+    return Draft(f"rec:{recording_id}", Type.SOURCE_REFRESHED, data, private)
 
 
 _WAITING = (

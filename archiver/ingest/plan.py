@@ -72,11 +72,11 @@ class Verdict:
     flags: frozenset[Flag] = frozenset()
 
 
-def next_step(spool_name: str | None, spool_id: str | None, ours: str) -> Step:
+def next_step(spool_id: str | None, ours: str) -> Step:
     """Return "store" for an object sealed in our own spool, otherwise "fetch": another replica's spool cannot be read
     from here.
     """
-    return Step.STORE if spool_name is not None and spool_id == ours else Step.FETCH
+    return Step.STORE if spool_id == ours else Step.FETCH
 
 
 def backoff(attempts: int, archive_by: datetime | None, now: datetime, spread: float) -> timedelta:
@@ -91,18 +91,18 @@ def backoff(attempts: int, archive_by: datetime | None, now: datetime, spread: f
 
 
 def judge(  # noqa: PLR0911  one line for each kind of failure reads best
-    error: errors.ArchiverError, it: Situation, now: datetime, *, spread: float, not_ready_for: timedelta
+    error: errors.ArchiverError, situation: Situation, now: datetime, *, spread: float, not_ready_for: timedelta
 ) -> Verdict:
     """Return the verdict that `error` means for this recording."""
-    delay = backoff(max(it.attempts, 1), it.archive_by, now, spread)
+    delay = backoff(max(situation.attempts, 1), situation.archive_by, now, spread)
     asked = error.retry_after if isinstance(error, errors.TransientError) and error.retry_after else timedelta(0)
     again = now + max(delay, min(asked, _LONGEST_PAUSE))
     # An outage says nothing of this recording: its attempts are not counted, and it is tried soon after the outage ends.
     soon = now + max(min(delay, _LONGEST_OUTAGE_DELAY), min(asked, _LONGEST_PAUSE))
     match error:
         case errors.RecordingGoneError():
-            return _denied(it, now)
-        case errors.NoRecordingError() | errors.NotReadyError() if now - it.called_at > not_ready_for:
+            return _denied(situation, now)
+        case errors.NoRecordingError() | errors.NotReadyError() if now - situation.called_at > not_ready_for:
             return Verdict(Fate.ABSENT, None, Reason.NOT_READY)
         case errors.NoRecordingError() | errors.NotReadyError():
             return Verdict(Fate.WAIT, again, Reason.NOT_READY)
@@ -126,9 +126,8 @@ def judge(  # noqa: PLR0911  one line for each kind of failure reads best
             return Verdict(Fate.WAIT, now + _PARKED_DELAY, Reason.LINK, flags=frozenset({Flag.EGRESS_REFUSED}))
         case errors.TooLargeError():
             # At the deadline as much is kept as the limit allows, and a length that was only stated is not believed.
-            rests = (
-                now + _PARKED_DELAY if it.archive_by is None else min(now + _PARKED_DELAY, max(again, it.archive_by))
-            )
+            parked = now + _PARKED_DELAY
+            rests = min(parked, max(again, situation.archive_by or parked))
             return Verdict(Fate.WAIT, rests, Reason.RETRY, flags=frozenset({Flag.TOO_LARGE}))
     return Verdict(Fate.WAIT, again, Reason.RETRY)
 
@@ -152,22 +151,22 @@ def look_again(
     return again if again > now else None
 
 
-def _denied(it: Situation, now: datetime) -> Verdict:
+def _denied(situation: Situation, now: datetime) -> Verdict:
     """Handle the provider's denial: believed after three confirmations, each at least an hour after the last."""
-    if it.spooled:
+    if situation.spooled:
         # Another replica's disk holds the sealed object: the provider may well have deleted its own, and nothing is lost.
         return Verdict(Fate.WAIT, now + RECHECK_SPACING, Reason.DESTINATION, counted=False)
-    fresh = it.denied_at is None or now - it.denied_at >= RECHECK_SPACING
-    if not fresh and it.denied_at is not None:
-        return Verdict(Fate.WAIT, it.denied_at + RECHECK_SPACING, Reason.RETRY, counted=False)
+    fresh = situation.denied_at is None or now - situation.denied_at >= RECHECK_SPACING
+    if not fresh and situation.denied_at is not None:
+        return Verdict(Fate.WAIT, situation.denied_at + RECHECK_SPACING, Reason.RETRY, counted=False)
     return Verdict(Fate.DENIED, now + RECHECK_SPACING, Reason.RETRY)
 
 
-def hopeless(it: Situation, now: datetime) -> bool:
+def hopeless(situation: Situation, now: datetime) -> bool:
     """Say whether any body is better kept, marked as what it is, than lost: at the deadline after several tries.
 
     Without a deadline, many failed tries count the same: two days of them at the pace of `backoff`.
     """
-    if it.archive_by is None:
-        return it.attempts >= _IN_VAIN
-    return now >= it.archive_by and it.attempts >= RECHECKS
+    if situation.archive_by is None:
+        return situation.attempts >= _IN_VAIN
+    return now >= situation.archive_by and situation.attempts >= RECHECKS

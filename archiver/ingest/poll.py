@@ -22,9 +22,9 @@ from archiver import errors
 from archiver.clock import Chance, Clock
 from archiver.custody.ledger import Ledger
 from archiver.database import Writer
-from archiver.ingest import discovery, rejects
+from archiver.ingest import covered_spans, deadlines, journal, listing_pages, listing_rows, poll_state, rejects
+from archiver.ingest.backpressure import Backpressure
 from archiver.ingest.links import Links
-from archiver.ingest.pushback import Pushback
 from archiver.ingest.tables import recording
 from archiver.ingest.telemetry import Telemetry
 from archiver.providers.port import Provider
@@ -104,7 +104,7 @@ class _Walk:
         for listing in page.listings:
             if listing.started_at is not None and listing.started_at >= until:
                 continue  # younger than the window: the row may come and go between walks
-            named = f"{discovery.identity(listing.ref)}{listing.revision}".encode()
+            named = f"{listing_rows.identity(listing.ref)}{listing.revision}".encode()
             self.sum = (self.sum + int.from_bytes(hashlib.sha256(named).digest()[:8], "big")) % 2**64
             self.rows += 1
 
@@ -127,7 +127,7 @@ class Poller:
         clock: Clock,
         chance: Chance,
         replica_id: str,
-        pushback: Pushback | None = None,
+        backpressure: Backpressure | None = None,
     ) -> None:
         self._provider = provider
         self._plan = plan
@@ -138,7 +138,7 @@ class Poller:
         self._clock = clock
         self._chance = chance
         self._replica_id = replica_id
-        self._pushback = pushback
+        self._backpressure = backpressure
         self._lease_name = f"poll:{provider.id}"
 
     async def poll(self, patience: timedelta | None = None) -> bool:
@@ -154,7 +154,9 @@ class Poller:
         problems: list[str] = []
         left = 0
         deep = await self._writer.run(self._deep_due)
-        await self._writer.run(lambda conn: discovery.unjam(conn, self._provider.id, self._clock.now() + _LONGEST_WAIT))
+        await self._writer.run(
+            lambda conn: journal.wake_misdated(conn, self._provider.id, self._clock.now() + _LONGEST_WAIT)
+        )
         started = self._clock.monotonic()
         try:
             due = [each for scope in self._provider.scopes() for each in await self._due(scope, held, deep)]
@@ -162,7 +164,7 @@ class Poller:
         except errors.CredentialsRefusedError as refused:
             problems.append(reason := str(refused))
             until = self._clock.now() + timedelta(minutes=1)
-            await self._writer.run(lambda conn: discovery.park(conn, self._provider.id, until, reason))
+            await self._writer.run(lambda conn: poll_state.park(conn, self._provider.id, until, reason))
             log.error("poll.credentials_refused", provider=self._provider.id, problem=reason)
         except errors.LeaseLostError:
             return False
@@ -172,7 +174,7 @@ class Poller:
         now = self._clock.now()
         problem = "; ".join(problems)[:500] or None
         walked = deep is not None and problem is None and not left
-        await self._writer.run(lambda conn: discovery.polled(conn, self._provider.id, now, problem, deep=walked))
+        await self._writer.run(lambda conn: poll_state.polled(conn, self._provider.id, now, problem, deep=walked))
         self._telemetry.polled(self._provider.id, ok=problem is None, seconds=self._clock.monotonic() - started)
         return problem is None and not left
 
@@ -223,11 +225,11 @@ class Poller:
     def _reckon(self, conn: Connection, held: lease.Held) -> None:
         self._fence(conn, held)
         rate = self._recording_rate(conn)
-        discovery.reckon_deadlines(
+        deadlines.update_deadlines(
             conn, self._provider.id, self._clock.now(), lambda called: self._deadline(called, rate)
         )
 
-    async def _cover(self, it: _Due, held: lease.Held, rate: float) -> None:
+    async def _cover(self, due: _Due, held: lease.Held, rate: float) -> None:
         """Walk the window until two walks agree, then record the window as covered.
 
         One page is one consistent answer and needs no second walk; keyset pages neither skip nor repeat rows. Offset
@@ -235,38 +237,38 @@ class Poller:
         """
         previous: _Walk | None = None
         for number in range(1, MOST_WALKS + 1):
-            walk = await self._walk(it, held, rate)
+            walk = await self._walk(due, held, rate)
             steady = walk.pages <= 1 or self._provider.facts.stable_paging
             if steady or (previous is not None and walk.agrees(previous)):
-                await self._prove(it.scope, it.window, walk, number, held)
+                await self._prove(due.scope, due.window, walk, number, held)
                 return
             previous = walk
         raise errors.ListingError(f"{MOST_WALKS} walks of the same window never agreed")
 
-    async def _walk(self, it: _Due, held: lease.Held, rate: float) -> _Walk:
+    async def _walk(self, due: _Due, held: lease.Held, rate: float) -> _Walk:
         """Do one walk, restarted after a passing failure: rows written down stay, and a pause that was asked for is kept."""
         for attempt in range(1, _TRIES):
             try:
-                return await self._walk_once(it, held, rate)
+                return await self._walk_once(due, held, rate)
             except (errors.ThrottledError, errors.UnavailableError, errors.GarbledAnswerError) as passing:
                 log.info("poll.again", provider=self._provider.id, attempt=attempt, problem=str(passing))
                 asked = passing.retry_after or timedelta(0)
                 if asked > _PATIENCE and not isinstance(passing, errors.ThrottledError):
                     raise  # the window stays open, and a later poll asks again; a throttled budget waits by itself
                 await asyncio.sleep(max(_PAUSE.total_seconds() * 2 ** (attempt - 1), asked.total_seconds()))
-        return await self._walk_once(it, held, rate)
+        return await self._walk_once(due, held, rate)
 
-    async def _walk_once(self, it: _Due, held: lease.Held, rate: float) -> _Walk:
+    async def _walk_once(self, due: _Due, held: lease.Held, rate: float) -> _Walk:
         walk, began = _Walk(), self._clock.now()
         asked = self._clock.monotonic()
-        async for page in self._provider.list(it.scope, it.window):
-            await asyncio.to_thread(walk.add, page, it.window.until)
-            if self._pushback is not None:
-                await self._pushback.wait()
-            await self._note(it.scope, page, began, held, rate)
-            if it.kind is _Kind.PAST:
+        async for page in self._provider.list(due.scope, due.window):
+            await asyncio.to_thread(walk.add, page, due.window.until)
+            if self._backpressure is not None:
+                await self._backpressure.wait()
+            await self._note(due.scope, page, began, held, rate)
+            if due.kind is _Kind.PAST:
                 asked = await self._rest(asked)
-        if it.kind is _Kind.PAST and not walk.pages:
+        if due.kind is _Kind.PAST and not walk.pages:
             await self._rest(asked)  # an empty window was asked for all the same
         return walk
 
@@ -278,7 +280,7 @@ class Poller:
 
     async def _note(self, scope: str, page: Page, began: datetime, held: lease.Held, rate: float) -> None:
         """Write a page down, a large page in pieces: the writer has other work too, and each piece is complete by itself."""
-        listed, odd = discovery.pieces(page.listings, _PIECE), rejects.pieces(scope, page.rejects, _PIECE)
+        listed, odd = listing_rows.pieces(page.listings, _PIECE), rejects.pieces(scope, page.rejects, _PIECE)
         for listings, rejected in itertools.zip_longest(listed, odd, fillvalue=()):
             await self._note_piece(scope, listings, rejected, began, held, rate)
         if page.rejects:
@@ -295,11 +297,11 @@ class Poller:
     ) -> None:
         now = self._clock.now()
 
-        def write(conn: Connection) -> discovery.Noted:
+        def write(conn: Connection) -> listing_pages.Noted:
             self._fence(conn, held)
             rejects.understood(conn, self._provider.id, scope, listings, began)
             rejects.note(conn, self._provider.id, scope, rejected, now)
-            return discovery.note_page(
+            return listing_pages.note_page(
                 conn, self._ledger, self._chance, listings, now, lambda called: self._deadline(called, rate)
             )
 
@@ -318,11 +320,11 @@ class Poller:
                 raise errors.ListingError(f"an empty listing where {missing} recordings were listed before")
         if walk.total is not None and walk.total > walk.shown and number == 1:
             log.warning("poll.total_differs", provider=self._provider.id, rows=walk.shown, total=walk.total)
-        walked = discovery.Walked(scope, window, number, walk.rows, walk.total, walk.digest.hexdigest())
+        walked = covered_spans.Walked(scope, window, number, walk.rows, walk.total, walk.digest.hexdigest())
 
         def write(conn: Connection) -> None:
             self._fence(conn, held)
-            discovery.cover(conn, self._chance, self._provider.id, walked, now)
+            covered_spans.cover(conn, self._chance, self._provider.id, walked, now)
 
         await self._writer.run(write)
         log.debug("poll.covered", provider=self._provider.id, scope=scope, rows=walk.rows, walks=number)
@@ -338,7 +340,7 @@ class Poller:
 
     def _deep_due(self, conn: Connection) -> timedelta | None:
         """Return how far back to walk again now: a week every day, three months once a week; None when neither is due yet."""
-        last, now = discovery.deep_walk_at(conn, self._provider.id), self._clock.now()
+        last, now = poll_state.deep_walk_at(conn, self._provider.id), self._clock.now()
         if last is None or last - now >= _DEEP_EVERY:  # a clock that ran ahead puts nothing off
             return _DEEPEST
         if now - last < _DEEP_EVERY:
@@ -347,12 +349,12 @@ class Poller:
 
     def _known(self, conn: Connection, scope: str, held: lease.Held, now: datetime) -> tuple[Window, ...]:
         self._fence(conn, held)
-        return discovery.recount(conn, self._provider.id, scope, now + self._plan.overlap)
+        return covered_spans.recount(conn, self._provider.id, scope, now + self._plan.overlap)
 
     def _recording_rate(self, conn: Connection) -> float:
         if self._plan.retention.quota_bytes is None:
             return 0.0
-        return discovery.bytes_per_day(
+        return deadlines.bytes_per_day(
             conn, self._plan.shared or (self._provider.id,), self._clock.now(), self._plan.bytes_per_second
         )
 

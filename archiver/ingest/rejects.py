@@ -12,7 +12,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
-from archiver.ingest import growth
+from archiver.ingest import daily_budget
 from archiver.ingest.tables import reject
 from archiver.providers.rows import digest, moment_identity
 from archiver.recording import Listing, Reject
@@ -24,9 +24,9 @@ COUNTED_A_DAY = 10_000
 _ID_LENGTH = 1024
 
 
-def pieces(scope: str, found: Sequence[Reject], most: int) -> list[list[Reject]]:
+def pieces(scope: str, rejects: Sequence[Reject], most: int) -> list[list[Reject]]:
     """Divide a page's rejects into pieces: one reject for each name, and none beyond a day's limit."""
-    named = list({key(scope, each): each for each in found}.values())[: COUNTED_A_DAY + 1]
+    named = list({key(scope, each): each for each in rejects}.values())[: COUNTED_A_DAY + 1]
     return [named[at : at + most] for at in range(0, len(named), most)]
 
 
@@ -50,7 +50,7 @@ def note(conn: Connection, provider: str, scope: str, rejects: Iterable[Reject],
     if not fresh:
         return
     # Counted by the day, not by the rows kept: a row that is understood and odd in turn would otherwise be new each time.
-    _, counted = growth.spend(conn, provider, now, rejects=len(fresh))
+    _, counted = daily_budget.spend(conn, provider, now, rejects=len(fresh))
     values = [
         {
             "provider": provider,
@@ -84,15 +84,15 @@ def understood(conn: Connection, provider: str, scope: str, listings: Sequence[L
     if conn.execute(nameless).first() is not None:
         moments = (moment_identity(json.loads(each.raw)) for each in listings)
         names |= {_scoped(scope, each) for each in moments if each is not None}
-    found = or_(reject.c.digest.in_(sorted(names)), reject.c.provider_recording_id.in_(sorted(ids)))
-    return conn.execute(delete(reject).where(*ours, found)).rowcount
+    known = or_(reject.c.digest.in_(sorted(names)), reject.c.provider_recording_id.in_(sorted(ids)))
+    return conn.execute(delete(reject).where(*ours, known)).rowcount
 
 
-def key(scope: str, it: Reject) -> str:
+def key(scope: str, rejected: Reject) -> str:
     """Return a row's name in the journal: by its id, the same in every listing; without an id, within the listing `scope`."""
-    if it.recording_id is not None and it.identity:
-        return it.identity
-    return _scoped(scope, it.identity or digest("bytes", it.raw.decode(errors="replace")))
+    if rejected.recording_id is not None and rejected.identity:
+        return rejected.identity
+    return _scoped(scope, rejected.identity or digest("bytes", rejected.raw.decode(errors="replace")))
 
 
 def _scoped(scope: str, identity: str) -> str:
@@ -101,7 +101,7 @@ def _scoped(scope: str, identity: str) -> str:
 
 def _forget_older_names(conn: Connection, provider: str, fresh: Sequence[str], named: dict[str, Reject]) -> None:
     """Delete names from earlier versions, which named a row by its bytes: a row whose figures change has many such names."""
-    ids = [found for name in fresh if (found := named[name].recording_id) is not None]
+    ids = [recording_id for name in fresh if (recording_id := named[name].recording_id) is not None]
     if ids:
         conn.execute(delete(reject).where(reject.c.provider == provider, reject.c.provider_recording_id.in_(ids)))
 

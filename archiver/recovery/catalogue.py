@@ -25,9 +25,9 @@ from archiver.custody.event import ARCHIVE, Type, format_time
 from archiver.ingest.context import WorkerContext
 from archiver.ingest.destination import Destination
 from archiver.ingest.tables import QUEUE, catalogue_segment, copy, recording
-from archiver.recording import Sealed
+from archiver.recording import SealedFile
 from archiver.recovery.recording_replay import BEHIND
-from archiver.recovery.segment import Due, Line, Private, dump, grouped, plain
+from archiver.recovery.segment import CatalogueLine, DueRow, PrivateGroup, dump, grouped, plain
 from archiver.retention.policy import Rule
 from archiver.schedule import lease
 from archiver.seal.cipher import Sealer
@@ -113,18 +113,20 @@ async def _content(store: ObjectStore, key: str, version_id: str | None) -> byte
 def storages_of(conn: Connection, sealed_sha256: str) -> frozenset[str]:
     """Return the storages that have this segment, as far as the journal knows."""
     same = catalogue_segment.c.sealed_sha256 == sealed_sha256
-    found = conn.execute(select(catalogue_segment.c.storages).where(same)).scalar()
-    return frozenset(json.loads(found)) if found else frozenset()
+    storages = conn.execute(select(catalogue_segment.c.storages).where(same)).scalar()
+    return frozenset(json.loads(storages)) if storages else frozenset()
 
 
 def described_by(conn: Connection, sealed_sha256: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return, by id, the final rows among `ids` that this segment describes as they are, in the form of a catalogue line."""
-    found: dict[str, dict[str, Any]] = {}
+    described: dict[str, dict[str, Any]] = {}
     for start in range(0, len(ids), _ROWS):
         rows = conn.execute(_ROWS_OF.where(_FINAL), {"ids": list(ids[start : start + _ROWS])}).mappings()
         ours = (row for row in rows if row["segment"] == sealed_sha256)
-        found |= {str(row["id"]): plain({name: row[name] for name in row if name not in _NOT_SAID}) for row in ours}
-    return found
+        described |= {
+            str(row["id"]): plain({name: row[name] for name in row if name not in _NOT_CATALOGUED}) for row in ours
+        }
+    return described
 
 
 def named_segments(conn: Connection) -> dict[str, int]:
@@ -140,7 +142,7 @@ def undescribed(conn: Connection) -> int:
 
 
 _FINAL = text("recording.state IN ('archived', 'absent', 'gone')")
-_NOT_SAID = QUEUE | {"id", "attempts"}  # the count of attempts may grow without a new line
+_NOT_CATALOGUED = QUEUE | {"id", "attempts"}  # the count of attempts may grow without a new line
 
 
 # --- due ------------------------------------------------------------------------------------------------------
@@ -162,22 +164,22 @@ _DUE = (
 )
 
 
-async def _due_groups(context: WorkerContext, default: Rule) -> list[list[Due]]:
+async def _due_groups(context: WorkerContext, default: Rule) -> list[list[DueRow]]:
     """Return the next due rows, grouped by segment; none while a segment could not be stored, or another replica does this."""
     required = [each for each in context.destinations if each.store.required] or context.destinations
     if not all(each.usable(context.clock.now()) for each in required):
         return []
 
-    def ask(conn: Connection) -> list[Due]:
+    def ask(conn: Connection) -> list[DueRow]:
         rows = conn.execute(_DUE).all()
         if not rows or lease.acquire(conn, _LEASE, context.replica_id, _LASTING) is None:
             return []
-        return [Due(row.id, row.retain_until or default.keep.after(row.called_at), row.size) for row in rows]
+        return [DueRow(row.id, row.retain_until or default.keep.after(row.called_at), row.size) for row in rows]
 
     return grouped(await context.writer.run(ask), _ROWS, _SIZE)
 
 
-def read_lines(conn: Connection, ids: Sequence[str], now: datetime) -> list[Line]:
+def read_lines(conn: Connection, ids: Sequence[str], now: datetime) -> list[CatalogueLine]:
     """Return the lines of these recordings from the journal and the private side of custody at this instant, ordered by id."""
     rows = conn.execute(_ROWS_OF, {"ids": list(ids)}).mappings().all()
     copies: dict[str, list[dict[str, Any]]] = {}
@@ -190,13 +192,13 @@ def read_lines(conn: Connection, ids: Sequence[str], now: datetime) -> list[Line
     for row in rows:
         chain = disclosed[f"rec:{row['id']}"]
         lines.append(
-            Line(
+            CatalogueLine(
                 id=row["id"],
                 seq=chain.head_seq,
                 written_at=now,
                 row={name: value for name, value in row.items() if name != "id" and name not in QUEUE},
                 copies=tuple(copies.get(row["id"], [])),
-                private=tuple(Private(seq, group, each.salt, each.raw) for seq, group, each in chain.groups),
+                private=tuple(PrivateGroup(seq, group, each.salt, each.raw) for seq, group, each in chain.groups),
             )
         )
     return lines
@@ -210,7 +212,7 @@ _COPIES_OF = select(copy).where(copy.c.recording_id.in_(_THESE)).order_by(copy.c
 # --- seal and store -------------------------------------------------------------------------------------------
 
 
-async def _seal(context: WorkerContext, group: Sequence[Due]) -> bool:
+async def _seal(context: WorkerContext, group: Sequence[DueRow]) -> bool:
     """Make one segment: from the journal into the storages and back into the journal. False when nothing came of it."""
     ids, now = [each.id for each in group], context.clock.now()
     lines = await context.writer.run(lambda conn: read_lines(conn, ids, now))
@@ -219,30 +221,27 @@ async def _seal(context: WorkerContext, group: Sequence[Due]) -> bool:
     until = _whole_second(max(group[0].keep_until, now + _SHORTEST_LOCK))
     with context.spool.part(len(content) + (64 << 10)) as part:
 
-        def write() -> Sealed:
-            sealer = Sealer(part.file, context.recipients, context.chance, len(content), plaintext_digest=True)
+        def write() -> SealedFile:
+            sealer = Sealer(part.file, context.recipients, context.chance, len(content))
             sealer.write(content)
             made = sealer.finish()
-            return Sealed(
-                part.path, made.size, made.sealed_sha256, made.plaintext_size, made.plaintext_sha256 or "",
-                made.recipients, made.wrapped_key_sha256,
-            )  # fmt: skip
+            return SealedFile(part.path, made.size, made.sealed_sha256)
 
-        sealed = await asyncio.get_running_loop().run_in_executor(context.executor, write)
-        storages = await _put_everywhere(context, sealed, until)
+        file = await asyncio.get_running_loop().run_in_executor(context.executor, write)
+        storages = await _put_everywhere(context, file, until)
     if not storages:
         return False
-    noted = await context.writer.run(lambda conn: _note(conn, context, lines, sealed, storages, until, now))
-    log.info("catalogue.sealed", lines=len(lines), size_bytes=sealed.size, storages=storages)
+    noted = await context.writer.run(lambda conn: _note(conn, context, lines, file, storages, until, now))
+    log.info("catalogue.sealed", lines=len(lines), size_bytes=file.size, storages=storages)
     return noted > 0
 
 
-async def _put_everywhere(context: WorkerContext, sealed: Sealed, until: datetime) -> list[str]:
+async def _put_everywhere(context: WorkerContext, file: SealedFile, until: datetime) -> list[str]:
     """Put the segment into every storage; return those that have it. Raises when a required storage does not take it."""
-    key, storages = layout.catalogue_key(sealed.sealed_sha256), []
+    key, storages = layout.catalogue_key(file.sha256), []
     for destination in sorted(context.destinations, key=lambda each: not each.store.required):
         try:
-            await destination.put(key, sealed, until, context.clock.now())
+            await destination.put(key, file, until, context.clock.now())
         except (errors.DestinationError, errors.VerificationError) as failed:
             if destination.store.required:
                 raise
@@ -255,8 +254,8 @@ async def _put_everywhere(context: WorkerContext, sealed: Sealed, until: datetim
 def _note(
     conn: Connection,
     context: WorkerContext,
-    lines: Sequence[Line],
-    sealed: Sealed,
+    lines: Sequence[CatalogueLine],
+    file: SealedFile,
     storages: Sequence[str],
     until: datetime,
     now: datetime,
@@ -264,8 +263,8 @@ def _note(
     """Record a stored segment in custody, and on the rows that are still as it says. Return the count of those rows."""
     conn.execute(
         insert(catalogue_segment).values(
-            sealed_sha256=sealed.sealed_sha256,
-            size=sealed.size,
+            sealed_sha256=file.sha256,
+            size=file.size,
             lines=len(lines),
             retain_until=until,
             storages=json.dumps(list(storages)),
@@ -275,14 +274,14 @@ def _note(
     current = {line.id: line for line in read_lines(conn, [line.id for line in lines], now)}
     same = [line.id for line in lines if current.get(line.id) == line]
     if same:
-        conn.execute(_CATALOGUED, [{"row": each, "described_by": sealed.sealed_sha256} for each in same])
+        conn.execute(_CATALOGUED, [{"row": each, "described_by": file.sha256} for each in same])
     context.ledger.append(
         conn,
         ARCHIVE,
         Type.CATALOGUED,
         {
-            "ct_sha256": sealed.sealed_sha256,
-            "ct_bytes": sealed.size,
+            "ct_sha256": file.sha256,
+            "ct_bytes": file.size,
             "lines": len(lines),
             "retain_until": format_time(until),
             "storages": list(storages),
@@ -313,10 +312,9 @@ async def _copy_to(context: WorkerContext, destination: Destination, row: Any) -
         raise errors.VerificationError(f"segment {row.sealed_sha256} of the catalogue is in no storage that says so")
     with context.spool.part(len(content)) as part:
         await asyncio.get_running_loop().run_in_executor(context.executor, _write, part.file, content)
-        sealed = Sealed(part.path, len(content), row.sealed_sha256, 0, "", (), "")
-        now = context.clock.now()
+        file, now = SealedFile(part.path, len(content), row.sealed_sha256), context.clock.now()
         until = _whole_second(max(row.retain_until, now + _SHORTEST_LOCK))
-        await destination.put(layout.catalogue_key(row.sealed_sha256), sealed, until, now)
+        await destination.put(layout.catalogue_key(row.sealed_sha256), file, until, now)
 
     def note(conn: Connection) -> None:
         same = catalogue_segment.c.sealed_sha256 == row.sealed_sha256

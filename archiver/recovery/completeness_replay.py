@@ -43,26 +43,31 @@ def restore_reasons(conn: Connection) -> int:
     """Restore the person and the reason of each acknowledgement from custody's private side. Returns the number restored."""
     rows = conn.execute(select(gap.c.id, gap.c.subject).where(gap.c.acked_at.is_not(None), gap.c.acked_by.is_(None)))
     lacking = {row.id: row.subject if is_subject(row.subject) else ARCHIVE for row in rows}
-    found = 0
+    restored = 0
     for subject in sorted(set(lacking.values())):
         for event in _acknowledgements(conn, subject):
             gap_id = str(event.data.get("gap"))
-            said = history.private(conn, subject, event.seq).get("ack") if lacking.get(gap_id) == subject else None
-            if said is not None:
-                values = {"acked_by": said.data.get("user"), "ack_reason": said.data.get("reason")}
-                found += conn.execute(update(gap).where(gap.c.id == gap_id).values(**values)).rowcount
-    return found
+            acknowledgement = (
+                history.private(conn, subject, event.seq).get("ack") if lacking.get(gap_id) == subject else None
+            )
+            if acknowledgement is not None:
+                values = {
+                    "acked_by": acknowledgement.data.get("user"),
+                    "ack_reason": acknowledgement.data.get("reason"),
+                }
+                restored += conn.execute(update(gap).where(gap.c.id == gap_id).values(**values)).rowcount
+    return restored
 
 
 def _acknowledgements(conn: Connection, subject: str) -> Iterator[Event]:
     """The acknowledgements in the subject's chain, in the order in which they were made."""
-    found, before = list[Event](), _LAST
+    events, before = list[Event](), _LAST
     while page := history.of_type(conn, subject, Type.GAP, before):
         before = page[-1].seq
-        found += [parse(each.raw) for each in page]
+        events += [parse(each.raw) for each in page]
     waiting = [parse(each.raw) for each in history.waiting(conn, subject)]
-    found = sorted({each.seq: each for each in (*found, *waiting)}.values(), key=lambda event: event.seq)
-    return (each for each in found if each.type == Type.GAP and each.data.get("status") == "acknowledged")
+    events = sorted({each.seq: each for each in (*events, *waiting)}.values(), key=lambda event: event.seq)
+    return (each for each in events if each.type == Type.GAP and each.data.get("status") == "acknowledged")
 
 
 # --- gaps -----------------------------------------------------------------------------------------------------

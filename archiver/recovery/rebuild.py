@@ -108,9 +108,9 @@ async def _unknown_objects(tools: Tools, store: ObjectStore, result: Rebuilt) ->
 
 async def _check(tools: Tools, store: ObjectStore, result: Rebuilt, progress: Callable[[str], None]) -> None:
     """Check every copy that the journal now claims here, with its lock and digest as the storage shows them."""
-    found = await reconcile_store(tools.engine, store, tools.clock, lock_share=1)
-    if found.unreachable is not None:
-        raise errors.DestinationError(found.unreachable)
-    progress(f"{found.locks} copies in {store.id} were asked for")
-    wrong: Iterable[Any] = (each for each in found.found.values() if each.code is not Code.ORPHAN)
+    reconciled = await reconcile_store(tools.engine, store, tools.clock, lock_share=1)
+    if reconciled.unreachable is not None:
+        raise errors.DestinationError(reconciled.unreachable)
+    progress(f"{reconciled.locks} copies in {store.id} were asked for")
+    wrong: Iterable[Any] = (each for each in reconciled.found.values() if each.code is not Code.ORPHAN)
     result.findings.note(*(f"{each.subject}: {each.detail}" for each in wrong))

@@ -25,12 +25,12 @@ from archiver.custody import history
 from archiver.custody.event import ARCHIVE, Entry, Event, Type, commits, parse
 from archiver.custody.ledger import Ledger
 from archiver.database import Connection, Engine, Writer, read
-from archiver.ingest import renamed
+from archiver.ingest import provider_names
 from archiver.recording import Json
 from archiver.recovery import completeness_replay, restore
 from archiver.recovery.catalogue import read_segment, segment_versions
-from archiver.recovery.recording_replay import FINAL, UNTOLD, remake, told
-from archiver.recovery.segment import Line, load
+from archiver.recovery.recording_replay import FINAL, UNLOGGED, rebuild_row, replay
+from archiver.recovery.segment import CatalogueLine, load
 from archiver.seal.cipher import open_sealed
 from archiver.seal.recipients import Identity
 from archiver.store import layout
@@ -78,7 +78,7 @@ class Named:
 class Refilled:
     """The result of filling: the parts that came back, and the missing ones.
 
-    `uncatalogued` recordings are final by their events and described by no segment; `untold` ones are described by a
+    `uncatalogued` recordings are final by their events and described by no segment; `unlogged` ones are described by a
     segment that the log does not tell of; `unfinished` ones were discovered and never archived, as far as events tell:
     they wait, without a name, for their provider to list them again. `unopened` segments are sealed for keys that are
     not configured here. `findings` contradict signed statements.
@@ -88,7 +88,7 @@ class Refilled:
     private: int = 0
     rows: dict[str, int] = field(default_factory=dict)
     uncatalogued: Named = field(default_factory=Named)
-    untold: Named = field(default_factory=Named)
+    unlogged: Named = field(default_factory=Named)
     unfinished: Named = field(default_factory=Named)
     unopened: Named = field(default_factory=Named)
     findings: Named = field(default_factory=Named)
@@ -107,7 +107,7 @@ class Refilled:
             "private_groups": self.private,
             "rows": dict(sorted(self.rows.items())),
             "uncatalogued": self.uncatalogued.as_json(),
-            "untold": self.untold.as_json(),
+            "untold": self.unlogged.as_json(),
             "unfinished": self.unfinished.as_json(),
             "unopened": self.unopened.as_json(),
             "findings": self.findings.as_json(),
@@ -122,12 +122,12 @@ def follow(conn: Connection, events: Sequence[Event]) -> None:
 
 async def refill(tools: Tools, result: Refilled, progress: Callable[[str], None]) -> None:
     """Fill the journal from a complete log. Without identities, only facts from events are used."""
-    await _told_segments(tools, result, progress)
+    await _logged_segments(tools, result, progress)
     if tools.identities:
-        await _untold_segments(tools, result, progress)
+        await _unlogged_segments(tools, result, progress)
     progress("recordings that no segment describes")
     await _undescribed(tools, result)
-    await tools.writer.run(renamed.replay)
+    await tools.writer.run(provider_names.replay)
     await tools.writer.run(completeness_replay.restore_reasons)
     if not result.unopened.count:
         await tools.writer.run(restore.settle)
@@ -137,7 +137,7 @@ async def refill(tools: Tools, result: Refilled, progress: Callable[[str], None]
 # --- segments -------------------------------------------------------------------------------------------------
 
 
-async def _told_segments(tools: Tools, result: Refilled, progress: Callable[[str], None]) -> None:
+async def _logged_segments(tools: Tools, result: Refilled, progress: Callable[[str], None]) -> None:
     """Read the segments that the log tells of, newest first."""
     before = _LAST
 
@@ -155,7 +155,7 @@ async def _told_segments(tools: Tools, result: Refilled, progress: Callable[[str
         progress(f"{result.segments} segments of the catalogue")
 
 
-async def _content(tools: Tools, result: Refilled, event: Event) -> list[Line] | None:
+async def _content(tools: Tools, result: Refilled, event: Event) -> list[CatalogueLine] | None:
     """Return the lines of a segment; None when an earlier run read it, or it cannot be read."""
     digest = str(event.data["ct_sha256"])
     if await read(tools.engine, lambda conn: restore.has_segment(conn, digest)):
@@ -176,8 +176,8 @@ async def _sealed(tools: Tools, digest: str) -> bytes | None:
     away: errors.DestinationError | None = None
     for store in tools.stores.values():
         try:
-            if (found := await read_segment(store, digest)) is not None:
-                return found
+            if (sealed := await read_segment(store, digest)) is not None:
+                return sealed
         except errors.DestinationError as failed:
             away = failed
     if away is not None:
@@ -185,7 +185,7 @@ async def _sealed(tools: Tools, digest: str) -> bytes | None:
     return None
 
 
-async def _lines(tools: Tools, result: Refilled, digest: str, sealed: bytes) -> list[Line] | None:
+async def _lines(tools: Tools, result: Refilled, digest: str, sealed: bytes) -> list[CatalogueLine] | None:
     async def chunks() -> AsyncIterator[bytes]:
         yield sealed
 
@@ -199,7 +199,7 @@ async def _lines(tools: Tools, result: Refilled, digest: str, sealed: bytes) -> 
     return None
 
 
-async def _describe(tools: Tools, result: Refilled, event: Event, lines: Sequence[Line]) -> None:
+async def _describe(tools: Tools, result: Refilled, event: Event, lines: Sequence[CatalogueLine]) -> None:
     data = event.data
     digest, size = str(data["ct_sha256"]), int(str(data["ct_bytes"]))
     until, storages = datetime.fromisoformat(str(data["retain_until"])), json.dumps(data["storages"])
@@ -211,7 +211,7 @@ async def _describe(tools: Tools, result: Refilled, event: Event, lines: Sequenc
     _add(result, await tools.writer.run(write))
 
 
-async def _untold_segments(tools: Tools, result: Refilled, progress: Callable[[str], None]) -> None:
+async def _unlogged_segments(tools: Tools, result: Refilled, progress: Callable[[str], None]) -> None:
     """Read stored segments that no published event tells of: used where nothing better is known, and marked so.
 
     Anybody who may write to the storage can put one there; so a line counts only as far as signed events confirm it.
@@ -219,16 +219,16 @@ async def _untold_segments(tools: Tools, result: Refilled, progress: Callable[[s
     known = await read(tools.engine, restore.known_segment_keys)
     known |= {layout.catalogue_key(each) for each in result.unopened.names}
     for store in tools.stores.values():
-        found: list[Version] = [each async for each in segment_versions(store) if each.key not in known]
-        for each in sorted(found, key=lambda version: version.modified_at, reverse=True):
+        versions: list[Version] = [each async for each in segment_versions(store) if each.key not in known]
+        for each in sorted(versions, key=lambda version: version.modified_at, reverse=True):
             sealed = b"".join([piece async for piece in at_most(store.read(each.key, each.version_id), each.size)])
             lines = await _lines(tools, result, each.key, sealed)
             if lines is not None:
                 written = await tools.writer.run(lambda conn: _write_lines(conn, lines, None, None))  # noqa: B023
-                result.untold.note(*written.ids)
+                result.unlogged.note(*written.ids)
                 _add(result, written)
-    if result.untold.count:
-        progress(f"{result.untold.count} recordings from segments that the log does not tell of")
+    if result.unlogged.count:
+        progress(f"{result.unlogged.count} recordings from segments that the log does not tell of")
 
 
 # --- recordings -----------------------------------------------------------------------------------------------
@@ -247,7 +247,9 @@ def _add(result: Refilled, written: _Written) -> None:
     result.findings.note(*written.findings)
 
 
-def _write_lines(conn: Connection, lines: Sequence[Line], segment: str | None, sealed_at: datetime | None) -> _Written:
+def _write_lines(
+    conn: Connection, lines: Sequence[CatalogueLine], segment: str | None, sealed_at: datetime | None
+) -> _Written:
     """Write the recordings of a segment that are missing or older in the journal, with the data that their events
     commit to.
 
@@ -261,10 +263,10 @@ def _write_lines(conn: Connection, lines: Sequence[Line], segment: str | None, s
         events = restore.chain_of(conn, line.subject) if line.id in wanted else []
         if not events or (segment is None and not _vouched(line, events)):
             continue
-        made = remake(line, events, line.id, restore.copies_of(conn, told(events)))
+        made = rebuild_row(line, events, line.id, restore.copies_of(conn, replay(events)))
         made.row["segment"] = segment if made.current else None
         if segment is None:
-            made.row["last_error"] = UNTOLD
+            made.row["last_error"] = UNLOGGED
         if line.id in old:
             restore.replace(conn, made.row, made.copies)
         else:
@@ -279,7 +281,7 @@ def _write_lines(conn: Connection, lines: Sequence[Line], segment: str | None, s
     return _Written(sorted(restore.write(conn, rows, copies)), private, findings)
 
 
-def _vouched(line: Line, events: Sequence[Event]) -> bool:
+def _vouched(line: CatalogueLine, events: Sequence[Event]) -> bool:
     """Tell whether the provider's row in the line is the one that custody committed to last."""
     committed = [each for each in line.private if each.group == "provider_meta"]
     sworn = [event.seq for event in events if "provider_meta" in event.priv]
@@ -306,12 +308,12 @@ async def _undescribed(tools: Tools, result: Refilled) -> None:
             rows, copies, unfinished = [], dict[str, list[dict[str, Any]]](), set[str]()
             for recording_id in restore.missing(conn, [each.removeprefix("rec:") for each in page]):
                 events = restore.chain_of(conn, f"rec:{recording_id}")
-                it = told(events)
-                if it.state not in FINAL:
+                replayed = replay(events)
+                if replayed.state not in FINAL:
                     unfinished.add(recording_id)
-                if "listed_at" not in it.row:
+                if "listed_at" not in replayed.row:
                     continue  # its first event is missing: no row can be made
-                made = remake(None, events, recording_id, restore.copies_of(conn, it))
+                made = rebuild_row(None, events, recording_id, restore.copies_of(conn, replayed))
                 rows.append(made.row)
                 copies[recording_id] = made.copies
             return restore.write(conn, rows, copies), unfinished

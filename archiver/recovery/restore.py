@@ -17,7 +17,7 @@ from archiver.custody.event import Event, is_subject, parse
 from archiver.errors import NotAllowedError
 from archiver.ingest.tables import catalogue_segment, copy, coverage, listing_window, provider_state, recording
 from archiver.recording import State
-from archiver.recovery.recording_replay import BEHIND, FINAL, Told, bears, remake, told
+from archiver.recovery.recording_replay import BEHIND, FINAL, ReplayedRecording, changes_a_row, rebuild_row, replay
 from archiver.store import layout
 
 # An interrupted rebuild leaves only recording rows; an archiver at work leaves traces in these tables.
@@ -72,7 +72,9 @@ def advance(conn: Connection, events: Iterable[Event]) -> None:
 
     Facts that only the catalogue has are written by `write` afterwards, over the mark left here.
     """
-    ids = sorted({each.subject.removeprefix("rec:") for each in events if is_subject(each.subject) and bears(each)})
+    ids = sorted(
+        {each.subject.removeprefix("rec:") for each in events if is_subject(each.subject) and changes_a_row(each)}
+    )
     for start in range(0, len(ids), _PAGE):
         rows = conn.execute(_NAMED, {"ids": ids[start : start + _PAGE]}).mappings().all()
         for row in rows:
@@ -81,11 +83,11 @@ def advance(conn: Connection, events: Iterable[Event]) -> None:
 
 def _advance(conn: Connection, row: Mapping[str, Any]) -> None:
     chain = chain_of(conn, f"rec:{row['id']}")
-    it = told(chain)
-    if it.state not in FINAL or row["state"] == State.DISPOSED:
+    replayed = replay(chain)
+    if replayed.state not in FINAL or row["state"] == State.DISPOSED:
         return
-    changed = _follows(row, it)
-    copies = remake(None, chain, row["id"], copies_of(conn, it)).copies
+    changed = _follows(row, replayed)
+    copies = rebuild_row(None, chain, row["id"], copies_of(conn, replayed)).copies
     kept = {(each["storage"], each["version_id"]) for each in conn.execute(_COPIES, {"of": row["id"]}).mappings()}
     fresh = [each for each in copies if (each["storage"], each["version_id"]) not in kept]
     if not changed and not fresh:
@@ -97,11 +99,11 @@ def _advance(conn: Connection, row: Mapping[str, Any]) -> None:
         conn.execute(insert(copy).values(recording_id=row["id"], **each))
 
 
-def _follows(row: Mapping[str, Any], it: Told) -> dict[str, Any]:
+def _follows(row: Mapping[str, Any], replayed: ReplayedRecording) -> dict[str, Any]:
     """Return the changes that the events make to a row from an older time."""
-    if row["state"] == it.state:
+    if row["state"] == replayed.state:
         return {}
-    given = {name: value for name, value in it.row.items() if value is not None and name in recording.c}
+    given = {name: value for name, value in replayed.row.items() if value is not None and name in recording.c}
     if "flags" in given:
         given["flags"] = json.dumps(sorted({*json.loads(row["flags"]), *json.loads(given["flags"])}))
     rest = {
@@ -112,7 +114,11 @@ def _follows(row: Mapping[str, Any], it: Told) -> dict[str, Any]:
         "spool_id": None,
         "spool_name": None,
     }
-    return given | rest | {"state": it.state, "attempts": max(row["attempts"], it.attempts), "token": row["token"] + 1}
+    return (
+        given
+        | rest
+        | {"state": replayed.state, "attempts": max(row["attempts"], replayed.attempts), "token": row["token"] + 1}
+    )
 
 
 def chain_of(conn: Connection, subject: str) -> list[Event]:
@@ -120,13 +126,13 @@ def chain_of(conn: Connection, subject: str) -> list[Event]:
     return [parse(each.raw) for each in history.entries(conn, subject)] if is_subject(subject) else []
 
 
-def copies_of(conn: Connection, it: Told) -> dict[str, dict[str, Any]]:
+def copies_of(conn: Connection, replayed: ReplayedRecording) -> dict[str, dict[str, Any]]:
     """Return a recording's copies by its events; for a recording with the same content as another, also that one's copies."""
-    copies, seen = dict(it.copies), set[str]()
-    while it.twin is not None and it.twin not in seen:
-        seen.add(it.twin)
-        it = told(chain_of(conn, it.twin))
-        copies = it.copies | copies
+    copies, seen = dict(replayed.copies), set[str]()
+    while replayed.twin is not None and replayed.twin not in seen:
+        seen.add(replayed.twin)
+        replayed = replay(chain_of(conn, replayed.twin))
+        copies = replayed.copies | copies
     return copies
 
 
@@ -179,8 +185,8 @@ def unknown_keys(conn: Connection, storage: str, keys: Collection[str]) -> list[
 def counts(conn: Connection) -> dict[str, int]:
     """Count the rows by state, and the copies."""
     by_state = select(recording.c.state, func.count()).group_by(recording.c.state)
-    found: dict[str, int] = {str(state): number for state, number in conn.execute(by_state)}
-    return found | {"copies": conn.execute(select(func.count()).select_from(copy)).scalar_one()}
+    numbers: dict[str, int] = {str(state): number for state, number in conn.execute(by_state)}
+    return numbers | {"copies": conn.execute(select(func.count()).select_from(copy)).scalar_one()}
 
 
 _ROW = {

@@ -27,7 +27,7 @@ _BYTES = frozenset({"raw"})
 
 
 @dataclass(frozen=True, slots=True)
-class Private:
+class PrivateGroup:
     """A private group of event `seq`: with its salt, its canonical bytes give the event's commitment."""
 
     seq: int
@@ -37,7 +37,7 @@ class Private:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CatalogueLine:
     """One recording as it was at `written_at`, when `seq` was the newest event of its chain.
 
     `row` and `copies` have the journal's columns, by name, with values as the database gives them.
@@ -48,19 +48,19 @@ class Line:
     written_at: datetime
     row: Mapping[str, Any]
     copies: tuple[Mapping[str, Any], ...]
-    private: tuple[Private, ...]
+    private: tuple[PrivateGroup, ...]
 
     @property
     def subject(self) -> str:
         return f"rec:{self.id}"
 
 
-def dump(lines: Sequence[Line]) -> bytes:
+def dump(lines: Sequence[CatalogueLine]) -> bytes:
     """Return a segment's content: one JSON object per line, in the order given."""
     return b"".join(json.dumps(_outward(line), ensure_ascii=False, sort_keys=True).encode() + b"\n" for line in lines)
 
 
-def load(content: bytes) -> Iterator[Line]:
+def load(content: bytes) -> Iterator[CatalogueLine]:
     """Read the lines of a segment. Unknown members and columns are kept. Raises `VerificationError`."""
     for number, text in enumerate(content.splitlines(), start=1):
         try:
@@ -69,7 +69,7 @@ def load(content: bytes) -> Iterator[Line]:
             raise VerificationError(f"line {number} of the segment is not a catalogue line: {exc}") from exc
 
 
-def _outward(line: Line) -> dict[str, Any]:
+def _outward(line: CatalogueLine) -> dict[str, Any]:
     return {
         "v": VERSION,
         "id": line.id,
@@ -84,17 +84,17 @@ def _outward(line: Line) -> dict[str, Any]:
     }
 
 
-def _inward(value: dict[str, Any]) -> Line:
+def _inward(value: dict[str, Any]) -> CatalogueLine:
     if value["v"] != VERSION or not isinstance(value["id"], str):
         raise ValueError("not of version 1")
-    return Line(
+    return CatalogueLine(
         id=value["id"],
         seq=int(value["seq"]),
         written_at=datetime.fromisoformat(value["written_at"]),
         row=_rich(value["row"]),
         copies=tuple(_rich(each) for each in value["copies"]),
         private=tuple(
-            Private(int(each["seq"]), str(each["group"]), bytes.fromhex(each["salt"]), each["data"].encode())
+            PrivateGroup(int(each["seq"]), str(each["group"]), bytes.fromhex(each["salt"]), each["data"].encode())
             for each in value["private"]
         ),
     )
@@ -129,7 +129,7 @@ def _rich(columns: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueRow:
     """A final row that no segment describes as it is now. `size`: the approximate bytes of its line."""
 
     id: str
@@ -137,11 +137,11 @@ class Due:
     size: int
 
 
-def grouped(due: Sequence[Due], rows: int, size: int) -> list[list[Due]]:
+def grouped(due: Sequence[DueRow], rows: int, size: int) -> list[list[DueRow]]:
     """Divide rows into segments of up to `rows` rows and about `size` bytes, each with rows kept until the same month."""
-    groups: list[list[Due]] = []
+    groups: list[list[DueRow]] = []
     filled = 0
-    for each in sorted(due, key=lambda it: (it.keep_until, it.id)):
+    for each in sorted(due, key=lambda row: (row.keep_until, row.id)):
         last = groups[-1] if groups else []
         if not last or len(last) >= rows or filled + each.size > size or _month(last[0]) != _month(each):
             groups.append([])
@@ -151,5 +151,5 @@ def grouped(due: Sequence[Due], rows: int, size: int) -> list[list[Due]]:
     return groups
 
 
-def _month(due: Due) -> tuple[int, int]:
+def _month(due: DueRow) -> tuple[int, int]:
     return due.keep_until.year, due.keep_until.month

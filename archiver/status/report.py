@@ -16,7 +16,7 @@ from archiver.alerts.rule import Kind, Level
 from archiver.completeness.clocks import StorageCost
 from archiver.completeness.verified import Integrity, Verified
 from archiver.errors import Exit
-from archiver.ingest.survey import Hole, ProviderCounts
+from archiver.ingest.queries import Hole, ProviderCounts
 from archiver.instants import precise_or_none, to_second_or_none
 from archiver.recording import PENDING, Json
 

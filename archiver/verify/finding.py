@@ -105,10 +105,10 @@ class Claimed:
     id: str
     provider: str
     state: str
-    plaintext_sha256: str
-    plaintext_bytes: int
-    sealed_sha256: str
-    sealed_bytes: int
+    plaintext_sha256: str | None
+    plaintext_bytes: int | None
+    sealed_sha256: str | None
+    sealed_bytes: int | None
     retain_until: datetime | None
     copies: tuple[Stored, ...]
     odd: tuple[tuple[Stored, str], ...] = ()

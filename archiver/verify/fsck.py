@@ -156,10 +156,10 @@ async def _check_bytes(
     result.objects_read += 1
     result.bytes_read += size
     if digest.hexdigest() != claimed.sealed_sha256:
-        detail = f"expected {claimed.sealed_sha256[:16]}…, got {digest.hexdigest()[:16]}…"
+        detail = f"expected {str(claimed.sealed_sha256)[:16]}…, got {digest.hexdigest()[:16]}…"
         found.append(at_copy(claimed, copy, Kind.SEALED_DIGEST, detail))
     elif plaintext is not None and plaintext != claimed.plaintext_sha256:
-        detail = f"expected {claimed.plaintext_sha256[:16]}…, got {plaintext[:16]}…"
+        detail = f"expected {str(claimed.plaintext_sha256)[:16]}…, got {plaintext[:16]}…"
         found.append(at_copy(claimed, copy, Kind.PLAINTEXT_DIGEST, detail))
     return found
 

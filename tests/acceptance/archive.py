@@ -18,7 +18,8 @@ from archiver.daemon.sweep import Sweep
 from archiver.database import create_engine, read, upgrade
 from archiver.demo.simulators import fleet
 from archiver.demo.simulators.server import Simulator
-from archiver.ingest import survey
+from archiver.ingest import public_views
+from archiver.ingest.search import Search
 from archiver.ingest.tables import recording
 from tests.seal_keys import generate_local_key
 
@@ -45,7 +46,7 @@ class Archive:
         """Every recording that the journal knows."""
         engine = create_engine(self.config.database.resolve().reveal(), Path(self.config.state_dir))
         try:
-            return await read(engine, lambda conn: [dict(row) for row in survey.recordings(conn, survey.Search())])
+            return await read(engine, lambda conn: [dict(row) for row in public_views.recordings(conn, Search())])
         finally:
             engine.dispose()
 

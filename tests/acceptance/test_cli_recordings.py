@@ -24,7 +24,7 @@ from archiver.custody.keys import generate_signing_key, to_pem
 from archiver.custody.ledger import Ledger
 from archiver.database import create_engine, reading, upgrade
 from archiver.errors import Exit
-from archiver.ingest import discovery, journal, outcomes, rejects
+from archiver.ingest import journal, listing_pages, outcomes, rejects
 from archiver.recording import (
     Audio,
     Flag,
@@ -116,7 +116,7 @@ encryption:
     with engine.begin() as conn:
         ledger.enroll(conn, host)
         rows = [_listing("call-1", NOW), _listing("call-2", NOW + timedelta(hours=1))]
-        noted = discovery.note_page(conn, ledger, chance, rows, NOW, lambda _: None)
+        noted = listing_pages.note_page(conn, ledger, chance, rows, NOW, lambda _: None)
         rejects.note(conn, "vobiz", "account", [Reject(b"{}", "no id")], NOW)
         ids = {listing.ref.recording_id: name for name, listing in noted.ids.items()}
         claims = journal.claim(conn, "vobiz", chance.uuid(), "spool", 5, fetching=True, storing=True)

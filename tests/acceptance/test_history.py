@@ -30,7 +30,7 @@ from archiver.demo.simulators import fleet
 from archiver.demo.simulators.scenario import month_of_calls, samples
 from archiver.demo.simulators.server import Simulator
 from archiver.evidence import verifier
-from archiver.ingest import discovery, outcomes
+from archiver.ingest import listing_pages, outcomes
 from archiver.ingest.journal import claim
 from archiver.ingest.plan import Fate, Verdict
 from archiver.ingest.tables import recording
@@ -171,7 +171,7 @@ async def note(archive: Archive, *listings: Listing) -> None:
     try:
         await assembly.writer.run(lambda conn: assembly.ledger.enroll(conn, _host(assembly)))
         await assembly.writer.run(
-            lambda conn: discovery.note_page(
+            lambda conn: listing_pages.note_page(
                 conn, assembly.ledger, assembly.chance, listings, assembly.clock.now(), lambda _: None
             )
         )
@@ -201,7 +201,7 @@ async def _asked_in_vain(assembly: Assembly) -> str:
                   b'{"n":"lost"}', "stable", {"from_number": "+15550000"})  # fmt: skip
 
     def write(conn: Connection) -> str:
-        noted = discovery.note_page(conn, assembly.ledger, assembly.chance, [row], now, lambda _: None)
+        noted = listing_pages.note_page(conn, assembly.ledger, assembly.chance, [row], now, lambda _: None)
         (recording_id,) = noted.ids
         held = next(
             each

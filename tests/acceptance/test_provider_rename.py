@@ -26,8 +26,8 @@ from archiver.demo.simulators.fleet import CREDENTIALS
 from archiver.demo.simulators.plivo import PlivoSimulator
 from archiver.errors import Exit
 from archiver.fetch.spool import lock_state_dir
-from archiver.ingest import renamed
-from archiver.ingest.discovery import identity
+from archiver.ingest import provider_names
+from archiver.ingest.listing_rows import identity
 from archiver.ingest.tables import coverage, recording
 from archiver.recording import RecordingRef
 from archiver.schedule.tables import replica
@@ -153,7 +153,7 @@ async def test_rename_carries_everything_over_and_the_next_poll_stores_nothing_t
             it.do(update(recording).where(recording.c.id == row["id"]).values(provider=OLD, identity=known))
         engine = create_engine(it.archive.config.database.resolve().reveal(), lost)
         with engine.begin() as conn:
-            assert (renamed.replay(conn), renamed.replay(conn)) == (2, 0)
+            assert (provider_names.replay(conn), provider_names.replay(conn)) == (2, 0)
         engine.dispose()
         assert {(row["provider"], row["identity"]) for row in await it.archive.raw_rows()} == {
             (NEW, row["identity"]) for row in after.values()

@@ -30,7 +30,7 @@ from archiver.demo.simulators.server import Simulator
 from archiver.ingest.tables import QUEUE, catalogue_segment, copy, recording
 from archiver.recovery import catalogue, restore
 from archiver.recovery.rebuild import Rebuilt
-from archiver.recovery.recording_replay import UNCATALOGUED, UNTOLD
+from archiver.recovery.recording_replay import UNCATALOGUED, UNLOGGED
 from archiver.recovery.segment import dump, load
 from archiver.seal.cipher import Sealer, open_sealed
 from archiver.wall import Walls
@@ -238,9 +238,9 @@ async def test_segment_of_which_no_published_event_tells_is_used_and_said(
     assert segments(archive)
     lose_database(archive, None)
     found = await rebuilt(archive)
-    assert (found.exit_code, found.untold.count, found.findings.count) == (errors.Exit.OK, 4, 0)
+    assert (found.exit_code, found.unlogged.count, found.findings.count) == (errors.Exit.OK, 4, 0)
     rows = await archive.raw_rows()
-    assert {(row["last_error"], row["segment"]) for row in rows} == {(UNTOLD, None)}
+    assert {(row["last_error"], row["segment"]) for row in rows} == {(UNLOGGED, None)}
     assert {row["provider_recording_id"] for row in rows} == {row["provider_recording_id"] for row in before}
 
 
@@ -269,7 +269,7 @@ async def test_forged_segment_that_the_log_does_not_tell_of_changes_nothing(
         sealer.finish()
     lose_database(archive, None)
     found = await rebuilt(archive)
-    assert found.untold.count == 0
+    assert found.unlogged.count == 0
     assert found.uncatalogued.count == 4
     assert "+1666" not in str(await archive.raw_rows())
 

@@ -123,7 +123,7 @@ EFFECTS = (
 _TRANSACTIONS: Mapping[str, tuple[str, ...]] = {
     "beat.commit": ("beat",),
     "bury.commit": ("bury",),
-    "probed.commit": ("_remember",),
+    "probed.commit": ("keep_proof",),
     "release.commit": ("release_dead",),
     "lease.commit": ("acquire",),
     "page.commit": ("note_page",),

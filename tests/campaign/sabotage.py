@@ -22,7 +22,7 @@ from sqlalchemy import text
 from archiver.clock import SystemChance
 from archiver.custody import ledger
 from archiver.fetch.spool import Spool
-from archiver.ingest import worker
+from archiver.ingest import storing
 from archiver.ingest.destination import Destination
 from archiver.ingest.links import Links
 from archiver.ingest.poll import Poller
@@ -46,13 +46,13 @@ def archived_before_stored() -> None:
     later = []
 
     def lazy(put: Any) -> Any:
-        async def early(self: Destination, key: str, sealed: Any, until: Any, now: Any) -> Stored:
+        async def early(self: Destination, key: str, file: Any, until: Any, now: Any) -> Stored:
             async def late() -> None:
                 await asyncio.sleep(30)  # late on purpose: the process is killed before
-                await put(self, key, sealed, until, now)
+                await put(self, key, file, until, now)
 
             later.append(asyncio.create_task(late()))
-            return Stored(self.id, "?", key, None, sealed.size, sealed.sealed_sha256, LockMode.OFF, until, False, "?")
+            return Stored(self.id, "?", key, None, file.size, file.sha256, LockMode.OFF, until, False, "?")
 
         return early
 
@@ -230,7 +230,7 @@ def retention_from_today() -> None:
 
         return kept
 
-    swap(worker, "retention", shorter)
+    swap(storing, "retention", shorter)
 
 
 BUGS: dict[str, Callable[[], None]] = {

@@ -32,7 +32,7 @@ from archiver.demo.simulators import Account, Audio, MovableClock, SimRecording,
 from archiver.demo.simulators.scenario import Kind
 from archiver.fetch.receive import ReceiveLimits
 from archiver.fetch.spool import Spool
-from archiver.ingest import discovery, survey
+from archiver.ingest import covered_spans, queries
 from archiver.ingest.context import Policy, WorkerContext
 from archiver.ingest.destination import Destination
 from archiver.ingest.links import Links
@@ -172,14 +172,14 @@ class Rig:
 
     def covered(self, scope: str = "") -> tuple[Window, ...]:
         with self.engine.connect() as conn:
-            return discovery.covered(conn, self.provider.id, scope or self.provider.scopes()[0])
+            return covered_spans.covered(conn, self.provider.id, scope or self.provider.scopes()[0])
 
-    def status(self) -> survey.ProviderCounts:
+    def status(self) -> queries.ProviderCounts:
         with self.engine.connect() as conn, warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore", SADeprecationWarning
-            )  # survey.counts asks for .tuples(), which 2.1 frowns at
-            return survey.counts(conn, [self.provider.id], self.clock.now())[0]
+            )  # queries.counts asks for .tuples(), which 2.1 frowns at
+            return queries.counts(conn, [self.provider.id], self.clock.now())[0]
 
     def digests(self) -> list[str]:
         """The content of everything archived."""

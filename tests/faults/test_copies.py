@@ -27,7 +27,7 @@ from archiver.demo.simulators import Route, fleet
 from archiver.demo.simulators.faults import ErrorBody
 from archiver.demo.simulators.scenario import samples
 from archiver.demo.simulators.server import Simulator
-from archiver.ingest import beside, copier, journal, owed
+from archiver.ingest import background_copies, copier, journal, owed_copies
 from archiver.ingest.tables import copy, copy_survey, owed_copy, recording
 from archiver.recording import Stored
 from archiver.schedule import lease
@@ -330,27 +330,27 @@ def test_two_replicas_never_make_the_same_copy_and_who_lost_it_writes_nothing(da
             lease.beat(conn, name, spool_id=name, host=name, version="1", lasting=long)
         for number in (1, 2):
             conn.execute(insert(recording).values(**row_of(f"r{number}", now + timedelta(seconds=number))))
-            owed.owe(conn, f"r{number}", "p", {"second": "down"}, now + timedelta(seconds=number))
+            owed_copies.owe(conn, f"r{number}", "p", {"second": "down"}, now + timedelta(seconds=number))
     with engine.begin() as conn:
-        first = owed.claim(conn, "second", "a", now)
+        first = owed_copies.claim(conn, "second", "a", now)
     with engine.begin() as conn:
-        second, none = owed.claim(conn, "second", "b", now), owed.claim(conn, "second", "b", now)
+        second, none = owed_copies.claim(conn, "second", "b", now), owed_copies.claim(conn, "second", "b", now)
     assert first is not None
     assert second is not None
     assert (first.recording_id, second.recording_id, none) == ("r1", "r2", None), "the oldest first, each once"
     with engine.begin() as conn:
         lease.leave(conn, "a")  # it died
-        taken = owed.claim(conn, "second", "b", now)
+        taken = owed_copies.claim(conn, "second", "b", now)
     assert taken is not None
     assert (taken.recording_id, taken.token) == ("r1", first.token + 1)
     with engine.begin() as conn, pytest.raises(errors.LeaseLostError):
-        owed.settled(conn, first)
+        owed_copies.settled(conn, first)
     with engine.begin() as conn:
-        owed.put_off(conn, first, "too late", now)
-        owed.settled(conn, taken)
-        owed.put_off(conn, second, "refused", now + long)
-        assert owed.claim(conn, "second", "b", now) is None, "put off"
-        assert owed.claim(conn, "second", "b", now + long) is not None
+        owed_copies.put_off(conn, first, "too late", now)
+        owed_copies.settled(conn, taken)
+        owed_copies.put_off(conn, second, "refused", now + long)
+        assert owed_copies.claim(conn, "second", "b", now) is None, "put off"
+        assert owed_copies.claim(conn, "second", "b", now + long) is not None
     engine.dispose()
 
 
@@ -364,9 +364,9 @@ def row_of(name: str, at: datetime) -> dict[str, object]:
 
 
 def test_delays_of_a_copy_grow_from_a_minute_to_an_hour() -> None:
-    delays = [owed.delay(attempts, 0.0).total_seconds() for attempts in (1, 2, 3, 7, 100)]
+    delays = [owed_copies.delay(attempts, 0.0).total_seconds() for attempts in (1, 2, 3, 7, 100)]
     assert delays == [60, 120, 240, 3600, 3600]
-    assert owed.delay(1, 0.999) > timedelta(seconds=30)
+    assert owed_copies.delay(1, 0.999) > timedelta(seconds=30)
 
 
 # --- copies that no recording waits for -------------------------------------------------------------------------------
@@ -413,11 +413,11 @@ async def until(archive: Archive, copies: list[list[str]]) -> None:
         await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("at_once", [beside.AT_ONCE, 1])
+@pytest.mark.parametrize("at_once", [background_copies.AT_ONCE, 1])
 async def test_optional_storage_that_hangs_keeps_no_recording_from_being_archived(
     at_once: int, kazoo: dict[str, Simulator], tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(beside, "AT_ONCE", at_once)
+    monkeypatch.setattr(background_copies, "AT_ONCE", at_once)
     hanging = Hanging(monkeypatch)
     archive = make_archive(tmp_path, kazoo, sqlite_url, TWO, more="defaults: {concurrency: 1}")
     async with daemon(archive) as process:
@@ -475,12 +475,12 @@ def test_copy_of_a_replica_that_died_over_it_is_a_gap_and_is_made_by_another(dat
         for name in ("a", "b"):
             lease.beat(conn, name, spool_id=name, host=name, version="1", lasting=timedelta(minutes=1))
         conn.execute(insert(recording).values(**row_of("r1", now)))
-        owed.owe(conn, "r1", "p", {}, now, begun=["second"], owner="a")
-        assert (owed.lacks(conn), owed.claim(conn, "second", "b", now)) == ([], None), "it is being made"
-        assert owed.take_back(conn, "second", "a", {"r1"}) == 0
+        owed_copies.owe(conn, "r1", "p", {}, now, begun=["second"], owner="a")
+        assert (owed_copies.lacks(conn), owed_copies.claim(conn, "second", "b", now)) == ([], None), "it is being made"
+        assert owed_copies.take_back(conn, "second", "a", {"r1"}) == 0
         lease.leave(conn, "a")
-        assert [each.count for each in owed.lacks(conn)] == [1]
-        taken = owed.claim(conn, "second", "b", now)
+        assert [each.count for each in owed_copies.lacks(conn)] == [1]
+        taken = owed_copies.claim(conn, "second", "b", now)
     assert taken is not None
-    assert taken.token == owed.FIRST + 1
+    assert taken.token == owed_copies.FIRST + 1
     engine.dispose()

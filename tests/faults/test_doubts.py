@@ -28,7 +28,7 @@ from archiver.demo.simulators.justcall import JustCallSimulator
 from archiver.demo.simulators.plivo import PlivoSimulator
 from archiver.errors import Exit
 from archiver.ingest.destination import Destination
-from archiver.ingest.siblings import MOST_DOUBTFUL
+from archiver.ingest.second_answers import MOST_DOUBTFUL
 from archiver.ingest.tables import recording
 from archiver.recording import DOUBTS, Flag
 from archiver.schedule.deadline import ProviderRetention

@@ -48,7 +48,7 @@ from archiver.demo.simulators import (
 from archiver.demo.simulators.answer import Answer
 from archiver.demo.simulators.faults import Effect
 from archiver.errors import ListingError
-from archiver.ingest import discovery
+from archiver.ingest import listing_pages
 from archiver.ingest.tables import recording
 from archiver.providers import recording_object, walk
 from archiver.providers.rows import sift
@@ -135,7 +135,7 @@ def test_same_recording_id_different_content_in_any_order_is_one_row_per_content
         for _ in range(2):
             for since, until in pairwise(edges):
                 page = sift(rows[since:until], read)
-                discovery.note_page(
+                listing_pages.note_page(
                     conn, ledger, chance, [_heard(each) for each in page.listings], clock.now(), lambda _: None
                 )
         found = [dict(row) for row in conn.execute(select(recording)).mappings()]

@@ -22,7 +22,7 @@ from archiver.demo.simulators import Route
 from archiver.demo.simulators.answer import Answer
 from archiver.demo.simulators.faults import Effect
 from archiver.errors import AnswerTooLargeError
-from archiver.ingest import discovery
+from archiver.ingest import listing_pages
 from archiver.ingest.links import Links
 from archiver.providers import http_answer, rows, walk
 from archiver.recording import Link, Secret
@@ -95,13 +95,13 @@ async def test_page_of_thousands_of_rows_is_written_in_pieces_and_the_writer_ser
     tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    note_page = discovery.note_page
+    note_page = listing_pages.note_page
 
-    def spied(conn: Connection, ledger: Any, chance: Any, listings: Any, *rest: Any) -> discovery.Noted:
+    def spied(conn: Connection, ledger: Any, chance: Any, listings: Any, *rest: Any) -> listing_pages.Noted:
         sizes.append(len(listings))
         return note_page(conn, ledger, chance, listings, *rest)
 
-    monkeypatch.setattr(discovery, "note_page", spied)
+    monkeypatch.setattr(listing_pages, "note_page", spied)
     names = [f"r{n}" for n in range(1000)]
     async with rig("vobiz", tmp_path, sqlite_url, start=NOW + timedelta(days=1)) as it:
         it.simulator.fail(Route.LIST, Packed(page([*names, names[0]])), times=None)

@@ -18,7 +18,7 @@ from archiver.completeness.gap import Code, Grade
 from archiver.demo.simulators import Route
 from archiver.demo.simulators.answer import Answer
 from archiver.demo.simulators.faults import Effect
-from archiver.ingest import growth, rejects
+from archiver.ingest import daily_budget, rejects
 from archiver.ingest.tables import reject
 from archiver.recording import Reject
 from tests.faults.rig import Rig, call, rig
@@ -63,7 +63,7 @@ def held(count: int) -> list[Any]:
 async def test_edits_beyond_the_days_budget_wait_are_told_as_a_gap_and_recordings_are_saved_all_the_same(
     tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(growth, "EDITS_A_DAY", 5)
+    monkeypatch.setattr(daily_budget, "EDITS_A_DAY", 5)
     says = Labels()
     recordings = held(9)
     async with rig("vobiz", tmp_path, sqlite_url, recordings=recordings[:8], start=MORNING) as it:
@@ -98,7 +98,7 @@ async def test_edits_beyond_the_days_budget_wait_are_told_as_a_gap_and_recording
 async def test_edit_that_is_taken_back_before_it_was_told_is_no_gap_any_more(
     tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(growth, "EDITS_A_DAY", 0)
+    monkeypatch.setattr(daily_budget, "EDITS_A_DAY", 0)
     says = Labels()
     async with rig("vobiz", tmp_path, sqlite_url, recordings=held(2), start=MORNING) as it:
         it.simulator.fail(Route.LIST, says, times=None)
@@ -119,16 +119,16 @@ async def test_edits_of_one_recording_coalesce_within_a_day_and_its_newest_state
         for n in range(10):
             says.label = str(n)
             assert await it.poll()
-        assert (told(it), labels(it), gaps(it)) == (growth.EDITS_EACH, ["3"], [])
+        assert (told(it), labels(it), gaps(it)) == (daily_budget.EDITS_EACH, ["3"], [])
         await it.pass_time(DAY)
         assert await it.poll()
-        assert (told(it), labels(it)) == (growth.EDITS_EACH + 1, ["9"])
+        assert (told(it), labels(it)) == (daily_budget.EDITS_EACH + 1, ["9"])
 
 
 async def test_audio_that_an_untold_edit_shows_is_fetched(
     tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(growth, "EDITS_A_DAY", 0)
+    monkeypatch.setattr(daily_budget, "EDITS_A_DAY", 0)
 
     class Silent(Effect):
         label = None

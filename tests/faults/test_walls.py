@@ -37,7 +37,7 @@ from archiver.custody.keys import generate_signing_key, to_pem
 from archiver.daemon.supervise import Daemon
 from archiver.demo.simulators.answer import Answer, Route
 from archiver.demo.simulators.faults import Effect
-from archiver.ingest import discovery, journal, outcomes, poll
+from archiver.ingest import journal, listing_pages, outcomes, poll
 from archiver.ingest.tables import copy, recording
 from archiver.providers.port import Facts, Media, Provider
 from archiver.recording import Audio, Link, Listing, Page, RecordingRef, Secret, Window
@@ -336,7 +336,11 @@ def test_bug_of_ours_ends_a_sweep_with_one_redacted_line(
         raise KeyError(PRIVATE)
 
     it = scene({})
-    target = {"poll": (discovery, "note_page"), "worker": (outcomes, "archived"), "housekeeping": (journal, "wake_due")}
+    target = {
+        "poll": (listing_pages, "note_page"),
+        "worker": (outcomes, "archived"),
+        "housekeeping": (journal, "wake_due"),
+    }
     monkeypatch.setattr(*target[what], broken)
     code = shipped(["-c", str(it.path), "run", "--once"])
     assert code == errors.Exit.UNEXPECTED

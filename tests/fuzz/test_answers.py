@@ -23,7 +23,7 @@ from archiver.custody.ledger import Ledger
 from archiver.database import create_engine
 from archiver.demo.simulators import MovableClock
 from archiver.errors import ArchiverError, ConfigurationError, ListingError, UnavailableError, VerificationError
-from archiver.ingest import discovery, rejects
+from archiver.ingest import covered_spans, listing_pages, rejects
 from archiver.providers import kazoo, recording_object, walk
 from archiver.providers.http_answer import Answer
 from archiver.providers.justcall_dialects import DIALECTS
@@ -136,9 +136,9 @@ def test_what_the_readers_let_through_the_journal_takes(name: str, database_url:
     def note(conn: Connection, page: Page) -> None:
         rejects.understood(conn, "p", "account", page.listings, NOW)
         rejects.note(conn, "p", "account", page.rejects, NOW)
-        discovery.note_page(conn, ledger, SystemChance(), page.listings, NOW, lambda _: None)
-        walked = discovery.Walked("account", day, 1, len(page.listings), page.total, page.digest)
-        discovery.cover(conn, SystemChance(), "p", walked, NOW)
+        listing_pages.note_page(conn, ledger, SystemChance(), page.listings, NOW, lambda _: None)
+        walked = covered_spans.Walked("account", day, 1, len(page.listings), page.total, page.digest)
+        covered_spans.cover(conn, SystemChance(), "p", walked, NOW)
 
     with engine.connect() as conn:
         transaction = conn.begin()

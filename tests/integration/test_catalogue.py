@@ -19,12 +19,12 @@ from archiver.clock import SystemChance, SystemClock
 from archiver.custody import history
 from archiver.custody.event import ARCHIVE, Type, parse
 from archiver.errors import DestinationError, UnavailableError
-from archiver.ingest import discovery, journal
+from archiver.ingest import journal, listing_pages
 from archiver.ingest.health import keep_probe
 from archiver.ingest.tables import catalogue_segment, recording
 from archiver.recording import Audio, Json, Listing, LockMode, RecordingRef, Stored
 from archiver.recovery import catalogue
-from archiver.recovery.segment import Line, load
+from archiver.recovery.segment import CatalogueLine, load
 from archiver.retention.policy import Rule
 from archiver.retention.span import Span
 from archiver.schedule import lease
@@ -80,7 +80,7 @@ class Desk:
         """Recordings of which the provider says that there is no audio: final at once."""
         listings = [listing(number, note) for number in numbers]
         noted = await self.a.writer.run(
-            lambda conn: discovery.note_page(
+            lambda conn: listing_pages.note_page(
                 conn, self.a.ledger, self.a.chance, listings, self.a.clock.now(), lambda _: None
             )
         )
@@ -103,7 +103,7 @@ class Desk:
         query = select(catalogue_segment).order_by(catalogue_segment.c.retain_until)
         return await self.a.read(lambda conn: [dict(row) for row in conn.execute(query).mappings()])
 
-    async def told(self) -> list[dict[str, Json]]:
+    async def replay(self) -> list[dict[str, Json]]:
         """What the archive's chain tells of segments."""
         entries = await self.a.read(lambda conn: history.entries(conn, ARCHIVE))
         return [
@@ -113,7 +113,7 @@ class Desk:
     async def keys(self) -> list[str]:
         return [each.key async for each in self.store.versions("catalogue/") if not each.is_delete_marker]
 
-    async def lines(self, digest: str) -> list[Line]:
+    async def lines(self, digest: str) -> list[CatalogueLine]:
         content = await catalogue.read_segment(self.store, digest)
         assert content is not None
 
@@ -174,8 +174,8 @@ async def test_final_rows_are_described_with_what_custody_committed_to_and_only_
     assert [line.id for line in lines] == sorted(ids)
     assert sorted(line.row["from_number"] for line in lines) == ["+15551", "+15552", "+15553"]
     assert [{each.group for each in line.private} for line in lines] == [{"parties", "provider_meta"}] * 3
-    (told,) = await directory.told()
-    assert (told["ct_sha256"], told["ct_bytes"], told["lines"]) == (segment["sealed_sha256"], segment["size"], 3)
+    (replay,) = await directory.told()
+    assert (replay["ct_sha256"], replay["ct_bytes"], replay["lines"]) == (segment["sealed_sha256"], segment["size"], 3)
     assert await directory.keys() == [layout.catalogue_key(segment["sealed_sha256"])]
     assert await directory.seal() == 0
     assert len(await directory.keys()) == 1

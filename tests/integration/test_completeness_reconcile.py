@@ -21,7 +21,7 @@ from archiver.custody.ledger import Draft, Ledger
 from archiver.custody.tables import custody_pending
 from archiver.database import Writer
 from archiver.demo.simulators import MovableClock
-from archiver.ingest import discovery, outcomes
+from archiver.ingest import copy_rows, listing_pages, outcome_events
 from archiver.ingest.tables import copy, recording
 from archiver.recording import Audio, Listing, Lock, LockMode, RecordingRef, State, Stored
 from archiver.store import layout
@@ -50,15 +50,15 @@ class Bucket:
             called = NOW - timedelta(hours=n + 1)
             listing = Listing(ref, f"r{n}", Audio.PRESENT, called, called, timedelta(minutes=1), b"{}", "d" * 64)
             with self.engine.begin() as conn:
-                noted = discovery.note_page(conn, self.ledger, self.chance, [listing], NOW, lambda _: None)
+                noted = listing_pages.note_page(conn, self.ledger, self.chance, [listing], NOW, lambda _: None)
             (name,) = noted.ids
             file = sealed_file(folder, pattern(5000 + n, n), f"{n}.sealed")
             key = layout.recording_key(name, file.sealed_sha256, called)
             stored = await file.put(self.store, key, Lock(self.store.lock_mode, NOW + 2 * DAYS))
             with self.engine.begin() as conn:
-                events = outcomes.stored_events(f"rec:{name}", stored, 1, "default")
+                events = outcome_events.copy_events(f"rec:{name}", stored, 1, "default")
                 self.ledger.append_many(conn, [Draft(f"rec:{name}", "recording.sealed"), *events])
-                outcomes.keep_copies(conn, name, [stored], NOW)
+                copy_rows.keep_copies(conn, name, [stored], NOW)
                 conn.execute(update(recording).where(recording.c.id == name).values(state=State.ARCHIVED, ready=False))
             self.stored.append(stored)
             self.ids.append(name)

@@ -23,8 +23,8 @@ from archiver.custody import history
 from archiver.custody.event import parse, verify
 from archiver.custody.ledger import Ledger
 from archiver.demo.simulators import MovableClock
-from archiver.ingest import discovery
-from archiver.ingest.discovery import Walked
+from archiver.ingest import covered_spans, deadlines, listing_pages
+from archiver.ingest.covered_spans import Walked
 from archiver.ingest.tables import recording
 from archiver.recording import Audio, Listing, RecordingRef, Window
 from archiver.schedule.deadline import Deadline, ProviderRetention
@@ -54,7 +54,7 @@ class Desk:
         length = timedelta(minutes=minutes)
         listing = Listing(RecordingRef("p", name), "r", audio, at, at + length, length, b"{}", "d" * 64)
         due = lambda called: Deadline(called + 90 * DAY, called + 87 * DAY, "plan")  # noqa: E731
-        noted = discovery.note_page(self.conn, self.ledger, self.chance, [listing], at + DAY / 2, due)
+        noted = listing_pages.note_page(self.conn, self.ledger, self.chance, [listing], at + DAY / 2, due)
         return next(iter(noted.ids))
 
     def archive(self, *ids: str) -> None:
@@ -63,7 +63,7 @@ class Desk:
 
     def cover(self, window: Window, rows: int = 2) -> None:
         walked = Walked(self.scope, window, 1, rows, None, "ab" * 32)
-        discovery.cover(self.conn, self.chance, "p", walked, self.clock.now())
+        covered_spans.cover(self.conn, self.chance, "p", walked, self.clock.now())
 
     def look(self) -> None:
         register.refresh(
@@ -177,7 +177,7 @@ TEN_YEARS = 3653 * DAY
 def stated_as_the_watch_does(desk: Desk) -> list[Issued]:
     """A poll that covers everything by our clock, a look, and every statement that is due."""
     now = desk.clock.now()
-    discovery.recount(desk.conn, "p", desk.scope, now + DAY)
+    covered_spans.recount(desk.conn, "p", desk.scope, now + DAY)
     desk.cover(Window(NOW - 9 * DAY, now))
     it = replace(desk.watched, whole=Window(NOW - 9 * DAY, now))
     register.refresh(desk.conn, desk.ledger, desk.chance, "p", observe(desk.conn, it, now), now)
@@ -271,14 +271,14 @@ def test_quota_of_an_account_counts_what_every_entry_of_it_lists_and_each_record
                 RecordingRef(other, name, "", "sales_dialer" if other == "dialer" else ""), "r", Audio.PRESENT, NOW - 5 * DAY,
                 NOW - 5 * DAY, timedelta(minutes=3), b"{}", "d" * 64,
             )  # fmt: skip
-            discovery.note_page(desk.conn, desk.ledger, desk.chance, [listing], NOW, lambda _: None)
+            listing_pages.note_page(desk.conn, desk.ledger, desk.chance, [listing], NOW, lambda _: None)
     three_minutes = 180 * 16_000
     alone = quota_of(desk.conn, ["p"], team, NOW)
     shared = quota_of(desk.conn, ["p", "dialer", "inbound"], team, NOW)
     assert alone is not None
     assert shared is not None
     assert (alone.used, shared.used) == (2 * three_minutes, 4 * three_minutes)
-    assert discovery.bytes_per_day(desk.conn, ["p", "dialer"], NOW, 16_000) == 3 * three_minutes / 30
+    assert deadlines.bytes_per_day(desk.conn, ["p", "dialer"], NOW, 16_000) == 3 * three_minutes / 30
     assert alone.full_at is not None
     assert alone.full_at > NOW
     assert shared.full_at == NOW
@@ -293,7 +293,7 @@ def test_vobiz_storage_costs_what_its_rows_say(desk: Desk) -> None:
         listing = Listing(
             RecordingRef("v", name), "r", Audio.PRESENT, at, at, timedelta(seconds=61), b"{}", "d" * 64, metadata
         )
-        discovery.note_page(desk.conn, desk.ledger, desk.chance, [listing], NOW, lambda _: None)
+        listing_pages.note_page(desk.conn, desk.ledger, desk.chance, [listing], NOW, lambda _: None)
     cost = storage_cost_of(desk.conn, "v", "vobiz", NOW)
     assert cost is not None
     assert (cost.per_month, cost.source, cost.currency) == (2 * (2 * 5_000 + 20_000), VOBIZ_TERMS, None)

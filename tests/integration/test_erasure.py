@@ -26,7 +26,7 @@ from archiver.demo.simulators import fleet
 from archiver.demo.simulators.scenario import samples
 from archiver.demo.simulators.server import Simulator
 from archiver.evidence import verifier
-from archiver.ingest.discovery import note_page
+from archiver.ingest.listing_pages import note_page
 from archiver.ingest.tables import recording, reject
 from archiver.recording import Audio, Json, Listing, RecordingRef
 from archiver.store.port import Shelf

@@ -19,13 +19,13 @@ from archiver.ingest import health
 from archiver.ingest.destination import Destination, Outage
 from archiver.ingest.health import Host
 from archiver.ingest.tables import storage_state
-from archiver.recording import LockMode, Sealed, Stored
+from archiver.recording import LockMode, SealedFile, Stored
 from archiver.store.port import Check, ObjectStore, ProbeReport
 
 NOW = datetime(2028, 2, 29, 12, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = (timedelta(seconds=n) for n in (1, 60, 3600, 86_400))
 HERE = Host("spool-1", "h1", NOW, 5, None, timedelta(milliseconds=-3))
-SEALED = Sealed(Path("x"), 1, "d", 1, "p", (), "")
+SEALED = SealedFile(Path("x"), 1, "d")
 DOWN = errors.DestinationError("PutObject: AccessDenied")
 
 

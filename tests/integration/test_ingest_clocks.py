@@ -13,8 +13,8 @@ from sqlalchemy import Connection, Engine, delete, select, update
 from archiver.clock import SystemChance
 from archiver.custody.ledger import Ledger
 from archiver.demo.simulators import MovableClock
-from archiver.ingest import discovery
-from archiver.ingest.discovery import Walked
+from archiver.ingest import covered_spans, journal, listing_pages
+from archiver.ingest.covered_spans import Walked
 from archiver.ingest.tables import coverage, listing_window, recording
 from archiver.recording import Audio, Listing, RecordingRef, Window
 from archiver.schedule.window import merge
@@ -27,11 +27,11 @@ OVERLAP = DAY
 
 def cover(conn: Connection, since: datetime, until: datetime, at: datetime, scope: str = "a") -> None:
     walked = Walked(scope, Window(since, until), 1, 0, None, "ab" * 32)
-    discovery.cover(conn, SystemChance(), "p", walked, at)
+    covered_spans.cover(conn, SystemChance(), "p", walked, at)
 
 
 def recount(conn: Connection, now: datetime, scope: str = "a") -> tuple[Window, ...]:
-    return discovery.recount(conn, "p", scope, now + OVERLAP)
+    return covered_spans.recount(conn, "p", scope, now + OVERLAP)
 
 
 def test_what_a_clock_ahead_covered_is_not_believed_and_what_was_covered_before_is(database: Engine) -> None:
@@ -40,7 +40,7 @@ def test_what_a_clock_ahead_covered_is_not_believed_and_what_was_covered_before_
         cover(conn, NOW - DAY, NOW + TEN_YEARS, NOW + TEN_YEARS)
         assert recount(conn, NOW + TEN_YEARS) == (Window(NOW - 9 * DAY, NOW + TEN_YEARS),), "it cannot know better"
         assert recount(conn, NOW + HOUR) == (Window(NOW - 9 * DAY, NOW),)
-        assert discovery.covered(conn, "p", "a") == (Window(NOW - 9 * DAY, NOW),)
+        assert covered_spans.covered(conn, "p", "a") == (Window(NOW - 9 * DAY, NOW),)
 
 
 def test_what_was_walked_by_a_clock_ahead_is_not_believed_even_of_the_past(database: Engine) -> None:
@@ -63,8 +63,8 @@ def test_recounting_one_scope_leaves_the_others_alone(database: Engine) -> None:
         for scope in ("a", "b"):
             cover(conn, NOW, NOW + TEN_YEARS, NOW + TEN_YEARS, scope)
         assert recount(conn, NOW) == ()
-        assert discovery.covered(conn, "p", "b") == (Window(NOW, NOW + TEN_YEARS),)
-        assert discovery.covered(conn, "p", "a") == ()
+        assert covered_spans.covered(conn, "p", "b") == (Window(NOW, NOW + TEN_YEARS),)
+        assert covered_spans.covered(conn, "p", "a") == ()
 
 
 def test_recount_that_is_rolled_back_has_changed_nothing(database: Engine) -> None:
@@ -73,7 +73,7 @@ def test_recount_that_is_rolled_back_has_changed_nothing(database: Engine) -> No
     with database.connect() as conn:
         recount(conn, NOW)
         conn.rollback()
-        assert discovery.covered(conn, "p", "a") == (Window(NOW, NOW + TEN_YEARS),)
+        assert covered_spans.covered(conn, "p", "a") == (Window(NOW, NOW + TEN_YEARS),)
 
 
 _HOURS = st.integers(0, 400)
@@ -96,10 +96,10 @@ def test_after_recounting_nothing_is_covered_that_no_believable_listing_shows(
             cover(conn, span.since, span.until, NOW + at * HOUR)
             if max(span.until, NOW + at * HOUR) <= latest:
                 believable.append(span)
-        known = discovery.covered(conn, "p", "a")
+        known = covered_spans.covered(conn, "p", "a")
         newest = max((each.until for each in believable), default=None)
         after = recount(conn, NOW + now * HOUR)
-        assert after == discovery.covered(conn, "p", "a")
+        assert after == covered_spans.covered(conn, "p", "a")
         if newest != (known[-1].until if known else None):
             assert after == merge(believable)
         assert all(each.until <= latest for each in after)
@@ -120,11 +120,11 @@ def test_only_what_rests_longer_than_any_rest_is_looked_at_again(
     clock, chance = MovableClock(NOW), SystemChance()
     listing = Listing(RecordingRef("p", "call"), "r", Audio.PRESENT, NOW, NOW, None, b"{}", "d" * 64)
     with database.begin() as conn:
-        discovery.note_page(conn, Ledger.open(clock, chance), chance, [listing], NOW, lambda _: None)
+        listing_pages.note_page(conn, Ledger.open(clock, chance), chance, [listing], NOW, lambda _: None)
         rests = {"state": "waiting", "ready": False, "next_attempt_at": rests_until, "owner": owner}
         conn.execute(update(recording).values(**rests))
-        assert discovery.unjam(conn, "another", NOW + 7 * DAY) == 0
-        assert discovery.unjam(conn, "p", NOW + 7 * DAY) == int(freed)
+        assert journal.wake_misdated(conn, "another", NOW + 7 * DAY) == 0
+        assert journal.wake_misdated(conn, "p", NOW + 7 * DAY) == int(freed)
         row = conn.execute(select(recording.c.ready, recording.c.next_attempt_at)).one()
         assert (row.ready, row.next_attempt_at) == ((True, None) if freed else (False, rests_until))
-        assert discovery.unjam(conn, "p", NOW + 7 * DAY) == 0, "once"
+        assert journal.wake_misdated(conn, "p", NOW + 7 * DAY) == 0, "once"

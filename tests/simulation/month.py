@@ -16,7 +16,7 @@ from archiver.completeness.issue import Issued
 from archiver.completeness.observe import Watched
 from archiver.completeness.watch import Watch
 from archiver.demo.simulators import SimRecording, month_of_calls
-from archiver.ingest import survey
+from archiver.ingest import queries
 from archiver.recording import Window
 from tests.contract.provider_cases import sounds
 from tests.faults.rig import Rig, rig
@@ -45,7 +45,7 @@ class Month:
         it = self.it
         now = it.clock.now()
         with it.engine.connect() as conn:
-            covered = survey.covered_until(conn, it.provider.id)
+            covered = queries.covered_until(conn, it.provider.id)
         scopes = tuple(self.scopes or it.provider.scopes())
         earliest = it.poller._plan.earliest
         assert earliest is not None

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from archiver.alerts.rule import Kind, Severity
 from archiver.completeness.verified import Depth, Integrity, Verified
-from archiver.ingest.survey import ProviderCounts
+from archiver.ingest.queries import ProviderCounts
 from archiver.recording import State
 from archiver.status.metrics import Metrics
 from archiver.status.report import LogStatus, Outlook, Report, provider_status

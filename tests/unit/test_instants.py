@@ -19,7 +19,7 @@ from archiver.compliance.facts import Account, Kept, Late, Report, Storage
 from archiver.compliance.month import Month
 from archiver.compliance.report_data import as_json as month_json
 from archiver.custody.event import format_time
-from archiver.ingest import survey
+from archiver.ingest import public_views
 from archiver.instants import precise, to_second, with_offset
 from archiver.recovery.rebuild import Rebuilt
 from archiver.status.report import as_json as status_json
@@ -54,7 +54,7 @@ def _recording(at: datetime) -> Any:
     names = (
         "call_started_at", "call_ended_at", "listed_at", "delete_at", "archive_by", "archived_at", "retain_until",
     )  # fmt: skip
-    return survey._public(_Row(**dict.fromkeys(names, at)), [])  # type: ignore[arg-type]
+    return public_views._recording(_Row(**dict.fromkeys(names, at)), [])  # type: ignore[arg-type]
 
 
 def _gap(at: datetime) -> Any:

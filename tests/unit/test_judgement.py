@@ -13,7 +13,7 @@ from archiver.alerts.judgement import Judgement, judge, poll_due, unproven
 from archiver.alerts.rule import GAPS, Kind, Level, Severity, Thresholds, level_of
 from archiver.completeness.gap import Code
 from archiver.completeness.verified import Integrity
-from archiver.ingest.survey import ProviderCounts
+from archiver.ingest.queries import ProviderCounts
 from archiver.status.metrics import Metrics
 from archiver.status.report import Report, as_json, exit_code, nagios, provider_status
 

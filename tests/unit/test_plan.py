@@ -47,9 +47,9 @@ def verdict(error: errors.ArchiverError, **known: object) -> Verdict:
 
 
 def test_what_lies_in_our_spool_is_stored_and_the_rest_is_fetched() -> None:
-    assert next_step("a.sealed", "ours", "ours") is Step.STORE
-    assert next_step("a.sealed", "theirs", "ours") is Step.FETCH
-    assert next_step(None, None, "ours") is Step.FETCH
+    assert next_step("ours", "ours") is Step.STORE
+    assert next_step("theirs", "ours") is Step.FETCH
+    assert next_step(None, "ours") is Step.FETCH
 
 
 WAIT, R = Fate.WAIT, Reason

@@ -11,8 +11,8 @@ from archiver.custody.event import Event
 from archiver.errors import VerificationError
 from archiver.ingest.tables import QUEUE, copy, recording
 from archiver.recording import State
-from archiver.recovery.recording_replay import UNCATALOGUED, remake, told
-from archiver.recovery.segment import Due, Line, Private, dump, grouped, load
+from archiver.recovery.recording_replay import UNCATALOGUED, rebuild_row, replay
+from archiver.recovery.segment import CatalogueLine, DueRow, PrivateGroup, dump, grouped, load
 
 AT = datetime(2026, 5, 1, 12, 0, 0, 123456, UTC)
 ID = "01937f2c-8b7e-7c3a-9d1e-2f6a5b4c3d2e"
@@ -23,14 +23,14 @@ COPY: dict[str, Any] = {
 }  # fmt: skip
 
 
-def line(**row: Any) -> Line:
+def line(**row: Any) -> CatalogueLine:
     columns = {each.name: None for each in recording.c if each.name not in QUEUE | {"id"}}
     filled = {"provider": "p", "raw": b'{"a": "\xc3\xbc"}', "listed_at": AT, "state": "archived", "attempts": 1,
               "plaintext_sha256": "aa",
               "plaintext_bytes": 100, "sealed_sha256": "cc", "sealed_bytes": 150,
               "metadata": '{"x": "Ünicode\u2028"}'}  # fmt: skip
-    private = (Private(0, "parties", b"s" * 32, b'{"from_number":"+1"}'),)
-    return Line(ID, 5, AT, {**columns, **filled, **row}, (COPY,), private)
+    private = (PrivateGroup(0, "parties", b"s" * 32, b'{"from_number":"+1"}'),)
+    return CatalogueLine(ID, 5, AT, {**columns, **filled, **row}, (COPY,), private)
 
 
 def events(*facts: tuple[str, dict[str, Any]]) -> list[Event]:
@@ -60,7 +60,7 @@ def test_line_has_every_column_that_is_not_the_queues() -> None:
             )
             if column.name in QUEUE | {"recording_id", "id"}:
                 continue
-            written = Line(ID, 0, AT, {column.name: value}, (), ())
+            written = CatalogueLine(ID, 0, AT, {column.name: value}, (), ())
             assert next(load(dump([written]))).row == {column.name: value}, column.name
     assert {each.name for each in recording.c} > QUEUE
 
@@ -73,7 +73,9 @@ def test_segment_reads_back_as_it_was_written() -> None:
 
 
 def test_a_line_is_json_with_its_members_in_order() -> None:
-    written = Line(ID, 5, AT, {"raw": b"{}", "b": "\u00fc", "a": AT}, ({"z": None, "size": 1},), line().private)
+    written = CatalogueLine(
+        ID, 5, AT, {"raw": b"{}", "b": "\u00fc", "a": AT}, ({"z": None, "size": 1},), line().private
+    )
     assert dump([written]).decode() == (
         '{"copies": [{"size": 1, "z": null}], "id": "' + ID + '", "private": [{"data": "{\\"from_number\\":\\"+1\\"}", '
         '"group": "parties", "salt": "' + "73" * 32 + '", "seq": 0}], '
@@ -100,8 +102,8 @@ def test_what_is_no_catalogue_line_is_refused_in_our_words(content: bytes) -> No
 
 
 def test_segments_hold_one_month_and_no_more_rows_or_bytes_than_told() -> None:
-    def due(number: int, day: int, size: int = 10) -> Due:
-        return Due(str(number), datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=day), size)
+    def due(number: int, day: int, size: int = 10) -> DueRow:
+        return DueRow(str(number), datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=day), size)
 
     rows = [due(1, 40), due(2, 0), due(3, 30), due(4, 31), *(due(number, 60, 40) for number in range(5, 9))]
     groups = [[each.id for each in group] for group in grouped(rows, 3, 100)]
@@ -112,9 +114,9 @@ def test_segments_hold_one_month_and_no_more_rows_or_bytes_than_told() -> None:
 
 
 def test_events_alone_tell_where_it_is_and_what_it_is() -> None:
-    it = told(ARCHIVED)
+    it = replay(ARCHIVED)
     assert it.state is State.ARCHIVED
-    made = remake(None, ARCHIVED, ID, it.copies)
+    made = rebuild_row(None, ARCHIVED, ID, it.copies)
     assert (made.row["state"], made.row["last_error"]) == ("archived", UNCATALOGUED)
     assert (made.row["plaintext_sha256"], made.row["sealed_bytes"], made.row["retain_until"]) == ("aa", 150, AT)
     assert made.row["archived_at"] == AT + timedelta(seconds=5)
@@ -122,7 +124,7 @@ def test_events_alone_tell_where_it_is_and_what_it_is() -> None:
 
 
 def test_line_and_events_that_agree_give_the_row_as_it_was() -> None:
-    made = remake(line(), ARCHIVED, ID, told(ARCHIVED).copies)
+    made = rebuild_row(line(), ARCHIVED, ID, replay(ARCHIVED).copies)
     assert made.findings == []
     assert made.current
     assert made.copies == [COPY]
@@ -131,39 +133,39 @@ def test_line_and_events_that_agree_give_the_row_as_it_was() -> None:
 
 @pytest.mark.parametrize("name", ["plaintext_sha256", "plaintext_bytes", "sealed_sha256", "sealed_bytes"])
 def test_line_that_contradicts_a_signed_event_is_named_and_the_event_wins(name: str) -> None:
-    made = remake(line(**{name: "forged"}), ARCHIVED, ID, told(ARCHIVED).copies)
+    made = rebuild_row(line(**{name: "forged"}), ARCHIVED, ID, replay(ARCHIVED).copies)
     assert made.row[name] == line().row[name]
     assert name in made.findings[0]
     assert not made.current
 
 
 def test_copy_of_which_no_event_tells_is_named_and_left_out() -> None:
-    forged = Line(ID, 5, AT, line().row, (COPY, {**COPY, "storage": "elsewhere"}), ())
-    made = remake(forged, ARCHIVED, ID, told(ARCHIVED).copies)
+    forged = CatalogueLine(ID, 5, AT, line().row, (COPY, {**COPY, "storage": "elsewhere"}), ())
+    made = rebuild_row(forged, ARCHIVED, ID, replay(ARCHIVED).copies)
     assert made.copies == [COPY]
     assert "elsewhere" in made.findings[0]
 
 
 def test_what_happened_after_the_line_is_taken_from_events() -> None:
-    absent = Line(
+    absent = CatalogueLine(
         ID, 0, AT, line(state="absent", plaintext_sha256=None, sealed_sha256=None, last_error="none").row, (), ()
     )
-    made = remake(absent, ARCHIVED, ID, told(ARCHIVED).copies)
+    made = rebuild_row(absent, ARCHIVED, ID, replay(ARCHIVED).copies)
     assert (made.row["state"], made.row["plaintext_sha256"], made.current) == ("archived", "aa", False)
-    begun = remake(absent, ARCHIVED[:4], ID, {})
+    begun = rebuild_row(absent, ARCHIVED[:4], ID, {})
     assert (begun.row["state"], begun.row["ready"]) == (State.LISTED, True)
 
 
 def test_new_private_group_after_the_line_makes_it_due_again() -> None:
     accessed = Event(f"rec:{ID}", 6, None, "recording.accessed", AT, "id", "w", priv={"access": "0" * 64})
-    assert not remake(line(), [*ARCHIVED, accessed], ID, told(ARCHIVED).copies).current
+    assert not rebuild_row(line(), [*ARCHIVED, accessed], ID, replay(ARCHIVED).copies).current
     silent = Event(f"rec:{ID}", 6, None, "recording.fixity_checked", AT, "id", "w")
-    assert remake(line(), [*ARCHIVED, silent], ID, told(ARCHIVED).copies).current
+    assert rebuild_row(line(), [*ARCHIVED, silent], ID, replay(ARCHIVED).copies).current
 
 
 def test_what_was_disposed_of_does_not_come_back_from_a_segment() -> None:
     purged = [*ARCHIVED, *events(*[("recording.purged", {})] * 7)[6:]]
-    made = remake(line(from_number="+1555"), purged, ID, told(purged).copies)
+    made = rebuild_row(line(from_number="+1555"), purged, ID, replay(purged).copies)
     assert made.row["state"] == State.DISPOSED
     assert made.copies == []
     assert "+1555" not in str(made.row)
@@ -171,13 +173,13 @@ def test_what_was_disposed_of_does_not_come_back_from_a_segment() -> None:
 
 def test_three_denials_are_gone_and_one_is_not() -> None:
     denied = [("anomaly.missing_at_provider", {"confirmation": number, "of": 3}) for number in (1, 2, 3)]
-    assert told(events(DISCOVERED, *denied[:2])).state is State.LISTED
-    assert told(events(DISCOVERED, *denied)).state is State.GONE
-    assert told(events(DISCOVERED, ("anomaly.gap", {"reason": "no_recording"}))).state is State.ABSENT
+    assert replay(events(DISCOVERED, *denied[:2])).state is State.LISTED
+    assert replay(events(DISCOVERED, *denied)).state is State.GONE
+    assert replay(events(DISCOVERED, ("anomaly.gap", {"reason": "no_recording"}))).state is State.ABSENT
 
 
 def test_what_was_sealed_and_lost_before_a_second_download_is_forgotten() -> None:
     twin = ("recording.downloaded", {"pt_sha256": "bb", "bytes": 1, "same_content_as": "rec:other"})
-    it = told(events(DISCOVERED, DOWNLOADED, VERIFIED, SEALED, twin))
+    it = replay(events(DISCOVERED, DOWNLOADED, VERIFIED, SEALED, twin))
     assert (it.state, it.twin, it.row["plaintext_sha256"]) == (State.ARCHIVED, "rec:other", "bb")
     assert "sealed_sha256" not in it.row

@@ -14,7 +14,7 @@ from archiver.alerts.rule import Kind, Level, Thresholds
 from archiver.cli.rendered import status_report as render
 from archiver.completeness.clocks import PLIVO_TERMS, VOBIZ_TERMS, StorageCost, money
 from archiver.completeness.verified import Depth, Integrity, Verified
-from archiver.ingest.survey import Hole, ProviderCounts
+from archiver.ingest.queries import Hole, ProviderCounts
 from archiver.status.metrics import Metrics
 from archiver.status.report import (
     EDGES,

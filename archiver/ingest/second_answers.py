@@ -13,8 +13,10 @@ from sqlalchemy import Connection, insert, select, update
 from archiver.clock import Chance
 from archiver.custody.event import Type
 from archiver.custody.ledger import Draft, Ledger
-from archiver.ingest.journal import Claim, dump_flags, flags_now, is_refetched, load_flags, refetched, settle
-from archiver.ingest.outcomes import OF_THE_BYTES, supersede, telling, what_came
+from archiver.ingest.claims import OF_THE_BYTES, Claim, dump_flags, is_refetched, load_flags, refetched
+from archiver.ingest.journal import flags_now, settle
+from archiver.ingest.outcome_events import content_events
+from archiver.ingest.outcomes import content_columns, supersede
 from archiver.ingest.tables import recording
 from archiver.recording import DOUBTS, Flag, Received, Sealed
 
@@ -26,18 +28,18 @@ _BLANK = ("owner", "next_attempt_at", "archived_at", "denied_at", "segment", "re
 _NOT_INHERITED = OF_THE_BYTES | {Flag.NO_COPY, Flag.SUPERSEDED}
 
 
-def second_answer(
+def keep_second_answer(
     conn: Connection,
     chance: Chance,
     ledger: Ledger,
-    held: Claim,
+    claim: Claim,
     received: Received,
     sealed: Sealed,
     now: datetime,
     *,
     spool_id: str,
 ) -> bool:
-    """Record other bytes for `held`, sealed in our spool, as a recording beside it that this replica is to store.
+    """Record other bytes for `claim`, sealed in our spool, as a recording beside it that this replica is to store.
 
     False, and the spool file may go, when these bytes are kept already, or are doubtful and there are enough doubtful
     answers. Bytes that came twice came whole.
@@ -45,7 +47,7 @@ def second_answer(
     columns = recording.c
     others = conn.execute(
         select(columns.id, columns.revision, columns.flags, columns.plaintext_sha256).where(
-            columns.identity == held.identity, columns.id != held.id
+            columns.identity == claim.identity, columns.id != claim.id
         )
     ).all()
     known = [each for each in others if each.plaintext_sha256 == received.plaintext_sha256]
@@ -55,12 +57,12 @@ def second_answer(
     doubtful = [each for each in others if is_refetched(each.revision) and load_flags(each.flags) & DOUBTS]
     if known or (received.flags & DOUBTS and len(doubtful) >= MOST_DOUBTFUL):
         return False
-    row = conn.execute(select(recording).where(columns.id == held.id)).mappings().one()
-    sibling, flags = chance.uuid(), flags_now(conn, held.id)
+    row = conn.execute(select(recording).where(columns.id == claim.id)).mappings().one()
+    sibling, flags = chance.uuid(), flags_now(conn, claim.id)
     values = {
         **row,
         **dict.fromkeys(_BLANK),
-        **what_came(received, sealed, spool_id),
+        **content_columns(received, sealed, spool_id),
         "id": sibling,
         "revision": refetched(received.plaintext_sha256),
         "flags": dump_flags(flags - _NOT_INHERITED | received.flags | {Flag.ID_CONFLICT}),
@@ -71,8 +73,13 @@ def second_answer(
         "token": 0,
     }
     conn.execute(insert(recording).values(**values))
-    _reflag(conn, held.id, flags | {Flag.ID_CONFLICT})
-    about = {"provider": held.ref.provider, "variant": held.ref.variant, "source": "refetch", "provider_created": None}
+    _reflag(conn, claim.id, flags | {Flag.ID_CONFLICT})
+    about = {
+        "provider": claim.ref.provider,
+        "variant": claim.ref.variant,
+        "source": "refetch",
+        "provider_created": None,
+    }
     differs = {
         "other": f"rec:{sibling}",
         "expected_pt_sha256": row["plaintext_sha256"],
@@ -82,8 +89,8 @@ def second_answer(
         conn,
         [
             Draft(f"rec:{sibling}", Type.DISCOVERED, about),
-            *telling(f"rec:{sibling}", held, received, sealed),
-            Draft(held.subject, Type.CONTENT_DIFFERS, differs),
+            *content_events(f"rec:{sibling}", claim, received, sealed),
+            Draft(claim.subject, Type.CONTENT_DIFFERS, differs),
         ],
     )
     return True
@@ -97,15 +104,15 @@ def confirm_length(conn: Connection, recording_id: str) -> None:
         supersede(conn, recording_id)
 
 
-def length_told(
-    conn: Connection, held: Claim, length: timedelta, now_flags: frozenset[Flag], *, archived: bool
+def record_length(
+    conn: Connection, claim: Claim, length: timedelta, doubts: frozenset[Flag], *, archived: bool
 ) -> None:
     """Record the recording's own length from the provider's single answer, where the listing gave the call's.
 
-    `now_flags`: the row's doubts by that length, written here for an archived row; otherwise they are written with the
+    `doubts`: the row's doubts by that length, written here for an archived row; otherwise they are written with the
     received content.
     """
-    text = conn.execute(select(recording.c.metadata).where(recording.c.id == held.id)).scalar_one()
+    text = conn.execute(select(recording.c.metadata).where(recording.c.id == claim.id)).scalar_one()
     milliseconds = round(length.total_seconds() * 1000)
     metadata = {**json.loads(text), "recording_duration_ms": milliseconds}
     values: dict[str, object] = {
@@ -113,13 +120,13 @@ def length_told(
         "metadata": json.dumps(metadata, ensure_ascii=False, sort_keys=True),
     }
     if archived:
-        values["flags"] = dump_flags(flags_now(conn, held.id) - {Flag.DURATION_MISMATCH} | now_flags)
-    settle(conn, held, values, keep_owner=True)
+        values["flags"] = dump_flags(flags_now(conn, claim.id) - {Flag.DURATION_MISMATCH} | doubts)
+    settle(conn, claim, values, keep_owner=True)
 
 
-def looked_again(conn: Connection, held: Claim, again_at: datetime | None) -> None:
-    """Record that a second look at an archived recording is over, or is put off until `again_at`."""
-    settle(conn, held, {"ready": False, "next_attempt_at": again_at})
+def record_look(conn: Connection, claim: Claim, look_at: datetime | None) -> None:
+    """Record that a second look at an archived recording is over, or is put off until `look_at`."""
+    settle(conn, claim, {"ready": False, "next_attempt_at": look_at})
 
 
 def _reflag(conn: Connection, recording_id: str, flags: frozenset[Flag]) -> None:

@@ -10,7 +10,8 @@ from archiver import errors
 from archiver.custody import history
 from archiver.custody.event import Type, parse
 from archiver.custody.ledger import Ledger
-from archiver.ingest.journal import dump_flags, flags_now
+from archiver.ingest.claims import dump_flags
+from archiver.ingest.journal import flags_now
 from archiver.ingest.tables import copy, recording
 from archiver.recording import Flag, Reason, State
 
@@ -18,13 +19,13 @@ _COPY = select(copy.c.recording_id).where(copy.c.recording_id == recording.c.id)
 _UNPROVED = (recording.c.state == State.ARCHIVED, recording.c.owner.is_(None), ~_COPY)
 
 
-def unproved(conn: Connection) -> list[str]:
+def search(conn: Connection) -> list[str]:
     """Return the recordings called archived of which neither journal nor custody knows a copy. Walks the whole journal.
 
     Where custody knows a copy, the journal has lost it: `verify` and `rebuild` deal with that, not the provider.
     """
-    found = conn.execute(select(recording.c.id).where(*_UNPROVED).order_by(recording.c.id)).scalars().all()
-    return [each for each in found if not _was_stored(conn, each)]
+    ids = conn.execute(select(recording.c.id).where(*_UNPROVED).order_by(recording.c.id)).scalars().all()
+    return [each for each in ids if not _was_stored(conn, each)]
 
 
 def disown(conn: Connection, ledger: Ledger, ids: Sequence[str]) -> int:

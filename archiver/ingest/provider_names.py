@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from archiver.custody import history
 from archiver.custody.event import ARCHIVE, Event, Type, parse
-from archiver.ingest.discovery import identity
+from archiver.ingest.listing_rows import identity
 from archiver.ingest.tables import (
     coverage,
     edited_row,

@@ -34,7 +34,7 @@ _OWE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Owed:
+class OwedCopy:
     """One copy that this replica may make until it settles the outcome, and the copies that exist already."""
 
     recording_id: str
@@ -145,12 +145,12 @@ def lacks(conn: Connection) -> list[Lack]:
     alive = select(replica.c.id).where(replica.c.alive_until > db_now())
     late = or_(columns.problem.is_not(None), columns.owner.is_(None), columns.owner.not_in(alive))
     grouped = select(columns.provider, columns.storage, func.count().label("n"), func.min(columns.since).label("since"))
-    found = []
+    totals = []
     for row in conn.execute(grouped.where(late).group_by(columns.provider, columns.storage)).all():
         oldest = select(columns.problem).where(columns.storage == row.storage, columns.provider == row.provider)
         problem = conn.execute(oldest.order_by(columns.since).limit(1)).scalar()
-        found.append(Lack(row.provider, row.storage, row.n, row.since, problem))
-    return found
+        totals.append(Lack(row.provider, row.storage, row.n, row.since, problem))
+    return totals
 
 
 def of_recording(conn: Connection, recording_id: str) -> dict[str, str | None]:
@@ -174,7 +174,7 @@ def wake(conn: Connection, storage: str) -> int:
     return conn.execute(update(owed_copy).where(waits).values(next_attempt_at=None)).rowcount
 
 
-def claim(conn: Connection, storage: str, owner: str, now: datetime) -> Owed | None:
+def claim(conn: Connection, storage: str, owner: str, now: datetime) -> OwedCopy | None:
     """Claim the oldest due copy that `storage` owes and that no living replica works on; None when there is none."""
     columns = owed_copy.c
     alive = select(replica.c.id).where(replica.c.alive_until > db_now())
@@ -189,30 +189,30 @@ def claim(conn: Connection, storage: str, owner: str, now: datetime) -> Owed | N
         .limit(1)
         .with_for_update(skip_locked=True)
     )
-    found = conn.execute(oldest).one_or_none()
-    if found is None:
+    due = conn.execute(oldest).one_or_none()
+    if due is None:
         return None
-    token, attempts = found.token + 1, found.attempts + 1
-    same = and_(columns.recording_id == found.recording_id, columns.storage == storage)
+    token, attempts = due.token + 1, due.attempts + 1
+    same = and_(columns.recording_id == due.recording_id, columns.storage == storage)
     conn.execute(update(owed_copy).where(same).values(owner=owner, token=token, attempts=attempts))
-    row = conn.execute(select(recording).where(recording.c.id == found.recording_id)).one()
-    copies = conn.execute(select(copy).where(copy.c.recording_id == found.recording_id).order_by(copy.c.storage)).all()
-    return Owed(found.recording_id, storage, owner, token, attempts, row, copies)
+    row = conn.execute(select(recording).where(recording.c.id == due.recording_id)).one()
+    copies = conn.execute(select(copy).where(copy.c.recording_id == due.recording_id).order_by(copy.c.storage)).all()
+    return OwedCopy(due.recording_id, storage, owner, token, attempts, row, copies)
 
 
-def settled(conn: Connection, held: Owed) -> None:
+def settled(conn: Connection, held: OwedCopy) -> None:
     """Remove the owed copy. Raises `LeaseLostError`, and changes nothing, unless this replica still holds the claim."""
     if conn.execute(delete(owed_copy).where(*_fence(held))).rowcount != 1:
         raise errors.LeaseLostError(held.recording_id)
 
 
-def put_off(conn: Connection, held: Owed, problem: str, again_at: datetime) -> None:
+def put_off(conn: Connection, held: OwedCopy, problem: str, again_at: datetime) -> None:
     """Put off a copy that could not be made until `again_at`; it holds up no other copy."""
     values = {"owner": None, "next_attempt_at": again_at, "problem": problem[:500]}
     conn.execute(update(owed_copy).where(*_fence(held)).values(**values))
 
 
-def hand_back(conn: Connection, held: Owed) -> None:
+def hand_back(conn: Connection, held: OwedCopy) -> None:
     """Give the copy back, as at shutdown: the attempt does not count."""
     conn.execute(update(owed_copy).where(*_fence(held)).values(owner=None, attempts=held.attempts - 1))
 
@@ -222,7 +222,7 @@ def delay(attempts: int, spread: float) -> timedelta:
     return min(_FIRST_DELAY * 2.0 ** min(max(attempts - 1, 0), 10), _LONGEST_DELAY) * (1 - spread / 2)
 
 
-def _fence(held: Owed) -> tuple[Any, ...]:
+def _fence(held: OwedCopy) -> tuple[Any, ...]:
     columns = owed_copy.c
     return (
         columns.recording_id == held.recording_id,

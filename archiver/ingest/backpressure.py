@@ -15,14 +15,14 @@ import structlog
 from archiver.clock import Clock
 from archiver.translog import reader as custody_log
 
-log = structlog.get_logger("archiver.pushback")
+log = structlog.get_logger("archiver.backpressure")
 
 LONGEST = timedelta(seconds=5)
 _STANDS = timedelta(seconds=2)
 _LOOK = 0.1
 
 
-class Pushback:
+class Backpressure:
     """The back-pressure that the pollers of one process wait for. A queue that stands still, as after damage to the
     log, holds up no poller.
 

@@ -43,13 +43,13 @@ def spend(conn: Connection, provider: str, now: datetime, *, edits: int = 0, rej
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _EditCount:
     day: str
     times: int
     deferred_since: datetime | None
 
 
-class Edits:
+class EditBudget:
     """The edits that one page makes to known rows: decides which are recorded now, and counts them when the page is written."""
 
     def __init__(self, conn: Connection, provider: str, rows: Collection[str], now: datetime) -> None:
@@ -58,9 +58,9 @@ class Edits:
         self._now = now
         self._today = day_of(now)
         columns = edited_row.c
-        found = conn.execute(select(edited_row).where(columns.recording_id.in_(list(rows)))) if rows else ()
-        self._known = {row.recording_id: _Told(row.day, row.told, row.deferred_since) for row in found}
-        self._changed: dict[str, _Told] = {}
+        edited = conn.execute(select(edited_row).where(columns.recording_id.in_(list(rows)))) if rows else ()
+        self._known = {row.recording_id: _EditCount(row.day, row.told, row.deferred_since) for row in edited}
+        self._changed: dict[str, _EditCount] = {}
         self._left: int | None = None
         self._spent = 0
 
@@ -74,18 +74,18 @@ class Edits:
             return False  # the next day's listing shows the latest state
         if self._left <= 0:
             since = known.deferred_since if known is not None and known.deferred_since is not None else self._now
-            self._changed[recording_id] = _Told(self._today, times, since)
+            self._changed[recording_id] = _EditCount(self._today, times, since)
             return False
         self._left -= 1
         self._spent += 1
-        self._changed[recording_id] = _Told(self._today, times + 1, None)
+        self._changed[recording_id] = _EditCount(self._today, times + 1, None)
         return True
 
     def unchanged(self, recording_id: str) -> None:
         """Clear a deferred edit: the listing shows the known state again."""
         known = self._known.get(recording_id)
         if known is not None and known.deferred_since is not None:
-            self._changed[recording_id] = _Told(known.day, known.times, None)
+            self._changed[recording_id] = _EditCount(known.day, known.times, None)
 
     def save(self) -> None:
         """Write down the recorded and the deferred edits, in the transaction of the page."""
@@ -95,10 +95,10 @@ class Edits:
             self._conn.execute(delete(edited_row).where(edited_row.c.recording_id.in_(list(self._changed))))
             values = [
                 {
-                    "recording_id": name, "provider": self._provider, "day": it.day, "told": it.times,
-                    "deferred_since": it.deferred_since,
+                    "recording_id": name, "provider": self._provider, "day": edit.day, "told": edit.times,
+                    "deferred_since": edit.deferred_since,
                 }
-                for name, it in self._changed.items()
+                for name, edit in self._changed.items()
             ]  # fmt: skip
             self._conn.execute(insert(edited_row), values)
 

@@ -12,7 +12,7 @@ import pytest
 
 from archiver.clock import SystemClock
 from archiver.database import read
-from archiver.ingest.pushback import LONGEST, Pushback
+from archiver.ingest.backpressure import LONGEST, Backpressure
 from archiver.translog import reader
 from archiver.translog.keeper import Keeper, Parts
 from archiver.translog.sequencer import Sequencer
@@ -37,13 +37,13 @@ def keeper(archive: CustodyLog) -> Keeper:
     return Keeper(parts, "replica-a", archive.clock, timedelta(seconds=10), until)
 
 
-def at_the_mark(archive: CustodyLog) -> Pushback:
-    return Pushback(lambda: read(archive.engine, reader.backlog), SystemClock())
+def at_the_mark(archive: CustodyLog) -> Backpressure:
+    return Backpressure(lambda: read(archive.engine, reader.backlog), SystemClock())
 
 
-async def waited(pushback: Pushback) -> float:
+async def waited(backpressure: Backpressure) -> float:
     began = time.monotonic()
-    await pushback.wait()
+    await backpressure.wait()
     return time.monotonic() - began
 
 
@@ -54,16 +54,16 @@ async def waiting(archive: CustodyLog) -> int:
 async def test_queue_below_the_mark_holds_nobody_up(archive: CustodyLog) -> None:
     await archive.append(reader.BACKLOG - 2)  # with the enrolment, one below the mark
     assert await read(archive.engine, reader.backlog) is None
-    pushback = at_the_mark(archive)
-    assert await waited(pushback) < LONGEST.total_seconds() / 2
+    backpressure = at_the_mark(archive)
+    assert await waited(backpressure) < LONGEST.total_seconds() / 2
     await archive.append(1)
     assert await read(archive.engine, reader.backlog) == 1
 
 
 async def test_listing_waits_while_the_log_moves_and_goes_on_below_the_mark(archive: CustodyLog) -> None:
     await archive.append(reader.BACKLOG + 700)
-    pushback = at_the_mark(archive)
-    waits = asyncio.create_task(pushback.wait())
+    backpressure = at_the_mark(archive)
+    waits = asyncio.create_task(backpressure.wait())
     await asyncio.sleep(0.3)  # time for what should not happen
     assert not waits.done()
     await keeper(archive).relieve()
@@ -81,10 +81,10 @@ async def test_log_that_cannot_be_kept_holds_nobody_up(archive: CustodyLog) -> N
     keeping = keeper(archive)
     await keeping.relieve()
     assert keeping.problem is not None
-    pushback = at_the_mark(archive)
-    assert 1.5 < await waited(pushback) < LONGEST.total_seconds()
+    backpressure = at_the_mark(archive)
+    assert 1.5 < await waited(backpressure) < LONGEST.total_seconds()
     await archive.append(1)
-    assert await waited(pushback) < LONGEST.total_seconds() / 2
+    assert await waited(backpressure) < LONGEST.total_seconds() / 2
     assert await waiting(archive) == reader.BACKLOG + 1
 
 
