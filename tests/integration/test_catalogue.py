@@ -103,7 +103,7 @@ class Desk:
         query = select(catalogue_segment).order_by(catalogue_segment.c.retain_until)
         return await self.a.read(lambda conn: [dict(row) for row in conn.execute(query).mappings()])
 
-    async def replay(self) -> list[dict[str, Json]]:
+    async def told(self) -> list[dict[str, Json]]:
         """What the archive's chain tells of segments."""
         entries = await self.a.read(lambda conn: history.entries(conn, ARCHIVE))
         return [
@@ -174,8 +174,8 @@ async def test_final_rows_are_described_with_what_custody_committed_to_and_only_
     assert [line.id for line in lines] == sorted(ids)
     assert sorted(line.row["from_number"] for line in lines) == ["+15551", "+15552", "+15553"]
     assert [{each.group for each in line.private} for line in lines] == [{"parties", "provider_meta"}] * 3
-    (replay,) = await directory.told()
-    assert (replay["ct_sha256"], replay["ct_bytes"], replay["lines"]) == (segment["sealed_sha256"], segment["size"], 3)
+    (event,) = await directory.told()
+    assert (event["ct_sha256"], event["ct_bytes"], event["lines"]) == (segment["sealed_sha256"], segment["size"], 3)
     assert await directory.keys() == [layout.catalogue_key(segment["sealed_sha256"])]
     assert await directory.seal() == 0
     assert len(await directory.keys()) == 1

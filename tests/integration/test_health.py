@@ -63,7 +63,7 @@ class Storage:
     async def put_once(self, *_: Any, **__: Any) -> Stored:
         if self.refuses is not None:
             raise self.refuses
-        return cast("Stored", SEALED)
+        return Stored(self.id, "", "k", None, SEALED.size, SEALED.sha256, LockMode.OFF, None)
 
 
 @pytest.fixture
