@@ -22,6 +22,8 @@ from archiver.completeness import holdings, issue
 from archiver.completeness.gap import profile
 from archiver.completeness.observe import Watched, observe
 from archiver.database import create_engine, reading, upgrade
+from archiver.ingest import owed_copies, public_views, queries, search
+from archiver.ingest.search import Search
 from archiver.ingest.tables import copy, recording
 from archiver.recording import Window
 from archiver.schedule.deadline import ProviderRetention
