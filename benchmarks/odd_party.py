@@ -118,7 +118,8 @@ class _Setting:
                 url = f"http://127.0.0.1:{bad}/"
                 lines["custody"] = f', witnesses: [{{url: "{url}", key: "{key}"}}], timestamp: {{url: "{url}"}}'
                 lines["more"] = (
-                    "alerting:\n  channels: [{id: ops, kind: webhook, url: file:hook, allow_http: true}]\n  heartbeat: {url: file:hook, allow_http: true}\n"
+                    "alerting:\n  channels: [{id: ops, kind: webhook, url: file:hook, allow_http: true}]\n"
+                    "  heartbeat: {url: file:hook, allow_http: true}\n"
                 )
                 lines["hook"] = url
             configure(folder, self.port, storage, self.concurrency, **lines)
