@@ -26,7 +26,7 @@ from archiver.assembly.process import assemble
 from archiver.clock import SystemChance, SystemClock
 from archiver.config.load import load
 from archiver.custody.keys import generate_signing_key
-from archiver.daemon import Daemon
+from archiver.daemon.supervise import Daemon
 from archiver.demo.s3server import S3Server
 from archiver.ingest import health
 from archiver.translog.note import Signer

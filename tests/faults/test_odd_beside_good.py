@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from archiver import daemon as daemon_module
 from archiver.assembly import process
 from archiver.clock import SystemChance, SystemClock
 from archiver.config.load import load
 from archiver.custody.keys import generate_signing_key
-from archiver.daemon import Daemon
+from archiver.daemon import times
+from archiver.daemon.supervise import Daemon
 from archiver.demo.simulators import fleet
 from archiver.demo.simulators.scenario import samples
 from archiver.demo.simulators.server import Simulator
@@ -154,8 +154,8 @@ async def until(what: Callable[[], Awaitable[bool]], running: asyncio.Task[End])
 async def test_good_party_is_served_while_every_other_port_is_answered_oddly(
     shape: Script, kazoo: dict[str, Simulator], tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon_module, "DRAIN", timedelta(seconds=1))
-    monkeypatch.setattr(daemon_module, "FAREWELL", timedelta(seconds=1))
+    monkeypatch.setattr(times, "DRAIN", timedelta(seconds=1))
+    monkeypatch.setattr(times, "FAREWELL", timedelta(seconds=1))
     monkeypatch.setattr(process, "_GATE", timedelta(seconds=1))
     monkeypatch.setattr(health, "_PATIENCE", 0.5)  # the log waits for the odd storage, and then for each of its answers
     monkeypatch.setattr(s3, "_SHELF_SECONDS", 1)
