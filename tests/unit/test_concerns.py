@@ -85,7 +85,6 @@ DEADLINE = "p: the first recording that is not archived will be deleted by the p
          [(Kind.QUOTA_FILLING, Level.LATE, f"p: {LIMITS.quota} % of the provider's storage is used", 0, "")]),
         ({"quota_used": 99, "quota_full_at": NOW + 2 * HOUR},
          [(Kind.QUOTA_FILLING, Level.LATE, "p: 99 % of the provider's storage is used; it is full in 2 h", 0, "")]),
-        ({"quota_used": LIMITS.quota - 1}, []),
         ({"refused": "401"}, [(Kind.PROVIDER_AUTH_FAILED, Level.AT_RISK, "p: the provider refuses the credentials: 401", 0,
                                "archiver providers test p")]),
         ({"poll_succeeded_at": NOW - 9 * DAY}, [(Kind.POLL_STALLED, Level.LATE,
@@ -95,13 +94,36 @@ DEADLINE = "p: the first recording that is not archived will be deleted by the p
 def test_a_fact_of_a_provider_has_its_sentence(
     changed: dict[str, Any], concerns: list[tuple[Kind, Level, str, int, str]]
 ) -> None:
-    assert told(provider(**changed)) == concerns
+    found = provider(**changed)
+    assert told(found) == concerns
+    assert {each.subject for each in found} == {"p"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"nearest_deadline": NOW + max(LIMITS.warning, LIMITS.critical)},
+        {"slack": max(LIMITS.warning, LIMITS.critical) + MINUTE},
+        {"quota_used": LIMITS.quota - 1},
+        {"poll_succeeded_at": NOW - max(LIMITS.stalled, 3 * HOUR)},
+    ],
+)
+def test_a_provider_that_is_just_in_time_is_no_concern(changed: dict[str, Any]) -> None:
+    assert provider(**changed) == []
+
+
+def test_a_deadline_at_the_very_threshold_is_not_critical_yet() -> None:
+    assert [each.kind for each in provider(nearest_deadline=NOW + LIMITS.critical)] == [Kind.DEADLINE_WARNING]
+    almost = max(LIMITS.warning, LIMITS.critical) + MINUTE - timedelta(seconds=1)
+    assert [each.kind for each in provider(slack=almost)] == [Kind.FORECAST_LOSS]
 
 
 def test_a_provider_that_was_never_polled_says_so() -> None:
     facts = Facts(NOW, None, providers=[ProviderFacts("p", poll_every=HOUR)])
     (found,) = judge(facts, LIMITS).concerns
     assert found.sentence == "p: no complete poll for too long; none ever"
+    assert judge(Facts(NOW, NOW, providers=facts.providers), LIMITS).concerns == (), "it has only begun"
+    assert judge(Facts(NOW, NOW - 9 * DAY, providers=facts.providers), LIMITS).concerns == (found,)
 
 
 # --- storages -------------------------------------------------------------------------------------------------
@@ -125,19 +147,21 @@ SINCE = f"refused (since {NOW - HOUR:{SHORT}} UTC)"
         ({"trusted": False, "probed_at": NOW, "doubt": "lock"}, "lock"),
         ({"trusted": True, "probed_at": NOW, "failing": FAILING}, SINCE),
         ({"trusted": True, "probed_at": NOW + 2 * MINUTE, "failing": FAILING}, SINCE),
-        ({"trusted": True, "probed_at": NOW + 3 * MINUTE, "failing": FAILING}, None),
+        ({"trusted": True, "probed_at": NOW + timedelta(seconds=121), "failing": FAILING}, None),
         ({"trusted": True, "probed_at": NOW - 3 * HOUR}, None),
         ({"trusted": True, "probed_at": NOW - 4 * HOUR},
          f"its last proof is of {NOW - 4 * HOUR:{SHORT}} UTC, too old to rest on"),
         ({"trusted": True, "probed_at": NOW + 5 * MINUTE}, None),
-        ({"trusted": True, "probed_at": NOW + 6 * MINUTE},
-         f"its last proof is of {NOW + 6 * MINUTE:{SHORT}} UTC, too old to rest on"),
+        ({"trusted": True, "probed_at": NOW + timedelta(seconds=301)},
+         f"its last proof is of {NOW + 5 * MINUTE:{SHORT}} UTC, too old to rest on"),
     ],
 )  # fmt: skip
 def test_a_storage_is_believed_while_its_last_proof_is_fresh_and_nothing_contradicts_it(
     changed: dict[str, Any], problem: str | None
 ) -> None:
     assert unproven(StorageFacts("s", True, **changed), NOW) == problem
+    if problem is None:
+        assert judge(Facts(NOW, NOW, storages=[StorageFacts("s", True, **changed)]), LIMITS).concerns == ()
 
 
 @pytest.mark.parametrize(
@@ -210,7 +234,7 @@ def test_a_host_within_its_limits_is_no_concern(changed: dict[str, Any]) -> None
 
 @pytest.mark.parametrize(
     ("off", "words"),
-    [(119 * MINUTE, "119 min"), (2 * HOUR, "2 h"), (47 * HOUR, "47 h"), (48 * HOUR, "2 d")],
+    [(119 * MINUTE, "119 min"), (2 * HOUR, "2 h"), (47 * HOUR, "47 h"), (48 * HOUR, "2 d"), (20 * DAY, "20 d")],
 )
 def test_a_clock_is_off_by_a_coarse_length_of_time(off: timedelta, words: str) -> None:
     (found,) = judge(Facts(NOW, NOW, hosts=[HostFacts("h", NOW, clock_offset=off, clock_wrong=True)]), LIMITS).concerns
@@ -219,7 +243,8 @@ def test_a_clock_is_off_by_a_coarse_length_of_time(off: timedelta, words: str) -
 
 @pytest.mark.parametrize(
     ("left", "words"),
-    [(timedelta(0), "now"), (119 * MINUTE, "in 119 min"), (2 * HOUR, "in 2 h"), (71 * HOUR, "in 71 h"), (72 * HOUR, "in 3 d")],
+    [(timedelta(0), "now"), (119 * MINUTE, "in 119 min"), (2 * HOUR, "in 2 h"), (71 * HOUR, "in 71 h"), (72 * HOUR, "in 3 d"),
+     (20 * DAY, "in 20 d")],
 )  # fmt: skip
 def test_time_that_is_left_is_told_coarsely(left: timedelta, words: str) -> None:
     (found,) = provider(quota_used=100, quota_full_at=NOW + left)
@@ -234,6 +259,7 @@ def test_what_verification_found_and_an_old_checkpoint_are_the_archives() -> Non
         (Kind.CHECKPOINT_OVERDUE, Level.LATE, f"the last custody checkpoint was published at {late - MINUTE:{SHORT}} UTC", 0,
          "archiver custody fsck"),
     ]  # fmt: skip
+    assert [each.subject for each in judge(facts, LIMITS).concerns] == ["digest", ""]
     assert judge(Facts(NOW, NOW, checkpoint_at=late), LIMITS).concerns == ()
 
 
@@ -274,6 +300,7 @@ def test_concerns_are_found_by_subject_and_the_worst_level_counts() -> None:
     both = (concern(Kind.GAP_OPEN, Level.LATE, subject="a"), concern(Kind.GAP_OPEN, Level.LOST, subject="b"))
     assert Judgement(both).of("b") == both[1:]
     assert (worst(both), worst(())) == (Level.LOST, Level.ON_TIME)
+    assert worst((both[0], concern(Kind.GAP_OPEN, Level.INTEGRITY))) is Level.INTEGRITY
 
 
 def test_a_deadline_that_runs_out_comes_before_all_else_of_its_rank() -> None:
