@@ -59,7 +59,7 @@ class Life:
             self.ledger.enroll(conn, HOST_KEY)
             self.cover(conn, JUSTCALL, Window(FROM[JUSTCALL], BEGIN))
             conn.execute(insert(storage_state).values(
-                storage="primary", trusted=True, probed_at=BEGIN, report='[{"name": "lock", "ok": true}]',
+                storage="primary", trusted=True, probed_at=BEGIN, report='[{"name": "lock", "ok": true, "detail": ""}]',
             ))  # fmt: skip
 
     # --- one thing each -------------------------------------------------------------------------------------------
