@@ -18,9 +18,8 @@ from archiver.completeness.tables import LOST, gap, statement
 from archiver.custody import history
 from archiver.custody.event import ARCHIVE, Type, parse
 from archiver.custody.ledger import Ledger
-from archiver.ingest import covered_spans
+from archiver.ingest import covered_spans, journal_pages, span_queries
 from archiver.ingest.day_counts import DayCount, day_counts, denied_briefly
-from archiver.ingest.tables import listing_window, recording, reject
 from archiver.recording import Json, State, Window
 from archiver.schedule.window import holes
 
@@ -103,11 +102,8 @@ def survey_days(conn: Connection, it: Watched, days: Sequence[date]) -> dict[dat
 
 def _rejects(conn: Connection, it: Watched, first: date, last: date) -> Counter[date]:
     """Counts the listed rows that were not understood, by the UTC day when each was first seen."""
-    seen = reject.c.first_seen_at
-    wanted = select(seen).where(
-        reject.c.provider == it.provider, seen >= utc_day(first).since, seen < utc_day(last).since
-    )
-    return Counter(at.astimezone(UTC).date() for at in conn.execute(wanted).scalars())
+    span = Window(utc_day(first).since, utc_day(last).since)
+    return Counter(at.astimezone(UTC).date() for at in span_queries.rejects(conn, it.provider, span))
 
 
 def issue(conn: Connection, ledger: Ledger, it: Watched, day: date, now: datetime) -> Issued | None:
@@ -155,12 +151,10 @@ def statements(conn: Connection, provider: str | None, since: date, until: date)
 
 def of_recordings(conn: Connection, ids: Sequence[str]) -> list[Issued]:
     """The newest statement of each day that one of these recordings counts for, as far as the day was stated."""
-    columns = recording.c
     days: set[tuple[str, date]] = set()
     for start in range(0, len(ids), _AT_ONCE):
-        wanted = columns.id.in_(ids[start : start + _AT_ONCE])
-        for row in conn.execute(select(columns.provider, columns.call_started_at, columns.listed_at).where(wanted)):
-            days.add((row.provider, (row.call_started_at or row.listed_at).astimezone(UTC).date()))
+        for provider, at in span_queries.called(conn, ids[start : start + _AT_ONCE]):
+            days.add((provider, at.astimezone(UTC).date()))
     found = []
     for provider, day in sorted(days):
         found += statements(conn, provider, day, day + timedelta(days=1))
@@ -193,19 +187,9 @@ def _holes(it: Watched, covered: Mapping[str, Sequence[Window]], span: Window) -
 def _listings(conn: Connection, it: Watched, span: Window) -> list[Enumerated]:
     """The newest listings that show this day: for each scope, one after the other until the day is covered."""
     found: list[Enumerated] = []
-    windows = listing_window.c
     for scope in it.scopes:
-        rows = conn.execute(
-            select(listing_window)
-            .where(
-                windows.provider == it.provider, windows.scope == scope, windows.since < span.until,
-                windows.until > span.since,
-            )
-            .order_by(windows.completed_at.desc())
-            .limit(_LISTINGS)
-        )  # fmt: skip
         shown: list[Window] = []
-        for row in rows:
+        for row in journal_pages.listings_of(conn, it.provider, scope, span, _LISTINGS):
             if not holes(shown, span):
                 break
             shown.append(Window(row.since, row.until))

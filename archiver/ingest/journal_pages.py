@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, TextClause, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, TextClause, select, text, update
 
 from archiver.ingest.tables import catalogue_segment, copy, listing_window, recording
-from archiver.recording import LockMode, State
+from archiver.recording import LockMode, State, Window
 
 PAGE = 5_000
 
@@ -91,10 +91,20 @@ def known(conn: Connection, ids: Collection[str]) -> set[str]:
 
 def listings(conn: Connection) -> list[WalkedListing]:
     """Return all listings that were walked to their end, in the order of their end."""
-    return [
-        WalkedListing(row.provider, row.scope, row.since, row.until, row.rows, row.total, row.digest, row.completed_at)
-        for row in conn.execute(select(listing_window).order_by(listing_window.c.completed_at))
-    ]
+    return [_listing(row) for row in conn.execute(select(listing_window).order_by(listing_window.c.completed_at))]
+
+
+def listings_of(conn: Connection, provider: str, scope: str, span: Window, limit: int) -> list[WalkedListing]:
+    """Return the newest listings of one scope that show a part of the span, the newest first."""
+    columns = listing_window.c
+    wanted = (
+        columns.provider == provider,
+        columns.scope == scope,
+        columns.since < span.until,
+        columns.until > span.since,
+    )
+    rows = conn.execute(select(listing_window).where(*wanted).order_by(columns.completed_at.desc()).limit(limit))
+    return [_listing(row) for row in rows]
 
 
 def segments(conn: Connection) -> list[SegmentOnRecord]:
@@ -108,6 +118,12 @@ def segments(conn: Connection) -> list[SegmentOnRecord]:
 def describe_anew(conn: Connection, ids: Iterable[str]) -> None:
     """Make these recordings due for the catalogue again."""
     conn.execute(update(recording).where(recording.c.id.in_(ids)).values(segment=None))
+
+
+def _listing(row: Row[Any]) -> WalkedListing:
+    return WalkedListing(
+        row.provider, row.scope, row.since, row.until, row.rows, row.total, row.digest, row.completed_at
+    )
 
 
 def _by_bytes(

@@ -5,13 +5,13 @@ A recording counts for the span in which its call began, or in which it was list
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
 
-from archiver.ingest.tables import copy, coverage, recording
+from archiver.ingest.tables import copy, coverage, recording, reject
 from archiver.recording import State, Window
 
 
@@ -68,6 +68,20 @@ def covered_scopes(conn: Connection) -> list[tuple[str, str]]:
 def ids(conn: Connection, provider: str) -> set[str]:
     """Return the ids of a provider's recordings."""
     return set(conn.execute(select(recording.c.id).where(recording.c.provider == provider)).scalars())
+
+
+def called(conn: Connection, ids: Collection[str]) -> list[tuple[str, datetime]]:
+    """Return provider and time of the call of each of these recordings: of its listing where the call's is not known."""
+    columns = recording.c
+    rows = conn.execute(select(columns.provider, columns.call_started_at, columns.listed_at).where(columns.id.in_(ids)))
+    return [(row.provider, row.call_started_at or row.listed_at) for row in rows]
+
+
+def rejects(conn: Connection, provider: str, span: Window) -> list[datetime]:
+    """Return when each listed row that was not understood was first seen, of those first seen in the span."""
+    seen = reject.c.first_seen_at
+    wanted = select(seen).where(reject.c.provider == provider, seen >= span.since, seen < span.until)
+    return list(conn.execute(wanted).scalars())
 
 
 def archived(conn: Connection, provider: str, span: Window) -> Iterator[Archived]:
