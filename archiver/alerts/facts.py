@@ -55,7 +55,9 @@ class StorageFacts:
 
     `trusted`: the verdict of its last probe, None when no probe was ever answered; `doubt`: the check that failed then. `every`:
     the interval of the probes. `failing`: puts or probes that fail now. `waiting`: recordings that lie sealed on a disk and in no
-    storage. `remarks`: facts that a person should know although the storage stays trusted.
+    storage. `remarks`: facts that a person should know although the storage stays trusted. `oldest_reading`: the last whole
+    reading of the copy that was read longest ago; None without copies. `read_every`: within this time each copy is to be
+    read again.
     """
 
     storage: str
@@ -67,6 +69,8 @@ class StorageFacts:
     failing: Failing | None = None
     waiting: int = 0
     remarks: Sequence[str] = ()
+    oldest_reading: datetime | None = None
+    read_every: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

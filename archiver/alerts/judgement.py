@@ -135,7 +135,9 @@ def judge(facts: Facts, limits: Thresholds) -> Judgement:
         for each in facts.providers
         for concern in (*_gaps(each), *_deadlines(each, facts, limits), *_polling(each, facts, limits))
     ]
-    found += [concern for each in facts.storages for concern in _storage(each, facts.now)]
+    found += [
+        concern for each in facts.storages for concern in (*_storage(each, facts.now), *_reading(each, facts.now))
+    ]
     found += [concern for each in facts.hosts for concern in _host(each, limits)]
     found += _archive(facts, limits)
     return Judgement(tuple(sorted(found, key=_rank)))
@@ -295,6 +297,14 @@ def _storage(it: StorageFacts, now: datetime) -> Iterator[Concern]:
             detail=problem,
             blocks=it.required and not unused,
         )
+
+
+def _reading(it: StorageFacts, now: datetime) -> Iterator[Concern]:
+    """Yields a concern about copies that nobody has read again for longer than the configuration allows."""
+    if it.read_every is not None and it.oldest_reading is not None and now - it.oldest_reading > it.read_every:
+        ago, allowed = (_apart(each) for each in (now - it.oldest_reading, it.read_every))
+        said = f"{it.storage}: a copy was last read whole {ago} ago, and each is to be read within {allowed}"
+        yield Concern(Kind.VERIFY_BEHIND, it.storage, Level.LATE, said, remedy="archiver verify --all")
 
 
 def _host(it: HostFacts, limits: Thresholds) -> Iterator[Concern]:

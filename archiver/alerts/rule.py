@@ -42,6 +42,7 @@ class Kind(enum.StrEnum):
     CHECKPOINT_OVERDUE = "checkpoint.overdue"
     VOUCHER_SILENT = "voucher.silent"
     ANSWERS_ODD = "answers.odd"
+    VERIFY_BEHIND = "verify.behind"
     REPORT_MONTHLY = "report.monthly"
 
     @property

@@ -18,7 +18,7 @@ from archiver.config import model
 from archiver.database import Connection
 from archiver.fetch.spool import Spool, measure
 from archiver.hours import DATABASE, MARGIN, Hours
-from archiver.ingest import health, queries, storage_proofs
+from archiver.ingest import fixity, health, queries, storage_proofs
 from archiver.ingest.destination import Outage
 from archiver.ingest.health import Host
 from archiver.ingest.queries import ProviderCounts
@@ -105,19 +105,20 @@ def _storages(conn: Connection, config: model.Config, outages: Mapping[str, Outa
     for each in config.storage:
         proof, outage = proofs.get(each.id), outages.get(each.id)
         failing = None if outage is None else Failing(outage.since, outage.at, outage.problem)
+        common = StorageFacts(
+            each.id, each.required, failing=failing, waiting=waiting, oldest_reading=fixity.oldest(conn, each.id),
+            read_every=config.verify.every,
+        )  # fmt: skip
         if proof is None:
-            yield StorageFacts(each.id, each.required, failing=failing, waiting=waiting)
+            yield common
             continue
         failed = [f"{check.name}: {check.detail}" for check in proof.checks if check.fatal and not check.ok]
-        yield StorageFacts(
-            each.id,
-            each.required,
+        yield replace(
+            common,
             trusted=proof.trusted,
             doubt=failed[0] if failed else None,
             probed_at=proof.probed_at,
             every=proof.every or storage_proofs.PROBE_EVERY,
-            failing=failing,
-            waiting=waiting,
             remarks=tuple(check.detail for check in proof.checks if not check.ok and check.name in REMARKED),
         )
 

@@ -91,6 +91,10 @@ def _storages(conn: Connection, facts: Facts, now: datetime) -> dict[str, dict[s
             "required": each.required,
             "configured": True,
             "remarks": list(each.remarks),
+            "oldest_reading_at": None
+            if each.oldest_reading is None
+            else each.oldest_reading.isoformat().replace("+00:00", "Z"),
+            "read_every_seconds": None if each.read_every is None else round(each.read_every.total_seconds()),
         }
     return shown
 

@@ -89,6 +89,9 @@ def _storages(report: Report) -> Iterator[str]:
             age = for_people(report.at - datetime.fromisoformat(str(probed_at)))
             word = "proved itself" if state.get("trusted") else "last proof"
             yield f"storage  {name}  {word} {age} ago"
+            if (read_at := state.get("oldest_reading_at")) is not None:
+                age = for_people(report.at - datetime.fromisoformat(str(read_at)))
+                yield f"storage  {name}  every copy read whole within the last {age}"
             remarks = state.get("remarks")
             yield from (f"storage  {name}  {each}" for each in (remarks if isinstance(remarks, list) else ()))
 

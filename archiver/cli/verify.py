@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from archiver.ingest.archived_recordings import RecordingRow
     from archiver.verify.finding import Claimed, Verification
 
+_PAGE = 1000  # copies per transaction, so that nobody waits long
 _SAMPLE = re.compile(r"(\d+(?:\.\d+)?)%?")
 
 
@@ -121,6 +122,7 @@ async def _keep(options: Options, archive: Archive, result: Verification, depth:
 
     from archiver.cli.person import person_of
     from archiver.completeness import verified
+    from archiver.ingest import fixity
     from archiver.verify.finding import LIVE
 
     failures = Counter(str(each.kind) for each in result.failures if each.kind not in LIVE)
@@ -131,6 +133,10 @@ async def _keep(options: Options, archive: Archive, result: Verification, depth:
         verified.Depth(depth), began, archive.clock.now(), result.recordings, result.objects_read, failures
     )
     await session.once(lambda conn, ledger: verified.keep(conn, ledger, done, figures, "operator"))
+    writer = await archive.writer()
+    for storage, ids in result.sound.items():
+        for start in range(0, len(ids), _PAGE):
+            await writer.run(fixity.noting(storage, ids[start : start + _PAGE], began))
 
 
 def _claims(conn: Any, ids: tuple[str, ...]) -> list[Claimed]:

@@ -21,12 +21,14 @@ from archiver.recording import Json
 
 
 class Depth(enum.StrEnum):
-    """The depth of a verification. PARTLY: everything was asked for, and not everything could be read."""
+    """The depth of a verification. PARTLY: everything was asked for, and not everything could be read. ROLLING: the daemon's own
+    reading of the copies that were read longest ago."""
 
     FULL = "full"
     PARTLY = "partly"
     SAMPLE = "sample"
     NAMED = "named"
+    ROLLING = "rolling"
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,10 @@ def matching(pattern: str, what: str, hint: str) -> Written:
     )
 
 
+def _some_time_or_never(value: object) -> timedelta | None:
+    return None if value is None or value == "never" else _some_time(value)
+
+
 def _some_time(value: object) -> timedelta:
     duration = values.parse_duration(value)
     if duration < timedelta(seconds=1):
@@ -189,6 +193,9 @@ Host: TypeAlias = Annotated[
 ]
 Duration: TypeAlias = Annotated[timedelta, _simple(values.parse_duration, "duration")]
 Interval: TypeAlias = Annotated[timedelta, _simple(_some_time, "duration, at least 1s")]
+IntervalOrNever: TypeAlias = Annotated[
+    timedelta | None, _simple(_some_time_or_never, "duration, at least 1s, or never")
+]
 Keep: TypeAlias = Annotated[Span, _simple(values.parse_span, "duration, calendar years")]
 Size: TypeAlias = Annotated[values.Size, _simple(values.parse_size, "size")]
 Rate: TypeAlias = Annotated[values.Rate, _simple(values.parse_rate, "requests per s, min or h")]

@@ -17,6 +17,7 @@ from archiver.config.fields import (
     Flag,
     Ident,
     Interval,
+    IntervalOrNever,
     KeyRef,
     Listen,
     Origin,
@@ -268,6 +269,14 @@ class Spool(Section):
     """The size of the spool at which fetching pauses."""
 
 
+class Verify(Section):
+    """The daemon's own re-reading of what it archived."""
+
+    every: IntervalOrNever = timedelta(days=90)
+    """The time within which each copy is read whole again, with its lock: version, size, digest, and what else stands under its
+    key. Reading costs what the storage charges for it. `never`: nothing is read unless somebody calls `archiver verify`."""
+
+
 class Web(Section):
     """Health, metrics and status over HTTP."""
 
@@ -344,6 +353,8 @@ class Config(Section):
     """Sealed recordings on disk that wait for a storage."""
     alerting: Alerting = Alerting()
     """Channels and routes of alerts; nobody is told unless stated."""
+    verify: Verify = Verify()
+    """The daemon's own re-reading of what it archived."""
     web: Web | None = None
     """Health, metrics and status over HTTP; off unless stated."""
     logging: Logging = Logging()

@@ -17,7 +17,7 @@ import structlog
 from archiver import errors, systemd
 from archiver.alerts import alarm
 from archiver.assembly.process import Assembly
-from archiver.daemon import times
+from archiver.daemon import rereading, times
 from archiver.daemon.duties import Duties
 from archiver.daemon.loops import Loops
 from archiver.daemon.sweep import Sweep, Sweeper
@@ -109,6 +109,11 @@ class Daemon:
                 self._loops.on(ticker.every(f"copies {each.id}", timedelta(minutes=1)), self._duties.copying(each))
                 for each in a.destinations
             ),
+            *(
+                self._loops.on(ticker.every(f"verify {each.id}", rereading.EVERY), self._rereading(each).turn)
+                for each in a.destinations
+                if a.config.verify.every is not None
+            ),
             self._loops.on(ticker.every("catalogue", timedelta(minutes=1)), self._duties.catalogue),
             self._loops.on(ticker.every("reconcile", timedelta(days=1)), self._duties.daily),
             self._loops.on(ticker.every("report", timedelta(hours=6)), a.monthly.tick),
@@ -174,6 +179,11 @@ class Daemon:
             if destination.proven and not before:
                 upkeep.set()
             await asyncio.sleep((PROBE_EVERY if destination.proven else times.REPROBE_REFUSED).total_seconds())
+
+    def _rereading(self, destination: Destination) -> rereading.Rereading:
+        every = self._a.config.verify.every
+        assert every is not None
+        return rereading.Rereading(self._a, destination, every, self._stop.is_set)
 
     def _watch(self, ticker: Ticker) -> Callable[[], Awaitable[None]]:
         interval = systemd.watchdog_interval()

@@ -153,8 +153,12 @@ copy = Table(
     Column("legal_hold", Boolean, nullable=False),
     Column("checked_by", String(32), nullable=False),
     Column("stored_at", UtcDateTime, nullable=False),
-    Column("verified_at", UtcDateTime),
+    Column("verified_at", UtcDateTime),  # when its bytes were last read again and found right
 )
+_UNREAD = copy.c.verified_at.is_(None)
+Index("copy_unread", copy.c.storage, copy.c.stored_at, sqlite_where=_UNREAD, postgresql_where=_UNREAD)
+_READ = copy.c.verified_at.is_not(None)
+Index("copy_read", copy.c.storage, copy.c.verified_at, sqlite_where=_READ, postgresql_where=_READ)
 
 # Copies that policy demands (in every configured storage) and that do not exist yet: a queue, the oldest first.
 owed_copy = Table(

@@ -62,6 +62,9 @@ class Metrics:
         self._spool = gauge("spool_bytes", "Sealed bytes waiting for the storage")
         self._spool_limit = gauge("spool_limit_bytes", "The spool's quota")
         self._trusted = gauge("storage_trusted", "1 while the storage's proof is fresh and unbelied", "target")
+        self._read = gauge(
+            "copy_oldest_reading_timestamp_seconds", "Last whole reading of the copy read longest ago", "target"
+        )
         self._copies = gauge("copies_missing", "Archived recordings of which the storage has no copy yet", "target")
         self._level = gauge("status_level", "0 on time, 1 late, 2 at risk, 3 integrity, 4 lost")
         self._concerns = gauge("concerns", "What is wrong now, as status and alerts say it", "kind", "level")
@@ -175,15 +178,21 @@ class Metrics:
             self._events_refused.set(report.custody.refused)
             if report.custody.published_at is not None:
                 self._checkpoint.set(report.custody.published_at.timestamp())
+        self._show_storages(report)
+        self._show_judgement(report.judgement)
+        self._show_integrity(report.integrity)
+
+    def _show_storages(self, report: Report) -> None:
         self._trusted.clear()
+        self._read.clear()
         for storage, proof in report.storages.items():
             if proof.get("configured", True):
                 self._trusted.labels(storage).set(1 if proof.get("trusted") else 0)
+            if (read_at := proof.get("oldest_reading_at")) is not None:
+                self._read.labels(storage).set(datetime.fromisoformat(str(read_at)).timestamp())
         self._copies.clear()
         for storage in report.storages:
             self._copies.labels(storage).set(report.copies_missing.get(storage, 0))
-        self._show_judgement(report.judgement)
-        self._show_integrity(report.integrity)
 
     def _show_judgement(self, it: Judgement) -> None:
         self._level.set(list(Level).index(it.level))

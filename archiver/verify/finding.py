@@ -124,7 +124,10 @@ class Claimed:
 
 @dataclass(slots=True)
 class Verification:
-    """The result of a verification: the checks done, the findings, and the omissions with their reasons."""
+    """The result of a verification: the checks done, the findings, and the omissions with their reasons.
+
+    `sound`: for each storage, the recordings whose copy there was read whole and found right.
+    """
 
     recordings: int = 0
     objects_read: int = 0
@@ -136,6 +139,7 @@ class Verification:
     leaves: int = 0
     chains: int = 0
     findings: list[Finding] = field(default_factory=list)
+    sound: dict[str, list[str]] = field(default_factory=dict)
     unchecked: Counter[str] = field(default_factory=Counter)
     unreachable: Counter[str] = field(default_factory=Counter)
 

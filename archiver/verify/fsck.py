@@ -100,9 +100,13 @@ async def _check_recording(claimed: Claimed, tools: Instruments, beside: Beside,
             result.unchecked[f"copies in {copy.storage}, which is not in the configuration"] += 1
             continue
         try:
-            result.findings.extend(await _check_copy(claimed, copy, store, tools, beside, result))
+            found = await _check_copy(claimed, copy, store, tools, beside, result)
         except errors.DestinationError as failed:
             result.unreachable[f"{copy.storage}: {failed.detail}"] += 1
+            continue
+        result.findings += found
+        if not found:
+            result.sound.setdefault(copy.storage, []).append(claimed.id)
 
 
 async def _check_copy(

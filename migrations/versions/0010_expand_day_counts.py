@@ -51,7 +51,9 @@ def upgrade() -> None:
     _partial("recording_archived", ["provider", "archived_at", "plaintext_bytes"], "archived_at IS NOT NULL")
     _partial("recording_flagged_order", ["call_started_at", "listed_at", "id"], "flags <> '[]'")
     _partial("recording_denied", ["provider"], "state = 'absent' AND attempts > 0")
+    _partial("copy_unread", ["storage", "stored_at"], "verified_at IS NULL", table="copy")
+    _partial("copy_read", ["storage", "verified_at"], "verified_at IS NOT NULL", table="copy")
 
 
-def _partial(name: str, columns: list[str], where: str) -> None:
-    op.create_index(name, "recording", columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+def _partial(name: str, columns: list[str], where: str, table: str = "recording") -> None:
+    op.create_index(name, table, columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))

@@ -136,5 +136,7 @@ def _back_to_9(conn: Connection) -> None:
         conn.execute(text(f"DROP TRIGGER recording_day_{name}{where}"))
     for name in ("order", "provider_id", "sealed", "length", "archived", "denied", "flagged_order"):
         conn.execute(text(f"DROP INDEX recording_{name}"))
+    for name in ("unread", "read"):
+        conn.execute(text(f"DROP INDEX copy_{name}"))
     conn.execute(text("DROP TABLE recording_day"))
     conn.execute(text("UPDATE alembic_version SET version_num = '0009'"))

@@ -88,6 +88,8 @@ CASES: list[tuple[str, str, Facts, Facts]] = [
     ("log.forked", "", provider(gaps={}), provider(provider="", gaps={"log_forked": 1})),
     ("voucher.silent", "", provider(gaps={}), provider(provider="", gaps={"witness_silent": 1, "timestamp_silent": 1})),
     ("answers.odd", "primary", provider(gaps={}), provider(provider="primary", gaps={"answer_not_understood": 1})),
+    ("verify.behind", "primary", storage(oldest_reading=NOW - 90 * DAY, read_every=90 * DAY),
+     storage(oldest_reading=NOW - 91 * DAY, read_every=90 * DAY)),
     ("checkpoint.overdue", "", archive(checkpoint_at=NOW - 3 * HOUR), archive(checkpoint_at=NOW - 4 * HOUR)),
 ]  # fmt: skip
 

@@ -28,6 +28,10 @@ CALM = Facts(NOW, NOW - DAY, "h1", providers=(ACME,), storages=(PRIMARY, SECOND_
 NO = Failing(NOW - 2 * HOUR, NOW - SECOND, "PutObject: AccessDenied")
 
 
+def _read(at: datetime, every: timedelta | None = 90 * DAY) -> Facts:
+    return replace(CALM, storages=(replace(PRIMARY, oldest_reading=at, read_every=every), SECOND_COPY))
+
+
 def acme(**changed: Any) -> Facts:
     return replace(CALM, providers=(replace(ACME, **changed),))
 
@@ -201,6 +205,15 @@ ROWS = [
         L.INTEGRITY,
         (K.INTEGRITY_FAILED,),
         "INTEGRITY: verification found 2 mismatch(es)",
+    ),
+    Row("read again in time", _read(NOW - 90 * DAY), L.ON_TIME, (), "Nothing is"),
+    Row("read again never, as configured", _read(NOW - 900 * DAY, every=None), L.ON_TIME, (), "Nothing is"),
+    Row(
+        "read again too late",
+        _read(NOW - 91 * DAY),
+        L.LATE,
+        (K.VERIFY_BEHIND,),
+        "Late, nothing is at risk yet: primary: a copy was last read whole 91 d ago, and each is to be read within 90 d",
     ),
     Row("published in time", replace(CALM, checkpoint_at=NOW - 3 * HOUR), L.ON_TIME, (), "Nothing is"),
     Row(
