@@ -16,6 +16,7 @@ from archiver.database import Connection, revision
 from archiver.ingest import public_views, queries
 from archiver.ingest.health import Host
 from archiver.providers.port import Provider
+from archiver.instants import precise_or_none
 from archiver.recording import Json
 from archiver.status import report as reports
 from archiver.status.report import LogStatus, Outlook
@@ -91,7 +92,7 @@ def _storages(conn: Connection, facts: Facts, now: datetime) -> dict[str, dict[s
             "required": each.required,
             "configured": True,
             "remarks": list(each.remarks),
-            "oldest_reading_at": None
+            "oldest_reading_at": precise_or_none(each.oldest_reading),
             if each.oldest_reading is None
             else each.oldest_reading.isoformat().replace("+00:00", "Z"),
             "read_every_seconds": None if each.read_every is None else round(each.read_every.total_seconds()),
