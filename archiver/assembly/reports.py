@@ -15,8 +15,8 @@ from archiver.config.provider import AnyProvider
 from archiver.database import Connection, revision
 from archiver.ingest import public_views, queries
 from archiver.ingest.health import Host
-from archiver.providers.port import Provider
 from archiver.instants import precise_or_none
+from archiver.providers.port import Provider
 from archiver.recording import Json
 from archiver.status import report as reports
 from archiver.status.report import LogStatus, Outlook
@@ -93,8 +93,6 @@ def _storages(conn: Connection, facts: Facts, now: datetime) -> dict[str, dict[s
             "configured": True,
             "remarks": list(each.remarks),
             "oldest_reading_at": precise_or_none(each.oldest_reading),
-            if each.oldest_reading is None
-            else each.oldest_reading.isoformat().replace("+00:00", "Z"),
             "read_every_seconds": None if each.read_every is None else round(each.read_every.total_seconds()),
         }
     return shown
