@@ -53,7 +53,7 @@ async def drips(_asked: Asked, writer: asyncio.StreamWriter) -> None:
     while True:
         writer.write(b" ")
         await writer.drain()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # slow on purpose
 
 
 async def never_ends(_asked: Asked, writer: asyncio.StreamWriter) -> None:

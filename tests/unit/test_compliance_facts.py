@@ -155,7 +155,9 @@ def test_a_day_is_told_by_the_states_of_its_recordings() -> None:
 
 
 def test_a_day_of_no_recordings_is_all_zeros() -> None:
-    assert {KNOWN.archived, KNOWN.pending, KNOWN.gone, KNOWN.absent, KNOWN.disposed, KNOWN.gaps_open} == {0}
+    it = judge(OF, {}, BEGIN, BEGIN + NIGHT, None)
+    assert {it.archived, it.pending, it.gone, it.absent, it.disposed, it.gaps_open} == {0}
+    assert (it.verdict, it.covered) == (Verdict.NEVER, timedelta(0))
 
 
 @pytest.mark.parametrize(
