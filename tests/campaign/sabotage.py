@@ -70,7 +70,7 @@ def token_not_compared() -> None:
 
         return settled
 
-    everywhere(("settle", "_settle"), unfenced)
+    everywhere(("ingest.journal.settle",), unfenced)
 
 
 def last_page_skipped() -> None:
@@ -218,7 +218,7 @@ def same_id_same_recording() -> None:
 
         return noted
 
-    everywhere(("note_page",), merged)
+    everywhere(("ingest.listing_pages.note_page",), merged)
 
 
 def retention_from_today() -> None:
