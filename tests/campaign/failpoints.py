@@ -35,6 +35,7 @@ from archiver.fetch.spool import Spool
 from archiver.providers.http_media import Download
 from archiver.seal.cipher import Sealer
 from archiver.store.s3_message import Request
+from archiver.store.s3_site import Stage
 from archiver.store.s3_wire import Wire
 from archiver.translog.notary import Notary
 from archiver.translog.sequencer import Integrated, Sequencer
@@ -279,7 +280,19 @@ def _storage(points: Points) -> None:
             return "publish.request"
         return _OPERATIONS.get(operation) if "recordings/" in key else None
 
+    def staging(answered: Callable[..., Any]) -> Callable[..., Any]:
+        def do_answered(*arguments: Any) -> Any:
+            _here.staged = True
+            try:
+                return answered(*arguments)
+            finally:
+                _here.staged = False
+
+        return do_answered
+
     def name(_client: BaseClient, operation: str, fields: Mapping[str, Any]) -> str | None:
+        if getattr(_here, "staged", False):
+            return None  # a call whose answer is there already: nothing is sent
         return effect(operation, str(fields.get("Key") or fields.get("Prefix") or ""))
 
     def name_of_put(_wire: Wire, _bound: object, request: Request, _fields: Mapping[str, Any]) -> str | None:
@@ -297,6 +310,7 @@ def _storage(points: Points) -> None:
         failed: BaseException = ReadTimeoutError(endpoint_url="failpoint")
         return failed
 
+    swap(Stage, "answered", staging)
     swap(BaseClient, "_make_api_call", lambda call: around(points, name, call, slow_down, no_answer))
     swap(Wire, "_put", lambda put: around(points, name_of_put, put, slow_down, no_answer))
     swap(Wire, "_ask", lambda ask: around(points, name_of_question, ask, slow_down, no_answer))
