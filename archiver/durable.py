@@ -47,7 +47,8 @@ def place(part: Path, target: Path) -> None:
     except OSError as refused:
         if refused.errno not in _NO_LINKS:
             raise
-        # This file system has no links, as on a USB stick. The name is taken first: the rename replaces our own empty file.
+        # This file system has no links, as on a USB stick. The name is taken first: the rename replaces our own empty
+        # file.
         os.close(os.open(target, _NEW, 0o600))
         part.replace(target)
     else:
@@ -56,7 +57,8 @@ def place(part: Path, target: Path) -> None:
 
 
 def sync_file(file: IO[bytes]) -> None:
-    """Bring the content of an open file to disk. After an error it may be lost: write it anew, and never try this again."""
+    """Bring the content of an open file to disk. After an error it may be lost: write it anew, and never try this
+    again."""
     file.flush()
     os.fsync(file.fileno())
 

@@ -215,7 +215,8 @@ class RolledBackError(VerificationError):
 class ForkedError(ConflictError):
     """There are two histories of the custody log; keep both heads, and find out who signed the other.
 
-    `where`: who shows the other one. `ours` and `theirs`: the heads, as signed or as said. `size`: of theirs, where it is known.
+    `where`: who shows the other one. `ours` and `theirs`: the heads, as signed or as said. `size`: of theirs, where it
+    is known.
     """
 
     def __init__(self, detail: str, *, where: str, ours: str, theirs: str, size: int | None = None) -> None:

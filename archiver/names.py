@@ -19,7 +19,8 @@ _NUMBERS = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
 class Names(AbstractResolver):
-    """The resolver of one party, for its HTTP client. Further names of the same party wait while all its threads hang."""
+    """The resolver of one party, for its HTTP client. Further names of the same party wait while all its threads
+    hang."""
 
     def __init__(self, party: str) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"names-{party}")

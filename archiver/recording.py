@@ -1,4 +1,5 @@
-"""The values that travel through the archiver, one type per stage: Listing → Received → Sealed → Stored. Pure: no I/O, no clock.
+"""The values that travel through the archiver, one type per stage: Listing → Received → Sealed → Stored. Pure: no I/O,
+no clock.
 
 Each stage makes its own type. A `Stored` comes from a storage's own answer, or from the journal's record of one.
 """

@@ -91,7 +91,8 @@ VOCABULARY: Mapping[str, Attribute] = {
 """Every attribute that has values. `BOUNDS` lists the other conditions."""
 
 BOUNDS = ("longer_than", "shorter_than", "since", "until")
-"""Conditions on the recording's length, and on the instant from which its retention counts: `since` ≤ instant < `until`."""
+"""Conditions on the recording's length, and on the instant from which its retention counts: `since` ≤ instant <
+`until`."""
 
 _COMMON = ("provider", "account", "number", "from_number", "to_number", "call", *BOUNDS)
 

@@ -32,7 +32,8 @@ class Alarm:
         *,
         first: timedelta = _FIRST,
     ) -> None:
-        """`first`: the time after the start in which nothing is judged. An outage of the process itself is over by then."""
+        """`first`: the time after the start in which nothing is judged. An outage of the process itself is over by
+        then."""
         self._facts = facts
         self._dispatch = dispatch
         self._heartbeat = heartbeat
@@ -41,7 +42,8 @@ class Alarm:
         self._from = clock.monotonic() + first.total_seconds()
 
     async def tick(self) -> None:
-        """Judge the archive, send due alerts, ping. Raises `UnavailableError` or `OutcomeUnknownError` for the database."""
+        """Judge the archive, send due alerts, ping. Raises `UnavailableError` or `OutcomeUnknownError` for the
+        database."""
         if self._clock.monotonic() < self._from or (self._dispatch is None and self._heartbeat is None):
             return
         facts = await self._facts()

@@ -68,10 +68,11 @@ class Dispatch:
             log.warning("notify.unrouted", alerts=[each.value for each in missing])
 
     async def tick(self, facts: Facts) -> tuple[rule.Alert, ...]:
-        """Judge `facts` and send due alerts, on all channels at once. A slow channel delays the next tick by 90 s at most.
+        """Judge `facts` and send due alerts, on all channels at once. A slow channel delays the next tick by 90 s at
+        most.
 
-        Returns the alerts that hold now. Never raises for a channel's failure: it is logged and counted, and the alert is sent
-        again later. Raises `UnavailableError` or `OutcomeUnknownError` for a failure of the database.
+        Returns the alerts that hold now. Never raises for a channel's failure: it is logged and counted, and the alert
+        is sent again later. Raises `UnavailableError` or `OutcomeUnknownError` for a failure of the database.
         """
         firing = judge(facts, self._thresholds).alerts
         token = self._chance.uuid()
@@ -100,7 +101,8 @@ class Dispatch:
         )
 
     async def test(self, text: str, now: datetime) -> dict[str, str]:
-        """Send `text` on every channel, past all routes. Returns the problem of each channel, "" where there was none."""
+        """Send `text` on every channel, past all routes. Returns the problem of each channel, "" where there was
+        none."""
         found: dict[str, str] = {}
         for name, channel in self._channels.items():
             entry = Entry(rule.Alert(rule.Kind.REPORT_MONTHLY, "test", text), name, now, now, cleared_at=now)

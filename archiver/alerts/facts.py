@@ -14,11 +14,12 @@ from datetime import datetime, timedelta
 class ProviderFacts:
     """One provider as journal, register and forecast see it. A value that is not known stays at its default.
 
-    `gaps`: open gaps by reason code, without the acknowledged ones. `lost`: recordings that are gone, without the acknowledged
-    ones. `configured`: whether the provider is polled at all. It is polled at the interval `poll_every`, or by a schedule:
-    `schedule_due` is then the schedule's first time after the last complete poll. `refused`: why its credentials are refused.
-    `slack`: how long all work may stand still without a loss; None with nothing to lose. It is negative when something is lost
-    even at the present pace, and `first_loss_at` then says when. `quota_used` is a percentage.
+    `gaps`: open gaps by reason code, without the acknowledged ones. `lost`: recordings that are gone, without the
+    acknowledged ones. `configured`: whether the provider is polled at all. It is polled at the interval `poll_every`,
+    or by a schedule: `schedule_due` is then the schedule's first time after the last complete poll. `refused`: why its
+    credentials are refused. `slack`: how long all work may stand still without a loss; None with nothing to lose. It is
+    negative when something is lost even at the present pace, and `first_loss_at` then says when. `quota_used` is a
+    percentage.
     """
 
     provider: str
@@ -53,11 +54,11 @@ class Failing:
 class StorageFacts:
     """One configured storage.
 
-    `trusted`: the verdict of its last probe, None when no probe was ever answered; `doubt`: the check that failed then. `every`:
-    the interval of the probes. `failing`: puts or probes that fail now. `waiting`: recordings that lie sealed on a disk and in no
-    storage. `remarks`: facts that a person should know although the storage stays trusted. `oldest_reading`: the last whole
-    reading of the copy that was read longest ago; None without copies. `read_every`: within this time each copy is to be
-    read again.
+    `trusted`: the verdict of its last probe, None when no probe was ever answered; `doubt`: the check that failed then.
+    `every`: the interval of the probes. `failing`: puts or probes that fail now. `waiting`: recordings that lie sealed
+    on a disk and in no storage. `remarks`: facts that a person should know although the storage stays trusted.
+    `oldest_reading`: the last whole reading of the copy that was read longest ago; None without copies. `read_every`:
+    within this time each copy is to be read again.
     """
 
     storage: str
@@ -77,8 +78,8 @@ class StorageFacts:
 class HostFacts:
     """One host's disk and clock, as they were at `seen_at`. `spool_used`: per cent of the spool's quota.
 
-    `no_room`: why nothing more can be fetched there. `clock_offset`: the host's clock minus the clock of the database or of most
-    other parties. `clock_wrong`: whether those clocks contradict the host's.
+    `no_room`: why nothing more can be fetched there. `clock_offset`: the host's clock minus the clock of the database
+    or of most other parties. `clock_wrong`: whether those clocks contradict the host's.
     """
 
     host: str
@@ -93,9 +94,10 @@ class HostFacts:
 class Facts:
     """The archive at one instant.
 
-    `started_at`: since when a replica works on the archive, None when none does. `host` is this process's host, `elsewhere` are
-    the hosts of the other living replicas. `integrity`: what verification found, counted by kind, until everything was verified
-    again. `checkpoint_at`: when the last checkpoint was published; None where no checkpoint is expected yet.
+    `started_at`: since when a replica works on the archive, None when none does. `host` is this process's host,
+    `elsewhere` are the hosts of the other living replicas. `integrity`: what verification found, counted by kind, until
+    everything was verified again. `checkpoint_at`: when the last checkpoint was published; None where no checkpoint is
+    expected yet.
     """
 
     now: datetime

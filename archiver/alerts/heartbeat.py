@@ -1,7 +1,9 @@
-"""A dead man's switch: a ping that says "a sweep was really finished", to somebody who raises the alarm when no ping comes.
+"""A dead man's switch: a ping that says "a sweep was really finished", to somebody who raises the alarm when no ping
+comes.
 
-This alert alone still works when this process, its host, its database or its network is down. So the ping must never be sent for
-any other reason than work done: every provider was listed to its last page, and nothing is at risk, wrong or lost (`judgement`).
+This alert alone still works when this process, its host, its database or its network is down. So the ping must never be
+sent for any other reason than work done: every provider was listed to its last page, and nothing is at risk, wrong or
+lost (`judgement`).
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ class LogTail(logging.Handler):
 
 
 def follow_log(limit: int) -> LogTail:
-    """Begin to keep the tail of this process's log. Call this after `logs.configure`, whose redacting formatter the tail uses."""
+    """Begin to keep the tail of this process's log. Call this after `logs.configure`, whose redacting formatter the
+    tail uses."""
     root = logging.getLogger()
     tail = LogTail(limit)
     tail.setFormatter(root.handlers[0].formatter if root.handlers else None)
@@ -77,8 +80,8 @@ class Heartbeat:
     async def tick(self, finished: Mapping[str, datetime | None], *, proven: bool) -> bool:
         """Ping if a sweep was finished since the last ping. Returns True when the ping arrived.
 
-        `proven`: nothing contradicts that the work is done. Never raises for a failure of the other side: the failure is logged
-        and counted, and the next tick tries again.
+        `proven`: nothing contradicts that the work is done. Never raises for a failure of the other side: the failure
+        is logged and counted, and the next tick tries again.
         """
         now = self._clock.now()
         early = self._pinged_at is not None and now - self._pinged_at < self._every

@@ -1,7 +1,7 @@
 """Judges the archive once, for every output. Pure: facts and thresholds in, concerns out.
 
-Status, `--check`, `--nagios`, metrics, alerts, heartbeat, doctor and the monthly report all use the result of `judge`, so that
-none of them can be green while another is red:
+Status, `--check`, `--nagios`, metrics, alerts, heartbeat, doctor and the monthly report all use the result of `judge`,
+so that none of them can be green while another is red:
 
 | Level | `--check` | `--nagios` | heartbeat | doctor |
 |---|---|---|---|---|
@@ -11,8 +11,9 @@ none of them can be green while another is red:
 | integrity | 65 | CRITICAL | silent | ✗ |
 | lost | 4 | CRITICAL | silent | ✗ |
 
-An alert that wakes people has the level "at risk" or worse, except in an archive that has never run. "Nothing is at risk" is a
-claim that needs proof: a proof that is missing or old is a concern. An acknowledged gap is no concern any more.
+An alert that wakes people has the level "at risk" or worse, except in an archive that has never run. "Nothing is at
+risk" is a claim that needs proof: a proof that is missing or old is a concern. An acknowledged gap is no concern any
+more.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ _LEVELS, _SEVERITIES, _KINDS = list(Level), list(Severity), list(Kind)
 
 @dataclass(frozen=True, slots=True)
 class Concern:
-    """One thing that is wrong now. There is at most one for each kind and subject: a provider, a storage, a host, or "" for all.
+    """One thing that is wrong now. There is at most one for each kind and subject: a provider, a storage, a host, or ""
+    for all.
 
-    `weight` counts what is wrong where counting makes sense. `detail` is the cause alone, without the words around it in
-    `sentence`. `blocks`: nothing at all can be archived while the concern lasts.
+    `weight` counts what is wrong where counting makes sense. `detail` is the cause alone, without the words around it
+    in `sentence`. `blocks`: nothing at all can be archived while the concern lasts.
     """
 
     kind: Kind
@@ -88,7 +90,8 @@ class Judgement:
 
     @property
     def proven(self) -> bool:
-        """True when nothing contradicts that the work is done, and each storage proved itself. A heartbeat claims this."""
+        """True when nothing contradicts that the work is done, and each storage proved itself. A heartbeat claims
+        this."""
         return not self.level.red and all(each.kind is not Kind.STORAGE_NOT_TRUSTED for each in self.concerns)
 
     @property
@@ -225,8 +228,8 @@ def poll_due(each: ProviderFacts, started_at: datetime | None, limits: Threshold
     """The time by which a provider's next complete poll must have come; None for a provider that is not polled.
 
     With an interval: three intervals, and at least `limits.stalled`, after the last complete poll. With a schedule:
-    `limits.stalled` after the scheduled time. The count starts at the last poll and not at the start of the process: a restart
-    must not look like the end of the trouble.
+    `limits.stalled` after the scheduled time. The count starts at the last poll and not at the start of the process: a
+    restart must not look like the end of the trouble.
     """
     if not each.configured:
         return None

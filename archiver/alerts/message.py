@@ -37,8 +37,8 @@ class Message:
 def compose(instance: str, entries: Sequence[Entry], now: datetime) -> Message:
     """Makes one message of `entries`, which is not empty, the most urgent first.
 
-    Every text is redacted, and short enough for a person to read. A channel whose program understands markup passes the texts
-    through `inert`.
+    Every text is redacted, and short enough for a person to read. A channel whose program understands markup passes the
+    texts through `inert`.
     """
     ordered = sorted(
         entries, key=lambda each: (each.status is not Status.FIRING, _ORDER.index(each.alert.kind.severity), each.key)
@@ -69,7 +69,8 @@ def compose(instance: str, entries: Sequence[Entry], now: datetime) -> Message:
 
 
 def inert(text: str) -> str:
-    """Makes `text` harmless for a program that understands markup: nobody is mentioned, nothing is a link, code or a picture.
+    """Makes `text` harmless for a program that understands markup: nobody is mentioned, nothing is a link, code or a
+    picture.
 
     For a person it reads the same.
     """

@@ -24,7 +24,8 @@ _HEADERS = {"User-Agent": "compliance-archiver", "Accept-Encoding": "identity"}
 
 
 class Post:
-    """Sends to one URL. Private addresses are allowed, since an operator named them; plain http only with `allow_http`."""
+    """Sends to one URL. Private addresses are allowed, since an operator named them; plain http only with
+    `allow_http`."""
 
     def __init__(
         self,
@@ -51,7 +52,8 @@ class Post:
         self._transport = Transport(rules, _LIMITS, clock, None, ca_bundle)
 
     async def send(self, method: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> None:
-        """Sends one request. Raises `ThrottledError` or `UnavailableError` unless the answer is 2xx; its body is not read."""
+        """Sends one request. Raises `ThrottledError` or `UnavailableError` unless the answer is 2xx; its body is not
+        read."""
         try:
             with self._transport.exchange("notify", self._host) as seen:
                 async with asyncio.timeout(self._longest.total_seconds()):

@@ -1,8 +1,10 @@
-"""Decides when each channel is told of which alert. Pure: entries in, entries out; `state` keeps them, `dispatch` sends them.
+"""Decides when each channel is told of which alert. Pure: entries in, entries out; `state` keeps them, `dispatch` sends
+them.
 
-An entry is one alert on its way to one channel. It is due at once; it is sent, then sent again every `repeat` while the alert
-holds, and at once when the alert grows worse. When the alert has been over for a while, that is sent once. An entry is removed
-only after its end was sent: an alert that came and went while its channel was down is still sent, as an alert that is over.
+An entry is one alert on its way to one channel. It is due at once; it is sent, then sent again every `repeat` while the
+alert holds, and at once when the alert grows worse. When the alert has been over for a while, that is sent once. An
+entry is removed only after its end was sent: an alert that came and went while its channel was down is still sent, as
+an alert that is over.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One alert on its way to one channel. `told_weight` is its weight when last sent, `failures` the failures in a row."""
+    """One alert on its way to one channel. `told_weight` is its weight when last sent, `failures` the failures in a
+    row."""
 
     alert: Alert
     channel: str
@@ -104,7 +107,8 @@ def changes(
     now: datetime,
     elsewhere: Collection[str] = (),
 ) -> Changes:
-    """Bring the entries up to date with the alerts that hold now. Idempotent: a second call with the same changes nothing.
+    """Bring the entries up to date with the alerts that hold now. Idempotent: a second call with the same changes
+    nothing.
 
     `elsewhere`: hosts of other living replicas. Only its own replica can say that a host's alert is over.
     """
@@ -169,6 +173,7 @@ def _holds(entry: Entry, alert: Alert, repeat: timedelta, now: datetime) -> Entr
 def _over(entry: Entry, now: datetime) -> Entry:
     if entry.cleared_at is not None:
         return entry
-    # An alert that was not sent yet stays due, and is sent as one that is over. Otherwise its end waits until it has settled.
+    # An alert that was not sent yet stays due, and is sent as one that is over. Otherwise its end waits until it has
+    # settled.
     due = entry.due_at if entry.told_at is None else now + SETTLE
     return replace(entry, cleared_at=now, due_at=due)

@@ -1,7 +1,8 @@
 """The names of the alerts, their urgency, and the thresholds at which a fact becomes an alert. Pure: no I/O, no clock.
 
-An alert is a condition that holds now; `judgement` finds the conditions. `route` decides when each channel is told. Names are an
-interface: configurations, pages of docs/runbook and other people's filters rely on them, so names are added, never renamed.
+An alert is a condition that holds now; `judgement` finds the conditions. `route` decides when each channel is told.
+Names are an interface: configurations, pages of docs/runbook and other people's filters rely on them, so names are
+added, never renamed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ class Severity(enum.StrEnum):
 
 
 class Kind(enum.StrEnum):
-    """The stable names of the alerts, each with a page docs/runbook/<name>.md; `report.monthly` is news and has no page."""
+    """The stable names of the alerts, each with a page docs/runbook/<name>.md; `report.monthly` is news and has no
+    page."""
 
     RECORDING_LOST = "recording.lost"
     DEADLINE_CRITICAL = "deadline.critical"
@@ -112,7 +114,8 @@ class Level(enum.StrEnum):
 
 
 def level_of(code: str) -> Level:
-    """The level of an open gap with this reason code. A code that is not named here is at risk: new codes are red at once."""
+    """The level of an open gap with this reason code. A code that is not named here is at risk: new codes are red at
+    once."""
     return _GAP_LEVELS.get(code) or _KIND_LEVELS.get(GAPS.get(code, Kind.GAP_OPEN), Level.AT_RISK)
 
 

@@ -1,7 +1,9 @@
-"""Keeps the entries in SQL, and the right to send them: a claim for a while, so that two replicas do not send the same alert.
+"""Keeps the entries in SQL, and the right to send them: a claim for a while, so that two replicas do not send the same
+alert.
 
-The claim is made by `UPDATE … WHERE` in the transaction that brings the entries up to date. When a replica dies with a claim,
-another one takes over when the claim has run out: an alert may then be sent a second time, but is never left unsent.
+The claim is made by `UPDATE … WHERE` in the transaction that brings the entries up to date. When a replica dies with a
+claim, another one takes over when the claim has run out: an alert may then be sent a second time, but is never left
+unsent.
 """
 
 from __future__ import annotations
@@ -28,9 +30,11 @@ def bring_up(
     now: datetime,
     elsewhere: Collection[str] = (),
 ) -> tuple[Key, ...]:
-    """Make the entries agree with the alerts that hold now. Returns the entries that no route sends any more, now removed.
+    """Make the entries agree with the alerts that hold now. Returns the entries that no route sends any more, now
+    removed.
 
-    When two replicas insert the same entry at once, the primary key lets one through; the other transaction is run again.
+    When two replicas insert the same entry at once, the primary key lets one through; the other transaction is run
+    again.
     """
     todo = route.changes(_known(conn), firing, routes, channels, now, elsewhere)
     for entry in todo.new:
@@ -85,7 +89,8 @@ def settle(
     arrived: bool,
     retry_after: timedelta | None = None,
 ) -> int:
-    """Record the outcome for the entries claimed under `token`, and release the claim. Returns the number still claimed so."""
+    """Record the outcome for the entries claimed under `token`, and release the claim. Returns the number still claimed
+    so."""
     known = _known(conn, token)
     for told in sent:
         entry = known.get(told.key)
@@ -122,7 +127,8 @@ def rename(conn: Connection, old: str, new: str) -> None:
 
 
 def _known(conn: Connection, token: str | None = None) -> Mapping[Key, Entry]:
-    """The entries, locked: another replica's changes are waited for and seen. Kinds of a newer version are left alone."""
+    """The entries, locked: another replica's changes are waited for and seen. Kinds of a newer version are left
+    alone."""
     wanted = select(alert_state).where(alert_state.c.kind.in_(_KINDS))
     if token is not None:
         wanted = wanted.where(alert_state.c.claim == token)

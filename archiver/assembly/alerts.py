@@ -1,4 +1,5 @@
-"""Builds the alerting: channels, routes and the dead man's switch as configured, and the facts that alerts are judged by."""
+"""Builds the alerting: channels, routes and the dead man's switch as configured, and the facts that alerts are judged
+by."""
 
 from __future__ import annotations
 

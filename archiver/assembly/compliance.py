@@ -42,7 +42,8 @@ def monthly(
     now: datetime,
     only: str | None = None,
 ) -> Report:
-    """Makes the report over one instant of the database; `only`: of one provider, configured or known to the journal."""
+    """Makes the report over one instant of the database; `only`: of one provider, configured or known to the
+    journal."""
     accounts = watched(conn, config, providers, now)
     storages = {each.id: each.required for each in config.storage}
     judgement = make_report(conn, config, providers, now, look_from_outside(conn, config, now)).judgement
@@ -62,7 +63,8 @@ def _began(conn: Connection) -> datetime | None:
 
 @dataclass(frozen=True, slots=True)
 class Monthly:
-    """Writes each month's report into `state_dir/reports/` when the month has been over for a day, and announces the report.
+    """Writes each month's report into `state_dir/reports/` when the month has been over for a day, and announces the
+    report.
 
     Only one replica does this, by a lease.
 
@@ -81,7 +83,8 @@ class Monthly:
     announce: Callable[[Alert], Awaitable[None]]
 
     async def tick(self) -> None:
-        """Writes the report if it is due. Raises `DestinationError` when it cannot be written, and the database's errors."""
+        """Writes the report if it is due. Raises `DestinationError` when it cannot be written, and the database's
+        errors."""
         now = self.clock.now()
         month = month_of(now - _SETTLED).before
         folder = Path(self.config.state_dir) / "reports"

@@ -45,7 +45,8 @@ def gather(
     now: datetime,
     here: Host | None,
 ) -> Facts:
-    """Gathers all facts over one instant of the database. `here`: this host's disk and clock as this process sees them."""
+    """Gathers all facts over one instant of the database. `here`: this host's disk and clock as this process sees
+    them."""
     alive = [each for each in queries.replicas(conn) if each.alive_until > now]
     started = min((each.started_at for each in alive), default=None)
     host = "" if here is None else here.host
@@ -131,8 +132,8 @@ def _hosts(seen: Sequence[Host], here: Host | None) -> Iterator[HostFacts]:
     of = {each.spool_id: each for each in seen}
     if here is not None and (here.spool_id not in of or abs(here.seen_at - of[here.spool_id].seen_at) > _JUST_SAID):
         known = of.get(here.spool_id)
-        # A process that looks from outside has no other clocks to compare: while its time goes on from the time of the last
-        # report, it runs on the clock of that report.
+        # A process that looks from outside has no other clocks to compare: while its time goes on from the time of the
+        # last report, it runs on the clock of that report.
         stays = known is not None and abs(known.clock_offset) > MARGIN and here.seen_at >= known.seen_at
         of[here.spool_id] = replace(here, clock_offset=known.clock_offset) if known is not None and stays else here
     worst: dict[str, Host] = {}

@@ -26,7 +26,8 @@ def hosts(config: model.Config) -> frozenset[str]:
 
 
 def log_signer(config: model.Config) -> Signer:
-    """The signer of the log's checkpoints: with the configured key, or with one derived from this host's custody key."""
+    """The signer of the log's checkpoints: with the configured key, or with one derived from this host's custody
+    key."""
     name = log_name(config)
     given = config.custody.log_key
     key = (

@@ -54,7 +54,8 @@ class LogParts:
 
 
 def build_notary(config: model.Config, clock: Clock) -> Notary:
-    """Builds the signer of the log's trees, which keeps its last signature in a file of its own, beside the database."""
+    """Builds the signer of the log's trees, which keeps its last signature in a file of its own, beside the
+    database."""
     keys, beside = verifier_keys(config), retiring_signer(config)
     return Notary(Path(config.state_dir) / NOTARY, log_signer(config), clock, keys=keys, beside=beside)
 
@@ -99,10 +100,11 @@ async def pass_gate(
 ) -> str | None:  # fmt: skip
     """Checks, before anything is written, that the database has at least all that was signed and published.
 
-    Raises `RolledBackError` when it has less. `without_storage` is for callers that must be able to save in any case: while a
-    required storage is away, or has not answered within `patience`, the database is compared only with the notary's last
-    signature. Any other problem is then returned and prevents no saving; the log's keeper checks again. Without
-    `without_storage`, raises `UnavailableError` for a storage that is away, and `VerificationError` for any other problem.
+    Raises `RolledBackError` when it has less. `without_storage` is for callers that must be able to save in any case:
+    while a required storage is away, or has not answered within `patience`, the database is compared only with the
+    notary's last signature. Any other problem is then returned and prevents no saving; the log's keeper checks again.
+    Without `without_storage`, raises `UnavailableError` for a storage that is away, and `VerificationError` for any
+    other problem.
     """
     doubt: errors.ArchiverError | None = None
     for publisher in (parts.publisher, Publisher(engine, writer, parts.log_id, parts.notary, (), clock)):
@@ -130,8 +132,9 @@ async def pass_gate(
 async def enrol(ledger: Ledger, host_key: Ed25519PrivateKey, engine: Engine, writer: Writer, clock: Clock) -> None:
     """Say in the custody log that this process writes from now on.
 
-    A process that was stopped within a transaction (a paused container, a frozen host) may hold the archive's chain. PostgreSQL
-    ends that process's session within a minute, so this waits that long. Raises `UnavailableError`, which then names the holder.
+    A process that was stopped within a transaction (a paused container, a frozen host) may hold the archive's chain.
+    PostgreSQL ends that process's session within a minute, so this waits that long. Raises `UnavailableError`, which
+    then names the holder.
     """
     give_up = clock.monotonic() + _HELD.total_seconds()
     while True:

@@ -144,7 +144,8 @@ class Assembly:
         return self.metrics.text()
 
     async def unready(self) -> dict[str, str]:
-        """The problems that keep this process from working, by name; empty when ready. Providers and storages do not count."""
+        """The problems that keep this process from working, by name; empty when ready. Providers and storages do not
+        count."""
         failed: dict[str, str] = {}
         try:
             await asyncio.to_thread(check_schema, self.engine)
@@ -155,7 +156,8 @@ class Assembly:
         return failed
 
     async def enrol(self) -> None:
-        """Says in the custody log, once, that this process writes from now on. Call it when nothing can be refused any more."""
+        """Says in the custody log, once, that this process writes from now on. Call it when nothing can be refused any
+        more."""
         if not self.enrolled:
             await enrol(self.ledger, signing_key(self.config), self.engine, self.writer, self.clock)
             self.enrolled = True
@@ -168,7 +170,8 @@ class Assembly:
 async def assemble(
     config: model.Config, *, clock: Clock | None = None, chance: Chance | None = None, only: Sequence[str] | None = None
 ) -> Assembly:
-    """Builds and checks every part. Raises `ConfigurationError`, `SchemaError`, `KeyUnavailableError` or `UnavailableError`.
+    """Builds and checks every part. Raises `ConfigurationError`, `SchemaError`, `KeyUnavailableError` or
+    `UnavailableError`.
 
     Locks the state directory. When a later part cannot be built, the parts built so far are closed, and nothing in the
     custody log tells of them. `only` names the providers to use.

@@ -32,7 +32,8 @@ from archiver.wall import Kind, Ours, Walls
 def build_provider(
     settings: AnyProvider, config: model.Config, writer: Writer, hours: Hours, metrics: Metrics | None, walls: Walls
 ) -> Provider:
-    """Builds the adapter of one configured provider behind its wall, with its HTTP client and its shared rate budget."""
+    """Builds the adapter of one configured provider behind its wall, with its HTTP client and its shared rate
+    budget."""
     rate = Rate(settings.rate.count, settings.rate.per, burst=max(1, settings.rate.count // 2))
     budget = cast(
         "Budget", Ours(SharedBudget(writer, settings.id, rate))
@@ -79,8 +80,8 @@ def reading_providers(
 ) -> dict[str, Provider]:
     """Builds the providers' adapters for commands, not for the daemon: without a limit on the rate of requests.
 
-    Unless the providers will be `asked`, only the adapters' facts and scopes are used and no secret is read: a person who looks
-    at a status need not be able to read the daemon's credentials.
+    Unless the providers will be `asked`, only the adapters' facts and scopes are used and no secret is read: a person
+    who looks at a status need not be able to read the daemon's credentials.
     """
     secret = SecretRef.resolve if asked else _unread
     walls = walls or Walls(clock)
@@ -165,7 +166,8 @@ def sharing(settings: AnyProvider, config: model.Config) -> tuple[str, ...]:
 
 
 def _account_of(settings: JustCall) -> tuple[str, object, object]:
-    """A value that is equal for two providers of one account; made of the references where the secrets cannot be read."""
+    """A value that is equal for two providers of one account; made of the references where the secrets cannot be
+    read."""
     try:
         return settings.base_url, settings.api_key.resolve(), settings.api_secret.resolve()
     except ConfigurationError:
@@ -186,7 +188,8 @@ def poll_plan(settings: AnyProvider, config: model.Config) -> PollPlan:
 
 
 def listing_span(settings: AnyProvider, provider: Provider, now: datetime, covered: datetime | None) -> Window:
-    """The whole span of provider time that should be covered. Time after the last covered instant is not missing yet."""
+    """The whole span of provider time that should be covered. Time after the last covered instant is not missing
+    yet."""
     facts = provider.facts
     until = covered or now - facts.settle
     return Window(beginning(facts.earliest, settings.backfill_from, until), until)

@@ -80,7 +80,8 @@ def judged(
 
 
 def _storages(conn: Connection, facts: Facts, now: datetime) -> dict[str, dict[str, Json]]:
-    """Each storage's last probe, and whether the storage may be trusted now: an old or contradicted proof does not count."""
+    """Each storage's last probe, and whether the storage may be trusted now: an old or contradicted proof does not
+    count."""
     known = public_views.storage_proofs(conn)
     shown: dict[str, dict[str, Json]] = {name: {**proof, "configured": False} for name, proof in known.items()}
     for each in facts.storages:

@@ -1,8 +1,9 @@
 """Replaces the custody key: the old log key introduces the new one, in the log and in a note for everybody.
 
-Order of effects: the event with the note, which is the decision; the note's file; a checkpoint over the event that both keys
-signed, and the note beside it in the storages. After a death anywhere behind the event, running the command again finds the event
-and goes on. A daemon with the old key signs nothing more from the event on, and goes on saving recordings.
+Order of effects: the event with the note, which is the decision; the note's file; a checkpoint over the event that both
+keys signed, and the note beside it in the storages. After a death anywhere behind the event, running the command again
+finds the event and goes on. A daemon with the old key signs nothing more from the event on, and goes on saving
+recordings.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ _PATIENCE = timedelta(minutes=2)
 async def rotate(archive: Archive, new_key: Ed25519PrivateKey, note: Path) -> Rotation:
     """Let the configured key introduce `new_key`, and write the note into the file `note`. Stop every daemon first.
 
-    Where the log has a key of its own, `custody.log_key`, that key is replaced and the host's key stays. May be run again after
-    an interruption. Raises what `Archive.session` raises; `NotAllowedError` for the key that is configured already.
+    Where the log has a key of its own, `custody.log_key`, that key is replaced and the host's key stays. May be run
+    again after an interruption. Raises what `Archive.session` raises; `NotAllowedError` for the key that is configured
+    already.
     """
     config = archive.config
     name, own = log_name(config), config.custody.log_key is not None

@@ -1,7 +1,8 @@
 """Opens an archive, part by part as a command or the daemon asks for them, and closes all parts in the end.
 
-There is no other way: no other part of the program opens a ledger, and no command decrypts but through the gate that `session`
-passes (`tests/docs/test_architecture.py`), so that a new command cannot forget it. The daemon passes the same gate in `assemble`.
+There is no other way: no other part of the program opens a ledger, and no command decrypts but through the gate that
+`session` passes (`tests/docs/test_architecture.py`), so that a new command cannot forget it. The daemon passes the same
+gate in `assemble`.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ P = TypeVar("P", bound=_Party)
 class Archive:
     """An archive as configured, whose parts are opened when they are first asked for.
 
-    Each part opens what it needs. At the end of the block, the parts that talk to others are closed together, within two
-    seconds even if one hangs; then our own, the last one opened first. `clock` follows the other parties' clocks as far as they
-    are heard.
+    Each part opens what it needs. At the end of the block, the parts that talk to others are closed together, within
+    two seconds even if one hangs; then our own, the last one opened first. `clock` follows the other parties' clocks as
+    far as they are heard.
     """
 
     def __init__(self, config: model.Config, *, clock: Clock | None = None, chance: Chance | None = None) -> None:
@@ -143,10 +144,10 @@ class Archive:
     ) -> Session:
         """Opens a session behind the gate: notary, storages and database agree, or nothing is written.
 
-        Raises `RolledBackError` for a database that lost published events, another `VerificationError` where there are two
-        histories, `UnavailableError` while a required storage cannot be asked. `without_storage` is for reports on the storages:
-        these commands write, as the daemon does, even if a storage is away or contradicts, unless the database was rolled back.
-        `person` is the private group that says who gave the command.
+        Raises `RolledBackError` for a database that lost published events, another `VerificationError` where there are
+        two histories, `UnavailableError` while a required storage cannot be asked. `without_storage` is for reports on
+        the storages: these commands write, as the daemon does, even if a storage is away or contradicts, unless the
+        database was rolled back. `person` is the private group that says who gave the command.
         """
         stores, engine, writer, ours = self.stores(), await self.database(), await self.writer(), self.chance.uuid()
         ledger, host_key = self.ledger(person), signing_key(self.config)

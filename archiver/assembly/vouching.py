@@ -1,4 +1,5 @@
-"""Puts forks of the log, silent witnesses and refused events into the register of gaps, where status and alerts see them."""
+"""Puts forks of the log, silent witnesses and refused events into the register of gaps, where status and alerts see
+them."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ class Vouching:
 
 
 def _refused(rows: Iterable[Quarantined]) -> Iterator[Gap]:
-    """Yields one gap for all events that no enrolled writer signed, if there are any: somebody else wrote into the database."""
+    """Yields one gap for all events that no enrolled writer signed, if there are any: somebody else wrote into the
+    database."""
     kept = list(rows)
     if kept:
         detail = f"{len(kept)} event(s) were refused by the custody log: no enrolled writer of ours signed them"

@@ -86,7 +86,8 @@ def archiver() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command and exit with the code that `archiver.errors.Exit` gives its outcome, even while a storage hangs."""
+    """Run a command and exit with the code that `archiver.errors.Exit` gives its outcome, even while a storage
+    hangs."""
     code = run(arguments)
     if sys.stdout is not None:
         _discard_output()  # before the time limit: a slow reader of the output is no hanging storage
@@ -115,7 +116,8 @@ def run(arguments: list[str] | None = None) -> int:
         click.echo(f"archiver: {problem}", err=True)
         return problem.exit_code
     except OSError as problem:
-        # A full disk, a file that may not be written: the operator must act, and a traceback does not help. -vv shows it.
+        # A full disk, a file that may not be written: the operator must act, and a traceback does not help. -vv shows
+        # it.
         if options.verbose > 1:
             raise
         click.echo(f"archiver: {problem.filename or 'input or output'}: {problem.strerror or problem}", err=True)

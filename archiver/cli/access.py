@@ -31,7 +31,8 @@ def access() -> None:
 def list_(
     options: Options, since: datetime | None, until: datetime | None, wanted: str | None, person: str | None
 ) -> None:
-    """Every recording that was heard or exported, oldest first: by which account, who it claimed to be, and its reason."""
+    """Every recording that was heard or exported, oldest first: by which account, who it claimed to be, and its
+    reason."""
     from archiver.assembly.database import database
     from archiver.custody.access import accesses
     from archiver.custody.person import names

@@ -28,7 +28,8 @@ def alerts() -> None:
 @alerts.command("list")
 @click.pass_obj
 def list_(options: Options) -> None:
-    """Every alert that holds or whose end is still to be told, with each channel that it goes to; one told to nobody has none."""
+    """Every alert that holds or whose end is still to be told, with each channel that it goes to; one told to nobody
+    has none."""
     from archiver.alerts import state
     from archiver.assembly.database import database
     from archiver.assembly.facts import look_from_outside

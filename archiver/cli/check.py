@@ -21,7 +21,8 @@ from archiver.recording import Json
 def check(options: Options, fail_on_warning: bool, online: bool) -> int:
     """Validate the config, its secrets, keys and certificates. Run it as the user that the daemon runs as.
 
-    Exit 78 when the config is wrong, 69 when something asked with --online does not work or a storage does not keep its lock.
+    Exit 78 when the config is wrong, 69 when something asked with --online does not work or a storage does not keep its
+    lock.
     """
     from archiver.cli.journal import unasked
     from archiver.cli.material import doubts

@@ -115,7 +115,8 @@ def _show_checkpoint(data: dict[str, Json]) -> str:
 @click.option("--since", type=int, metavar="SIZE", help="That the log continues the one of this size.")
 @click.pass_obj
 def prove(options: Options, wanted: str | None, seq: int | None, leaf: int | None, since: int | None) -> int:
-    """A proof that a stranger can check offline: of one event (c2sp.org/tlog-proof), or that nothing was rewritten since."""
+    """A proof that a stranger can check offline: of one event (c2sp.org/tlog-proof), or that nothing was rewritten
+    since."""
     if (wanted is None) is (leaf is None and since is None) or (leaf is not None and since is not None):
         raise click.UsageError("give a recording or subject, --leaf, or --since")
     with _log(options.load(resolve_secrets=False)) as (conn, log):
@@ -199,9 +200,9 @@ async def _fsck(config: Config, level: str, window: timedelta) -> Verification:
 def recover(options: Options) -> int:
     """Bring log and journal up to what was published, after a backup was restored. Stop every daemon first.
 
-    Rows come from the log; what only the catalogue has of a call needs one of encryption.identities. May be run again at any
-    time. Exit 65 when something contradicts what was signed, 69 when segments cannot be opened on this host (run it where they
-    can), 4 when call metadata is lost.
+    Rows come from the log; what only the catalogue has of a call needs one of encryption.identities. May be run again
+    at any time. Exit 65 when something contradicts what was signed, 69 when segments cannot be opened on this host (run
+    it where they can), 4 when call metadata is lost.
     """
     found, journal = asyncio.run(_recover(options, options.load()))
     data: dict[str, Json] = {

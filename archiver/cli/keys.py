@@ -55,10 +55,11 @@ def rotate() -> None:
               help="Where to write the note by which the old key introduces the new one; default: beside it.")  # fmt: skip
 @click.pass_obj
 def custody_(options: Options, target: Path, note: Path | None) -> int:
-    """Replace the custody key, and the log key that follows from it. Stop every daemon first; run it again if interrupted.
+    """Replace the custody key, and the log key that follows from it. Stop every daemon first; run it again if
+    interrupted.
 
-    Where the log has a key of its own (custody.log_key), that one is replaced. The configuration still names the old key; what to
-    write into it is printed at the end.
+    Where the log has a key of its own (custody.log_key), that one is replaced. The configuration still names the old
+    key; what to write into it is printed at the end.
     """
     written, config = note or target.with_name(target.name + ".note"), options.load()
     done = asyncio.run(_rotate(config, target, written))

@@ -40,7 +40,8 @@ class Answer:
 
 
 def ask(config: Config) -> list[Answer]:
-    """Ask everything once. Costs a listing for each provider, a few small canary objects for each storage, and a time stamp."""
+    """Ask everything once. Costs a listing for each provider, a few small canary objects for each storage, and a time
+    stamp."""
     from archiver.assembly.session import Archive
 
     async def gather() -> list[Answer]:

@@ -79,7 +79,8 @@ def test(options: Options, wanted: str | None) -> int:
 @click.argument("new", metavar="NEW")
 @click.pass_obj
 def rename(options: Options, old: str, new: str) -> None:
-    """Carry everything known of provider OLD over to NEW, which stands in the config in its place. The daemon must be stopped.
+    """Carry everything known of provider OLD over to NEW, which stands in the config in its place. The daemon must be
+    stopped.
 
     Recordings, coverage, gaps and statements go over in one transaction, with a custody event. Safe to repeat.
     """

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 def rebuild(options: Options, check: bool) -> int:
     """Fill an empty, upgraded database from the storages and the keys of this configuration. Stop every daemon first.
 
-    May be repeated after an interruption. Exit 65 when something contradicts what was signed, 69 when a segment cannot be opened
-    with the identities of this host, 4 when call metadata is lost, 75 when a storage is away, 77 when the journal is in use.
+    May be repeated after an interruption. Exit 65 when something contradicts what was signed, 69 when a segment cannot
+    be opened with the identities of this host, 4 when call metadata is lost, 75 when a storage is away, 77 when the
+    journal is in use.
     """
     found = asyncio.run(_rebuild(options, options.load(), check=check))
     emit(options, "archiver.rebuild/v1", found.as_json(), lambda: _render(found))

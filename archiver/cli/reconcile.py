@@ -34,8 +34,8 @@ _LOCKS = {"all": 1, "sample": 30, "none": 0}
 def reconcile(options: Options, storage: str | None, locks: str) -> int:
     """Compare what providers list, what the journal says, what storages hold and what custody tells.
 
-    Exit 65 when a copy is not as recorded, 4 when anything else is missing and not acknowledged, 69 when a storage could not be
-    read.
+    Exit 65 when a copy is not as recorded, 4 when anything else is missing and not acknowledged, 69 when a storage
+    could not be read.
     """
     from archiver import logs
 

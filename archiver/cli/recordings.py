@@ -34,7 +34,8 @@ COLUMNS = (
     "provider_recording_id", "variant", "reason", "call_ended_at", "listed_at", "archive_by", "delete_at", "archived_at",
     "retain_until", "attempts", "last_error", "bytes", "plaintext_sha256", "sealed_bytes", "sealed_sha256",
 )  # fmt: skip
-"""The fields of a recording that are one value each, named as in `archiver.recordings/v1`; the first ten are the default."""
+"""The fields of a recording that are one value each, named as in `archiver.recordings/v1`; the first ten are the
+default."""
 _DEFAULT = COLUMNS[:10]
 _HEADS = {"call_started_at": "started", "duration_ms": "duration", "from_number": "from", "to_number": "to"}
 
@@ -98,7 +99,8 @@ def list_(
 @click.argument("wanted", metavar="ID")
 @click.pass_obj
 def show(options: Options, wanted: str) -> None:
-    """One recording with its copies and its chain of custody. ID: ours or its beginning, the provider's, or a SHA-256."""
+    """One recording with its copies and its chain of custody. ID: ours or its beginning, the provider's, or a
+    SHA-256."""
     from archiver.assembly.database import database
     from archiver.database import reading
     from archiver.ingest import public_views
@@ -147,8 +149,8 @@ async def _retry(config: Config, wanted: tuple[str, ...]) -> list[dict[str, Any]
 def get(options: Options, wanted: str, target: Path, storage: str | None, wait: float) -> None:
     """Decrypt a recording into a new file. Needs --reason; reason and user become part of the chain of custody.
 
-    The file is written once a published checkpoint covers the access. Exit 65 when the database is behind what was published, 69
-    when the storages cannot be asked or the access is not published in time; nothing is written then.
+    The file is written once a published checkpoint covers the access. Exit 65 when the database is behind what was
+    published, 69 when the storages cannot be asked or the access is not published in time; nothing is written then.
     """
     reason(options, "hearing a recording")
     if target.exists() or target.is_symlink():

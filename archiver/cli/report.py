@@ -34,7 +34,8 @@ _FORMATS = ("html", "pdf", "json", "csv")
 def report(options: Options, wanted: str, provider: str | None, target: Path, formats: str) -> int:
     """The compliance report of a month: coverage calendar, lag, gaps, losses, deadlines, verification, custody.
 
-    Holds no audio, no numbers and no names but of those who acknowledged gaps, heard or exported. Replaces an earlier one.
+    Holds no audio, no numbers and no names but of those who acknowledged gaps, heard or exported. Replaces an earlier
+    one.
     """
     from archiver.compliance.files import render, write
     from archiver.compliance.month import parse

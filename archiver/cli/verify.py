@@ -35,9 +35,11 @@ _SAMPLE = re.compile(r"(\d+(?:\.\d+)?)%?")
 @click.argument("ids", nargs=-1)
 @click.pass_obj
 def verify(options: Options, everything: bool, sample: str | None, ids: tuple[str, ...]) -> int:
-    """Compare storages, locks and signed events with what is claimed. Exit 65 on any mismatch, 69 when not all could be read.
+    """Compare storages, locks and signed events with what is claimed. Exit 65 on any mismatch, 69 when not all could be
+    read.
 
-    The result goes on record, signed: `status`, alerts and the monthly report tell of it until all has been verified anew.
+    The result goes on record, signed: `status`, alerts and the monthly report tell of it until all has been verified
+    anew.
     """
     if sum((everything, sample is not None, bool(ids))) > 1:
         raise click.UsageError("give one of --all, --sample and ids")

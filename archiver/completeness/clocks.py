@@ -1,7 +1,7 @@
 """The clocks of a recording, and of an account's storage: each limit, its time and its source. Pure: no I/O, no clock.
 
-When retention or quota runs out, the recording is destroyed. When a link expires, a fresh link can be had. The three are never
-mixed.
+When retention or quota runs out, the recording is destroyed. When a link expires, a fresh link can be had. The three
+are never mixed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ BYTES_PER_SECOND = 16_000
 
 PLIVO_FREE = timedelta(days=90)
 PLIVO_MICROS_PER_MINUTE_MONTH = 400
-"""Plivo's price: $0.0004 for each minute and month after 90 free days (provider-docs/plivo-*), billed on a month's last day."""
+"""Plivo's price: $0.0004 for each minute and month after 90 free days (provider-docs/plivo-*), billed on a month's last
+day."""
 PLIVO_TERMS = "Plivo's document, Recording Pricing: $0.0004 a minute and month after 90 days"
 VOBIZ_TERMS = (
     "recording_storage_rate in Vobiz's rows, for each minute and month from the first day, in the account's currency"
@@ -28,7 +29,8 @@ _MONTH = timedelta(days=30)
 
 
 class Kind(enum.StrEnum):
-    """The kind of a clock. `month_end` is retention by whole months: all recordings of a month are deleted at one instant."""
+    """The kind of a clock. `month_end` is retention by whole months: all recordings of a month are deleted at one
+    instant."""
 
     RETENTION = "retention"
     MONTH_END = "month_end"
@@ -74,8 +76,9 @@ def clocks(
 class Quota:
     """The use of an account's storage. `measured`: the share of `used` that was measured, not estimated from lengths.
 
-    `full_at` is the projected instant at which the storage is full at the present rate, or now when the estimate says that it is
-    full already. None when that is not in sight, because nothing is recorded or retention frees as much as comes.
+    `full_at` is the projected instant at which the storage is full at the present rate, or now when the estimate says
+    that it is full already. None when that is not in sight, because nothing is recorded or retention frees as much as
+    comes.
     """
 
     used: int
@@ -106,8 +109,8 @@ class Held:
 def quota(held: Held, kept: ProviderRetention, now: datetime) -> Quota | None:
     """The account's storage compared with its limit; None when it has no limit.
 
-    As long as the account is younger than its retention, nothing is freed and the storage fills at the rate of recording; in
-    balance it holds rate × retention. It overflows exactly when that product exceeds the limit.
+    As long as the account is younger than its retention, nothing is freed and the storage fills at the rate of
+    recording; in balance it holds rate × retention. It overflows exactly when that product exceeds the limit.
     """
     if kept.quota_bytes is None:
         return None
@@ -138,7 +141,8 @@ class StorageCost:
     currency: str | None = "USD"
 
     def as_json(self) -> dict[str, Json]:
-        """The cost in millionths, so that nothing is rounded. The members' names say dollars whatever the currency is."""
+        """The cost in millionths, so that nothing is rounded. The members' names say dollars whatever the currency
+        is."""
         return {
             "currency": self.currency,
             "so_far_micro_usd": self.so_far,
@@ -154,7 +158,8 @@ class StorageCost:
 
 
 def money(micros: int, currency: str | None = "USD") -> str:
-    """Shows millionths with two digits, dollars with their sign. Less than a cent is shown as "under 0.01", not as nothing."""
+    """Shows millionths with two digits, dollars with their sign. Less than a cent is shown as "under 0.01", not as
+    nothing."""
     sign = "$" if currency == "USD" else ""
     return f"under {sign}0.01" if 0 < micros < 10_000 else f"{sign}{micros / 1e6:,.2f}"
 

@@ -1,6 +1,7 @@
 """Compares a storage's objects with the journal, key by key. Pure: no I/O, no clock.
 
-Both sides come in the order of their keys, so that a million of each are compared in one pass and in the memory of one key.
+Both sides come in the order of their keys, so that a million of each are compared in one pass and in the memory of one
+key.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class _Grouped(Generic[T]):
 
 
 def unseen(copies: Sequence[Copy], versions: Sequence[Version]) -> list[Copy]:
-    """The copies under one key that a listing did not show. The storage is asked for each before it is called missing."""
+    """The copies under one key that a listing did not show. The storage is asked for each before it is called
+    missing."""
     return [each for each in _distinct(copies) if _seen(each, versions) is None]
 
 

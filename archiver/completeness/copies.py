@@ -1,4 +1,5 @@
-"""Finds copies that policy demands and that are still missing: one gap for each provider and storage, with number and age."""
+"""Finds copies that policy demands and that are still missing: one gap for each provider and storage, with number and
+age."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ def observe(conn: Connection) -> list[Gap]:
 
 
 def counted(conn: Connection) -> dict[str, int]:
-    """The number of copies that each storage lacks, as the register says, which each pass updates: no row is counted."""
+    """The number of copies that each storage lacks, as the register says, which each pass updates: no row is
+    counted."""
     found: dict[str, int] = {}
     for evidence in conn.execute(
         select(gap.c.evidence).where(gap.c.source == SOURCE, gap.c.closed_at.is_(None))

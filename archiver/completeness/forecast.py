@@ -1,9 +1,9 @@
 """Forecasts the first loss of a recording, and names the remedies. Pure: no I/O, no clock.
 
-One server (a provider account's downloads taken together) works on a backlog, whose parts have deadlines. If any order saves
-everything, earliest deadline first does (Jackson 1955, Horn 1974). When not everything can be saved, Moore and Hodgson's rule
-says how many recordings can: whenever one would be late, give up the longest so far. Outages are time in which nothing is done;
-in the time that is left, this is the classic problem.
+One server (a provider account's downloads taken together) works on a backlog, whose parts have deadlines. If any order
+saves everything, earliest deadline first does (Jackson 1955, Horn 1974). When not everything can be saved, Moore and
+Hodgson's rule says how many recordings can: whenever one would be late, give up the longest so far. Outages are time in
+which nothing is done; in the time that is left, this is the classic problem.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """An account's capacity: bytes a second, and recordings a second by its rate budget. The slower of the two binds."""
+    """An account's capacity: bytes a second, and recordings a second by its rate budget. The slower of the two
+    binds."""
 
     bytes_per_second: float
     items_per_second: float
@@ -46,11 +47,12 @@ class Capacity:
 class Forecast:
     """The forecast for a backlog. `first_loss` is None and `lost` is 0 where nothing is lost.
 
-    `first_loss`: the deadline of the first recording not saved in time. `lost`: the number that even the best order cannot save.
-    `speed`: the share of the available time that the work takes, at its tightest; above 1, the factor by which the work would
-    have to be faster to save all. `slack`: how long nothing at all might be done without losing anything that can be saved now;
-    negative when something is lost, None with nothing to lose. An alert raised when `slack` falls below a lead time comes that
-    long before the first loss that can be avoided, even if all work stops at that moment.
+    `first_loss`: the deadline of the first recording not saved in time. `lost`: the number that even the best order
+    cannot save. `speed`: the share of the available time that the work takes, at its tightest; above 1, the factor by
+    which the work would have to be faster to save all. `slack`: how long nothing at all might be done without losing
+    anything that can be saved now; negative when something is lost, None with nothing to lose. An alert raised when
+    `slack` falls below a lead time comes that long before the first loss that can be avoided, even if all work stops at
+    that moment.
     """
 
     recordings: int
@@ -69,8 +71,8 @@ class Forecast:
 def forecast(backlog: Iterable[Pending], now: datetime, capacity: Capacity, outages: Sequence[Window] = ()) -> Forecast:
     """Forecasts `backlog` when it is worked on by deadline, with nothing done during `outages`.
 
-    `slack` comes on top of the outages. `speed` is infinite when a deadline falls into an outage that began already. `doomed`
-    recordings are past their deadline now: the provider may still have them; they count for nothing else.
+    `slack` comes on top of the outages. `speed` is infinite when a deadline falls into an outage that began already.
+    `doomed` recordings are past their deadline now: the provider may still have them; they count for nothing else.
     """
     work = sorted(backlog, key=lambda each: each.deadline)
     late = [each for each in work if each.deadline <= now]

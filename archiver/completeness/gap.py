@@ -70,7 +70,8 @@ class Code(enum.StrEnum):
 class Grade(enum.StrEnum):
     """The grade of a gap.
 
-    EXPLAINED: no audio was to be expected. WATCHED: the gap may still close by itself. OPEN: a person must act or acknowledge.
+    EXPLAINED: no audio was to be expected. WATCHED: the gap may still close by itself. OPEN: a person must act or
+    acknowledge.
     """
 
     EXPLAINED = "explained"
@@ -82,10 +83,10 @@ class Grade(enum.StrEnum):
 class Gap:
     """One thing that should be in the archive and is not. `subject` names the gap among all gaps of its provider:
 
-    `rec:<id>`, `span:<scope>@<since>`, `listing:<scope>`, `reject:<name>`, `edits:deferred`, `volume:<day>`, `provider:<id>`,
-    `copies:<storage>`, `object:<storage>/<key>`, `log:<who shows another history>`, `log:refused`, `witness:<name>`,
-    `timestamp:<name>`, `<kind of party>:<its name>/<call>`.
-    `detail` is for a person and holds nothing personal; `evidence` holds the facts behind the verdict.
+    `rec:<id>`, `span:<scope>@<since>`, `listing:<scope>`, `reject:<name>`, `edits:deferred`, `volume:<day>`,
+    `provider:<id>`, `copies:<storage>`, `object:<storage>/<key>`, `log:<who shows another history>`, `log:refused`,
+    `witness:<name>`, `timestamp:<name>`, `<kind of party>:<its name>/<call>`. `detail` is for a person and holds
+    nothing personal; `evidence` holds the facts behind the verdict.
     """
 
     provider: str
@@ -102,9 +103,9 @@ class Gap:
 class Profile:
     """The documented habits of a provider. `kind` as in the configuration.
 
-    `patience`: the usual delay of audio. `too_short`: calls up to this long need not have audio. `time_limits`: lengths at which
-    the provider stops recording (KAZOO documents 3600 s). `link_life`: how long a listed link works; None where the documents set
-    no limit.
+    `patience`: the usual delay of audio. `too_short`: calls up to this long need not have audio. `time_limits`: lengths
+    at which the provider stops recording (KAZOO documents 3600 s). `link_life`: how long a listed link works; None
+    where the documents set no limit.
     """
 
     kind: str
@@ -128,9 +129,9 @@ def profile(kind: str) -> Profile:
 class Known:
     """One recording as the journal knows it.
 
-    `media` is the length of the received audio, None while none has come. `of_call`: the stated length is that of the whole call,
-    ringing and waiting included, as in JustCall's call log. `nameless`: the recording is known from custody alone, since the
-    database was lost; `looked_for`: its time has been listed since then, without the recording.
+    `media` is the length of the received audio, None while none has come. `of_call`: the stated length is that of the
+    whole call, ringing and waiting included, as in JustCall's call log. `nameless`: the recording is known from custody
+    alone, since the database was lost; `looked_for`: its time has been listed since then, without the recording.
     """
 
     id: str
@@ -283,7 +284,8 @@ def _doubted(it: Known, of: Profile) -> Gap | None:
 
 
 def _crosses_month(started: datetime, ended: datetime) -> bool:
-    """Tells whether a call crosses a month's end, in any zone: a server's local time may differ from UTC by up to 14 h."""
+    """Tells whether a call crosses a month's end, in any zone: a server's local time may differ from UTC by up to 14
+    h."""
     zone = timedelta(hours=14)
     return any(
         ((started + shift).year, (started + shift).month) != ((ended + shift).year, (ended + shift).month)

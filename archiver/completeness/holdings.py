@@ -1,4 +1,5 @@
-"""Reads figures for clocks, cost and forecast: the recordings that an account still holds, and the backlog. Reads only."""
+"""Reads figures for clocks, cost and forecast: the recordings that an account still holds, and the backlog. Reads
+only."""
 
 from __future__ import annotations
 
@@ -36,10 +37,12 @@ _UNMEASURED = 1_000_000  # bytes a second: a slow line, until anything has been 
 
 
 def held(conn: Connection, providers: Sequence[str], kept: ProviderRetention, now: datetime) -> Held:
-    """The recordings that the provider still keeps of one account: measured where received, otherwise estimated by length.
+    """The recordings that the provider still keeps of one account: measured where received, otherwise estimated by
+    length.
 
-    `providers`: the configured providers that read this account. A recording that several of them list counts once. For one
-    provider, whole days come from the counts by day; only the recordings of the oldest day are looked at one by one.
+    `providers`: the configured providers that read this account. A recording that several of them list counts once. For
+    one provider, whole days come from the counts by day; only the recordings of the oldest day are looked at one by
+    one.
     """
     oldest = now - kept.keeps if kept.keeps is not None else None
     if len(providers) > 1:
@@ -61,7 +64,8 @@ def held(conn: Connection, providers: Sequence[str], kept: ProviderRetention, no
 
 
 def _before(conn: Connection, provider: str, since: datetime, until: datetime) -> tuple[int, float]:
-    """The bytes, and the seconds of what has no bytes yet, of the provider's recordings that began in this part of a day."""
+    """The bytes, and the seconds of what has no bytes yet, of the provider's recordings that began in this part of a
+    day."""
     columns = recording.c
     seconds = columns.duration_ms / 1000.0
     row = conn.execute(
@@ -117,7 +121,8 @@ def _held_once(conn: Connection, providers: Sequence[str], oldest: datetime | No
 def clocks_of(
     conn: Connection, recording_id: str, kept: ProviderRetention, of: Profile, now: datetime, shared: Sequence[str] = ()
 ) -> list[Clock]:
-    """The clocks of one recording now; [] when the journal does not know it. `shared`: the `providers` of `quota_of`."""
+    """The clocks of one recording now; [] when the journal does not know it. `shared`: the `providers` of
+    `quota_of`."""
     row = conn.execute(select(recording).where(recording.c.id == recording_id)).one_or_none()
     if row is None:
         return []
@@ -131,7 +136,8 @@ def clocks_of(
 def quota_of(conn: Connection, providers: Sequence[str], kept: ProviderRetention, now: datetime) -> Quota | None:
     """The use of one account's storage, and the time when it is full; None for a provider without a quota.
 
-    The limit is the account's: all `providers` that read the account, with other filters or for other products, are added up.
+    The limit is the account's: all `providers` that read the account, with other filters or for other products, are
+    added up.
     """
     return quota(held(conn, providers, kept, now), kept, now) if kept.quota_bytes is not None else None
 
@@ -139,7 +145,8 @@ def quota_of(conn: Connection, providers: Sequence[str], kept: ProviderRetention
 def storage_cost_of(conn: Connection, provider: str, kind: str, now: datetime) -> StorageCost | None:
     """The cost of storing all listed recordings at the provider; None for a provider that states no price.
 
-    Plivo's price is in its documents, Vobiz's in each row. Recordings are added up by day, each rounded up to whole minutes.
+    Plivo's price is in its documents, Vobiz's in each row. Recordings are added up by day, each rounded up to whole
+    minutes.
     """
     if kind not in {"plivo", "vobiz"}:
         return None
@@ -189,7 +196,8 @@ def backlog(conn: Connection, provider: str) -> list[Pending]:
 
 
 def capacity(conn: Connection, provider: str, now: datetime, items_per_second: float) -> Capacity:
-    """The account's capacity: in bytes, that of its best hour in the last week; in recordings, that of its rate budget."""
+    """The account's capacity: in bytes, that of its best hour in the last week; in recordings, that of its rate
+    budget."""
     columns = recording.c
     hour = (
         func.substr(columns.archived_at, 1, 13)

@@ -73,7 +73,8 @@ def survey_day(conn: Connection, it: Watched, day: date) -> Day:
 def survey_days(conn: Connection, it: Watched, days: Sequence[date]) -> dict[date, Day]:
     """Reads journal, coverage and register for these UTC days, with as few questions for many days as for one.
 
-    The recordings are those that the journal counts by day (`ingest.day_counts`): no row of an archived recording is read.
+    The recordings are those that the journal counts by day (`ingest.day_counts`): no row of an archived recording is
+    read.
     """
     if not days:
         return {}
@@ -233,6 +234,7 @@ def follow(conn: Connection, moved: Mapping[tuple[str, int], int]) -> None:
     for (subject, seq), now in moved.items():
         digest = _said(conn, now).get("statement_sha256") if subject == ARCHIVE else None
         if digest is not None:
-            # The digest must agree too: the log may have another event of that number, and another statement of the day.
+            # The digest must agree too: the log may have another event of that number, and another statement of the
+            # day.
             its = and_(statement.c.event_seq == seq, statement.c.sha256 == digest)
             conn.execute(update(statement).where(its).values(event_seq=now))

@@ -25,8 +25,8 @@ _SURE = 7.0  # e^-7 < 0.1 %: when 7 are expected and none is seen, it is no quie
 class Walk:
     """The newest enumerated window of one scope. `before`: the walk cannot have begun earlier than this.
 
-    `total` is the provider's own count, `rows` the number of rows that the walk showed; `seen` counts the provider's ids that
-    were shown since `before`, each once.
+    `total` is the provider's own count, `rows` the number of rows that the walk showed; `seen` counts the provider's
+    ids that were shown since `before`, each once.
     """
 
     scope: str
@@ -41,7 +41,8 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A recording that the newest walks should have shown. `party`: the user, agent or subaccount that it belongs to."""
+    """A recording that the newest walks should have shown. `party`: the user, agent or subaccount that it belongs
+    to."""
 
     id: str
     party: str
@@ -72,7 +73,8 @@ def totals(provider: str, walks: Iterable[Walk]) -> list[Gap]:
 def span(walks: Sequence[Walk]) -> tuple[Window, datetime] | None:
     """The span that the newest walks of all scopes share, and the time since which its recordings must have been seen.
 
-    An edge at the span's beginning is left out: a provider's filter time may differ by a call's length from the journal's time.
+    An edge at the span's beginning is left out: a provider's filter time may differ by a call's length from the
+    journal's time.
     """
     if not walks:
         return None
@@ -109,7 +111,8 @@ def unlisted(provider: str, shown: Window, listed: Sequence[Listed]) -> list[Gap
 
 
 def _narrowed(provider: str, shown: Window, listed: Sequence[Listed]) -> list[Gap]:
-    """A gap if a listing stopped showing whole parties while it still shows others: the credentials see less than before."""
+    """A gap if a listing stopped showing whole parties while it still shows others: the credentials see less than
+    before."""
     parties: dict[str, list[bool]] = defaultdict(list)
     for each in listed:
         parties[each.party].append(each.seen)
@@ -155,8 +158,8 @@ def never_listed(provider: str, holes: Mapping[str, Sequence[Window]]) -> list[G
 def clock(provider: str, newest: datetime | None, now: datetime) -> list[Gap]:
     """A gap if the journal holds times in the future: a clock ran ahead, so times around it prove nothing.
 
-    The gap keeps its subject at each look, so that the register keeps its first time: no day from then on is complete until a
-    person has acknowledged the gap.
+    The gap keeps its subject at each look, so that the register keeps its first time: no day from then on is complete
+    until a person has acknowledged the gap.
     """
     if newest is None or newest <= now + timedelta(minutes=5):
         return []
@@ -198,7 +201,8 @@ def volume(provider: str, counts: Mapping[date, int], covered: Iterable[date]) -
 
 
 def _usual(day: date, counts: Mapping[date, int], covered: Collection[date]) -> float:
-    """The mean of the same weekday in earlier weeks; 0 with less than two weeks, or if more than a quarter were silent."""
+    """The mean of the same weekday in earlier weeks; 0 with less than two weeks, or if more than a quarter were
+    silent."""
     weeks = [day - timedelta(weeks=n) for n in range(1, _WEEKS + 1)]
     before = [counts.get(each, 0) for each in weeks if each in covered]
     return mean(before) if len(before) >= 2 and before.count(0) * 4 <= len(before) else 0.0

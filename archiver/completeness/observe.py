@@ -1,4 +1,5 @@
-"""Finds gaps in journal and coverage: questions in SQL, verdicts by the pure rules of `gap` and `listing`. Reads only."""
+"""Finds gaps in journal and coverage: questions in SQL, verdicts by the pure rules of `gap` and `listing`. Reads
+only."""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ def observe(conn: Connection, it: Watched, now: datetime) -> list[Gap]:
 
 
 def not_configured(conn: Connection, configured: Collection[str], now: datetime) -> list[Gap]:
-    """The gaps of waiting recordings whose provider is not polled any more: removed from the configuration, or renamed."""
+    """The gaps of waiting recordings whose provider is not polled any more: removed from the configuration, or
+    renamed."""
     found = []
     for each in strangers(conn, configured, pending_only=True):
         name, first = each.provider, None if each.nearest is None else f"{each.nearest:%Y-%m-%dT%H:%M:%SZ}"
@@ -88,7 +90,8 @@ def not_configured(conn: Connection, configured: Collection[str], now: datetime)
 
 
 def recordings(conn: Connection, it: Watched, now: datetime) -> Iterator[Gap]:
-    """Yields the gaps of recordings. Calls without audio by the provider's own log are counted in `queries.counts` instead."""
+    """Yields the gaps of recordings. Calls without audio by the provider's own log are counted in `queries.counts`
+    instead."""
     columns = recording.c
     # One question for each index: a condition that joins them by OR would read every row.
     here, ours = columns.provider == it.provider, unindexed(columns.provider) == it.provider
@@ -150,7 +153,8 @@ def _listed_since(conn: Connection, it: Watched, instant: datetime) -> bool:
 
 
 def rejects(conn: Connection, provider: str) -> list[Gap]:
-    """The gaps of listed rows that were not understood, until the recording that a row names is in the journal after all.
+    """The gaps of listed rows that were not understood, until the recording that a row names is in the journal after
+    all.
 
     The rows of a day beyond those that are kept make one gap, with their number.
     """
@@ -190,7 +194,8 @@ def _many_not_understood(provider: str, day: date, rows: Sequence[Row[Any]]) -> 
 
 
 def edits(conn: Connection, provider: str) -> list[Gap]:
-    """A gap for edits beyond the number taken over in a day, until they are taken over or the listing shows the old values."""
+    """A gap for edits beyond the number taken over in a day, until they are taken over or the listing shows the old
+    values."""
     waiting, since = deferred(conn, provider)
     if not waiting:
         return []
@@ -224,7 +229,8 @@ def newest_walks(
             wanted = wanted.where(windows.total.is_not(None), windows.completed_at > now - _COUNTED)
         newest = wanted.order_by(windows.until.desc(), windows.completed_at.desc()).limit(1)
         latest = conn.execute(newest).one_or_none()
-        # One poller at a time walks a provider, one window after the other: this walk began after that one was complete.
+        # One poller at a time walks a provider, one window after the other: this walk began after that one was
+        # complete.
         before = None if latest is None else _completed_before(conn, provider, latest.completed_at)
         if latest is None or before is None:
             return []
@@ -270,8 +276,8 @@ def _completed_before(conn: Connection, provider: str, instant: datetime) -> dat
 def _seen_ids(conn: Connection, provider: str, window: Window, before: datetime, completed: datetime) -> int:
     """Counts the provider's recordings known by `completed` that were listed since `before`, understood or not.
 
-    An id that Vobiz lists with two contents counts as two, as in Vobiz's own total. Recordings that later or unfinished walks
-    listed are included: they may hide a recording that this walk did not show, and never invent a gap.
+    An id that Vobiz lists with two contents counts as two, as in Vobiz's own total. Recordings that later or unfinished
+    walks listed are included: they may hide a recording that this walk did not show, and never invent a gap.
     """
     columns = recording.c
     shown = (columns.provider == provider, columns.last_seen_at > before, columns.listed_at <= completed)

@@ -39,8 +39,9 @@ def keep(
 ) -> register.Changes | None:
     """Bring the register up to date with the troubles of this process; None when there was nothing to write.
 
-    A trouble that another process recorded stays, until the call has succeeded in this process and nobody has recorded the
-    trouble again for three minutes, or until its party is not `configured` any more. `ending`: this process tries no call again.
+    A trouble that another process recorded stays, until the call has succeeded in this process and nobody has recorded
+    the trouble again for three minutes, or until its party is not `configured` any more. `ending`: this process tries
+    no call again.
     """
     seen = [gap_of(each) for each in walls.troubles(ending=ending)]
     known = {(str(row["provider"]), str(row["subject"])): row for row in register.of_source(conn, SOURCE)}

@@ -81,9 +81,9 @@ class Reconciled:
 async def reconcile_store(engine: Engine, store: ObjectStore, clock: Clock, *, lock_share: int = 30) -> Reconciled:
     """Compares every copy that the journal claims in `store` with every version that is there.
 
-    Each lock costs a request: of every `lock_share` keys one is asked for, another one each day, so that all are asked for within
-    `lock_share` days; 1 asks for all, 0 for none. A copy that a listing does not show is asked for by name before it is called
-    missing.
+    Each lock costs a request: of every `lock_share` keys one is asked for, another one each day, so that all are asked
+    for within `lock_share` days; 1 asks for all, 0 for none. A copy that a listing does not show is asked for by name
+    before it is called missing.
     """
     began = clock.now()
     result = Reconciled(store.id, began, began)
@@ -119,7 +119,8 @@ async def reconcile_custody(engine: Engine, clock: Clock) -> Reconciled:
 async def keep(
     writer: Writer, ledger: Ledger, chance: Chance, results: Sequence[Reconciled], actor_kind: str = "worker"
 ) -> None:
-    """Records each comparison in custody, and brings the register up to date. Nothing is recorded of unreachable storages."""
+    """Records each comparison in custody, and brings the register up to date. Nothing is recorded of unreachable
+    storages."""
 
     def write(conn: Connection, result: Reconciled) -> register.Changes:
         conn.execute(

@@ -91,7 +91,8 @@ def log_findings(conn: Connection) -> list[Finding]:
 
 
 async def broken_chains(engine: Engine) -> AsyncIterator[Gap]:
-    """Yields the gaps of archived recordings with missing custody events, and of chains without a recording in the journal.
+    """Yields the gaps of archived recordings with missing custody events, and of chains without a recording in the
+    journal.
 
     Only counts events: `archiver verify` checks whether each event is unchanged.
     """

@@ -1,7 +1,7 @@
 """Keeps gaps over time: first seen, reclassified, closed when the recording turned up, acknowledged by a person.
 
-Each of these steps of an open gap is a custody event. All functions work inside the caller's transaction. A second `refresh` with
-the same gaps changes nothing but `seen_at`.
+Each of these steps of an open gap is a custody event. All functions work inside the caller's transaction. A second
+`refresh` with the same gaps changes nothing but `seen_at`.
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ def refresh(
 ) -> Changes:
     """Bring the register up to date with every gap that `source` sees now; gaps that it no longer sees are closed.
 
-    `provider` None: `source` looked at all providers. Not `whole`: `found` is not everything that `source` saw, so nothing is
-    closed. `spared`: provider and subject of gaps that `source` did not look at, which stay as they are. Explained gaps are not
-    registered. A new reason for the same subject, or a higher count, ends the gap's acknowledgement.
+    `provider` None: `source` looked at all providers. Not `whole`: `found` is not everything that `source` saw, so
+    nothing is closed. `spared`: provider and subject of gaps that `source` did not look at, which stay as they are.
+    Explained gaps are not registered. A new reason for the same subject, or a higher count, ends the gap's
+    acknowledgement.
     """
     alone(conn)
     seen = {(each.provider, each.subject): each for each in found if each.grade is not Grade.EXPLAINED}
@@ -83,7 +84,8 @@ def refresh(
 
 
 def _renew(conn: Connection, row: Row[Any], it: Gap, now: datetime) -> list[Draft]:
-    """Update the row of a gap that is still there, for the same reason or another one. Returns the event to write, if any."""
+    """Update the row of a gap that is still there, for the same reason or another one. Returns the event to write, if
+    any."""
     values: dict[str, object] = {"seen_at": now}
     same = (row.code, row.grade) == (it.code, it.grade)
     if not same or row.detail != it.detail:
@@ -105,8 +107,9 @@ def _grew(before: Mapping[str, Json], now: Mapping[str, Json]) -> bool:
 def acknowledge(conn: Connection, ledger: Ledger, wanted: str, by: str, reason: str, now: datetime) -> list[str]:
     """Acknowledge a gap: a person has seen it and says why nothing more is to be done. Returns the ids of the gaps.
 
-    `wanted` is an id, its beginning, or a subject. Raises `NotFoundError` unless the open gaps named by `wanted` have one
-    subject, and `NotAllowedError` without a reason. The reason may name people: it is kept beside the event, which commits to it.
+    `wanted` is an id, its beginning, or a subject. Raises `NotFoundError` unless the open gaps named by `wanted` have
+    one subject, and `NotAllowedError` without a reason. The reason may name people: it is kept beside the event, which
+    commits to it.
     """
     if not reason.strip():
         raise errors.NotAllowedError("an acknowledgement needs a reason")
@@ -127,7 +130,8 @@ def acknowledge(conn: Connection, ledger: Ledger, wanted: str, by: str, reason: 
 
 
 def open_gaps(conn: Connection, provider: str | None = None, *, closed: bool = False) -> list[dict[str, Json]]:
-    """The open gaps as scripts see them (`archiver.gaps/v1`, member `gaps`), oldest first; `closed` adds the closed ones."""
+    """The open gaps as scripts see them (`archiver.gaps/v1`, member `gaps`), oldest first; `closed` adds the closed
+    ones."""
     wanted = select(gap).order_by(gap.c.opened_at, gap.c.id)
     if provider is not None:
         wanted = wanted.where(gap.c.provider == provider)
@@ -137,7 +141,8 @@ def open_gaps(conn: Connection, provider: str | None = None, *, closed: bool = F
 
 
 def unsettled(conn: Connection) -> dict[str, dict[str, int]]:
-    """The number of open gaps that nobody has acknowledged, by provider ("" for gaps of no provider) and reason code."""
+    """The number of open gaps that nobody has acknowledged, by provider ("" for gaps of no provider) and reason
+    code."""
     found: dict[str, dict[str, int]] = {}
     wanted = (gap.c.closed_at.is_(None), gap.c.acked_at.is_(None), gap.c.grade == Grade.OPEN)
     rows = conn.execute(

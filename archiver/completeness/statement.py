@@ -1,7 +1,8 @@
-"""Makes the completeness statement of one provider and day: listed and archived recordings, every gap and its reason. Pure.
+"""Makes the completeness statement of one provider and day: listed and archived recordings, every gap and its reason.
+Pure.
 
-The document is canonical JSON; a signed custody event of subject `archive` names its SHA-256 and repeats the main figures: both
-together verify offline (docs/spec/completeness-statement.md).
+The document is canonical JSON; a signed custody event of subject `archive` names its SHA-256 and repeats the main
+figures: both together verify offline (docs/spec/completeness-statement.md).
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ def facts(of: Day) -> dict[str, Json]:
 
 
 def is_complete(of: Day) -> bool:
-    """True when every minute was listed to the last page and each recording is archived, without audio, or acknowledged."""
+    """True when every minute was listed to the last page and each recording is archived, without audio, or
+    acknowledged."""
     settled = of.states.get("archived", 0) + of.states.get("disposed", 0) + of.silent
     excused = sum(1 for each in of.gaps if each.acknowledged and each.subject.startswith("rec:"))
     unexcused = any(each.grade == "open" and not each.acknowledged for each in of.gaps)
@@ -142,7 +144,8 @@ def document(of: Day, before: Before | None = None) -> bytes:
 
 
 def summary(of: Day, raw: bytes, before: Before | None = None) -> dict[str, Json]:
-    """The data of the signed event, about a kilobyte for any day. `raw` is the document, made with the same `before`."""
+    """The data of the signed event, about a kilobyte for any day. `raw` is the document, made with the same
+    `before`."""
     return {
         "kind": "completeness",
         "provider": of.provider,
@@ -157,7 +160,8 @@ def summary(of: Day, raw: bytes, before: Before | None = None) -> dict[str, Json
 
 
 def _succession(of: Day, before: Before | None) -> dict[str, Json]:
-    """The link to the statement before this one: its number and digest, and the reason why an incomplete day is complete now."""
+    """The link to the statement before this one: its number and digest, and the reason why an incomplete day is
+    complete now."""
     if before is None:
         return {"revision": 1, "previous": None, "because": {}}
     turned = is_complete(of) and not before.said.get("complete")

@@ -32,8 +32,8 @@ Index("gap_open", gap.c.provider, gap.c.source, gap.c.subject, unique=True,
       sqlite_where=_STILL, postgresql_where=_STILL)  # fmt: skip
 Index("gap_subject", gap.c.subject)
 
-# One row for each comparison, by `archiver reconcile` or by the schedule. Findings that still hold are in `gap`.
-# A run of `archiver verify` is a row too: `storage` is then `verify:<depth>`, `copies` recordings, `versions` objects read.
+# One row for each comparison, by `archiver reconcile` or by the schedule. Findings that still hold are in `gap`. A run
+# of `archiver verify` is a row too: `storage` is then `verify:<depth>`, `copies` recordings, `versions` objects read.
 reconciliation = Table(
     "reconciliation",
     metadata,
@@ -60,7 +60,8 @@ statement = Table(
     Column("event_seq", Integer, nullable=False),
 )
 
-# Indexes of this package's questions on the journal's tables. Buckets list by bytes; PostgreSQL would sort by its locale.
+# Indexes of this package's questions on the journal's tables. Buckets list by bytes; PostgreSQL would sort by its
+# locale.
 Index("copy_key", copy.c.storage, copy.c.key, postgresql_ops={"key": "text_pattern_ops"})
 
 LOST = b""

@@ -21,8 +21,8 @@ from archiver.recording import Json
 
 
 class Depth(enum.StrEnum):
-    """The depth of a verification. PARTLY: everything was asked for, and not everything could be read. ROLLING: the daemon's own
-    reading of the copies that were read longest ago."""
+    """The depth of a verification. PARTLY: everything was asked for, and not everything could be read. ROLLING: the
+    daemon's own reading of the copies that were read longest ago."""
 
     FULL = "full"
     PARTLY = "partly"
@@ -33,7 +33,8 @@ class Depth(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """One verification: `recordings` were asked for, `objects` were read and re-hashed; `failures` counts them by kind."""
+    """One verification: `recordings` were asked for, `objects` were read and re-hashed; `failures` counts them by
+    kind."""
 
     depth: Depth
     started_at: datetime
@@ -47,8 +48,8 @@ class Verified:
 class Integrity:
     """The state of integrity. `full`: the last verification of everything; `last`: the last of any depth.
 
-    `failures`: the failures that still count, the highest number of each kind. Only a verification of everything ends a failure
-    found by another one: a sample may have looked elsewhere.
+    `failures`: the failures that still count, the highest number of each kind. Only a verification of everything ends a
+    failure found by another one: a sample may have looked elsewhere.
     """
 
     full: Verified | None = None
@@ -59,7 +60,8 @@ class Integrity:
 def keep(
     conn: Connection, ledger: Ledger, it: Verified, details: Mapping[str, Json], actor_kind: str = "worker"
 ) -> None:
-    """Record the verification in custody, and keep it for `integrity`. `details`: more figures for the event, not personal."""
+    """Record the verification in custody, and keep it for `integrity`. `details`: more figures for the event, not
+    personal."""
     failures: dict[str, Json] = dict(sorted(it.failures.items()))
     data: dict[str, Json] = {
         **details,

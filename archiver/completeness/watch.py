@@ -30,7 +30,8 @@ class Watch:
     chance: Chance
 
     async def look(self, it: Watched) -> register.Changes:
-        """Bring the register of one provider up to date. Changes between reading and writing are seen by the next look."""
+        """Bring the register of one provider up to date. Changes between reading and writing are seen by the next
+        look."""
         now = self.clock.now()
         found = await read(self.engine, lambda conn: observe(conn, it, now))
         changes = await self.writer.run(
@@ -63,7 +64,8 @@ class Watch:
         )
 
     async def state(self, watched: Iterable[Watched], days: Sequence[date] | None = None) -> list[Issued]:
-        """State every day that is over and has no true statement yet; a transaction for each day, so that nobody waits long."""
+        """State every day that is over and has no true statement yet; a transaction for each day, so that nobody waits
+        long."""
         now = self.clock.now()
         issued = []
         for it in watched:

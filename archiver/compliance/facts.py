@@ -1,7 +1,8 @@
 """The facts of the report. Pure: no I/O, no clock.
 
-Every figure is the journal's at `made_at`. Its proof is named beside it: the day's signed statement, by its leaf in the custody
-log, and whether statement and journal still agree. Nobody can remove a leaf under a published checkpoint unnoticed.
+Every figure is the journal's at `made_at`. Its proof is named beside it: the day's signed statement, by its leaf in the
+custody log, and whether statement and journal still agree. Nobody can remove a leaf under a published checkpoint
+unnoticed.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class Place:
 class Stated:
     """The newest signed statement of a day.
 
-    `problem`: why the statement proves nothing, or None. `changed`: the names of the facts that the journal now says otherwise.
+    `problem`: why the statement proves nothing, or None. `changed`: the names of the facts that the journal now says
+    otherwise.
     """
 
     revision: int
@@ -64,7 +66,8 @@ class Stated:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """One UTC day of one provider. `asked`: the time to be listed; `covered`: the time listed by the least listed scope."""
+    """One UTC day of one provider. `asked`: the time to be listed; `covered`: the time listed by the least listed
+    scope."""
 
     day: date
     verdict: Verdict
@@ -113,7 +116,8 @@ class Late:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A gap that was open in the month, or is about the month. `events`: the places of its custody events, by status."""
+    """A gap that was open in the month, or is about the month. `events`: the places of its custody events, by
+    status."""
 
     id: str
     provider: str
@@ -157,8 +161,8 @@ class Kept:
 class Account:
     """One provider. `since`: the time from which on it was to be archived.
 
-    `after_call`, `after_listing`: the archive lag, counted from the call and from the listing. `storage_cost`: the provider's
-    price for keeping the recordings, when the report was made; None where no price is stated.
+    `after_call`, `after_listing`: the archive lag, counted from the call and from the listing. `storage_cost`: the
+    provider's price for keeping the recordings, when the report was made; None where no price is stated.
     """
 
     provider: str
@@ -237,7 +241,8 @@ class Check:
 class Access:
     """A person's access: a recording was heard or exported. `delivered`: the export was finished.
 
-    `who` marks names that were only claimed. `reason` None: no reason was given, or it was erased, which `who` then says.
+    `who` marks names that were only claimed. `reason` None: no reason was given, or it was erased, which `who` then
+    says.
     """
 
     at: datetime
@@ -387,7 +392,8 @@ class Report:
 
     @property
     def complete(self) -> bool:
-        """True when every day that was to be archived is over and complete, no gap is open, and nothing contradicts that."""
+        """True when every day that was to be archived is over and complete, no gap is open, and nothing contradicts
+        that."""
         fine = {Verdict.COMPLETE, Verdict.OUTSIDE}
         days = [each.verdict for account in self.accounts for each in account.days]
         whole = all(each in fine for each in days) and Verdict.COMPLETE in days

@@ -1,4 +1,5 @@
-"""Reads the report's facts from journal, register and custody log. Reads only; call it over one instant of the database."""
+"""Reads the report's facts from journal, register and custody log. Reads only; call it over one instant of the
+database."""
 
 from __future__ import annotations
 
@@ -136,7 +137,8 @@ def _stated(it: Issued, now: statement.Day, trail: Trail) -> Stated:
 
 
 def _lags(conn: Connection, provider: str, span: Window) -> tuple[Lag | None, Lag | None]:
-    """The archive lags: from the call's end, and from the listing, until every required storage's copy was read back."""
+    """The archive lags: from the call's end, and from the listing, until every required storage's copy was read
+    back."""
     after_call, after_listing = array("d"), array("d")
     for each in span_queries.archived(conn, provider, span):
         after_listing.append((each.archived_at - each.listed_at).total_seconds())

@@ -1,4 +1,5 @@
-"""Reads the custody log for the report: the places of events, the events of a month, and its cosignatures. Reads only."""
+"""Reads the custody log for the report: the places of events, the events of a month, and its cosignatures. Reads
+only."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class Trail:
         return queries.queued_event(self.conn, subject, seq), self._queue()
 
     def archive_events(self, type_: Type, span: Window) -> Iterator[tuple[Event, Place]]:
-        """Yields the events of subject `archive` in the span, in order; events that still wait for the log come last."""
+        """Yields the events of subject `archive` in the span, in order; events that still wait for the log come
+        last."""
         for each in queries.logged(self.conn, [ARCHIVE], type_, span.since, span.until):
             yield parse(each.entry), self._place(each.log_id, each.leaf)
         for raw in queries.queued(self.conn, [ARCHIVE]):
@@ -119,7 +121,8 @@ def month(
 
 @dataclass(slots=True)
 class _OfMonth:
-    """The checkpoints of the month: their times, how many are published, the smallest and the largest, and who vouched."""
+    """The checkpoints of the month: their times, how many are published, the smallest and the largest, and who
+    vouched."""
 
     at: list[datetime] = field(default_factory=list)
     published: int = 0
@@ -129,7 +132,8 @@ class _OfMonth:
 
 
 def _signed(conn: Connection, log_id: int, span: Window, origin: str, witnesses: Sequence[VerifierKey]) -> _OfMonth:
-    """The checkpoints of the month, and the signatures of others: verified cosignatures, and lines that nobody can check.
+    """The checkpoints of the month, and the signatures of others: verified cosignatures, and lines that nobody can
+    check.
 
     Anybody who can write to the database can put a name under a note; the name alone proves nothing.
     """
@@ -181,7 +185,8 @@ def _checkpoint(it: Signed | None) -> Checkpoint | None:
 
 
 def _readable(raw: bytes) -> Event | None:
-    """Parses an entry of the queue; None if it cannot be read. An entry in the queue is not evidence yet, and may be anything."""
+    """Parses an entry of the queue; None if it cannot be read. An entry in the queue is not evidence yet, and may be
+    anything."""
     try:
         return parse(raw)
     except errors.VerificationError:

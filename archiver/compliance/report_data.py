@@ -28,7 +28,8 @@ _TO_SECOND: Mapping[type, frozenset[str]] = {
 
 
 def as_json(it: Report) -> dict[str, Json]:
-    """The JSON document: the facts by their names, spans in seconds, instants in UTC. Within a version, names are only added."""
+    """The JSON document: the facts by their names, spans in seconds, instants in UTC. Within a version, names are only
+    added."""
     data: Any = _plain(it)
     data |= {
         "preliminary": it.preliminary,

@@ -22,7 +22,8 @@ def judge(
     now: datetime,
     stated: Stated | None,
 ) -> Day:
-    """Judges one day. `spans`: the coverage of each scope; `since`: the time from which on calls were to be archived."""
+    """Judges one day. `spans`: the coverage of each scope; `since`: the time from which on calls were to be
+    archived."""
     begin = datetime(of.day.year, of.day.month, of.day.day, tzinfo=UTC)
     whole = Window(begin, begin + _DAY)
     touched = any(holes(each, whole) != (whole,) for each in spans.values())

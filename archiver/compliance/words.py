@@ -10,7 +10,8 @@ from archiver.documents.phrases import EVENTS, elapsed, format_instant
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MOST_GAPS = MOST_ACCESSES = 200
-"""The most gaps, and the most accesses, that are shown to a person; all gaps are in CSV and JSON, all accesses in JSON."""
+"""The most gaps, and the most accesses, that are shown to a person; all gaps are in CSV and JSON, all accesses in
+JSON."""
 
 MEANINGS: Mapping[Verdict, tuple[str, str]] = {
     Verdict.COMPLETE: ("complete", "listed to the last page; everything archived, without audio, or acknowledged"),
@@ -23,7 +24,8 @@ MEANINGS: Mapping[Verdict, tuple[str, str]] = {
 
 
 def headline(it: Report) -> str:
-    """The report's main sentence: whether the month is complete, and the archive's present concerns if there are any."""
+    """The report's main sentence: whether the month is complete, and the archive's present concerns if there are
+    any."""
     more = len(it.standing.concerns) - 1
     others = f" (and {more} more)" if more > 0 else ""
     now = f" When this was made: {it.standing.sentence}{others}." if it.standing.concerns else ""

@@ -93,7 +93,8 @@ class SmtpChannel(Section):
 
 
 class AppriseChannel(Section):
-    """A channel through Apprise (pagers, chats, telephones); needs the extra `notify`. Apprise opens its own connections."""
+    """A channel through Apprise (pagers, chats, telephones); needs the extra `notify`. Apprise opens its own
+    connections."""
 
     kind: Literal["apprise"]
     """`apprise`"""
@@ -107,14 +108,17 @@ AnyChannel: TypeAlias = WebhookChannel | SmtpChannel | AppriseChannel
 
 
 class HeartbeatSection(Section):
-    """A dead man's switch: pinged only after a sweep of every provider was finished, and while nothing is at risk or lost."""
+    """A dead man's switch: pinged only after a sweep of every provider was finished, and while nothing is at risk or
+    lost."""
 
     url: TokenRef
     """The URL to ping, by reference. The service behind it must raise the alarm when no ping comes."""
     every: Interval = timedelta(minutes=5)
-    """The least time between two pings of a daemon, which waits for the slowest provider; `run --once` pings for each sweep."""
+    """The least time between two pings of a daemon, which waits for the slowest provider; `run --once` pings for each
+    sweep."""
     send_log_tail: Size | None = None
-    """The size of the redacted log's end that a ping sends by POST; without this key, a ping is a GET without content."""
+    """The size of the redacted log's end that a ping sends by POST; without this key, a ping is a GET without
+    content."""
     allow_http: Flag = False
     """Permit plain http."""
     ca_bundle: FilePath | None = None
@@ -145,7 +149,8 @@ class ThresholdSection(Section):
     critical: Interval = timedelta(hours=24)
     """`deadline.critical`: as `warning`, within this time; this alert wakes people."""
     stalled: Interval = timedelta(hours=1)
-    """`poll.stalled`: no complete poll for this long and three times `poll_every`, or for this long after `poll_cron` was due."""
+    """`poll.stalled`: no complete poll for this long and three times `poll_every`, or for this long after `poll_cron`
+    was due."""
     checkpoint: Interval = timedelta(hours=3)
     """`checkpoint.overdue`: no custody checkpoint published for this long."""
     clock: Interval = timedelta(seconds=2)
@@ -164,7 +169,8 @@ class Alerting(Section):
     heartbeat: HeartbeatSection | None = None
     """A dead man's switch, for the one thing that no alert can say: the archiver itself is down."""
     routes: tuple[RouteSection, ...] = ()
-    """Routes of alerts to channels; without any, alerts that wake people are sent every hour and the rest every 12 hours."""
+    """Routes of alerts to channels; without any, alerts that wake people are sent every hour and the rest every 12
+    hours."""
     thresholds: ThresholdSection = ThresholdSection()
     """The thresholds at which a fact becomes an alert."""
 

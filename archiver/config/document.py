@@ -1,7 +1,7 @@
 """Reads a YAML 1.2 file into plain text values, with the place of each value.
 
-Only the structure is YAML's: every scalar stays the text that was written, and the model decides its meaning. So `no` is never a
-truth value, an account `007` keeps its zeros and `1_000` is no number. An empty value counts as not written.
+Only the structure is YAML's: every scalar stays the text that was written, and the model decides its meaning. So `no`
+is never a truth value, an account `007` keeps its zeros and `1_000` is no number. An empty value counts as not written.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Mark:
 
 @dataclass(slots=True)
 class Document:
-    """The content of a file, with its places. `problems` are mistakes in the YAML itself: with any, `value` is unreliable."""
+    """The content of a file, with its places. `problems` are mistakes in the YAML itself: with any, `value` is
+    unreliable."""
 
     file: str
     lines: list[str]
@@ -70,7 +71,8 @@ class Document:
         severity: Severity = Severity.ERROR,
         at_key: bool = False,
     ) -> Problem:
-        """A problem with the value at `place`, or with its key; shown at the section around if nothing is written there."""
+        """A problem with the value at `place`, or with its key; shown at the section around if nothing is written
+        there."""
         known = place
         while known not in self.marks and known:
             known = known[:-1]
@@ -216,7 +218,8 @@ class _Builder:
         return values
 
     def _merged(self, node: MappingNode, place: Place) -> list[dict[str, Written]]:
-        """The mappings that `<<` merges in. The first of several wins; the keys written beside `<<` win over all of them."""
+        """The mappings that `<<` merges in. The first of several wins; the keys written beside `<<` win over all of
+        them."""
         found: list[dict[str, Written]] = []
         for key, value in node.value:
             if key.tag != "tag:yaml.org,2002:merge":

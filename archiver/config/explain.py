@@ -51,7 +51,8 @@ def explain(document: Document, error: Mapping[str, Any]) -> Problem:
 
 
 def written_at(document: Document, loc: Place) -> Place:
-    """Converts a place in the model to a place in the file: without kinds of unions, or the index of a single storage."""
+    """Converts a place in the model to a place in the file: without kinds of unions, or the index of a single
+    storage."""
     place: Place = ()
     for step in loc:
         around = within(document.value, *place)

@@ -23,7 +23,8 @@ from archiver.retention.span import Span
 
 @dataclass(frozen=True, eq=False)
 class Written:
-    """Marks a type as read by `parse` from the text in the file; `schema` describes it to an editor, `form` to a person."""
+    """Marks a type as read by `parse` from the text in the file; `schema` describes it to an editor, `form` to a
+    person."""
 
     parse: Callable[[Any, Context], Any]
     form: str

@@ -92,7 +92,8 @@ _TIME = matching(
 
 
 class PlivoFilters(Filters):
-    """Plivo list filters. Filters by time limit what is archived at all; to choose the first day, use `backfill_from`."""
+    """Plivo list filters. Filters by time limit what is archived at all; to choose the first day, use
+    `backfill_from`."""
 
     from_number: Text | None = None
     """Caller, E.164 or SIP endpoint."""

@@ -66,7 +66,8 @@ def read(path: Path, *, resolve_secrets: bool, now: datetime | None = None) -> L
         context = Context(path.absolute().parent, resolve_secrets)
         config = Config.model_validate(document.value, context=context)
     except ValidationError as problem:
-        # Only place and type of an error, and this project's own words, are used: pydantic's texts may contain the values.
+        # Only place and type of an error, and this project's own words, are used: pydantic's texts may contain the
+        # values.
         every = problem.errors(include_url=False, include_input=False)[:_MOST_ERRORS]
         errors = [explain(document, error) for error in every]
         return Loaded(path, document, None, tuple(dict.fromkeys([*errors, *found])))

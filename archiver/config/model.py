@@ -1,4 +1,5 @@
-"""The model of the configuration. Its keys, with defaults and meanings, are defined here and in the modules imported here."""
+"""The model of the configuration. Its keys, with defaults and meanings, are defined here and in the modules imported
+here."""
 
 from __future__ import annotations
 
@@ -58,8 +59,8 @@ class ObjectLock(Section):
     """The storage's protection of objects until their retention ends."""
 
     mode: Annotated[LockMode, Field(title="lock mode")] = LockMode.COMPLIANCE
-    """`compliance`: nobody can shorten the lock, not even the root account. `governance`: users with a special right can.
-    `off`: no protection."""
+    """`compliance`: nobody can shorten the lock, not even the root account. `governance`: users with a special right
+    can. `off`: no protection."""
 
 
 class ServerSideEncryption(Section):
@@ -105,7 +106,8 @@ class S3Storage(Section):
     object_lock: ObjectLock = ObjectLock()
     """Protection of objects."""
     storage_class: Text = "STANDARD"
-    """Storage class of recordings. Objects needed at any time (custody log, catalogue, canaries) have the standard class."""
+    """Storage class of recordings. Objects needed at any time (custody log, catalogue, canaries) have the standard
+    class."""
     sse: ServerSideEncryption | None = None
     """Server-side encryption of new objects."""
     required: Flag = True
@@ -249,11 +251,14 @@ class Custody(Section):
     ] = None
     """Name of the log in its checkpoints; `<instance>/custody` unless stated. Never rename it."""
     rotations: tuple[FilePath, ...] = ()
-    """Notes in which a key of the log introduced its successor, as `archiver keys rotate custody` wrote them; they are public."""
+    """Notes in which a key of the log introduced its successor, as `archiver keys rotate custody` wrote them; they are
+    public."""
     former_key: KeyRef | None = None
-    """The former `signing_key` (or `log_key`, if there is one): it signs checkpoints beside the new key until you remove it."""
+    """The former `signing_key` (or `log_key`, if there is one): it signs checkpoints beside the new key until you
+    remove it."""
     log_key: KeyRef | None = None
-    """Ed25519 private key, PEM, that signs checkpoints, the same on every host; derived from `signing_key` unless stated."""
+    """Ed25519 private key, PEM, that signs checkpoints, the same on every host; derived from `signing_key` unless
+    stated."""
     checkpoint_every: Interval = timedelta(seconds=10)
     """Time between two signed and published checkpoints while the log grows."""
     timestamp: Timestamp | None = None
@@ -273,8 +278,9 @@ class Verify(Section):
     """The daemon's own re-reading of what it archived."""
 
     every: IntervalOrNever = timedelta(days=90)
-    """The time within which each copy is read whole again, with its lock: version, size, digest, and what else stands under its
-    key. Reading costs what the storage charges for it. `never`: nothing is read unless somebody calls `archiver verify`."""
+    """The time within which each copy is read whole again, with its lock: version, size, digest, and what else stands
+    under its key. Reading costs what the storage charges for it. `never`: nothing is read unless somebody calls
+    `archiver verify`."""
 
 
 class Web(Section):
@@ -283,8 +289,8 @@ class Web(Section):
     listen: Listen
     """Host and port; there is no authentication, so keep it to this machine or a trusted network."""
     names: Annotated[tuple[str, ...], Field(title="host names")] = ()
-    """Other host names under which clients call this server, such as a service name. Loopback, addresses and this host's name
-    are always accepted; any other name gets the answer 421."""
+    """Other host names under which clients call this server, such as a service name. Loopback, addresses and this
+    host's name are always accepted; any other name gets the answer 421."""
 
 
 class Logging(Section):
@@ -329,8 +335,8 @@ class Config(Section):
     )
     """Name of this archive in logs, metrics and evidence."""
     database: DatabaseUrl = SecretRef(Scheme.LITERAL, "sqlite:///archiver.db")
-    """SQLite (relative to `state_dir`), or a reference to a `postgresql+psycopg://…` URL. A connection to another machine uses
-    `verify-full`, unless the URL says `?sslmode=…`."""
+    """SQLite (relative to `state_dir`), or a reference to a `postgresql+psycopg://…` URL. A connection to another
+    machine uses `verify-full`, unless the URL says `?sslmode=…`."""
     state_dir: FilePath
     """Folder for the spool and the embedded database; only the daemon's user may enter it."""
     defaults: Defaults = Defaults()

@@ -19,8 +19,8 @@ class Severity(enum.StrEnum):
 class Problem:
     """One mistake: its stable code, its place in the file, the message and a hint at the right value.
 
-    `excerpt` is the line with literal secrets masked, `caret` the index of the mistake in `excerpt`. Lines and columns count
-    from 1.
+    `excerpt` is the line with literal secrets masked, `caret` the index of the mistake in `excerpt`. Lines and columns
+    count from 1.
     """
 
     code: str

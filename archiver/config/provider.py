@@ -69,7 +69,8 @@ class Keeps(Section):
 
 
 class Proxy(Section):
-    """A proxy for requests to this provider; the URL alone may stand for the section. The environment's proxies are ignored."""
+    """A proxy for requests to this provider; the URL alone may stand for the section. The environment's proxies are
+    ignored."""
 
     url: Origin
     """Scheme, host and port of the proxy; https goes through it by CONNECT, so that the proxy sees no content."""
@@ -97,8 +98,8 @@ class Provider(Section):
     base_url: Origin
     """Scheme, host and port of the API; the documented path is added."""
     media_hosts: tuple[Host, ...] = ()
-    """Hosts, besides the API's own, from which recordings may be fetched; `*.` matches any subdomain. Write `host:port` for a
-    port that is neither 443 nor 80; with `allow_private_addresses` a host stands for all of its ports."""
+    """Hosts, besides the API's own, from which recordings may be fetched; `*.` matches any subdomain. Write `host:port`
+    for a port that is neither 443 nor 80; with `allow_private_addresses` a host stands for all of its ports."""
     allow_http: Flag = False
     """Permit plain http: credentials and recordings then cross the network in clear."""
     allow_private_addresses: Flag = False
@@ -120,9 +121,11 @@ class Provider(Section):
     max_size: Size | None = None
     """The largest recording that is fetched; instead of the default."""
     backfill_from: Instant | None = None
-    """The earliest time that the first walk lists; without it, the walk goes back as far as the provider has recordings."""
+    """The earliest time that the first walk lists; without it, the walk goes back as far as the provider has
+    recordings."""
     backfill_share: Annotated[int, whole(1, 100)] = 50
-    """The highest percentage of `rate` for listing time that was missed; the rest is for new recordings and downloads."""
+    """The highest percentage of `rate` for listing time that was missed; the rest is for new recordings and
+    downloads."""
     retention: Keeps | None = None
     """The provider's own retention: `90d`, `{days: 90}`, `{months: 6}` or `none`."""
 
@@ -176,9 +179,11 @@ class JustCall(Provider):
     dialect: Annotated[Literal["v2", "v2.1"], Field(title="JustCall dialect")] = "v2"
     """`v2` as documented, or the vendor's `v2.1`."""
     plan: PlanName | None = None
-    """The account's plan, which sets its retention and its quota. Without this key it counts as `team`, the shortest."""
+    """The account's plan, which sets its retention and its quota. Without this key it counts as `team`, the
+    shortest."""
     quota: Size | None = None
-    """The account's storage limit, when it is not the plan's. The time when the storage is full counts as a deadline."""
+    """The account's storage limit, when it is not the plan's. The time when the storage is full counts as a
+    deadline."""
     sales_dialer: Flag = False
     """Archive also the calls of the Sales Dialer, which are a separate collection (dialect `v2.1`)."""
     child: Flag = True
@@ -247,13 +252,15 @@ class Kazoo(Provider):
     phone_number: Text | None = None
     """The user's account, by one of its numbers."""
     read_only: Flag = False
-    """Ask for tokens that may only read; with `api_key` or `user`, since an `auth_token` has the rights that it was made with."""
+    """Ask for tokens that may only read; with `api_key` or `user`, since an `auth_token` has the rights that it was
+    made with."""
     max_window: Interval = timedelta(days=31) - timedelta(minutes=1)
     """The longest span of one listing; for operators who changed crossbar's `maximum_range`."""
     method: Literal["md5", "sha"] = "md5"
     """The hash of user and password in the log-in."""
     users: tuple[Text, ...] = ()
-    """Ids of users whose recordings are listed, one user after the other; without this key, the whole account is listed."""
+    """Ids of users whose recordings are listed, one user after the other; without this key, the whole account is
+    listed."""
     filters: KazooFilters = KazooFilters()
     """Only list what matches."""
 

@@ -1,4 +1,5 @@
-"""Collects every key of the configuration from the model: for suggestions, for `config schema` and for the documentation.
+"""Collects every key of the configuration from the model: for suggestions, for `config schema` and for the
+documentation.
 
 `python -m archiver.config.reference` prints docs/reference/configuration.md.
 """
@@ -77,7 +78,8 @@ def json_schema() -> dict[str, Any]:
 
 
 def plain(value: object) -> Json:
-    """Writes a value of the model as it would be written in the file. References stay references, so no secret is shown."""
+    """Writes a value of the model as it would be written in the file. References stay references, so no secret is
+    shown."""
     if isinstance(value, Section):
         return {name: plain(below) for name, below in value if below is not None}
     if isinstance(value, tuple | list):
@@ -159,7 +161,8 @@ def _cell(text: str) -> str:
 
 @functools.cache
 def _meanings(section: type[Section]) -> dict[str, str]:
-    """The text below each key in the source, on one line. Pydantic could read it too, but at each start of each command."""
+    """The text below each key in the source, on one line. Pydantic could read it too, but at each start of each
+    command."""
     found: dict[str, str] = {}
     for each in reversed([base for base in section.__mro__ if issubclass(base, Section)]):
         (body,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body

@@ -28,7 +28,8 @@ Direction: TypeAlias = Annotated[str, Written(_direction, "`inbound`, `outbound`
 
 
 class Match(Section):
-    """The conditions of a rule; a recording must meet all of them. Letter case, spaces and the `+` of numbers do not matter."""
+    """The conditions of a rule; a recording must meet all of them. Letter case, spaces and the `+` of numbers do not
+    matter."""
 
     provider: Ident | None = None
     """Provider id."""
@@ -37,8 +38,8 @@ class Match(Section):
     variant: Text | None = None
     """Variant: `original` (Plivo, before noise cancellation) or `child` (JustCall, a call's second recording)."""
     direction: Direction | None = None
-    """Direction of the call; `Incoming` and `Outgoing` are understood too. `internal`: within KAZOO's own network, as the
-    recording's `origin` says."""
+    """Direction of the call; `Incoming` and `Outgoing` are understood too. `internal`: within KAZOO's own network, as
+    the recording's `origin` says."""
     tag: Text | None = None
     """One of the call's tags."""
     agent: Text | None = None

@@ -1,8 +1,8 @@
 """Reads secrets by reference: the configuration names the place of a secret, never the secret itself.
 
-`env:NAME` an environment variable · `file:/path` a file, relative paths from the configuration's folder · `cred:name` a systemd
-credential (`$CREDENTIALS_DIRECTORY`) or a container secret (`/run/secrets`). A secret is read again at every `resolve()`, so that
-a rotated secret is found after a reload.
+`env:NAME` an environment variable · `file:/path` a file, relative paths from the configuration's folder · `cred:name` a
+systemd credential (`$CREDENTIALS_DIRECTORY`) or a container secret (`/run/secrets`). A secret is read again at every
+`resolve()`, so that a rotated secret is found after a reload.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class SecretRef:
         return cls(scheme, name, base, use)
 
     def resolve(self) -> Secret:
-        """Reads the value; a file's without one final line break. Raises `ConfigurationError` that never holds the value."""
+        """Reads the value; a file's without one final line break. Raises `ConfigurationError` that never holds the
+        value."""
         if self.scheme is Scheme.LITERAL:
             return Secret(self.name)
         if self.scheme is Scheme.ENV:
@@ -118,8 +119,8 @@ class SecretRef:
         return self.name if self.scheme is Scheme.LITERAL else f"{self.scheme}:{self.name}"
 
     def _read(self) -> str:
-        # Links are followed, since Kubernetes mounts every secret as a link. Its target must be a plain file that only its owner
-        # can change. Non-blocking, so that a pipe in the file's place cannot stop the daemon.
+        # Links are followed, since Kubernetes mounts every secret as a link. Its target must be a plain file that only
+        # its owner can change. Non-blocking, so that a pipe in the file's place cannot stop the daemon.
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with open(descriptor, "rb") as file:  # noqa: PTH123 – a descriptor, so that what is checked is what is read

@@ -16,7 +16,8 @@ from archiver.config.values import quoted, refused
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The context of a validation. `base`: the folder that relative paths start from; `resolve`: secrets are read too."""
+    """The context of a validation. `base`: the folder that relative paths start from; `resolve`: secrets are read
+    too."""
 
     base: Path = Path()
     resolve: bool = False

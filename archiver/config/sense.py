@@ -1,8 +1,9 @@
 """Finds settings that are valid but cannot have their effect, or have hardly the intended one. Pure.
 
-A key that can never have its effect is an error, such as a rule that no recording can meet. A key with an unexpected effect is a
-warning: with a safety margin longer than the provider's retention, recordings are still archived, but all are late. `warn` looks
-at the written text, even in a file with mistakes; this module needs a valid configuration, since most doubts are about two keys.
+A key that can never have its effect is an error, such as a rule that no recording can meet. A key with an unexpected
+effect is a warning: with a safety margin longer than the provider's retention, recordings are still archived, but all
+are late. `warn` looks at the written text, even in a file with mistakes; this module needs a valid configuration, since
+most doubts are about two keys.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def doubts(config: Config, now: datetime | None = None) -> Iterator[Doubt]:
 
 
 def _at(config: Config, index: int, key: str) -> Place:
-    """The place of the value in effect: at the provider, or among the defaults; if written in neither, the provider itself."""
+    """The place of the value in effect: at the provider, or among the defaults; if written in neither, the provider
+    itself."""
     if getattr(config.providers[index], key) is not None:
         return ("providers", index, key)
     return ("defaults", key) if key in config.defaults.model_fields_set else ("providers", index)

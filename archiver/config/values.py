@@ -1,8 +1,8 @@
 """Parses durations, sizes, rates and instants as they are written in the configuration. Pure.
 
-Every value arrives as the text in the file (see `document`), so that a number never loses its leading zeros and a date never its
-time zone; Python values are accepted too, for configurations built in Python. Every refusal is a `PydanticCustomError` whose type
-is the problem's code and whose context may hold a `hint`.
+Every value arrives as the text in the file (see `document`), so that a number never loses its leading zeros and a date
+never its time zone; Python values are accepted too, for configurations built in Python. Every refusal is a
+`PydanticCustomError` whose type is the problem's code and whose context may hold a `hint`.
 """
 
 from __future__ import annotations

@@ -128,7 +128,8 @@ def accesses(
 
 
 def who(conn: Connection, events: Iterable[Event]) -> dict[str, Who]:
-    """Returns, by the id of the event, who acted and why; `promised` is False for events that commit to no such group."""
+    """Returns, by the id of the event, who acted and why; `promised` is False for events that commit to no such
+    group."""
     asked = {(each.subject, each.seq): each for each in events if not each.priv.keys().isdisjoint(_GROUPS)}
     groups: dict[str, dict[str, Json]] = {each.id: {} for each in asked.values()}
     false: set[str] = set()

@@ -36,7 +36,8 @@ def dumps(value: object, *, normalised: bool = True) -> bytes:
 
 
 def loads(raw: bytes) -> Json:
-    """Returns the value whose canonical bytes are `raw`. Raises `VerificationError` unless `raw` is exactly canonical."""
+    """Returns the value whose canonical bytes are `raw`. Raises `VerificationError` unless `raw` is exactly
+    canonical."""
     try:
         value = json.loads(raw.decode())
         canonical = dumps(value)

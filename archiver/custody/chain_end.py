@@ -1,6 +1,7 @@
 """Finds the end of the archive's own chain when the row that states it was changed.
 
-Every process begins with an event of this chain. If that event were a fork, everything that the process writes would be refused.
+Every process begins with an event of this chain. If that event were a fork, everything that the process writes would be
+refused.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def turned_back(conn: Connection) -> End | None:
     head = conn.execute(_HEAD).one_or_none()
     if head is None:
         return None
-    # Before the log is read: an event that a sequencer takes from the queue meanwhile is then found in both, not in neither.
+    # Before the log is read: an event that a sequencer takes from the queue meanwhile is then found in both, not in
+    # neither.
     queue = {row.seq: row.entry for row in conn.execute(_QUEUE, {"no": head.subject_no})}
     end = _logged(conn, head.subject_no)
     if end is None:

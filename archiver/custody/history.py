@@ -1,7 +1,7 @@
 """Reads custody events as they were kept, without interpreting their bytes. Imports nothing that writes.
 
-A subject's chain is its events in the log and, behind them, those that still wait in the queue; `archiver.translog.reader`
-knows the place of an event in the log. Refused rows belong to neither.
+A subject's chain is its events in the log and, behind them, those that still wait in the queue;
+`archiver.translog.reader` knows the place of an event in the log. Refused rows belong to neither.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ _WAITING: Select[Any] = select(
     custody_pending.c.pid, custody_subject.c.subject, custody_pending.c.seq, custody_pending.c.entry
 ).join(custody_subject)
 
-# One statement sees one instant, in which an event is in the log or in the queue. UNION, not UNION ALL: a restored queue may
-# hold what the log has.
+# One statement sees one instant, in which an event is in the log or in the queue. UNION, not UNION ALL: a restored
+# queue may hold what the log has.
 _OF_SUBJECT = union(
     _IN_LOG.with_only_columns(custody_subject.c.subject, custody_subject_event.c.seq, custody_event.c.entry).where(
         custody_subject.c.subject == bindparam("of")
@@ -131,7 +131,8 @@ def private(conn: Connection, subject: str, seq: int) -> dict[str, Private]:
 
 
 def of_type(conn: Connection, subject: str, kind: Type, before: int, limit: int = _PAGE) -> list[Entry]:
-    """Returns up to `limit` of the subject's events of this type in the log, below number `before`, the newest first."""
+    """Returns up to `limit` of the subject's events of this type in the log, below number `before`, the newest
+    first."""
     wanted = {"of": subject, "kind": TYPE_NUMBERS[kind], "before": before, "most": limit}
     return [Entry(row.subject, row.seq, row.entry) for row in conn.execute(_OF_TYPE, wanted)]
 

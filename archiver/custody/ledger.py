@@ -32,7 +32,8 @@ _PAGE = 500  # rows per statement, well below both databases' limits on paramete
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The content of an event that is to be written. `private` groups are kept beside the event, which commits to them."""
+    """The content of an event that is to be written. `private` groups are kept beside the event, which commits to
+    them."""
 
     subject: str
     type: str
@@ -61,8 +62,8 @@ class _Head:
 
 
 class Ledger:
-    """Appends signed events. Holds the process's session key, which is lost when the process ends, and the newest entries
-    that it signed (`own`), which nobody needs to verify again.
+    """Appends signed events. Holds the process's session key, which is lost when the process ends, and the newest
+    entries that it signed (`own`), which nobody needs to verify again.
 
     Everything happens on the caller's connection, in the caller's transaction: nothing is stored until the transaction
     commits. An append may be repeated after a rollback. Concurrent appends to one subject wait for one another on the

@@ -1,4 +1,5 @@
-"""Counts the events of many chains at once, for who compares the journal with custody. Reads only; interprets nothing."""
+"""Counts the events of many chains at once, for who compares the journal with custody. Reads only; interprets
+nothing."""
 
 from __future__ import annotations
 

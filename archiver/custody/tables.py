@@ -42,8 +42,8 @@ custody_subject = Table(
     sqlite_strict=True,
 )
 
-# Events in the order of their arrival, as the exact bytes that were signed. The sequencer takes them from here, whatever
-# `log_id` says: no row can hide from it.
+# Events in the order of their arrival, as the exact bytes that were signed. The sequencer takes them from here,
+# whatever `log_id` says: no row can hide from it.
 custody_pending = Table(
     "custody_pending",
     metadata,
@@ -58,7 +58,8 @@ custody_pending = Table(
     sqlite_autoincrement=True,
 )
 
-# Private groups, to which events commit. Deleting a row is erasure (and leaves every proof whole); no row may be changed.
+# Private groups, to which events commit. Deleting a row is erasure (and leaves every proof whole); no row may be
+# changed.
 custody_private = Table(
     "custody_private",
     metadata,
@@ -70,7 +71,8 @@ custody_private = Table(
     sqlite_strict=True,
 )
 
-# The numbers in `custody_subject_event.type_no`. A new type is declared at the end of `Type`; 0 is a type that we do not know.
+# The numbers in `custody_subject_event.type_no`. A new type is declared at the end of `Type`; 0 is a type that we do
+# not know.
 TYPE_NUMBERS: Mapping[str, int] = MappingProxyType({type_: number for number, type_ in enumerate(Type, 1)})
 
 # One tree under one name (`origin`, the checkpoints' first line).

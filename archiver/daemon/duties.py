@@ -48,8 +48,8 @@ class Duties:
         return poll
 
     async def begin(self) -> bool:
-        """Enrol, send the first heartbeat, and remove from the spool what an earlier death left. No storage is asked, for one may
-        hang."""
+        """Enrol, send the first heartbeat, and remove from the spool what an earlier death left. No storage is asked,
+        for one may hang."""
         await self._a.enrol()
         await self.beat()
         buried = await self._a.writer.run(lambda conn: lease.bury(conn, self._a.replica_id, self._a.spool.id))

@@ -1,9 +1,10 @@
-"""Re-reads the archive a little at a time, so that every copy is read whole within the time that the configuration states.
+"""Re-reads the archive a little at a time, so that every copy is read whole within the time that the configuration
+states.
 
-A storage that loses a byte says nothing. So the daemon reads each copy again before `verify.every` has gone by since the last
-reading: its version, size, lock, every byte, and whatever else stands under its key. It never opens a recording: no private key
-is here. The result is a signed event, once a day and at once with a failure; failures stay until `archiver verify --all` ends
-without one.
+A storage that loses a byte says nothing. So the daemon reads each copy again before `verify.every` has gone by since
+the last reading: its version, size, lock, every byte, and whatever else stands under its key. It never opens a
+recording: no private key is here. The result is a signed event, once a day and at once with a failure; failures stay
+until `archiver verify --all` ends without one.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class _Tally:
 
 
 class Rereading:
-    """Re-reads one storage's copies, for half of the time at most. Of several replicas, the holder of a lease does it."""
+    """Re-reads one storage's copies, for half of the time at most. Of several replicas, the holder of a lease does
+    it."""
 
     def __init__(
         self, assembly: Assembly, destination: Destination, every: timedelta, stopping: Callable[[], bool]

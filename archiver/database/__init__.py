@@ -1,7 +1,8 @@
 """Gives the only access to SQL: SQLite for a single process, PostgreSQL for any number of replicas.
 
-Promises: writes go through one thread and are on disk when the answer comes; a write that fails leaves nothing; times are aware
-UTC in and out; no exception of SQLAlchemy or of a driver passes `Writer`, `read` or `reading`, and no bound value is in an error.
+Promises: writes go through one thread and are on disk when the answer comes; a write that fails leaves nothing; times
+are aware UTC in and out; no exception of SQLAlchemy or of a driver passes `Writer`, `read` or `reading`, and no bound
+value is in an error.
 """
 
 from sqlalchemy import Connection, Engine

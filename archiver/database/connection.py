@@ -37,10 +37,12 @@ metadata = MetaData(
     }
 )
 
-# Each connection states how SQLite starts its transaction; a writer that began as a reader could meet SQLITE_BUSY half way.
+# Each connection states how SQLite starts its transaction; a writer that began as a reader could meet SQLITE_BUSY half
+# way.
 BEGIN = "archiver_begin"
 
-# WAL can corrupt the file before this version when two connections checkpoint at once (sqlite.org/wal.html, "WAL-reset bug").
+# WAL can corrupt the file before this version when two connections checkpoint at once (sqlite.org/wal.html, "WAL-reset
+# bug").
 _WAL_SAFE = (3, 51, 3)
 
 _POSTGRESQL_LIMITS = "-c statement_timeout=30s -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s"
@@ -99,9 +101,9 @@ def _sqlite_now(_element: db_now, _compiler: SQLCompiler, **_options: object) ->
 def create_engine(url: str, state_dir: Path | None) -> Engine:
     """Returns an engine for `url`; connects to nothing yet and creates no file.
 
-    `sqlite:///archiver.db` is relative to `state_dir`, `sqlite:////var/lib/archiver.db` is absolute; `postgresql://` means
-    psycopg 3, over TLS that verifies the server where it is another machine (`?sslmode=…` says otherwise).
-    Raises `ConfigurationError` for anything else, and never repeats the URL, which may hold a password.
+    `sqlite:///archiver.db` is relative to `state_dir`, `sqlite:////var/lib/archiver.db` is absolute; `postgresql://`
+    means psycopg 3, over TLS that verifies the server where it is another machine (`?sslmode=…` says otherwise). Raises
+    `ConfigurationError` for anything else, and never repeats the URL, which may hold a password.
     """
     try:
         parsed = make_url(url)
@@ -123,7 +125,8 @@ def _sqlite(url: URL, state_dir: Path | None) -> Engine:
         if state_dir is None:
             raise ConfigurationError("a relative SQLite path needs a state_dir")
         path = state_dir / path
-    # mode=rw: only `upgrade` creates the file, so that looking at a missing database does not leave an empty one behind.
+    # mode=rw: only `upgrade` creates the file, so that looking at a missing database does not leave an empty one
+    # behind.
     address = f"file:{quote(str(path.absolute()))}?mode=rw"
     engine = sqlalchemy.create_engine(
         URL.create("sqlite", database=str(path)),

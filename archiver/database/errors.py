@@ -83,6 +83,7 @@ def surely_not_committed(exc: SQLAlchemyError) -> bool:
 
 
 def _of_postgresql(cause: object) -> TypeGuard[psycopg.Error]:
-    """Tells whether `cause` is an error of the PostgreSQL driver, which is loaded only where there is such a database."""
+    """Tells whether `cause` is an error of the PostgreSQL driver, which is loaded only where there is such a
+    database."""
     driver = sys.modules.get("psycopg")
     return driver is not None and isinstance(cause, driver.Error)

@@ -106,7 +106,8 @@ def revision(conn: Connection) -> str | None:
 
 
 def _lock_postgresql(conn: Connection) -> None:
-    # Waits long for another upgrade; after that gives up soon again, since a waiting ALTER TABLE holds up everybody behind it.
+    # Waits long for another upgrade; after that gives up soon again, since a waiting ALTER TABLE holds up everybody
+    # behind it.
     conn.exec_driver_sql("SET LOCAL statement_timeout = 0")
     conn.exec_driver_sql("SET LOCAL lock_timeout = '10min'")
     conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})

@@ -58,8 +58,8 @@ class Writer:
     one, which is rarer and so cheaper than a savepoint for each change. A change may thus be called again, after a
     rollback: so its function does nothing but SQL, never commits, and finds by its token what an earlier try has done.
 
-    Raises `UnavailableError` (nothing was kept), `OutcomeUnknownError` (the answer to COMMIT was lost: read again by token),
-    `ArchiverError` (the database refused the statement), and whatever the function raises.
+    Raises `UnavailableError` (nothing was kept), `OutcomeUnknownError` (the answer to COMMIT was lost: read again by
+    token), `ArchiverError` (the database refused the statement), and whatever the function raises.
     """
 
     def __init__(self, engine: Engine) -> None:

@@ -27,7 +27,8 @@ from archiver.demo import LACKING
 from archiver.recording import Secret
 
 READY_WITHIN_SECONDS = 60.0
-# When stopped, its parts wait for each other for ever; objects are on disk when their PUT is answered, so a kill loses nothing.
+# When stopped, its parts wait for each other for ever; objects are on disk when their PUT is answered, so a kill loses
+# nothing.
 STOPS_WITHIN_SECONDS = 1.0
 
 _FILER = '[leveldb2]\nenabled = true\ndir = "{filer}"\n'

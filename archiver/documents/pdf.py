@@ -18,7 +18,8 @@ INK: Colour = (28, 36, 48)
 SOFT: Colour = (91, 102, 117)
 RAIL: Colour = (47, 111, 143)
 TROUBLE: Colour = (179, 38, 30)
-# The fonts that every PDF reader has know Latin-1 only; these characters have a Latin-1 form. Embedded fonts set the rest.
+# The fonts that every PDF reader has know Latin-1 only; these characters have a Latin-1 form. Embedded fonts set the
+# rest.
 _PLAIN = str.maketrans({"–": "-", "−": "-", "—": "-", "…": "...", "‘": "'", "’": "'", "“": '"', "”": '"'})
 
 

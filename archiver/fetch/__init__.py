@@ -1,1 +1,2 @@
-"""Turns an open download into bytes that are safe: receives, judges and spools them (ARCHITECTURE.md, steps 4 and 5)."""
+"""Turns an open download into bytes that are safe: receives, judges and spools them (ARCHITECTURE.md, steps 4 and
+5)."""

@@ -128,7 +128,8 @@ _LAG = 2.0  # seconds by which the last block may begin before the end
 
 
 class Matroska:
-    """Matroska and WebM (RFC 9559): nested elements. `Info` states the duration; where it does not, the last block does."""
+    """Matroska and WebM (RFC 9559): nested elements. `Info` states the duration; where it does not, the last block
+    does."""
 
     def __init__(self) -> None:
         self.at, self.need = 0, 24

@@ -169,7 +169,8 @@ ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 
 
 class Asf:
-    """ASF, the container of WMA: objects named by GUIDs. The file properties state duration and size, unless it was streamed."""
+    """ASF, the container of WMA: objects named by GUIDs. The file properties state duration and size, unless it was
+    streamed."""
 
     def __init__(self) -> None:
         self.at, self.need = 0, 30

@@ -131,7 +131,8 @@ def ac3(head: bytes) -> Frame | None:
 
 
 def free_format(head: bytes) -> Measure | None:
-    """Return a measure for MP3 frames that do not state their bit rate: the first headers' distance gives their length."""
+    """Return a measure for MP3 frames that do not state their bit rate: the first headers' distance gives their
+    length."""
     if len(head) < 4 or not _is_free(head):
         return None
     pattern, version = head[:2], head[1] >> 3 & 3

@@ -100,7 +100,8 @@ class Sniffer:
 
 
 class _Words:
-    """Recognises a body that is text to its end, and a body that lost the eighth bit of every byte in a text-mode transfer."""
+    """Recognises a body that is text to its end, and a body that lost the eighth bit of every byte in a text-mode
+    transfer."""
 
     def __init__(self) -> None:
         self._seven_bits = True
@@ -127,12 +128,14 @@ class _Words:
 
     @property
     def stripped(self) -> bool:
-        """True for a body over 1000 bytes without a byte over 127, unless mostly silence: no sound encoder writes such a body."""
+        """True for a body over 1000 bytes without a byte over 127, unless mostly silence: no sound encoder writes such
+        a body."""
         return self._seven_bits and self._size > 1000 and self._letters * 4 > self._size
 
 
 def _page(head: bytes, *, ended: bool) -> str | None:
-    """Return the kind of page that begins with `head`, if any. Plain words count as a page only when they are the whole body."""
+    """Return the kind of page that begins with `head`, if any. Plain words count as a page only when they are the whole
+    body."""
     if head[:2] == b"\x1f\x8b":
         head = _unzipped(head)
     text = _decoded(head).lstrip("\ufeff \t\r\n\f\0")
@@ -154,7 +157,8 @@ def _decoded(head: bytes) -> str:
 
 
 def _unzipped(head: bytes) -> bytes:
-    """Return the first 4 KiB behind gzip: an error page may come compressed, and a decompression bomb gets no further."""
+    """Return the first 4 KiB behind gzip: an error page may come compressed, and a decompression bomb gets no
+    further."""
     try:
         return zlib.decompressobj(wbits=31).decompress(head, _HEAD)
     except zlib.error:
@@ -216,7 +220,8 @@ def agree(measured: timedelta, declared: timedelta) -> bool:
     """Say whether two lengths are the same, as far as providers and encoders are exact.
 
     The tolerance is two seconds: the coarsest unit that a provider documents is whole seconds, and an encoder adds less
-    than half a second. In addition the clocks of switch and server may drift apart, by a thousandth at worst: 3.6 s in an hour.
+    than half a second. In addition the clocks of switch and server may drift apart, by a thousandth at worst: 3.6 s in
+    an hour.
     """
     return abs(measured - declared) <= _TOLERANCE + declared * _TOLERANCE_RATIO
 

@@ -42,7 +42,8 @@ class _Frame:
 
 @lru_cache(maxsize=1024)
 def _frame(second: int, third: int) -> _Frame | None:
-    """Return the frame that these header bytes announce; None unless they are a layer II or III header with a stated bit rate."""
+    """Return the frame that these header bytes announce; None unless they are a layer II or III header with a stated
+    bit rate."""
     version, layer = second >> 3 & 3, second >> 1 & 3
     bits, rate = third >> 4, third >> 2 & 3
     if second >> 5 != 7 or version == 1 or layer not in (1, 2) or not 0 < bits < 15 or rate == 3:
@@ -116,7 +117,8 @@ class Mpeg:
             self._take(frame, window, here)
 
     def _recognise(self, head: bytes) -> _Frame | None:
-        """Return the frame at this position. Layer, version and sample rate change only where another stream is joined on."""
+        """Return the frame at this position. Layer, version and sample rate change only where another stream is joined
+        on."""
         if head[0] != 0xFF:
             return None
         if self._first is not None and self.at != self._end and (head[1] & ~1, head[2] & 0x0C) != self._kind:
@@ -166,7 +168,8 @@ class Mpeg:
         return True
 
     def _resync(self, window: bytes, here: int) -> None:
-        """Handle a loss of sync: keep the frames that were believable, look for the next header, and give up in time."""
+        """Handle a loss of sync: keep the frames that were believable, look for the next header, and give up in
+        time."""
         streak, self._streak = self._streak, _Streak()
         if streak.frames >= _STREAK:
             self._sound.add(streak.frames, streak.time, streak.bytes)

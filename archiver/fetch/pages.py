@@ -10,7 +10,8 @@ from archiver.recording import MediaFacts
 
 
 class Ogg:
-    """Ogg pages (RFC 3533). The last granule position is the length (RFC 7845 for Opus); streams joined end to end add up."""
+    """Ogg pages (RFC 3533). The last granule position is the length (RFC 7845 for Opus); streams joined end to end add
+    up."""
 
     def __init__(self) -> None:
         self.at, self.need = 0, 27
@@ -88,7 +89,8 @@ _FLAC_SIZES = (
 
 
 class Flac:
-    """FLAC (RFC 9639): STREAMINFO states the full length, and the number in the last frame's header shows how far the body got.
+    """FLAC (RFC 9639): STREAMINFO states the full length, and the number in the last frame's header shows how far the
+    body got.
 
     A frame states no length, so the walk searches for headers and believes those whose checksum holds.
     """
@@ -148,7 +150,8 @@ class Flac:
 
 
 def _flac_frame(head: bytes, fixed: int, begins: int) -> int:
-    """Return the count of samples in the frame that this header announces; 0 unless the frame begins with sample `begins`."""
+    """Return the count of samples in the frame that this header announces; 0 unless the frame begins with sample
+    `begins`."""
     number, length = head[4], 5
     if head[3] & 1 or number == 0xFF or 0x80 <= number < 0xC0:
         return 0

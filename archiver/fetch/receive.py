@@ -36,7 +36,8 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReceiveLimits:
-    """The limits of one download. `max_size`: bytes of one recording. `resumes`: how often one download may go on after a cut."""
+    """The limits of one download. `max_size`: bytes of one recording. `resumes`: how often one download may go on after
+    a cut."""
 
     max_size: int
     resumes: int = 3
@@ -202,7 +203,8 @@ class _Body:
             raise TooLargeError(f"more than {self._max_size} bytes came")
 
     def _absorb(self, piece: list[bytes]) -> None:
-        """Do all the work on one piece in a single hop to a thread: hashing and sealing release the interpreter lock."""
+        """Do all the work on one piece in a single hop to a thread: hashing and sealing release the interpreter
+        lock."""
         for chunk in piece:
             self.digest.update(chunk)
             self.sniffer.feed(chunk)
@@ -254,7 +256,8 @@ async def _pieces(chunks: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes], N
 
 
 async def _settled(job: asyncio.Future[None]) -> None:
-    """Wait until the job has ended, even when cancelled meanwhile: its thread goes on and must not meet a closed sink."""
+    """Wait until the job has ended, even when cancelled meanwhile: its thread goes on and must not meet a closed
+    sink."""
     cancelled: asyncio.CancelledError | None = None
     while not job.done():
         try:

@@ -156,7 +156,8 @@ class Wave64(Riff):
 
 
 class Avi:
-    """RIFF/AVI, in which sound without pictures comes too. The walk follows the container to its end and knows no duration."""
+    """RIFF/AVI, in which sound without pictures comes too. The walk follows the container to its end and knows no
+    duration."""
 
     def __init__(self) -> None:
         self.at, self.need = 12, 12

@@ -46,7 +46,8 @@ _REMEMBERED = timedelta(minutes=5)  # a recording that found no room is tried ag
 
 @contextmanager
 def lock_state_dir(state_dir: Path) -> Iterator[None]:
-    """Hold `state_dir` for this process alone; made if missing, mode 0700. The kernel releases it when the process ends.
+    """Hold `state_dir` for this process alone; made if missing, mode 0700. The kernel releases it when the process
+    ends.
 
     Raises `NotAllowedError` when another process holds `state_dir`.
     """
@@ -108,7 +109,8 @@ def _mib(size: int) -> str:
 
 
 def measure(directory: Path, quota: int) -> Usage:
-    """Measure how full the spool in `directory` is, for a process that does not hold the spool. Raises `UnavailableError`."""
+    """Measure how full the spool in `directory` is, for a process that does not hold the spool. Raises
+    `UnavailableError`."""
     with _translated():
         sizes = [
             each.stat(follow_symlinks=False).st_size for each in os.scandir(directory) if _SEALED.fullmatch(each.name)
@@ -328,7 +330,8 @@ class Spool:
             part.path.unlink(missing_ok=True)
 
     def path(self, name: str) -> Path:
-        """Return the path of the sealed object `name`, which may be missing. Raises `NotFoundError` for an impossible name."""
+        """Return the path of the sealed object `name`, which may be missing. Raises `NotFoundError` for an impossible
+        name."""
         if not _SEALED.fullmatch(name):
             raise NotFoundError("no sealed object has such a name")
         return self._directory / name
@@ -343,7 +346,8 @@ class Spool:
             self._sealed.pop(name, None)
 
     def sweep(self, keep: Collection[str], grace: timedelta = timedelta(hours=1)) -> tuple[str, ...]:
-        """Remove orphaned files: parts that nobody writes, and sealed objects not in `keep` that are older than `grace`.
+        """Remove orphaned files: parts that nobody writes, and sealed objects not in `keep` that are older than
+        `grace`.
 
         Between commit and the journal's transaction no `keep` names the object: the grace covers that time. Returns the
         names removed. Raises `UnavailableError`.

@@ -25,7 +25,8 @@ _LONGEST_SECONDS = 10 * 366 * 86400  # a longer duration means a forged header, 
 class Shape:
     """The container's statements, once the body has ended.
 
-    `whole`: True when the container ends where the body ends; False when it promises more than came; None when it does not say.
+    `whole`: True when the container ends where the body ends; False when it promises more than came; None when it does
+    not say.
     """
 
     media: MediaFacts
@@ -33,7 +34,8 @@ class Shape:
 
 
 class Walk(Protocol):
-    """Reads headers. `at`: where the next header begins (DONE: none follows); `need`: how many of its bytes are wanted."""
+    """Reads headers. `at`: where the next header begins (DONE: none follows); `need`: how many of its bytes are
+    wanted."""
 
     at: int
     need: int

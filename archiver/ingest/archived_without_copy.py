@@ -29,7 +29,8 @@ def search(conn: Connection) -> list[str]:
 
 
 def disown(conn: Connection, ledger: Ledger, ids: Sequence[str]) -> int:
-    """Put such recordings back into the queue, flagged and with an event each. Return the count of those still found."""
+    """Put such recordings back into the queue, flagged and with an event each. Return the count of those still
+    found."""
     count = 0
     for each in ids:
         values = {

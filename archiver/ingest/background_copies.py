@@ -21,7 +21,8 @@ AT_ONCE = 16
 
 
 def begin(context: WorkerContext, recording_id: str, now: datetime) -> tuple[list[Destination], dict[str, str]]:
-    """Return the storages into which the copies can begin at once, and why each other one has to wait. Call `end` later.
+    """Return the storages into which the copies can begin at once, and why each other one has to wait. Call `end`
+    later.
 
     An empty reason: the copier takes its turn.
     """

@@ -35,7 +35,8 @@ class Backpressure:
         self._stuck_at: int | None = None  # the oldest row of a queue that stands still
 
     async def wait(self) -> None:
-        """Return when the queue is below the mark, when it stands still, or after `LONGEST`. Raises `UnavailableError`."""
+        """Return when the queue is below the mark, when it stands still, or after `LONGEST`. Raises
+        `UnavailableError`."""
         began = moved = self._clock.monotonic()
         last: int | None = None
         while (oldest := await self._backlog()) is not None and oldest != self._stuck_at:

@@ -119,7 +119,8 @@ def claim_of(row: Any) -> Claim:
 
 
 def refetched(digest: str) -> str:
-    """Return the revision of a row that no listing showed, only a second download. A listing's revision is plain hex."""
+    """Return the revision of a row that no listing showed, only a second download. A listing's revision is plain
+    hex."""
     return f"refetched:{digest[:54]}"
 
 

@@ -37,7 +37,8 @@ _LONGEST_REST = timedelta(seconds=5)
 
 
 async def survey(writer: Writer, configured: Sequence[str], clock: Clock, *, again: bool = False) -> int:
-    """Search the journal for copies that a configured storage lacks and that are not recorded as owed; return their count.
+    """Search the journal for copies that a configured storage lacks and that are not recorded as owed; return their
+    count.
 
     The journal is searched once for each storage while that storage is configured, or now with `again`. A storage that
     is no longer configured owes nothing.
@@ -166,7 +167,8 @@ class _Catchup:
 
     @asynccontextmanager
     async def _content(self, held: OwedCopy) -> AsyncIterator[Path]:
-        """Yield the sealed object as a spool file, from the first storage that gives exactly the bytes that were sealed."""
+        """Yield the sealed object as a spool file, from the first storage that gives exactly the bytes that were
+        sealed."""
         context = self._context
         sources = {each.id: each for each in context.destinations if each.id != held.storage}
         problems = []

@@ -1,4 +1,5 @@
-"""Limits growth that cannot be undone: each edit of a listed row is an event in locked storage, each unreadable row a gap.
+"""Limits growth that cannot be undone: each edit of a listed row is an event in locked storage, each unreadable row a
+gap.
 
 One provider can make us keep only so much for ever in a day. Beyond that budget the journal stays as it is, and the
 newest state is taken over when there is room again: edits in between coalesce. Recordings are saved all the same.
@@ -50,7 +51,8 @@ class _EditCount:
 
 
 class EditBudget:
-    """The edits that one page makes to known rows: decides which are recorded now, and counts them when the page is written."""
+    """The edits that one page makes to known rows: decides which are recorded now, and counts them when the page is
+    written."""
 
     def __init__(self, conn: Connection, provider: str, rows: Collection[str], now: datetime) -> None:
         self._conn = conn
@@ -65,7 +67,8 @@ class EditBudget:
         self._spent = 0
 
     def admits(self, recording_id: str) -> bool:
-        """Say whether this edit may be recorded now. When the provider's day is used up, the recording is marked as deferred."""
+        """Say whether this edit may be recorded now. When the provider's day is used up, the recording is marked as
+        deferred."""
         if self._left is None:
             self._left = EDITS_A_DAY - spend(self._conn, self._provider, self._now)[0]
         known = self._known.get(recording_id)

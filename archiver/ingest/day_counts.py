@@ -1,8 +1,9 @@
-"""Counts recordings by provider, day and state, so that no report adds up all rows. The database keeps the counts itself.
+"""Counts recordings by provider, day and state, so that no report adds up all rows. The database keeps the counts
+itself.
 
-Triggers on `recording` change the counts in the transaction of the row's own change, whoever makes it. So the counts are
-as true as the rows; `verify_counts` compares them all the same. PostgreSQL's writers use several rows for one count, lest
-they wait for one another: add the rows up.
+Triggers on `recording` change the counts in the transaction of the row's own change, whoever makes it. So the counts
+are as true as the rows; `verify_counts` compares them all the same. PostgreSQL's writers use several rows for one
+count, lest they wait for one another: add the rows up.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ _WATCHED = ("provider", "variant", "state", "attempts", "call_started_at", "list
 class DayCount:
     """The recordings of one provider, UTC day and state. A call without a start counts on the day when it was listed.
 
-    `silent`: the provider's log says that the call has no recording. `bytes`: received audio; `unweighed_ms`: the length of
-    recordings whose bytes are unknown; `ms`: the length of all; `minutes`: each one's length rounded up, for prices;
-    `rate`: the provider's price as the row states it, or "".
+    `silent`: the provider's log says that the call has no recording. `bytes`: received audio; `unweighed_ms`: the
+    length of recordings whose bytes are unknown; `ms`: the length of all; `minutes`: each one's length rounded up, for
+    prices; `rate`: the provider's price as the row states it, or "".
     """
 
     provider: str
@@ -51,7 +52,8 @@ class DayCount:
 def day_counts(
     conn: Connection, provider: str | None = None, since: date | None = None, until: date | None = None
 ) -> Iterator[DayCount]:
-    """Yields the counts of one provider, or of all, from day `since` up to, not including, `until`, in order of days."""
+    """Yields the counts of one provider, or of all, from day `since` up to, not including, `until`, in order of
+    days."""
     columns = recording_day.c
     key = (columns.provider, columns.day, columns.state, columns.silent, columns.rate)
     sums = [func.sum(columns[name]).label(name) for name in _MEASURES]

@@ -62,7 +62,8 @@ class Destination:
         return self.report is not None and self.report.trusted and (self.down_until is None or now >= self.down_until)
 
     async def first_word(self) -> None:
-        """Wait while the first probe is young: most storages answer within a moment, and then no recording is put off."""
+        """Wait while the first probe is young: most storages answer within a moment, and then no recording is put
+        off."""
         if self.report is None and self.word is not None:
             await self.word.wait()
 
@@ -79,7 +80,8 @@ class Destination:
     async def put(self, key: str, file: SealedFile, retain_until: datetime, now: datetime) -> Stored:
         """Store and read back one sealed object. A failure of the storage makes it rest; any success ends its rest.
 
-        Raises `VerificationError` when the storage shows anything but the bytes that were sealed: no caller needs to compare.
+        Raises `VerificationError` when the storage shows anything but the bytes that were sealed: no caller needs to
+        compare.
         """
         await self.first_word()
         if not self.usable(now):

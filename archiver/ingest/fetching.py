@@ -55,7 +55,8 @@ class Fetching:
         self._second_look = second_look
 
     async def fetch(self, claim: Claim) -> Fetched | None:
-        """Download, seal into the spool and record. None when the content is archived already, or is only an error page."""
+        """Download, seal into the spool and record. None when the content is archived already, or is only an error
+        page."""
         context = self._context
         if claim.ref.variant == ORIGINAL and await context.writer.run(lambda conn: twins.main_in_work(conn, claim)):
             # The original waits, so that it can be compared with the main recording once that has come.
@@ -81,7 +82,8 @@ class Fetching:
     # --- links ------------------------------------------------------------------------------------------------
 
     async def _download_by_link(self, claim: Claim, *, quarantine: bool) -> tuple[Received, Sealed]:
-        """Download by the link at hand, or by a fresh one. A spent link is renewed once, without counting as an attempt."""
+        """Download by the link at hand, or by a fresh one. A spent link is renewed once, without counting as an
+        attempt."""
         link = self._context.links.fresh(claim.id, self._context.clock.now())
         if link is None and self._provider.facts.needs_link:
             link = await self._refresher.refresh(claim)
@@ -126,7 +128,8 @@ class Fetching:
         return False
 
     async def _is_proved(self, twin: twins.Twin) -> bool:
-        """Say whether every required storage, and at least one, shows the twin's copy as recorded. Doubt counts as no."""
+        """Say whether every required storage, and at least one, shows the twin's copy as recorded. Doubt counts as
+        no."""
         proved = 0
         for destination in sorted(self._context.destinations, key=lambda each: not each.store.required):
             if proved and not destination.store.required:

@@ -1,7 +1,8 @@
-"""Finds the copies that have not been read whole for the longest time, and notes those that were. The daemon re-reads by this.
+"""Finds the copies that have not been read whole for the longest time, and notes those that were. The daemon re-reads
+by this.
 
-`copy.verified_at` is the time of the last reading that found everything right. A copy never read since it was stored counts
-from `stored_at`: its bytes were proved then.
+`copy.verified_at` is the time of the last reading that found everything right. A copy never read since it was stored
+counts from `stored_at`: its bytes were proved then.
 """
 
 from __future__ import annotations
@@ -52,14 +53,16 @@ class DueCopy:
 
 
 def due(conn: Connection, storage: str, before: datetime, most: int) -> list[DueCopy]:
-    """Returns up to `most` copies in this storage that were last read whole before an instant, the oldest reading first."""
+    """Returns up to `most` copies in this storage that were last read whole before an instant, the oldest reading
+    first."""
     asked = {"in": storage, "before": before, "most": most}
     rows = [row for wanted in (_NEVER_READ, _READ_LONG_AGO) for row in conn.execute(wanted, asked)]
     return [_due(row) for row in sorted(rows, key=lambda row: row.verified_at or row.stored_at)[:most]]
 
 
 def noting(storage: str, ids: Sequence[str], at: datetime) -> Callable[[Connection], None]:
-    """Returns a transaction that notes: these recordings' copies in this storage were read whole at `at`, and were right."""
+    """Returns a transaction that notes: these recordings' copies in this storage were read whole at `at`, and were
+    right."""
 
     def note(conn: Connection) -> None:
         conn.execute(_READ, [{"of": each, "in": storage, "at": at} for each in ids])

@@ -1,4 +1,5 @@
-"""Records the health of storages and disks, so that a later question, or one from another host, gets the same answer."""
+"""Records the health of storages and disks, so that a later question, or one from another host, gets the same
+answer."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ STANDS = timedelta(seconds=20)
 GRACE = timedelta(seconds=5)
 """The time for which sealed recordings wait for the first probe before they are put off."""
 SILENCE = timedelta(seconds=30)
-"""The silence after which a storage under probe counts as hanging. A storage that still answers now and then is slow."""
+"""The silence after which a storage under probe counts as hanging. A storage that still answers now and then is
+slow."""
 LONGEST = timedelta(minutes=10)
 """The longest time for the probe of a slow storage: a probe asks fifty questions or more."""
 _FORGOTTEN = timedelta(days=2)
@@ -50,7 +52,8 @@ class Host:
 async def keep_probe(
     writer: Writer, destination: Destination, clock: Clock, *, force: bool = False, pace: timedelta | None = None
 ) -> None:
-    """Probe the storage and record the result. A storage that cannot be asked keeps its last report and becomes an outage.
+    """Probe the storage and record the result. A storage that cannot be asked keeps its last report and becomes an
+    outage.
 
     `pace`: for a process that ends after one sweep, the planned interval between sweeps. The proof of such a process is
     good for that interval, or for the time between the last two proofs. The process also accepts an earlier proof from
@@ -96,7 +99,8 @@ def unproved(destinations: Mapping[str, Destination]) -> Callable[[str], Awaitab
 
 
 async def _resumed(writer: Writer, destination: Destination, now: datetime) -> bool:
-    """Take over an earlier proof if it serves: the same configuration, within the hour, and no fault on record since."""
+    """Take over an earlier proof if it serves: the same configuration, within the hour, and no fault on record
+    since."""
     report = await writer.run(lambda conn: reusable_proof(conn, destination.id, now))
     if report is None or not destination.store.resume(report):
         return False
@@ -107,7 +111,8 @@ async def _resumed(writer: Writer, destination: Destination, now: datetime) -> b
 
 
 async def _answer_of(destination: Destination) -> ProbeReport:
-    """Run the probe and return its report. Also raises `DestinationError` when the storage falls silent or takes too long.
+    """Run the probe and return its report. Also raises `DestinationError` when the storage falls silent or takes too
+    long.
 
     A call that hangs goes on in its thread until it ends by itself, which is safe: a probe may be done twice.
     """
@@ -137,7 +142,8 @@ async def _answer_of(destination: Destination) -> ProbeReport:
 def record(
     conn: Connection, here: Host, destinations: Sequence[Destination], *, stands: timedelta = timedelta(0)
 ) -> None:
-    """Record each storage's refusals and the state of this host's disk. An outage counts once it has lasted for `stands`."""
+    """Record each storage's refusals and the state of this host's disk. An outage counts once it has lasted for
+    `stands`."""
     for each in destinations:
         ours = (storage_fault.c.storage == each.id, storage_fault.c.spool_id == here.spool_id)
         outage = each.outage

@@ -25,7 +25,8 @@ from archiver.schedule.tables import replica
 
 _CRASH_LIMIT = 3
 _NAMED_AT_ONCE = 2_000
-# The words of the partial index: SQLite does not see that SQLAlchemy's "ready = 1" is the same, and would sort every row.
+# The words of the partial index: SQLite does not see that SQLAlchemy's "ready = 1" is the same, and would sort every
+# row.
 READY = text("recording.ready")
 
 
@@ -50,14 +51,16 @@ def wake(conn: Connection, reason: Reason, provider: str | None = None) -> int:
 
 
 def wake_misdated(conn: Connection, provider: str, latest: datetime) -> int:
-    """Make rows ready that are to rest until after `latest`: no rest is that long, so a clock was wrong. Return their count."""
+    """Make rows ready that are to rest until after `latest`: no rest is that long, so a clock was wrong. Return their
+    count."""
     columns = recording.c
     misdated = and_(columns.provider == provider, columns.next_attempt_at > latest, columns.owner.is_(None))
     return conn.execute(update(recording).where(misdated).values(ready=True, next_attempt_at=None)).rowcount
 
 
 def name_want_of_room(conn: Connection, provider: str, problem: str) -> int:
-    """Write the lack of room on rows that could be fetched otherwise. They stay ready; a claim takes them once there is room."""
+    """Write the lack of room on rows that could be fetched otherwise. They stay ready; a claim takes them once there is
+    room."""
     unnamed = or_(recording.c.reason.is_(None), recording.c.reason != Reason.ROOM)
     wanted = (READY, recording.c.provider == provider, recording.c.spool_id.is_(None), unnamed)
     some = select(recording.c.id).where(*wanted).limit(_NAMED_AT_ONCE)
@@ -66,7 +69,8 @@ def name_want_of_room(conn: Connection, provider: str, problem: str) -> int:
 
 
 def release_dead(conn: Connection, now: datetime) -> int:
-    """Take back the claims of replicas whose heartbeat ended. A recording that kills its worker repeatedly waits longer."""
+    """Take back the claims of replicas whose heartbeat ended. A recording that kills its worker repeatedly waits
+    longer."""
     alive = select(replica.c.id).where(replica.c.alive_until > db_now())
     orphaned = and_(recording.c.owner.is_not(None), recording.c.owner.not_in(alive))
     released = conn.execute(
@@ -147,7 +151,8 @@ def take_back(conn: Connection, owner: str, ids: frozenset[str]) -> int:
 
 
 def retry_now(conn: Connection, recording_id: str) -> bool:
-    """Make a recording ready because a person asks for another try, even if gone or absent. False when nothing waits."""
+    """Make a recording ready because a person asks for another try, even if gone or absent. False when nothing
+    waits."""
     again = [*PENDING, State.ABSENT, State.GONE]
     retried = conn.execute(
         update(recording)
@@ -208,14 +213,16 @@ _FLAGS = select(recording.c.flags).where(recording.c.id == bindparam("of")).with
 def reflagged(
     conn: Connection, held: Claim, add: frozenset[Flag], less: frozenset[Flag] = frozenset()
 ) -> dict[str, object]:
-    """Return the columns for `settle` that set `add` and clear `less`, whatever flags other writers set since the claim."""
+    """Return the columns for `settle` that set `add` and clear `less`, whatever flags other writers set since the
+    claim."""
     if (held.flags - less) | add == held.flags:
         return {}
     return {"flags": dump_flags((flags_now(conn, held.id) - less) | add)}
 
 
 def recatalogue(conn: Connection, recording_id: str) -> None:
-    """Make the row due for the catalogue again, after a change to its catalogued columns that did not go through `settle`."""
+    """Make the row due for the catalogue again, after a change to its catalogued columns that did not go through
+    `settle`."""
     conn.execute(_RECATALOGUE, {"changed": recording_id})
 
 

@@ -21,7 +21,8 @@ DeadlineOf: TypeAlias = Callable[[datetime], Deadline | None]
 
 
 def pieces(listings: Sequence[Listing], most: int) -> list[list[Listing]]:
-    """Divide `listings` into pieces of about `most`. Listings with one id stay together: they decide each other's meaning."""
+    """Divide `listings` into pieces of about `most`. Listings with one id stay together: they decide each other's
+    meaning."""
     together: dict[str, list[Listing]] = {}
     for each in listings:
         together.setdefault(identity(each.ref), []).append(each)
@@ -34,13 +35,15 @@ def pieces(listings: Sequence[Listing], most: int) -> list[list[Listing]]:
 
 
 def identity(ref: RecordingRef) -> str:
-    """Return a key for a recording of a provider account, whatever its content; provider ids may be too long for an index."""
+    """Return a key for a recording of a provider account, whatever its content; provider ids may be too long for an
+    index."""
     named = json.dumps([ref.provider, ref.recording_id, ref.variant], ensure_ascii=True)
     return hashlib.sha256(named.encode()).hexdigest()
 
 
 def called_at(listing: Listing, now: datetime) -> datetime:
-    """Return the start of the provider's clocks: the call's end, never in the future; when unstated, our first sight of it."""
+    """Return the start of the provider's clocks: the call's end, never in the future; when unstated, our first sight of
+    it."""
     stated = listing.ended_at or listing.started_at
     return min(stated, now) if stated is not None else now
 
@@ -56,7 +59,8 @@ def awaiting_audio(siblings: dict[str, Any], listed_now: set[str]) -> Any | None
 def audio_change(row: Any, listing: Listing, *, edited: bool) -> dict[str, object]:
     """Return the changes to a row without audio when its listing shows audio, unreadable audio, or none any more.
 
-    A flag that says "not understood" stays until audio has come, so that the gap based on the flag does not come and go.
+    A flag that says "not understood" stays until audio has come, so that the gap based on the flag does not come and
+    go.
     """
     puzzled = row.state == State.WAITING and row.reason == Reason.NOT_UNDERSTOOD
     flags = load_flags(str(row.flags))
@@ -79,7 +83,8 @@ def audio_change(row: Any, listing: Listing, *, edited: bool) -> dict[str, objec
 
 
 def keep_own_length(row: Any, listing: Listing) -> dict[str, object]:
-    """Keep the recording's own length, which only a single answer stated, when an edit of the call's metadata is taken over."""
+    """Keep the recording's own length, which only a single answer stated, when an edit of the call's metadata is taken
+    over."""
     own_length = json.loads(str(row.metadata)).get("recording_duration_ms")
     if (
         own_length is None

@@ -59,7 +59,8 @@ def fetched(
 
 
 def _spool(conn: Connection, ledger: Ledger, claim: Claim, received: Received, sealed: Sealed, spool_id: str) -> None:
-    """Reach durable point 1: the sealed object is fsynced on our disk; from here on the provider may delete the recording."""
+    """Reach durable point 1: the sealed object is fsynced on our disk; from here on the provider may delete the
+    recording."""
     settle(
         conn,
         claim,
@@ -104,12 +105,13 @@ def archived(
     owner: str | None = None,
     look_again_at: datetime | None = None,
 ) -> None:
-    """Reach durable point 2: every required copy was read back, locked, with the right digest. Nothing later may undo it.
+    """Reach durable point 2: every required copy was read back, locked, with the right digest. Nothing later may undo
+    it.
 
     Raises `VerificationError`, and keeps nothing, when there is no copy at all. `missing`: the storages without a copy
-    yet, with the reason; the row shows it, and the copy is owed. `begun`: the storages into which `owner` makes a copy now,
-    which is owed, too, until it is there. `look_again_at`: the content is doubtful, and the
-    provider could not be asked a second time yet.
+    yet, with the reason; the row shows it, and the copy is owed. `begun`: the storages into which `owner` makes a copy
+    now, which is owed, too, until it is there. `look_again_at`: the content is doubtful, and the provider could not be
+    asked a second time yet.
     """
     if not copies:
         raise errors.VerificationError("no storage has a copy: nothing is archived")
@@ -197,7 +199,8 @@ def quarantined(
 
 
 def page_stored(conn: Connection, ledger: Ledger, claim: Claim, copies: Sequence[Stored], now: datetime) -> None:
-    """Record that a page in quarantine went from the spool into its storages; the provider is still asked for the recording."""
+    """Record that a page in quarantine went from the spool into its storages; the provider is still asked for the
+    recording."""
     gone = {"spool_id": None, "spool_name": None, "sealed_sha256": None, "sealed_bytes": None}
     settle(conn, claim, gone, keep_owner=True)
     _page_kept(conn, ledger, claim, copies, now)
@@ -250,8 +253,8 @@ def shows(conn: Connection, claim: Claim, revision: str) -> bool:
     """Say whether the API's answer for this recording's id is about this recording, not another one with the same id.
 
     A recording that was only ever listed without audio is completed by another revision that no other row has, as in a
-    listing (`listing_pages.note_page`). For a recording that had audio, an edit cannot be told from another recording, so
-    it is not believed.
+    listing (`listing_pages.note_page`). For a recording that had audio, an edit cannot be told from another recording,
+    so it is not believed.
     """
     if revision == claim.revision or is_refetched(claim.revision):
         return True

@@ -48,7 +48,8 @@ class OwedCopy:
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """The count of a provider's recordings that a storage lacks, the time of the oldest, and the oldest one's last problem."""
+    """The count of a provider's recordings that a storage lacks, the time of the oldest, and the oldest one's last
+    problem."""
 
     provider: str
     storage: str
@@ -140,7 +141,8 @@ def count(conn: Connection) -> int:
 
 
 def lacks(conn: Connection) -> list[Lack]:
-    """Return the owed copies in total, by provider and storage, without those that are being made for the first time."""
+    """Return the owed copies in total, by provider and storage, without those that are being made for the first
+    time."""
     columns = owed_copy.c
     alive = select(replica.c.id).where(replica.c.alive_until > db_now())
     late = or_(columns.problem.is_not(None), columns.owner.is_(None), columns.owner.not_in(alive))
@@ -161,8 +163,8 @@ def of_recording(conn: Connection, recording_id: str) -> dict[str, str | None]:
 
 
 def take_back(conn: Connection, storage: str, owner: str, busy: Collection[str] = ()) -> int:
-    """Release this replica's claims on which it does not work: the answer to a claim or an outcome was lost. `busy`: the
-    recordings whose copies it makes now.
+    """Release this replica's claims on which it does not work: the answer to a claim or an outcome was lost. `busy`:
+    the recordings whose copies it makes now.
     """
     ours = and_(owed_copy.c.storage == storage, owed_copy.c.owner == owner, owed_copy.c.recording_id.not_in(list(busy)))
     return conn.execute(update(owed_copy).where(ours).values(owner=None)).rowcount
@@ -218,7 +220,8 @@ def hand_back(conn: Connection, held: OwedCopy) -> None:
 
 
 def delay(attempts: int, spread: float) -> timedelta:
-    """Return a delay from a minute to an hour, doubled with each attempt; `spread` in [0, 1) shortens it by up to half. Pure."""
+    """Return a delay from a minute to an hour, doubled with each attempt; `spread` in [0, 1) shortens it by up to half.
+    Pure."""
     return min(_FIRST_DELAY * 2.0 ** min(max(attempts - 1, 0), 10), _LONGEST_DELAY) * (1 - spread / 2)
 
 

@@ -80,9 +80,11 @@ def next_step(spool_id: str | None, ours: str) -> Step:
 
 
 def backoff(attempts: int, archive_by: datetime | None, now: datetime, spread: float) -> timedelta:
-    """Return an exponential delay from 2 s to a quarter of an hour with jitter (`spread` in [0, 1)), shorter near the deadline.
+    """Return an exponential delay from 2 s to a quarter of an hour with jitter (`spread` in [0, 1)), shorter near the
+    deadline.
 
-    Never more than a quarter of the time left, so that a recording at risk gets several more tries; never under a second.
+    Never more than a quarter of the time left, so that a recording at risk gets several more tries; never under a
+    second.
     """
     ceiling = min(_FIRST_DELAY * 2.0 ** min(attempts - 1, 20), _LONGEST_DELAY)
     if archive_by is not None and archive_by > now:
@@ -97,7 +99,8 @@ def judge(  # noqa: PLR0911  one line for each kind of failure reads best
     delay = backoff(max(situation.attempts, 1), situation.archive_by, now, spread)
     asked = error.retry_after if isinstance(error, errors.TransientError) and error.retry_after else timedelta(0)
     again = now + max(delay, min(asked, _LONGEST_PAUSE))
-    # An outage says nothing of this recording: its attempts are not counted, and it is tried soon after the outage ends.
+    # An outage says nothing of this recording: its attempts are not counted, and it is tried soon after the outage
+    # ends.
     soon = now + max(min(delay, _LONGEST_OUTAGE_DELAY), min(asked, _LONGEST_PAUSE))
     match error:
         case errors.RecordingGoneError():
@@ -107,7 +110,8 @@ def judge(  # noqa: PLR0911  one line for each kind of failure reads best
         case errors.NoRecordingError() | errors.NotReadyError():
             return Verdict(Fate.WAIT, again, Reason.NOT_READY)
         case errors.NotUnderstoodError():
-            # Neither "none" nor "not yet": the recording is asked for again for as long as it takes, and a person is told.
+            # Neither "none" nor "not yet": the recording is asked for again for as long as it takes, and a person is
+            # told.
             rests = max(again, now + _PUZZLED_DELAY)
             return Verdict(Fate.WAIT, rests, Reason.NOT_UNDERSTOOD, flags=frozenset({Flag.LINK_NOT_UNDERSTOOD}))
         case errors.LinkRefusedError() | errors.OtherRecordingError():
@@ -154,7 +158,8 @@ def look_again(
 def _denied(situation: Situation, now: datetime) -> Verdict:
     """Handle the provider's denial: believed after three confirmations, each at least an hour after the last."""
     if situation.spooled:
-        # Another replica's disk holds the sealed object: the provider may well have deleted its own, and nothing is lost.
+        # Another replica's disk holds the sealed object: the provider may well have deleted its own, and nothing is
+        # lost.
         return Verdict(Fate.WAIT, now + RECHECK_SPACING, Reason.DESTINATION, counted=False)
     fresh = situation.denied_at is None or now - situation.denied_at >= RECHECK_SPACING
     if not fresh and situation.denied_at is not None:

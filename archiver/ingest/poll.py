@@ -87,7 +87,8 @@ class _Due:
 
 @dataclass(slots=True)
 class _Walk:
-    """The fingerprint of one walk. The order of rows does not matter, and a million pages need no more memory than one."""
+    """The fingerprint of one walk. The order of rows does not matter, and a million pages need no more memory than
+    one."""
 
     rows: int = 0
     shown: int = 0  # all rows, including those younger than the window and those not understood
@@ -142,7 +143,8 @@ class Poller:
         self._lease_name = f"poll:{provider.id}"
 
     async def poll(self, patience: timedelta | None = None) -> bool:
-        """Do one full poll. True when every due window was covered; False when a window is left, or another replica polls.
+        """Do one full poll. True when every due window was covered; False when a window is left, or another replica
+        polls.
 
         New recordings come first, in every scope. Then the past: with `patience`, for that long and at least one
         window, and the next poll goes on from there. Never raises for a provider's failure: the journal, the log and
@@ -198,7 +200,8 @@ class Poller:
     async def _enumerate(
         self, due: Sequence[_Due], held: lease.Held, problems: list[str], patience: timedelta | None
     ) -> int:
-        """Walk each window; a failed listing leaves the others alone. Return the count of windows left to the next poll."""
+        """Walk each window; a failed listing leaves the others alone. Return the count of windows left to the next
+        poll."""
         rate = await self._writer.run(self._recording_rate)
         until, left, covered = math.inf, 0, 0
         for each in due:
@@ -206,7 +209,8 @@ class Poller:
             if past and patience is not None and until == math.inf:
                 until = self._clock.monotonic() + patience.total_seconds()
             # A window that cannot be listed must not block those behind it in the next poll too, so at least one window
-            # is covered. Windows never listed come before windows listed again: a deep walk counts only once all of it is done.
+            # is covered. Windows never listed come before windows listed again: a deep walk counts only once all of it
+            # is done.
             if left or (past and covered and self._clock.monotonic() > until):
                 left += 1
                 continue
@@ -246,7 +250,8 @@ class Poller:
         raise errors.ListingError(f"{MOST_WALKS} walks of the same window never agreed")
 
     async def _walk(self, due: _Due, held: lease.Held, rate: float) -> _Walk:
-        """Do one walk, restarted after a passing failure: rows written down stay, and a pause that was asked for is kept."""
+        """Do one walk, restarted after a passing failure: rows written down stay, and a pause that was asked for is
+        kept."""
         for attempt in range(1, _TRIES):
             try:
                 return await self._walk_once(due, held, rate)
@@ -273,13 +278,15 @@ class Poller:
         return walk
 
     async def _rest(self, asked: float) -> float:
-        """Wait until the next page of the past is due, counted from the request at `asked`. Return the time after the wait."""
+        """Wait until the next page of the past is due, counted from the request at `asked`. Return the time after the
+        wait."""
         share = min(self._plan.backfill_every, _LONGEST_REST).total_seconds()
         await asyncio.sleep(max(0.0, share - (self._clock.monotonic() - asked)))
         return self._clock.monotonic()
 
     async def _note(self, scope: str, page: Page, began: datetime, held: lease.Held, rate: float) -> None:
-        """Write a page down, a large page in pieces: the writer has other work too, and each piece is complete by itself."""
+        """Write a page down, a large page in pieces: the writer has other work too, and each piece is complete by
+        itself."""
         listed, odd = listing_rows.pieces(page.listings, _PIECE), rejects.pieces(scope, page.rejects, _PIECE)
         for listings, rejected in itertools.zip_longest(listed, odd, fillvalue=()):
             await self._note_piece(scope, listings, rejected, began, held, rate)
@@ -339,7 +346,8 @@ class Poller:
             raise errors.LeaseLostError(self._lease_name)
 
     def _deep_due(self, conn: Connection) -> timedelta | None:
-        """Return how far back to walk again now: a week every day, three months once a week; None when neither is due yet."""
+        """Return how far back to walk again now: a week every day, three months once a week; None when neither is due
+        yet."""
         last, now = poll_state.deep_walk_at(conn, self._provider.id), self._clock.now()
         if last is None or last - now >= _DEEP_EVERY:  # a clock that ran ahead puts nothing off
             return _DEEPEST

@@ -1,4 +1,5 @@
-"""Moves a provider's recordings to another name, and finds providers that are in the journal but not in the configuration."""
+"""Moves a provider's recordings to another name, and finds providers that are in the journal but not in the
+configuration."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ _LAST = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Stranger:
-    """A provider that the journal knows and the configuration does not. `pending`: its recordings that are not archived yet."""
+    """A provider that the journal knows and the configuration does not. `pending`: its recordings that are not archived
+    yet."""
 
     provider: str
     recordings: int
@@ -60,7 +62,8 @@ def strangers(conn: Connection, configured: Collection[str], *, pending_only: bo
 
 
 def accounts_of(conn: Connection, provider: str) -> frozenset[str]:
-    """Return the provider-side accounts of this provider's recordings; none when the journal knows no recording of it."""
+    """Return the provider-side accounts of this provider's recordings; none when the journal knows no recording of
+    it."""
     known = (recording.c.provider == provider, recording.c.provider_recording_id != "")
     return frozenset(conn.execute(select(recording.c.account).where(*known).distinct()).scalars())
 

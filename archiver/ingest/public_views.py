@@ -51,7 +51,8 @@ def one_recording(conn: Connection, recording_id: str) -> dict[str, Json] | None
 
 
 def missing_recordings(conn: Connection, provider: str | None = None) -> list[dict[str, Json]]:
-    """Return recordings that should be here and are not: gone, absent, quarantined, or past their deadline and still pending."""
+    """Return recordings that should be here and are not: gone, absent, quarantined, or past their deadline and still
+    pending."""
     # One question for each index: a condition that joins them by OR would read every row.
     names = [provider] if provider is not None else list(states(conn))
     columns, ours = recording.c, unindexed(recording.c.provider).in_(names)

@@ -78,7 +78,8 @@ def knows(conn: Connection, provider: str) -> bool:
 
 
 def counts(conn: Connection, providers: Sequence[str], now: datetime) -> list[ProviderCounts]:
-    """Return one row per provider, configured or remembered: a provider removed from the configuration stays visible."""
+    """Return one row per provider, configured or remembered: a provider removed from the configuration stays
+    visible."""
     grouped: dict[str, dict[str, int]] = {name: {} for name in providers} | states(conn)
     polled = {row.provider: row for row in conn.execute(select(provider_state))}
     rejects: dict[str, int] = dict(
@@ -91,7 +92,8 @@ def counts(conn: Connection, providers: Sequence[str], now: datetime) -> list[Pr
 
 
 def runway(conn: Connection, now: datetime, edges: Sequence[timedelta]) -> list[int]:
-    """Count the pending recordings with less time left than each edge; the last count is of those with more, or no deadline."""
+    """Count the pending recordings with less time left than each edge; the last count is of those with more, or no
+    deadline."""
     bucket = case(*((recording.c.archive_by < now + edge, index) for index, edge in enumerate(edges)), else_=len(edges))
     numbers: dict[int, int] = dict(conn.execute(select(bucket, func.count()).where(IN_WORK).group_by(bucket)).all())
     return [numbers.get(index, 0) for index in range(len(edges) + 1)]

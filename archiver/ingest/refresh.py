@@ -24,7 +24,8 @@ class Refresher:
     async def refresh(self, claim: Claim) -> Link | None:
         """Return a fresh link from the provider's API, which has the last word on whether there is audio at all.
 
-        The API is asked by id, and an id may stand for two recordings: the audio of the other recording is not accepted.
+        The API is asked by id, and an id may stand for two recordings: the audio of the other recording is not
+        accepted.
         """
         context = self._context
         listing = await self._provider.refresh(claim.ref)

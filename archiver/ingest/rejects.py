@@ -33,7 +33,8 @@ def pieces(scope: str, rejects: Sequence[Reject], most: int) -> list[list[Reject
 def note(conn: Connection, provider: str, scope: str, rejects: Iterable[Reject], now: datetime) -> None:
     """Write down rows that could not be understood; known rows are marked as seen again.
 
-    The first `KEPT_A_DAY` new rows of a day are kept with their bytes; those behind them, up to `COUNTED_A_DAY`, without.
+    The first `KEPT_A_DAY` new rows of a day are kept with their bytes; those behind them, up to `COUNTED_A_DAY`,
+    without.
     """
     named = {key(scope, each): each for each in rejects}
     if not named:
@@ -49,7 +50,8 @@ def note(conn: Connection, provider: str, scope: str, rejects: Iterable[Reject],
     fresh = [name for name in named if name not in known]
     if not fresh:
         return
-    # Counted by the day, not by the rows kept: a row that is understood and odd in turn would otherwise be new each time.
+    # Counted by the day, not by the rows kept: a row that is understood and odd in turn would otherwise be new each
+    # time.
     _, counted = daily_budget.spend(conn, provider, now, rejects=len(fresh))
     values = [
         {
@@ -89,7 +91,8 @@ def understood(conn: Connection, provider: str, scope: str, listings: Sequence[L
 
 
 def key(scope: str, rejected: Reject) -> str:
-    """Return a row's name in the journal: by its id, the same in every listing; without an id, within the listing `scope`."""
+    """Return a row's name in the journal: by its id, the same in every listing; without an id, within the listing
+    `scope`."""
     if rejected.recording_id is not None and rejected.identity:
         return rejected.identity
     return _scoped(scope, rejected.identity or digest("bytes", rejected.raw.decode(errors="replace")))
@@ -100,7 +103,8 @@ def _scoped(scope: str, identity: str) -> str:
 
 
 def _forget_older_names(conn: Connection, provider: str, fresh: Sequence[str], named: dict[str, Reject]) -> None:
-    """Delete names from earlier versions, which named a row by its bytes: a row whose figures change has many such names."""
+    """Delete names from earlier versions, which named a row by its bytes: a row whose figures change has many such
+    names."""
     ids = [recording_id for name in fresh if (recording_id := named[name].recording_id) is not None]
     if ids:
         conn.execute(delete(reject).where(reject.c.provider == provider, reject.c.provider_recording_id.in_(ids)))

@@ -13,7 +13,8 @@ from archiver import vocabulary
 from archiver.ingest.tables import FLAGGED, recording
 from archiver.vocabulary import VOCABULARY
 
-# An id that begins with some letters lies between these, filled up: a range is what an index answers in any locale, LIKE is not.
+# An id that begins with some letters lies between these, filled up: a range is what an index answers in any locale,
+# LIKE is not.
 _ENDS = tuple(f"{c * 8}-{c * 4}-{c * 4}-{c * 4}-{c * 12}" for c in "0f")
 
 

@@ -1,4 +1,5 @@
-"""Keeps two answers for one recording: the second gets a row of its own, which supersedes the first when it alone is sound.
+"""Keeps two answers for one recording: the second gets a row of its own, which supersedes the first when it alone is
+sound.
 
 Each function is the body of a transaction, or a part of one.
 """
@@ -21,7 +22,8 @@ from archiver.ingest.tables import recording
 from archiver.recording import DOUBTS, Flag, Received, Sealed
 
 MOST_DOUBTFUL = 3
-"""The number of doubtful answers kept beside the first: a provider that sends other noise each time must not fill the archive.
+"""The number of doubtful answers kept beside the first: a provider that sends other noise each time must not fill the
+archive.
 """
 
 _BLANK = ("owner", "next_attempt_at", "archived_at", "denied_at", "segment", "retain_until", "retention_rule")

@@ -92,7 +92,8 @@ class SecondLook:
         return frozenset({Flag.ID_CONFLICT})
 
     async def look(self, claim: Claim) -> None:
-        """Do the next look at an archived recording that is doubtful, or about which the provider had still to be asked."""
+        """Do the next look at an archived recording that is doubtful, or about which the provider had still to be
+        asked."""
         digest = claim.plaintext_sha256
         assert digest is not None
         claim, answered = await self._own_length.ask(claim)

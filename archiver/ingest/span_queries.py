@@ -71,7 +71,8 @@ def ids(conn: Connection, provider: str) -> set[str]:
 
 
 def called(conn: Connection, ids: Collection[str]) -> list[tuple[str, datetime]]:
-    """Return provider and time of the call of each of these recordings: of its listing where the call's is not known."""
+    """Return provider and time of the call of each of these recordings: of its listing where the call's is not
+    known."""
     columns = recording.c
     rows = conn.execute(select(columns.provider, columns.call_started_at, columns.listed_at).where(columns.id.in_(ids)))
     return [(row.provider, row.call_started_at or row.listed_at) for row in rows]
@@ -101,8 +102,8 @@ def archived(conn: Connection, provider: str, span: Window) -> Iterator[Archived
 def overdue(conn: Connection, provider: str, span: Window, now: datetime) -> list[Overdue]:
     """Return the recordings not archived by their time, the first to be deleted first.
 
-    Recordings of the span's calls, and recordings whose `archive_by` fell into the span. Recordings that are gone count as
-    losses instead.
+    Recordings of the span's calls, and recordings whose `archive_by` fell into the span. Recordings that are gone count
+    as losses instead.
     """
     columns = recording.c
     fell = and_(columns.archive_by >= span.since, columns.archive_by < span.until, columns.provider == provider)

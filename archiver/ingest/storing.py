@@ -1,4 +1,5 @@
-"""Puts sealed objects from the spool into the storages, and says "archived" once every copy that must exist was read back."""
+"""Puts sealed objects from the spool into the storages, and says "archived" once every copy that must exist was read
+back."""
 
 from __future__ import annotations
 
@@ -40,8 +41,8 @@ class Storing:
         self._start = start
 
     async def archive(self, claim: Claim, *, settled: bool) -> None:
-        """Put every required copy, then record "archived"; the other copies are made in the background. Where no storage
-        is required, at least one copy must succeed.
+        """Put every required copy, then record "archived"; the other copies are made in the background. Where no
+        storage is required, at least one copy must succeed.
 
         `settled`: nothing about the content is open, or the provider was asked about it and answered.
         """
@@ -95,7 +96,8 @@ class Storing:
     async def put(
         self, key: str, file: SealedFile, keep: Retention, into: Sequence[Destination]
     ) -> tuple[list[Stored], dict[str, str]]:
-        """Return the copies made, and why each other storage has none. Raises when a required copy, or every copy, is missing."""
+        """Return the copies made, and why each other storage has none. Raises when a required copy, or every copy, is
+        missing."""
         context = self._context
         copies: list[Stored] = []
         missing: dict[str, str] = {}

@@ -78,7 +78,8 @@ def adopted(
     *,
     look_again_at: datetime | None = None,
 ) -> bool:
-    """Let the row share the twin's copies, which their storages have just shown: the same content is kept once. Always true.
+    """Let the row share the twin's copies, which their storages have just shown: the same content is kept once. Always
+    true.
 
     An original with the same content as the main recording is no separate original, and the row says so. `demanded`:
     the storages that must have a copy; where the twin has none, a copy is owed.

@@ -20,7 +20,8 @@ _STALE_UPLOAD = timedelta(hours=24)
 
 
 async def sweep_spool(writer: Writer, spool: Spool, executor: Executor) -> None:
-    """Remove files to which no row points: parts of interrupted downloads, and objects that were stored before a crash."""
+    """Remove files to which no row points: parts of interrupted downloads, and objects that were stored before a
+    crash."""
     keep = await writer.run(lambda conn: journal.referenced_spool(conn, spool.id))
     removed = await asyncio.get_running_loop().run_in_executor(executor, spool.sweep, keep)
     if removed:

@@ -34,14 +34,16 @@ log = structlog.get_logger("archiver.ingest")
 
 
 _SEALED_AT_HAND = 4
-"""The number of sealed recordings that may wait for a storage, in multiples of `concurrency`, before more go back to the queue.
+"""The number of sealed recordings that may wait for a storage, in multiples of `concurrency`, before more go back to
+the queue.
 """
 
 
 class Worker:
     """Brings recordings of one provider from listed to archived, most urgent first.
 
-    `concurrency` recordings are fetched at a time, and as many stored. Saving into the spool never waits for a slow storage.
+    `concurrency` recordings are fetched at a time, and as many stored. Saving into the spool never waits for a slow
+    storage.
     """
 
     def __init__(self, provider: Provider, policy: Policy, context: WorkerContext, concurrency: int) -> None:
@@ -68,7 +70,8 @@ class Worker:
         self._copying: set[asyncio.Task[None]] = set()  # copies that no recording waits for
         self._sealed = 0  # tasks whose recording lies in the spool, and waits for a storage or is on its way there
         self._turn = asyncio.Semaphore(concurrency)
-        # The claims at work; any other claim of this replica in the journal is orphaned (see `journal.orphaned_claims`).
+        # The claims at work; any other claim of this replica in the journal is orphaned (see
+        # `journal.orphaned_claims`).
         self.held: set[str] = set()
         self.broken: BaseException | None = None
 
@@ -109,7 +112,8 @@ class Worker:
             self.broken = bug
 
     def _has_room(self) -> bool:
-        """Say whether the spool admits a recording; without room, only recordings that lie in the spool are worked on."""
+        """Say whether the spool admits a recording; without room, only recordings that lie in the spool are worked
+        on."""
         try:
             self._context.spool.admit()
         except errors.ArchiverError:
@@ -147,7 +151,8 @@ class Worker:
             self._own_length.forget(claim)
 
     async def _settle(self, claim: Claim) -> None:
-        """Take the steps that are left, from the provider into the spool and into the storages, or write down what failed."""
+        """Take the steps that are left, from the provider into the spool and into the storages, or write down what
+        failed."""
         try:
             if claim.situation.state is not State.ARCHIVED:
                 claim = await self._check_spool(claim)
@@ -176,7 +181,8 @@ class Worker:
             raise
 
     async def _check_spool(self, claim: Claim) -> Claim:
-        """Return the claim without its spool file when that file is lost, or was a page in quarantine that is stored now."""
+        """Return the claim without its spool file when that file is lost, or was a page in quarantine that is stored
+        now."""
         spool = self._context.spool
         if claim.step(spool.id) is Step.STORE and not self._storing.spooled_file(claim).path.exists():
             log.error("recording.spool_lost", provider=self._provider.id, recording_id=claim.id)

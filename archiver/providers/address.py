@@ -143,7 +143,8 @@ def _unwrapped(text: str) -> str:
 
 
 def _less_tail(link: str) -> str:
-    """Return a link without the end of the sentence around it: commas, and brackets that were opened before the link."""
+    """Return a link without the end of the sentence around it: commas, and brackets that were opened before the
+    link."""
     while link and (
         link[-1] in ",;" or any(link[-1] == shut and link.count(shut) > link.count(start) for start, shut in _PAIRS)
     ):

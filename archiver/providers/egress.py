@@ -155,7 +155,8 @@ class Policy:
 def policy(
     provider: str, base_url: str, media_hosts: Sequence[str], *, allow_http: bool, allow_private_addresses: bool
 ) -> Policy:
-    """Build the rules for one provider. Raises `ConfigurationError`, which names the provider and the entry at fault."""
+    """Build the rules for one provider. Raises `ConfigurationError`, which names the provider and the entry at
+    fault."""
     try:
         target = take_apart(base_url)
     except EgressRefusedError as exc:

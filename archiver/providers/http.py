@@ -249,7 +249,8 @@ class HttpClient:
                 if len(body) > most:
                     raise AnswerTooLargeError(f"{host} answered with more than {most} bytes")
         except aiohttp.ClientPayloadError:
-            # A wrong length, or no last chunk: what ends like a JSON document goes to the parser, which refuses half of one.
+            # A wrong length, or no last chunk: what ends like a JSON document goes to the parser, which refuses half of
+            # one.
             if not body.rstrip().endswith((b"}", b"]")):
                 raise
         return bytes(body)
@@ -299,7 +300,8 @@ class HttpClient:
         return _OWN_HEADERS | self._clean(given)
 
     def _clean(self, given: Mapping[str, str]) -> dict[str, str]:
-        """Return header values without the newline that ends every secret kept in a file. Raises `ConfigurationError`."""
+        """Return header values without the newline that ends every secret kept in a file. Raises
+        `ConfigurationError`."""
         cleaned = {name: value.strip() for name, value in given.items()}
         for name, value in cleaned.items():
             if not _HEADER_VALUE.fullmatch(value):

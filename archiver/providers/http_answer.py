@@ -216,7 +216,8 @@ def media_type(headers: Mapping[str, str]) -> str | None:
 
 
 def has_content(status: int) -> bool:
-    """Tell whether this success carries the content asked for: every 2xx but those with another meaning (RFC 9110 §15)."""
+    """Tell whether this success carries the content asked for: every 2xx but those with another meaning (RFC 9110
+    §15)."""
     return 200 <= status < 300 and status not in {202, 204, 205, 206}
 
 
@@ -230,7 +231,8 @@ def is_whole_range(headers: Mapping[str, str]) -> bool:
 
 
 def range_start(headers: Mapping[str, str]) -> int | None:
-    """Return the place in the whole where the body of a 206 starts (RFC 9110 §14.4); None when the answer does not say."""
+    """Return the place in the whole where the body of a 206 starts (RFC 9110 §14.4); None when the answer does not
+    say."""
     found = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
     return int(found[1]) if found else None
 

@@ -91,8 +91,8 @@ class JustCall:
         self.facts = Facts(
             max_window=timedelta(days=92),
             tells_length=settings.dialect == "v2",
-            # A day more than the longest documented plan keeps, whatever the plan is now: it may have been a longer one,
-            # the provider's sweep is not punctual, and looking costs nine requests once.
+            # A day more than the longest documented plan keeps, whatever the plan is now: it may have been a longer
+            # one, the provider's sweep is not punctual, and looking costs nine requests once.
             earliest=clock.now() - max(retention, LONGEST_PLAN) - timedelta(days=1)
             if retention
             else datetime(2016, 1, 1, tzinfo=UTC),

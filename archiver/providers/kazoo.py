@@ -37,7 +37,8 @@ FILTERS = ("filter_*", "has_key", "key_missing", "has_value")
 """Crossbar's generic document filters; the documents name no others."""
 _PAGE_SIZE = 100
 _LOW = 20
-"""Requests left in crossbar's bucket below which everyone pauses; it refills by 10 a second and sends no Retry-After."""
+"""Requests left in crossbar's bucket below which everyone pauses; it refills by 10 a second and sends no
+Retry-After."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,8 @@ class Kazoo:
         )
 
     async def _envelope(self, answer: Answer) -> Row:
-        """Return the envelope of a listing. The envelope echoes the live token, so nothing but its rows is ever kept."""
+        """Return the envelope of a listing. The envelope echoes the live token, so nothing but its rows is ever
+        kept."""
         document = await walk.listed(answer)
         if document.get("status", "success") != "success":
             raise ListingError(walk.told(answer))

@@ -102,7 +102,8 @@ class Provider(Protocol):
         """
 
     async def delete(self, ref: RecordingRef) -> None:
-        """Delete at the provider, where documented (`facts.deletes`). Idempotent: a recording already gone is success."""
+        """Delete at the provider, where documented (`facts.deletes`). Idempotent: a recording already gone is
+        success."""
 
     async def aclose(self) -> None:
         """Release connections."""

@@ -63,7 +63,8 @@ async def seal_due(context: WorkerContext, default: Rule, ending: Callable[[], b
 
 
 async def spread(context: WorkerContext) -> int:
-    """Bring to every usable storage the segments that it lacks because it was down or is new. Return the count of copies made."""
+    """Bring to every usable storage the segments that it lacks because it was down or is new. Return the count of
+    copies made."""
     made = 0
     for destination in context.destinations:
         while destination.usable(context.clock.now()):
@@ -81,7 +82,8 @@ async def spread(context: WorkerContext) -> int:
 
 
 async def read_segment(store: ObjectStore, sealed_sha256: str) -> bytes | None:
-    """Return the sealed segment with this digest, in whichever version; None when the storage does not have the segment."""
+    """Return the sealed segment with this digest, in whichever version; None when the storage does not have the
+    segment."""
     key = layout.catalogue_key(sealed_sha256)
     content = await _content(store, key, None)
     if content is not None and hashlib.sha256(content).hexdigest() == sealed_sha256:
@@ -118,7 +120,8 @@ def storages_of(conn: Connection, sealed_sha256: str) -> frozenset[str]:
 
 
 def described_by(conn: Connection, sealed_sha256: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return, by id, the final rows among `ids` that this segment describes as they are, in the form of a catalogue line."""
+    """Return, by id, the final rows among `ids` that this segment describes as they are, in the form of a catalogue
+    line."""
     described: dict[str, dict[str, Any]] = {}
     for start in range(0, len(ids), _ROWS):
         rows = conn.execute(_ROWS_OF.where(_FINAL), {"ids": list(ids[start : start + _ROWS])}).mappings()
@@ -165,7 +168,8 @@ _DUE = (
 
 
 async def _due_groups(context: WorkerContext, default: Rule) -> list[list[DueRow]]:
-    """Return the next due rows, grouped by segment; none while a segment could not be stored, or another replica does this."""
+    """Return the next due rows, grouped by segment; none while a segment could not be stored, or another replica does
+    this."""
     required = [each for each in context.destinations if each.store.required] or context.destinations
     if not all(each.usable(context.clock.now()) for each in required):
         return []
@@ -180,7 +184,8 @@ async def _due_groups(context: WorkerContext, default: Rule) -> list[list[DueRow
 
 
 def read_lines(conn: Connection, ids: Sequence[str], now: datetime) -> list[CatalogueLine]:
-    """Return the lines of these recordings from the journal and the private side of custody at this instant, ordered by id."""
+    """Return the lines of these recordings from the journal and the private side of custody at this instant, ordered by
+    id."""
     rows = conn.execute(_ROWS_OF, {"ids": list(ids)}).mappings().all()
     copies: dict[str, list[dict[str, Any]]] = {}
     for each in conn.execute(_COPIES_OF, {"ids": list(ids)}).mappings():
@@ -237,7 +242,8 @@ async def _seal(context: WorkerContext, group: Sequence[DueRow]) -> bool:
 
 
 async def _put_everywhere(context: WorkerContext, file: SealedFile, until: datetime) -> list[str]:
-    """Put the segment into every storage; return those that have it. Raises when a required storage does not take it."""
+    """Put the segment into every storage; return those that have it. Raises when a required storage does not take
+    it."""
     key, storages = layout.catalogue_key(file.sha256), []
     for destination in sorted(context.destinations, key=lambda each: not each.store.required):
         try:
@@ -331,12 +337,14 @@ def _write(file: Any, content: bytes) -> None:
 
 
 def _whole_second(instant: datetime) -> datetime:
-    """Round down to the whole seconds that storages keep, so that no description of a recording outlives the recording."""
+    """Round down to the whole seconds that storages keep, so that no description of a recording outlives the
+    recording."""
     return instant.replace(microsecond=0)
 
 
 async def segment_versions(store: ObjectStore) -> AsyncIterator[Version]:
-    """Yield every object version under the catalogue's prefix, whoever put it there, unless it is larger than any segment."""
+    """Yield every object version under the catalogue's prefix, whoever put it there, unless it is larger than any
+    segment."""
     async for each in store.versions("catalogue/"):
         if not each.is_delete_marker and each.size <= _LARGEST:
             yield each

@@ -1,7 +1,8 @@
 """Restores register and statements from custody events that come back into a database which had lost them.
 
-Works inside the transaction that brings the events back, in the order of the log; replaying an event twice changes nothing. Facts
-that are in no event stay unknown until somebody looks again: gaps that are only watched, a gap's detail, a statement's own bytes.
+Works inside the transaction that brings the events back, in the order of the log; replaying an event twice changes
+nothing. Facts that are in no event stay unknown until somebody looks again: gaps that are only watched, a gap's detail,
+a statement's own bytes.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def follow(conn: Connection, events: Iterable[Event]) -> None:
 
 
 def restore_reasons(conn: Connection) -> int:
-    """Restore the person and the reason of each acknowledgement from custody's private side. Returns the number restored."""
+    """Restore the person and the reason of each acknowledgement from custody's private side. Returns the number
+    restored."""
     rows = conn.execute(select(gap.c.id, gap.c.subject).where(gap.c.acked_at.is_not(None), gap.c.acked_by.is_(None)))
     lacking = {row.id: row.subject if is_subject(row.subject) else ARCHIVE for row in rows}
     restored = 0
@@ -106,8 +108,8 @@ def _stand(conn: Connection, event: Event, row: Row[tuple[object, ...]] | None) 
 def _reject(conn: Connection, event: Event) -> None:
     """Restore or remove the journal's record of a row that was not understood.
 
-    The row's gap is open as long as that record exists. The row's content is lost with the database; the fact that the row was
-    listed is not.
+    The row's gap is open as long as that record exists. The row's content is lost with the database; the fact that the
+    row was listed is not.
     """
     kind, _, digest = str(event.data.get("about")).partition(":")
     if kind != "reject":

@@ -1,7 +1,7 @@
 """Makes the journal and the log anew from the storages and the keys alone (docs/howto/rebuild.md).
 
-First the log, which is signed; then everything that the log and the catalogue tell (`recovery/refill`). After a death, or with a
-storage away, run it again.
+First the log, which is signed; then everything that the log and the catalogue tell (`recovery/refill`). After a death,
+or with a storage away, run it again.
 """
 
 from __future__ import annotations

@@ -29,10 +29,12 @@ _PROVED = ("plaintext_sha256", "plaintext_bytes", "sealed_sha256", "sealed_bytes
 
 @dataclass(slots=True)
 class ReplayedRecording:
-    """The state of a recording by its events: `row` holds the journal's columns, `copies` the columns of its copies by storage.
+    """The state of a recording by its events: `row` holds the journal's columns, `copies` the columns of its copies by
+    storage.
 
     `twin` is the subject whose copies stand for this recording; `quarantine` has (storage, key) of each page kept
-    instead of a recording. `attempts`: the least number of attempts; for a call that never had audio, no event mentions any.
+    instead of a recording. `attempts`: the least number of attempts; for a call that never had audio, no event mentions
+    any.
     """
 
     state: State = State.LISTED
@@ -274,7 +276,8 @@ _LISTED = frozenset({"provider", "variant", "call_started_at", "listed_at"})
 
 
 def _minimal_row(recording_id: str, replayed: ReplayedRecording) -> dict[str, Any]:
-    """Return the row without a line. The provider's id is personal, so no event has it: the row waits to be listed again."""
+    """Return the row without a line. The provider's id is personal, so no event has it: the row waits to be listed
+    again."""
     unknown = hashlib.sha256(f"uncatalogued/{recording_id}".encode()).hexdigest()
     row: dict[str, Any] = {
         "identity": unknown,

@@ -165,7 +165,8 @@ async def _content(tools: Tools, result: Refilled, event: Event) -> list[Catalog
         return None
     sealed = await _sealed(tools, digest)
     if sealed is None:
-        # After the end of its lock the segment may have been removed: its recordings are gone, or newer segments describe them.
+        # After the end of its lock the segment may have been removed: its recordings are gone, or newer segments
+        # describe them.
         if datetime.fromisoformat(str(event.data["retain_until"])) > tools.clock.now():
             result.findings.note(f"segment {digest} of the catalogue is in no storage")
         return None

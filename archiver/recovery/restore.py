@@ -25,7 +25,8 @@ _TRACES = (provider_state, listing_window, coverage)
 
 
 def require_unused(conn: Connection) -> None:
-    """Raise `NotAllowedError` when an archiver has polled into this database: its journal is worth more than a rebuilt one."""
+    """Raise `NotAllowedError` when an archiver has polled into this database: its journal is worth more than a rebuilt
+    one."""
     known = conn.execute(select(func.count()).select_from(recording)).scalar_one()
     pending = recording.c.state.in_([State.WAITING, State.SPOOLED])
     used = any(conn.execute(select(table.c.provider).limit(1)).first() for table in _TRACES)
@@ -127,7 +128,8 @@ def chain_of(conn: Connection, subject: str) -> list[Event]:
 
 
 def copies_of(conn: Connection, replayed: ReplayedRecording) -> dict[str, dict[str, Any]]:
-    """Return a recording's copies by its events; for a recording with the same content as another, also that one's copies."""
+    """Return a recording's copies by its events; for a recording with the same content as another, also that one's
+    copies."""
     copies, seen = dict(replayed.copies), set[str]()
     while replayed.twin is not None and replayed.twin not in seen:
         seen.add(replayed.twin)
@@ -137,7 +139,8 @@ def copies_of(conn: Connection, replayed: ReplayedRecording) -> dict[str, dict[s
 
 
 def behind(conn: Connection, ids: Sequence[str], sealed_at: datetime) -> set[str]:
-    """Return those of these recordings whose row, from a backup, is older than a segment of this time and not described since."""
+    """Return those of these recordings whose row, from a backup, is older than a segment of this time and not described
+    since."""
     return set(conn.execute(_BEHIND, {"ids": list(ids), "at": sealed_at}).scalars())
 
 
@@ -152,7 +155,8 @@ def replace(conn: Connection, row: Mapping[str, Any], copies: Iterable[Mapping[s
 
 
 def settle(conn: Connection) -> int:
-    """Clear the marks of rows still behind, once every description has been read: no better data exist. Return their count."""
+    """Clear the marks of rows still behind, once every description has been read: no better data exist. Return their
+    count."""
     return conn.execute(update(recording).where(recording.c.last_error == BEHIND).values(last_error=None)).rowcount
 
 

@@ -138,7 +138,8 @@ class DueRow:
 
 
 def grouped(due: Sequence[DueRow], rows: int, size: int) -> list[list[DueRow]]:
-    """Divide rows into segments of up to `rows` rows and about `size` bytes, each with rows kept until the same month."""
+    """Divide rows into segments of up to `rows` rows and about `size` bytes, each with rows kept until the same
+    month."""
     groups: list[list[DueRow]] = []
     filled = 0
     for each in sorted(due, key=lambda row: (row.keep_until, row.id)):

@@ -1,4 +1,5 @@
-"""Adds a length of time as people mean it: seven years end on the same day of the calendar, not 2555 days later. Pure."""
+"""Adds a length of time as people mean it: seven years end on the same day of the calendar, not 2555 days later.
+Pure."""
 
 from __future__ import annotations
 

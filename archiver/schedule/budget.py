@@ -58,7 +58,8 @@ def reserve(conn: Connection, credential: str, rate: Rate, cost: int) -> timedel
 
 
 def postpone(conn: Connection, credential: str, rate: Rate, wait: timedelta) -> None:
-    """Makes all replicas wait until `wait` is over, burst or not. Never shortens a longer wait; never exceeds an hour."""
+    """Makes all replicas wait until `wait` is over, burst or not. Never shortens a longer wait; never exceeds an
+    hour."""
     now = database_time(conn)
     resume = now + min(wait, _LONGEST_PAUSE) + rate.interval * (rate.burst - 1)
     row = conn.execute(

@@ -86,7 +86,8 @@ def acquire(
     ).one_or_none()
     if row is None:
         now = database_time(conn)
-        # Two replicas may get here at once: the primary key lets one through, the other's transaction fails and retries.
+        # Two replicas may get here at once: the primary key lets one through, the other's transaction fails and
+        # retries.
         conn.execute(insert(lease).values(name=name, holder=holder, token=1, until=now + lasting))
         return Held(name, 1, now + lasting)
     if row.holder != holder and row.now < row.until <= row.now + 2 * (longest or lasting):

@@ -23,7 +23,8 @@ _TICK = timedelta(microseconds=1)
 
 
 def next_due(expression: str, after: datetime) -> datetime | None:
-    """Returns the first time after `after` at which a five-field cron expression in UTC is due; None when it never is."""
+    """Returns the first time after `after` at which a five-field cron expression in UTC is due; None when it never
+    is."""
     due: datetime | None = CronTrigger.from_crontab(expression, timezone=UTC).get_next_fire_time(None, after + _TICK)
     return None if due is None else due.astimezone(UTC)
 

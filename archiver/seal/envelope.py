@@ -4,8 +4,8 @@
         version 0, recipientInfos, authEncryptedContentInfo { id-data, aes256-GCM, [0] ciphertext }, mac } }
 
 Everything before the ciphertext (the header) depends on the recipients, the nonce and the length alone; the 16-byte tag
-ends the object. The writer makes definite-length DER. The reader also takes BER as `openssl cms -encrypt -stream` writes it:
-indefinite lengths around the content, ciphertext in pieces. docs/spec/sealed-object.md has the bytes.
+ends the object. The writer makes definite-length DER. The reader also takes BER as `openssl cms -encrypt -stream`
+writes it: indefinite lengths around the content, ciphertext in pieces. docs/spec/sealed-object.md has the bytes.
 """
 
 from __future__ import annotations
@@ -134,7 +134,8 @@ def _header(recipient_infos: Sequence[bytes], nonce: bytes, content_start: bytes
 
 @dataclass(frozen=True, slots=True)
 class KeyTransport:
-    """The data key under an RSA key, named by its subjectKeyIdentifier or by its certificate's issuer and serial (DER)."""
+    """The data key under an RSA key, named by its subjectKeyIdentifier or by its certificate's issuer and serial
+    (DER)."""
 
     key_id: bytes | None
     issuer_and_serial: bytes | None

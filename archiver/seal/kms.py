@@ -33,8 +33,8 @@ def kms_recipient(
 ) -> RsaOaepRecipient:
     """Returns a recipient for the KMS key `key_id` (id, ARN or alias). Calls KMS once now, and never when sealing.
 
-    Credentials are found as boto3 finds them. Raises `KeyUnavailableError`, and `ConfigurationError` when the key is not an
-    RSA key of 3072 bits or more for encryption.
+    Credentials are found as boto3 finds them. Raises `KeyUnavailableError`, and `ConfigurationError` when the key is
+    not an RSA key of 3072 bits or more for encryption.
     """
     return RsaOaepRecipient(id, _Key(id, key_id, region, endpoint).public_key())
 

@@ -100,7 +100,8 @@ class RsaOaepRecipient:
 
 
 class RsaIdentity:
-    """An RSA private key. It also tries keys that are addressed to others: a certificate may state any key identifier."""
+    """An RSA private key. It also tries keys that are addressed to others: a certificate may state any key
+    identifier."""
 
     def __init__(self, id: str, private_key: rsa.RSAPrivateKey) -> None:  # noqa: A002
         self.id = id
@@ -243,7 +244,8 @@ class RsaKeyFiles:
 
 
 def generate_rsa_keys(name: str, now: datetime, chance: Chance, *, bits: int = _MIN_RSA_BITS) -> RsaKeyFiles:
-    """Returns a fresh RSA key: PKCS#8 (no passphrase), SubjectPublicKeyInfo, and a self-signed certificate without end."""
+    """Returns a fresh RSA key: PKCS#8 (no passphrase), SubjectPublicKeyInfo, and a self-signed certificate without
+    end."""
     private_key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
     public_key = private_key.public_key()
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])

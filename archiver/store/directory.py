@@ -59,7 +59,8 @@ class DirectoryStore:
         self._clock = clock
         self._chance = chance
         self._folder = Folder(path, chance)
-        # The store's own threads: a disk that hangs, as network mounts do, must not take the threads that read the database.
+        # The store's own threads: a disk that hangs, as network mounts do, must not take the threads that read the
+        # database.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"store-{id}")
         self.answers = 0
 

@@ -94,7 +94,8 @@ class Folder:
     def files(self, prefix: str) -> Iterator[tuple[str, int, datetime]]:
         """Yield key, size and time of every file whose key begins with `prefix`; in no order."""
         with translated("list"):
-            # Only the folder that the prefix names can hold such keys, so a log of millions of files is not walked for one key.
+            # Only the folder that the prefix names can hold such keys, so a log of millions of files is not walked for
+            # one key.
             for folder, folders, names in os.walk(self.path(prefix.rpartition("/")[0])):
                 folders[:] = [each for each in folders if each != _PARTS]
                 for name in names:

@@ -83,7 +83,8 @@ class Bucket(Calls):
         tags: str | None = None,
         storage_class: str = STANDARD,
     ) -> str | None:
-        """Store a body, once. Returns the version id when the answer has one. `tags` is a URL query, for lifecycle rules."""
+        """Store a body, once. Returns the version id when the answer has one. `tags` is a URL query, for lifecycle
+        rules."""
         fields = {
             **self._object_fields(lock, storage_class),
             **digests.fields(),

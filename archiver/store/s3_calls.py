@@ -1,4 +1,5 @@
-"""Sends calls to S3 for one bucket: which client sends them or none, whether they are sent again, and why a call was refused.
+"""Sends calls to S3 for one bucket: which client sends them or none, whether they are sent again, and why a call was
+refused.
 
 The client repeats a call that only reads once; a call with an effect is sent once, because an unseen repeat may leave a
 second version behind.
@@ -24,7 +25,8 @@ Again = Callable[[str, errors.DestinationError, int], bool]
 
 @dataclass(slots=True)
 class _Ways:
-    """The ways to make a call: one client sends it once, the other repeats it, and `wire` makes the plain ones itself."""
+    """The ways to make a call: one client sends it once, the other repeats it, and `wire` makes the plain ones
+    itself."""
 
     once: Any = None
     twice: Any = None
@@ -68,7 +70,8 @@ class Calls:
         return self._ways.twice
 
     def sign_payloads(self, on: bool) -> None:
-        """Build the clients, with or without a signature over each body (a third hash pass, which some servers insist on).
+        """Build the clients, with or without a signature over each body (a third hash pass, which some servers insist
+        on).
 
         Calls under way keep the client that they began with.
         """

@@ -142,7 +142,8 @@ def make_bucket(options: S3Options) -> None:
         client.create_bucket(Bucket=options.bucket, **fields)
 
 
-# Errors that the SDK raises when it cannot read an answer. Caught around its calls only: elsewhere each is a bug of ours.
+# Errors that the SDK raises when it cannot read an answer. Caught around its calls only: elsewhere each is a bug of
+# ours.
 _STUMBLES = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError, SyntaxError, TypeError,
     ValueError,

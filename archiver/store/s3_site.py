@@ -120,7 +120,8 @@ def signing_time() -> datetime:
 
 
 def find(stage: Stage, options: S3Options, keys: Keys, *, signs: bool) -> Site | None:
-    """Return the bucket's site; None where a proxy stands before it, or the SDK's requests are not those that we make."""
+    """Return the bucket's site; None where a proxy stands before it, or the SDK's requests are not those that we
+    make."""
     owner = {} if options.bucket_owner is None else {"ExpectedBucketOwner": options.bucket_owner}
     site: Site | None = None
     for operation, more in _CALLS.items():

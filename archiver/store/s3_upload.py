@@ -54,8 +54,8 @@ class Profile:
 
     @property
     def proves_itself(self) -> bool:
-        """True when the storage refuses a second version and wrong bytes, and shows the digest that it keeps: then plain
-        calls need not go through the SDK."""
+        """True when the storage refuses a second version and wrong bytes, and shows the digest that it keeps: then
+        plain calls need not go through the SDK."""
         return self.conditional_single and self.checksum_proves and self.shows_checksum
 
 

@@ -51,7 +51,8 @@ def oldest_first(bucket: Bucket, key: str) -> list[Version]:
 
 
 def by_age(listed: list[Version]) -> list[Version]:
-    """Return the versions of one key, the oldest first: by time, and versions of one second against the listing's order."""
+    """Return the versions of one key, the oldest first: by time, and versions of one second against the listing's
+    order."""
     turned = listed[::-1]  # some servers keep whole seconds only; the listing is newest first
     return sorted(turned, key=lambda version: (version.modified_at, version.is_latest))
 
@@ -106,7 +107,8 @@ class Vault:
                 if last or not (refused.lost_race or other_way):
                     raise
             except errors.DestinationError:
-                # Without an answer the PUT may have taken effect. Sending again is safe: the condition, or a look, tells.
+                # Without an answer the PUT may have taken effect. Sending again is safe: the condition, or a look,
+                # tells.
                 self._note(*creating)
                 self._limit_single(item)
                 if last:

@@ -42,7 +42,8 @@ class Body:
         self._end()
 
     def read(self, most: int) -> bytes:
-        """Return up to `most` bytes; empty at the end. Raises `OSError`, also for a body that is shorter than stated."""
+        """Return up to `most` bytes; empty at the end. Raises `OSError`, also for a body that is shorter than
+        stated."""
         if self._connection is None or not self._left:
             return b""
         wanted = min(most, self._left)
@@ -118,7 +119,8 @@ class Wire:
     # --- within -----------------------------------------------------------------------------------------------
 
     def _bind(self) -> _Bound | None:
-        """Find the bucket's site, once. The thread that comes first does it; the others leave their calls to the SDK."""
+        """Find the bucket's site, once. The thread that comes first does it; the others leave their calls to the
+        SDK."""
         if self._impossible or not self._binding.acquire(blocking=False):
             return None
         try:

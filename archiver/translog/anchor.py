@@ -92,8 +92,8 @@ class Anchorer:
         """Anchors the newest published checkpoint, if the last anchor is old enough and the tree has grown since.
         Returns None otherwise.
 
-        Raises `UnavailableError` and `DestinationError` (try later; archiving does not wait for it), and `VerificationError` for
-        a token that does not hold.
+        Raises `UnavailableError` and `DestinationError` (try later; archiving does not wait for it), and
+        `VerificationError` for a token that does not hold.
         """
         newest, last = await read(self._engine, self._standing)
         if newest is None or (last is not None and last.size >= newest.size) or not self._due(last):

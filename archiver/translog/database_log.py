@@ -25,7 +25,8 @@ class State:
 
 
 class DatabaseLog:
-    """One log in the database. `keys` are those by which its checkpoints may be signed, `origin` is its present name."""
+    """One log in the database. `keys` are those by which its checkpoints may be signed, `origin` is its present
+    name."""
 
     def __init__(self, engine: Engine, log_id: int, origin: str, keys: LogKeys) -> None:
         self._engine = engine
@@ -34,7 +35,8 @@ class DatabaseLog:
         self._keys = keys
 
     def state(self, conn: Connection) -> State:
-        """Return the log's present size, root and newest checkpoint. Raises `VerificationError` when tree and tiles differ."""
+        """Return the log's present size, root and newest checkpoint. Raises `VerificationError` when tree and tiles
+        differ."""
         size, root = reader.tree(conn, self._log_id)
         if merkle.root(size, hashes_of(reader.read_tile(conn, self._log_id))) != root:
             raise VerificationError("the root in custody_tree is not that of custody_tile")

@@ -142,7 +142,8 @@ class Opened:
 
 
 def parse_note(raw: bytes) -> Note:
-    """Returns the text and the signature lines of a note. Raises `VerificationError` for anything but the exact format."""
+    """Returns the text and the signature lines of a note. Raises `VerificationError` for anything but the exact
+    format."""
     if len(raw) > MAX_NOTE:
         raise VerificationError(f"a note has at most {MAX_NOTE} bytes")
     try:

@@ -32,7 +32,8 @@ class Anchor:
 
 
 def keep_signed(conn: Connection, log_id: int, checkpoint: Checkpoint, note: str, now: datetime) -> str:
-    """Keeps a signed checkpoint. Returns the note that counts for this size, which is an earlier note if there is one."""
+    """Keeps a signed checkpoint. Returns the note that counts for this size, which is an earlier note if there is
+    one."""
     kept = conn.execute(
         select(custody_checkpoint.c.note, custody_checkpoint.c.root).where(
             custody_checkpoint.c.log_id == log_id, custody_checkpoint.c.size == checkpoint.size

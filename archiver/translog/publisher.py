@@ -100,7 +100,8 @@ class Publisher:
         """Raises `RolledBackError` if the database lost published leaves; for the transaction that is about to grow the
         log.
 
-        A failover that loses commits does not always end a process; leaves appended after it would contradict published ones.
+        A failover that loses commits does not always end a process; leaves appended after it would contradict published
+        ones.
         """
         size, _ = reader.tree(conn, self._log_id)
         if size < self.floor:

@@ -1,4 +1,5 @@
-"""Answers questions that reports have about the log: events of a type and a time, signatures and stamps of a span. Reads only."""
+"""Answers questions that reports have about the log: events of a type and a time, signatures and stamps of a span.
+Reads only."""
 
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ class Stamp:
 def logged(
     conn: Connection, subjects: Collection[str], type_: Type, since: datetime, until: datetime | None = None
 ) -> Iterator[Logged]:
-    """Yield the logged events of one type of these subjects, from `since` to before `until`; in order within a subject."""
+    """Yield the logged events of one type of these subjects, from `since` to before `until`; in order within a
+    subject."""
     at, seq = custody_subject_event.c.at, custody_subject_event.c.seq
     within = [custody_subject_event.c.type_no == TYPE_NUMBERS[type_], at >= since]
     if until is not None:

@@ -124,7 +124,8 @@ def tree(conn: Connection, log_id: int) -> tuple[int, bytes]:
 
 
 def read_tile(conn: Connection, log_id: int) -> ReadTile:
-    """Returns a reader of tiles, which gives each tile as wide as the tree has it now, and no bytes for a missing tile."""
+    """Returns a reader of tiles, which gives each tile as wide as the tree has it now, and no bytes for a missing
+    tile."""
 
     def read(level: int, index: int) -> bytes:
         hashes: bytes | None = conn.execute(_TILE, {"log": log_id, "level": level, "idx": index}).scalar_one_or_none()

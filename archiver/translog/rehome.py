@@ -1,16 +1,16 @@
 """Brings events that our own writers put into a rolled-back database back to their chains.
 
-Such a database lets a chain continue from an older event than its last. Events written there are true, and signed by our
-own session keys; but the place of such an event, or of its session's enrolment, is taken. The log must not accuse these
-events, and nobody can sign them anew: their keys are gone. So
+Such a database lets a chain continue from an older event than its last. Events written there are true, and signed by
+our own session keys; but the place of such an event, or of its session's enrolment, is taken. The log must not accuse
+these events, and nobody can sign them anew: their keys are gone. So
 
 - an event that still fits its chain goes into the log **itself**, once the host has enrolled its session key again;
 - an event that does not fit is written again by the recovering session, as a **copy** at its chain's end: the same type,
   data and private groups, and `rehomed`, which names the original by number, time and leaf hash;
 - an enrolment or a retirement has no meaning any more: **nothing** is written for it.
 
-Each original is kept in `custody_quarantine`, byte for byte, and `log.rehomed` tells of it. An event whose session no known
-host enrolled is left to the sequencer, which reports it in its own way.
+Each original is kept in `custody_quarantine`, byte for byte, and `log.rehomed` tells of it. An event whose session no
+known host enrolled is left to the sequencer, which reports it in its own way.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Defines the log's tables: tiles, the tree's size and root, the signatures over it, and the refused rows.
 
-The bucket is the authority for history; these tables and the leaves in `custody.tables` are its first copy and its index.
+The bucket is the authority for history; these tables and the leaves in `custody.tables` are its first copy and its
+index.
 """
 
 from __future__ import annotations

@@ -72,7 +72,8 @@ def parse_path(path: str) -> Tile | Bundle:
 
 
 def tiles_of(old: int, new: int) -> Iterator[Tile]:
-    """Yields the tiles that are new or wider at tree size `new` than at `old`, as wide as at `new`; lower levels first."""
+    """Yields the tiles that are new or wider at tree size `new` than at `old`, as wide as at `new`; lower levels
+    first."""
     level = 0
     while new:
         for index, width in _grown(old, new):

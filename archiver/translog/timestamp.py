@@ -82,7 +82,8 @@ def stamped_at(response: bytes) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A verified time stamp. `response` is the authority's answer; `chain` holds its certificates and our roots, in PEM."""
+    """A verified time stamp. `response` is the authority's answer; `chain` holds its certificates and our roots, in
+    PEM."""
 
     request: bytes
     response: bytes

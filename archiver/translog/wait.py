@@ -16,7 +16,8 @@ async def wait_published(
 ) -> int:
     """Wait until a published checkpoint covers this event; return its tree size.
 
-    Raises `UnavailableError` when that takes longer than `patience`: for an event that was refused it would take for ever.
+    Raises `UnavailableError` when that takes longer than `patience`: for an event that was refused it would take for
+    ever.
     """
     now = asyncio.get_running_loop().time
     give_up = math.inf if patience is None else now() + patience.total_seconds()

@@ -88,7 +88,8 @@ async def check_catalogue(
 
 
 def _told(conn: Connection, before: int) -> list[Event]:
-    """Return a page of the logged events about segments; before the first page, also the events that wait for the log."""
+    """Return a page of the logged events about segments; before the first page, also the events that wait for the
+    log."""
     found = [parse(each.raw) for each in history.of_type(conn, ARCHIVE, Type.CATALOGUED, before, _PAGE)]
     if before == _LAST:
         known = {each.seq for each in found}

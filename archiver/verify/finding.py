@@ -63,7 +63,8 @@ class Gravity(enum.StrEnum):
 _NOTICES: frozenset[Kind] = frozenset({Kind.LOG_VOUCHER})
 
 LIVE = frozenset({Kind.COPY_MISSING, Kind.LOG_FORKED, Kind.LOG_VOUCHER})
-"""The kinds that the register of gaps shows only while they are true. Other findings stay until all is verified anew."""
+"""The kinds that the register of gaps shows only while they are true. Other findings stay until all is verified
+anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """One recording that the journal calls archived, with the journal's claims about it; or a page in quarantine in its place.
+    """One recording that the journal calls archived, with the journal's claims about it; or a page in quarantine in its
+    place.
 
     `odd`: impossible column values, each with its copy.
     """
@@ -209,7 +211,8 @@ def at_copy(claimed: Claimed, copy: Stored, kind: Kind, detail: str) -> Finding:
 
 
 def justification_findings(claimed: Claimed, events: Iterable[tuple[str, Mapping[str, Json]]]) -> Iterable[Finding]:
-    """Yield a finding for each claim of the journal that no signed event backs: digests, and each copy stored and read back.
+    """Yield a finding for each claim of the journal that no signed event backs: digests, and each copy stored and read
+    back.
 
     `events` are (type, data) in order. A later sealing supersedes an earlier one (a spool may be lost and filled
     again). An adopted recording points to the row whose object it shares, and that row has its own events.

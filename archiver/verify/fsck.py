@@ -1,4 +1,5 @@
-"""Re-derives every claim from the storage's bytes and the signed events; believes no statement of the journal by itself."""
+"""Re-derives every claim from the storage's bytes and the signed events; believes no statement of the journal by
+itself."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ from archiver.verify.kept import (
 
 @dataclass(frozen=True, slots=True)
 class Instruments:
-    """The means of verification: the storages to read, the keys to open with (if any), and the hosts that may enrol writers.
+    """The means of verification: the storages to read, the keys to open with (if any), and the hosts that may enrol
+    writers.
 
     `at`: a recording kept beyond this instant must have a copy in every storage, by policy; None demands no such copy.
     `by_pages`: listing all versions costs less than asking for each key.
@@ -66,7 +68,8 @@ async def check_objects(
     concurrency: int = 4,
     progress: Callable[[int], None] = lambda _done: None,
 ) -> None:
-    """Read every copy of every claim, `concurrency` at a time: compare digests and locks, and open with the keys at hand."""
+    """Read every copy of every claim, `concurrency` at a time: compare digests and locks, and open with the keys at
+    hand."""
     places = asyncio.Semaphore(concurrency)
     beside = await look_beside(claims, tools.stores) if tools.by_pages else Beside()
 
@@ -179,7 +182,8 @@ async def _digest(pieces: AsyncIterator[bytes]) -> tuple[hashlib._Hash, int]:
 async def _check_beside(
     claimed: Claimed, copy: Stored, store: ObjectStore, beside: Beside, result: Verification
 ) -> list[Finding]:
-    """Look for other versions under the key: the lock protects versions, not names, and a newer one hides the evidence."""
+    """Look for other versions under the key: the lock protects versions, not names, and a newer one hides the
+    evidence."""
     if copy.version_id is None:
         return []
     others = beside.of(copy)

@@ -72,7 +72,8 @@ class SegmentRow:
 def statement_findings(
     rows: Iterable[StatementRow], events: Mapping[int, Said], renames: Sequence[Said] = ()
 ) -> Iterator[Finding]:
-    """Yield a finding for each statement that is not the document its event names, of the same provider, day and revision.
+    """Yield a finding for each statement that is not the document its event names, of the same provider, day and
+    revision.
 
     `renames`: the events that gave a provider another name; its rows were renamed too.
     """

@@ -1,4 +1,5 @@
-"""Follows the log's events one after another: their signers, and the writers, refusals, time stamps and losses they record.
+"""Follows the log's events one after another: their signers, and the writers, refusals, time stamps and losses they
+record.
 
 Pure: no I/O, no clock.
 """
@@ -28,7 +29,8 @@ _AT_MOST = 1000
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """The checker's trust: the log's public key, the host keys that may enrol writers (in hex), and the time stamps' roots.
+    """The checker's trust: the log's public key, the host keys that may enrol writers (in hex), and the time stamps'
+    roots.
 
     `roots`: the certificates that time stamps must lead to, if any are configured.
     """
@@ -55,7 +57,8 @@ class Findings:
 
 
 class Enrolment(NamedTuple):
-    """The host that enrolled a writer, and the leaves of enrolment and retirement; equal when the key was retired first."""
+    """The host that enrolled a writer, and the leaves of enrolment and retirement; equal when the key was retired
+    first."""
 
     host: str
     enrolled: int

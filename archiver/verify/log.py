@@ -1,4 +1,5 @@
-"""Checks that the log in the database is whole: leaves, tiles, roots, checkpoints, index rows and refused rows must agree.
+"""Checks that the log in the database is whole: leaves, tiles, roots, checkpoints, index rows and refused rows must
+agree.
 
 Re-derives the tree from the stored entries alone and compares the tree with every table that describes it. Reads only;
 shares with the writing side nothing but the pure formats. Each finding names the row, leaf or tile. Time is linear in
@@ -36,14 +37,16 @@ __all__ = ["Trust", "check_log", "find_log"]
 
 
 def find_log(conn: Connection, trust: Trust) -> int | None:
-    """Return the number of the log with the key's name, or of the newest log if none has that name; None without any log."""
+    """Return the number of the log with the key's name, or of the newest log if none has that name; None without any
+    log."""
     logs = log_rows.logs(conn)
     named = [each.log_id for each in logs if each.origin == trust.log_key.name]
     return named[0] if named else logs[-1].log_id if logs else None
 
 
 def check_log(conn: Connection, log_id: int | None, trust: Trust, result: Verification) -> list[tuple[int, int]]:
-    """Check all of one log in the database, and the queue. `log_id` None: there is no log yet, so only the queue is checked.
+    """Check all of one log in the database, and the queue. `log_id` None: there is no log yet, so only the queue is
+    checked.
 
     Returns the spans of sizes, (from, to), that were recovered from a storage.
     """
@@ -211,7 +214,8 @@ def check_queue(conn: Connection, size: int, heard: Leaves) -> None:
 
 
 def _check_quarantine(conn: Connection, heard: Leaves, found: Findings) -> None:
-    """Check that refused events are kept, and that events record the refusals, equally often and with the same values."""
+    """Check that refused events are kept, and that events record the refusals, equally often and with the same
+    values."""
     said: Counter[Refusal] = Counter(each for each, _ in heard.refused)
     for row in log_rows.refused(conn):
         each = refusal(leaf_hash(row.entry).hex(), row.reason, row.subject, row.seq)

@@ -41,7 +41,8 @@ class LogCopy:
         self.found(Kind.LOG_SHELF, name, detail)
 
     async def checkpoint(self, name: str) -> PublishedCheckpoint | None:
-        """Return the checkpoint of this name; None where it is missing, or where it does not open, which is a finding."""
+        """Return the checkpoint of this name; None where it is missing, or where it does not open, which is a
+        finding."""
         try:
             return await read_checkpoint(self.shelf, self.trust.log_key, name)
         except VerificationError as exc:

@@ -116,7 +116,8 @@ def tree(conn: Connection, log_id: int) -> TreeRow | None:
 
 
 def foreign(conn: Connection, log_id: int) -> Iterator[tuple[str, int]]:
-    """Tables that have a row of another log, with the number of one such log. The index is not among them: see `places`."""
+    """Tables that have a row of another log, with the number of one such log. The index is not among them: see
+    `places`."""
     for table, query in _FOREIGN:
         for found in conn.execute(query, {"log": log_id}).scalars():
             yield table, found

@@ -1,4 +1,5 @@
-"""Checks that a storage's copy of the log stays locked, and that no later version and no delete marker covers a file."""
+"""Checks that a storage's copy of the log stays locked, and that no later version and no delete marker covers a
+file."""
 
 from __future__ import annotations
 

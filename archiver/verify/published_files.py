@@ -65,7 +65,8 @@ class Files:
             return None
 
     async def _checkpoints(self, newest: PublishedCheckpoint, tree: PublishedLog | None) -> int:
-        """Check that each checkpoint opens, is not covered, has its place in the newest tree, and equals the database's note.
+        """Check that each checkpoint opens, is not covered, has its place in the newest tree, and equals the database's
+        note.
 
         Returns the size of the first. A storage that joined later, or that may lag behind, lacks some without fault.
         """
@@ -125,7 +126,8 @@ class Files:
             self._found(Kind.LOG_SHELF, checkpoint_name(size), "is missing; the database calls it published")
 
     async def _pieces(self, newest: PublishedCheckpoint, tree: PublishedLog) -> None:
-        """Check that each entry is the signed one, that each tile follows from the root, and that nothing covers them."""
+        """Check that each entry is the signed one, that each tile follows from the root, and that nothing covers
+        them."""
         size = newest.checkpoint.size
         for tile in tiles_of(0, size):
             await self._piece(tile, tree.tile(tile.level, tile.index))
@@ -191,7 +193,8 @@ class Files:
                     self._copy.failed(name, VerificationError(f"{name} is not the one that was signed"))
 
     async def _anchors(self, first: int) -> None:
-        """Check that each time stamp is over the checkpoint of its size, equals the database's, and that none is missing."""
+        """Check that each time stamp is over the checkpoint of its size, equals the database's, and that none is
+        missing."""
         lacking = set(await self._recorded.stamps()) if self._recorded is not None else set()
         files: dict[str, bytes] = {}
         size: int | None = None

@@ -1,4 +1,5 @@
-"""Checks that the log published in a storage is whole, equals the database's log, stays locked, and is not covered. Reads only.
+"""Checks that the log published in a storage is whole, equals the database's log, stays locked, and is not covered.
+Reads only.
 
 The daemon may keep running: the database's published size is read before any object of the storage, and the size of its
 tree afterwards.
@@ -32,7 +33,8 @@ async def check_published_log(
     whole: bool,
     expected: ExpectedLock | None = None,
 ) -> None:
-    """Compare the newest checkpoint of one storage with the database; with `whole`, check every published log file there.
+    """Compare the newest checkpoint of one storage with the database; with `whole`, check every published log file
+    there.
 
     Without `recorded` the published log is checked by itself. A storage that cannot be reached is noted as such.
     """

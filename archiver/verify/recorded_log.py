@@ -1,4 +1,5 @@
-"""Gives the database's log to checks that compare a storage with it. Each question is asked anew, for the daemon may go on."""
+"""Gives the database's log to checks that compare a storage with it. Each question is asked anew, for the daemon may go
+on."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Compares each subject's rows with one another: its head, its events in log and queue, its private data. One pass, by subject.
+"""Compares each subject's rows with one another: its head, its events in log and queue, its private data. One pass, by
+subject.
 
-All rows come sorted by subject and number of the event, so that memory holds one row of each table, however long the log is.
+All rows come sorted by subject and number of the event, so that memory holds one row of each table, however long the
+log is.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A channel through Apprise: pagers, chats, telephones. An optional extra, imported only where it is configured.
 
-Apprise opens its own connections, which the archiver's egress guard does not check: hence an extra, and a channel of last choice.
+Apprise opens its own connections, which the archiver's egress guard does not check: hence an extra, and a channel of
+last choice.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ class Apprise:
     """Sends to one Apprise URL."""
 
     def __init__(self, id_: str, url: Secret) -> None:
-        """Connects to nothing yet. Raises `ConfigurationError` when Apprise is not installed, or does not know the URL."""
+        """Connects to nothing yet. Raises `ConfigurationError` when Apprise is not installed, or does not know the
+        URL."""
         try:
             library: Any = importlib.import_module("apprise")
         except ImportError:

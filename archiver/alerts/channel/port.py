@@ -14,10 +14,11 @@ class Channel(Protocol):
     def id(self) -> str: ...
 
     async def send(self, message: Message) -> str:
-        """Send the message. A return means that the other side took it; the text names a remaining problem, "" for none.
+        """Send the message. A return means that the other side took it; the text names a remaining problem, "" for
+        none.
 
-        Ends within 90 seconds. Raises `TransientError` (with `retry_after` where the other side asked for a pause) when the
-        message was refused, or when the answer was lost: the message may then have arrived, and is sent again.
+        Ends within 90 seconds. Raises `TransientError` (with `retry_after` where the other side asked for a pause) when
+        the message was refused, or when the answer was lost: the message may then have arrived, and is sent again.
         """
 
     async def aclose(self) -> None:

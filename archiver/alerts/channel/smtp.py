@@ -1,4 +1,5 @@
-"""Mail by SMTP (RFC 5321): STARTTLS (RFC 3207) or TLS from the start (RFC 8314), verified; plain only where it is configured.
+"""Mail by SMTP (RFC 5321): STARTTLS (RFC 3207) or TLS from the start (RFC 8314), verified; plain only where it is
+configured.
 
 The library blocks, so it runs in a thread of this channel's. The configured security is never lowered: a server without
 STARTTLS is refused, and a password is never sent over a plain connection.

@@ -1,8 +1,8 @@
 """A webhook: one JSON document by POST, `archiver.alert/v1`. Any 2xx answer means that the message was taken.
 
-`text` at the top is for Slack, Mattermost and similar services, which show it; it contains nothing that they take for markup.
-Programs read `alerts`. The header `Idempotency-Key` is the message's id, which is the same for the same news: a receiver can drop
-a message that comes twice because its first answer was lost.
+`text` at the top is for Slack, Mattermost and similar services, which show it; it contains nothing that they take for
+markup. Programs read `alerts`. The header `Idempotency-Key` is the message's id, which is the same for the same news: a
+receiver can drop a message that comes twice because its first answer was lost.
 """
 
 from __future__ import annotations

@@ -56,8 +56,8 @@ UNAUTHORISED = Answer(
 class PlivoSimulator(Simulator):
     """One Plivo account and its `subaccounts` (auth id → auth token; a recording's `owner` names one).
 
-    `media_auth`: the console's "HTTP Auth on recordings", where only the owner's own credentials open a recording's media.
-    `terse`: rows have just the keys of the document's list and get examples, not the whole recording object.
+    `media_auth`: the console's "HTTP Auth on recordings", where only the owner's own credentials open a recording's
+    media. `terse`: rows have just the keys of the document's list and get examples, not the whole recording object.
     `legacy_urls`: links lead to a storage host (`/recordings_2013/…`), which refuses credentials, not to Plivo's.
     """
 

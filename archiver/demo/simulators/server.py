@@ -74,8 +74,9 @@ class ServerOptions(TypedDict, total=False):
 class Simulator(ABC):
     """An HTTP server that speaks one provider's API over an `Account`.
 
-    Starts with `async with` or `start()`. With `apart`, each of `origins` gets a port of its own (and everything but the
-    API is named by `media_host`, which must lead to this machine); otherwise one port serves all. `tls` makes it https.
+    Starts with `async with` or `start()`. With `apart`, each of `origins` gets a port of its own (and everything but
+    the API is named by `media_host`, which must lead to this machine); otherwise one port serves all. `tls` makes it
+    https.
     """
 
     origins: ClassVar[tuple[str, ...]] = ("api", "media")
@@ -165,7 +166,8 @@ class Simulator(ABC):
         self._rules.clear()
 
     def truth(self) -> list[SimRecording]:
-        """Returns every recording that the account has ever been given and not been made to forget, deleted ones too."""
+        """Returns every recording that the account has ever been given and not been made to forget, deleted ones
+        too."""
         return self.account.recordings
 
     def seen(self, route: Route) -> list[Seen]:
