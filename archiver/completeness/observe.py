@@ -18,7 +18,7 @@ from archiver.completeness.gap import Code, Gap, Grade, Known, Profile, explain
 from archiver.completeness.listing import Listed, Walk
 from archiver.ingest import covered_spans
 from archiver.ingest.claims import is_of_call, load_flags, media_length
-from archiver.ingest.daily_budget import EDITS_A_DAY, deferred
+from archiver.ingest.daily_budget import CONTENTS_EACH, EDITS_A_DAY, deferred
 from archiver.ingest.day_counts import day_counts
 from archiver.ingest.provider_names import strangers
 from archiver.ingest.rejects import COUNTED_A_DAY, KEPT_A_DAY
@@ -200,8 +200,8 @@ def edits(conn: Connection, provider: str) -> list[Gap]:
     if not waiting:
         return []
     detail = (
-        f"the details of {waiting} recordings were changed and are not taken over yet: more than {EDITS_A_DAY} edits in a day; "
-        "recordings are saved all the same"
+        f"the details of {waiting} recordings were changed and are not taken over yet: more than {EDITS_A_DAY} edits in a "
+        f"day, or one id with more than {CONTENTS_EACH} new contents; recordings are saved all the same"
     )
     evidence: dict[str, Json] = {"deferred": waiting, "a_day": EDITS_A_DAY}
     return [Gap(provider, "edits:deferred", Code.EDITS_DEFERRED, Grade.OPEN, detail, evidence, since)]

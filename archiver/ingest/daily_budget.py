@@ -19,6 +19,8 @@ EDITS_A_DAY = 10_000
 """The number of edits of one provider's rows that are recorded in a UTC day."""
 EDITS_EACH = 4
 """The number of edits of one recording that are recorded in a UTC day."""
+CONTENTS_EACH = 16
+"""The number of new contents under one known id that become recordings of their own in a UTC day."""
 
 
 def day_of(now: datetime) -> str:
@@ -66,16 +68,20 @@ class EditBudget:
         self._left: int | None = None
         self._spent = 0
 
-    def admits(self, recording_id: str) -> bool:
+    def admits(self, recording_id: str, *, as_another: bool = False) -> bool:
         """Say whether this edit may be recorded now. When the provider's day is used up, the recording is marked as
-        deferred."""
+        deferred.
+
+        `as_another`: the listing shows another recording under a known id, by which `recording_id` counts. It is
+        deferred, too, when the id's own number for the day is used up: nothing of it is in the journal yet.
+        """
         if self._left is None:
             self._left = EDITS_A_DAY - spend(self._conn, self._provider, self._now)[0]
         known = self._known.get(recording_id)
         times = known.times if known is not None and known.day == self._today else 0
-        if times >= EDITS_EACH:
+        if times >= EDITS_EACH and not as_another:
             return False  # the next day's listing shows the latest state
-        if self._left <= 0:
+        if self._left <= 0 or (as_another and times >= CONTENTS_EACH):
             since = known.deferred_since if known is not None and known.deferred_since is not None else self._now
             self._changed[recording_id] = _EditCount(self._today, times, since)
             return False

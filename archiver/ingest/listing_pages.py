@@ -6,7 +6,7 @@ together or not at all. Listing the same recordings twice changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -58,7 +58,7 @@ def note_page(
 
     The same id with the same revision is the same recording. The same id with another revision is another recording
     (the Vobiz document itself shows one id with two audios), unless the known row never had audio: then the listing has
-    been completed.
+    been completed. An id that is listed with ever new revisions has a few a day: each makes a row and events for ever.
     """
     unique = {(identity(each.ref), each.revision): each for each in listings}
     listed_now: dict[str, set[str]] = {}
@@ -68,6 +68,7 @@ def note_page(
     for row in _rows_of(conn, {key for key, _ in unique}):
         known.setdefault(row.identity, {})[row.revision] = row
     known_ids = [str(row.id) for siblings in known.values() for row in siblings.values()]
+    known_ids += [_budget_of(key) for key in known]
     edits = daily_budget.EditBudget(conn, listings[0].ref.provider, known_ids, now) if known_ids else None
     unknown = [each for (key, _), each in unique.items() if key not in known]
     lost = Nameless(conn, unknown) if unknown else None
@@ -94,6 +95,8 @@ def note_page(
             ids[again] = listing
             changed += 1
             continue
+        if siblings and edits is not None and not edits.admits(_budget_of(key), as_another=True):
+            continue  # a later day's listing shows it again
         values = new_row(chance.uuid(), key, listing, now, deadline_of, conflict)
         drafts.append(discovered_event(str(values["id"]), listing))
         others = [str(each.id) for each in siblings.values()] + fresh_ids.get(key, [])
@@ -106,11 +109,7 @@ def note_page(
             _add_flags(conn, sibling, {Flag.ID_CONFLICT})
     if edits is not None:
         edits.save()
-    if seen:
-        conn.execute(_SEEN, seen)
-    if fresh:
-        conn.execute(insert(recording), fresh)
-        ledger.append_many(conn, drafts)
+    _write(conn, ledger, seen, fresh, drafts)
     return Noted(len(fresh), changed, len(unique) - len(fresh) - changed, ids)
 
 
@@ -120,6 +119,25 @@ _SEEN = (
     .where(recording.c.id == bindparam("row"))
     .values(last_seen_at=bindparam("now", type_=recording.c.last_seen_at.type))
 )
+
+
+def _write(
+    conn: Connection,
+    ledger: Ledger,
+    seen: Sequence[Mapping[str, object]],
+    fresh: Sequence[Mapping[str, object]],
+    drafts: Sequence[Draft],
+) -> None:
+    if seen:
+        conn.execute(_SEEN, seen)
+    if fresh:
+        conn.execute(insert(recording), fresh)
+        ledger.append_many(conn, drafts)
+
+
+def _budget_of(key: str) -> str:
+    """Return the name under which the new contents of one id are counted, apart from the edits of its rows."""
+    return f"id:{key[:32]}"
 
 
 def _rows_of(conn: Connection, identities: set[str]) -> list[Row[tuple[object, ...]]]:

@@ -49,7 +49,7 @@ from archiver.demo.simulators.answer import Answer
 from archiver.demo.simulators.faults import Effect
 from archiver.errors import ListingError
 from archiver.ingest import listing_pages
-from archiver.ingest.tables import recording
+from archiver.ingest.tables import edited_row, recording
 from archiver.providers import recording_object, walk
 from archiver.providers.rows import sift
 from archiver.recording import Flag
@@ -132,6 +132,7 @@ def test_same_recording_id_different_content_in_any_order_is_one_row_per_content
     read = lambda row: [recording_object.read(row, provider="p", account="", now=clock.now(), link=lambda _: None)]  # noqa: E731
     with journal.begin() as conn:
         conn.execute(delete(recording))
+        conn.execute(delete(edited_row))
         for _ in range(2):
             for since, until in pairwise(edges):
                 page = sift(rows[since:until], read)

@@ -125,6 +125,36 @@ async def test_edits_of_one_recording_coalesce_within_a_day_and_its_newest_state
         assert (told(it), labels(it)) == (daily_budget.EDITS_EACH + 1, ["9"])
 
 
+async def test_an_id_with_ever_new_contents_has_a_few_of_them_a_day_and_says_that_more_wait(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    """Each is a recording of its own, a row, a file and six events for ever."""
+
+    class Lengths(Effect):
+        seconds = 60
+
+        def alter(self, answer: Answer) -> Answer:
+            document = json.loads(answer.body)
+            document["objects"] = [
+                {**row, "recording_duration": str(self.seconds), "recording_duration_ms": f"{self.seconds}000.00000"}
+                for row in document["objects"]
+            ]
+            return dataclasses.replace(answer, body=json.dumps(document).encode())
+
+    says = Lengths()
+    async with rig("vobiz", tmp_path, sqlite_url, recordings=held(1), start=MORNING) as it:
+        it.simulator.fail(Route.LIST, says, times=None)
+        for _ in range(24):
+            says.seconds += 1
+            assert await it.poll()
+        assert len(it.rows()) == 1 + daily_budget.CONTENTS_EACH
+        (gap,) = gaps(it)
+        assert gap.evidence["deferred"] == 1
+        await it.pass_time(DAY)
+        assert await it.poll()
+        assert (len(it.rows()), gaps(it)) == (2 + daily_budget.CONTENTS_EACH, [])
+
+
 async def test_audio_that_an_untold_edit_shows_is_fetched(
     tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
