@@ -94,7 +94,7 @@ async def test_sweep_tells_of_a_worker_that_broke_and_the_next_one_finishes_its_
 
     archive = make_archive(tmp_path, plivo, sqlite_url, "[{id: good, kind: directory, path: copies}]")
     with monkeypatch.context() as broken:
-        broken.setattr("archiver.ingest.worker.layout.recording_key", bug)
+        broken.setattr("archiver.ingest.storing.layout.recording_key", bug)
         with pytest.raises(ZeroDivisionError):
             await archive.sweep()
     assert {row["state"] for row in await archive.rows()} == {"spooled"}
