@@ -128,6 +128,24 @@ async def test_the_daemon_lists_and_spools_while_its_storage_and_another_provide
     assert b"Traceback" not in (tmp_path / "log").read_bytes()
 
 
+async def test_a_login_that_hangs_keeps_neither_the_good_provider_nor_the_stop_waiting(
+    tmp_path: Path, sqlite_url: str, hanging: Server
+) -> None:
+    """KAZOO's listing needs a token first: nobody else's work may wait for that answer."""
+    sims = fleet.fleet(SystemClock(), samples(), seed=11, count=3)
+    both = {name: sims[name] for name in ("kazoo", "vobiz")}
+    async with both["vobiz"], both["kazoo"]:
+        archive = make_archive(tmp_path, both, sqlite_url, "[{id: primary, kind: directory, path: copies}]")
+        archive.path.write_text(archive.path.read_text().replace(both["kazoo"].base_url, hanging.origin))
+        async with running(archive) as process:
+            async with asyncio.timeout(60):
+                while {row["state"] for row in await archive.rows()} != {"archived"}:
+                    await asyncio.sleep(0.3)  # another process's database: nobody tells
+            assert hanging.asked  # the login
+            code, seconds = await stopped(process)
+    assert (code, seconds < LIMIT) == (0, True), (code, seconds)
+
+
 @contextmanager
 def slow(seconds: float) -> Iterator[list[str]]:
     """Two storages in order, each of whose answers takes so long."""
