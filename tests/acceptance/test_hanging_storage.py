@@ -139,7 +139,7 @@ async def test_a_login_that_hangs_keeps_neither_the_good_provider_nor_the_stop_w
         archive.path.write_text(archive.path.read_text().replace(both["kazoo"].base_url, hanging.origin))
         async with running(archive) as process:
             async with asyncio.timeout(60):
-                while {row["state"] for row in await archive.rows()} != {"archived"}:
+                while {row["state"] for row in await archive.rows()} != {"archived"}:  # noqa: ASYNC110  another process
                     await asyncio.sleep(0.3)  # another process's database: nobody tells
             assert hanging.asked  # the login
             code, seconds = await stopped(process)
