@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,7 +86,9 @@ def _options(command: click.Command, *, hidden: bool) -> Iterator[str]:
 
 
 def _prose(command: click.Command) -> str:
-    return (command.help or "").replace("\b\n", "").strip()
+    paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
+    # Markdown, as the terminal does, breaks lines itself; \b keeps those of an example.
+    return "\n\n".join(each.replace("\b\n", "") if "\b" in each else " ".join(each.split()) for each in paragraphs)
 
 
 if __name__ == "__main__":
