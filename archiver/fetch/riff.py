@@ -35,7 +35,6 @@ class Riff:
         self._block = 1
         self._block_samples = 0
         self._samples = 0  # by the `fact` chunk
-        self._stated = 0
         self._long_size: int | None = None
         self._data: tuple[int, int] | None = None  # position, stated length
         self._torn = False
@@ -45,7 +44,6 @@ class Riff:
 
     def step(self, window: bytes, here: int) -> None:
         if self.at == 0:
-            self._stated = self._number(window[here + 4 : here + 8])
             self.at, self.need = 12, 8
             return
         name, length = window[here : here + 4], self._number(window[here + 4 : here + 8])
@@ -140,7 +138,7 @@ class Wave64(Riff):
             self.at, self.need = 40, 24
             return
         name, length = window[here : here + 4], self._number(window[here + 16 : here + 24]) - 24
-        if self._data is not None or length < 0:
+        if length < 0:
             self.at = DONE
             return
         if name in (b"fmt ", b"fact") and self.need == 24:
