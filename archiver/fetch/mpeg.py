@@ -95,7 +95,7 @@ class Mpeg:
         self._unsure = 0  # bytes lost since the last frame that was believed
         self._torn = 0  # bytes lost between frames that were believed
         self._end = 0  # where the last frame or tag ends
-        self._stated: tuple[int | None, int] | None = None  # end of the stream and its frames, from Xing or VBRI
+        self._stated: tuple[int, int] | None = None  # end of the stream and its frames, from Xing or VBRI
         self._afterword = False
 
     def step(self, window: bytes, here: int) -> None:
@@ -109,7 +109,7 @@ class Mpeg:
         elif self._first is None and (stated := _stated(window[here : here + _FIRST_NEED])) is not None:
             self._begin(frame, head)
             length, frames = stated
-            self._stated = (self.at + length if length else None, frames)
+            self._stated = self.at + length, frames
             self._skip(frame.size)
         else:
             if self._first is None:
@@ -126,7 +126,7 @@ class Mpeg:
         return _frame(head[1], head[2])
 
     def _begin(self, frame: _Frame, head: bytes) -> None:
-        self._first, self.need = frame, _NEED
+        self._first, self.need, self._kind = frame, _NEED, (head[1] & ~1, head[2] & 0x0C)
         self._layer, self._channels = head[1] >> 1 & 3, 1 if head[3] >> 6 == 3 else 2
 
     def _take(self, frame: _Frame, window: bytes, here: int) -> None:
@@ -151,8 +151,8 @@ class Mpeg:
         match window[here : here + 3]:
             case b"TAG":  # ID3v1
                 self._skip(128)
-            case b"APE" if len(window) - here >= 32 or self.need == 32:
-                self.need = _NEED
+            case b"APE" if len(window) - here >= 32:
+                self.need = _NEED if self._first else _FIRST_NEED
                 self._skip(32 + int.from_bytes(window[here + 12 : here + 16], "little"))
             case b"APE":
                 self.need = 32
@@ -178,7 +178,7 @@ class Mpeg:
         if not (self._sound.bytes or self._stated):
             self._first, self.need = None, _FIRST_NEED
         found = _SYNC.search(window, here + 1)
-        gap = (found.start() if found else max(len(window) - 1, here + 1)) - here
+        gap = (found.start() if found else len(window) - 1) - here
         self._lost += gap
         self._unsure += gap if self._sound.bytes else 0
         self.at = self.at + gap if self._sound.bytes or self._stated or self._lost < _PATIENCE else DONE
@@ -195,8 +195,8 @@ class Mpeg:
         return Shape(media, self._whole(size, sound))
 
     def _whole(self, size: int, sound: _Streak) -> bool | None:
-        end, frames = self._stated or (None, 0)
-        short = (end is not None and end > size) or sound.frames + _SLACK < frames
+        end, frames = self._stated or (0, 0)
+        short = end > size or sound.frames + _SLACK < frames
         torn = self._torn > _TORN + sound.bytes // _TORN_SHARE
         if short or torn or (self._end > size and not self._afterword):
             return False
@@ -223,7 +223,7 @@ def _stated(start: bytes) -> tuple[int, int] | None:
         if flags & 2:
             behind += 4 * (flags & 1)
             length = int.from_bytes(start[behind : behind + 4])
-    elif start[36:40] == b"VBRI" and len(start) >= 54:
+    elif start[36:40] == b"VBRI":
         length, frames = int.from_bytes(start[46:50]), int.from_bytes(start[50:54])
     else:
         return None
