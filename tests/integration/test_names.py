@@ -63,7 +63,11 @@ async def provider(server: Server) -> None:
 
 
 async def webhook(_: Server) -> None:
-    await Post("ops", Secret(f"https://{HANGS}/x"), SystemClock()).send("POST")
+    post = Post("ops", Secret(f"https://{HANGS}/x"), SystemClock())
+    try:
+        await post.send("POST")
+    finally:
+        await post.aclose()
 
 
 async def witness(_: Server) -> None:
