@@ -109,7 +109,7 @@ class Monthly:
         )
         await self._ours(month, _WRITTEN)
         await self.announce(
-            Alert(Kind.REPORT_MONTHLY, str(month), f"{month.title}: {headline(made)} It lies in {folder}.")
+            Alert(Kind.REPORT_MONTHLY, str(month), f"{month.title}: {headline(made)} The report is in {folder}.")
         )
 
     async def _ours(self, month: Month, lasting: timedelta) -> bool:

@@ -81,7 +81,7 @@ def list_(options: Options) -> None:
 @alerts.command()
 @click.pass_obj
 def test(options: Options) -> int:
-    """Say a word on every channel, past all routes. Exit 69 when one of them does not take it."""
+    """Send a test alert to every channel, whatever the routes say. Exit 69 when a channel does not accept it."""
     found = asyncio.run(_test(options.load()))
     shown: list[Json] = [{"channel": name, "problem": problem or None} for name, problem in found.items()]
     emit(options, "archiver.alerts-test/v1", shown, lambda: "\n".join(f"{n}  {p or 'ok'}" for n, p in found.items()))

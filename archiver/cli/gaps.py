@@ -73,7 +73,7 @@ def explain(options: Options, wanted: str) -> None:
 @click.argument("wanted", metavar="ID")
 @click.pass_obj
 def ack(options: Options, wanted: str) -> None:
-    """Say, with --reason, that a gap is known and why it may stand. It stays on record; the word is custody."""
+    """Acknowledge a gap, with --reason why it may stand. The gap stays on record, and the reason becomes part of custody."""
     reason(options, "an acknowledgement")
     ids = asyncio.run(_ack(options, options.load(), wanted))
     emit(options, "archiver.gap-ack/v1", list(ids), lambda: f"acknowledged: {', '.join(ids)}")

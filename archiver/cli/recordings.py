@@ -286,7 +286,7 @@ def _render(row: dict[str, Any]) -> str:
         ("last error", row["last_error"]),
         ("audio", row["bytes"] is not None and f"{row['bytes']} bytes, SHA-256 {row['plaintext_sha256']}"),
         ("sealed", row["sealed_bytes"] is not None and f"{row['sealed_bytes']} bytes, SHA-256 {row['sealed_sha256']}"),
-        ("opened by", ", ".join(row["recipients"])),
+        ("opens with", ", ".join(row["recipients"])),
     ]
     parts = [_facts(facts)]
     if row["copies"]:

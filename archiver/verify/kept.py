@@ -83,7 +83,7 @@ def statement_findings(
         if digest != row.sha256:
             yield Finding(Kind.KEPT_DIFFERS, name, "its digest is not its document's", row.provider)
         if said is None or said.data.get("kind") != "completeness":
-            yield Finding(Kind.KEPT_DIFFERS, name, f"event {row.event_seq} states no such thing", row.provider)
+            yield Finding(Kind.KEPT_DIFFERS, name, f"event {row.event_seq} does not state this", row.provider)
             continue
         told = {key: said.data.get(key) for key in ("provider", "day", "revision", "statement_sha256")}
         told["provider"] = _now_called(told["provider"], said.seq, renames)
