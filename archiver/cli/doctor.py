@@ -168,7 +168,9 @@ def _judged(conn: Connection, config: Config, now: datetime) -> Iterator[Finding
     report, facts = judged(conn, config, {}, now, look_from_outside(conn, config, now))
     for storage in facts.storages:
         if unproven(storage, now) is None:
-            yield Finding("✓", "storage", f"{storage.storage}: its lock was proved at {storage.probed_at:%Y-%m-%d %H:%M} UTC")
+            yield Finding(
+                "✓", "storage", f"{storage.storage}: its lock was proved at {storage.probed_at:%Y-%m-%d %H:%M} UTC"
+            )
         yield from (Finding("!", "storage", f"{storage.storage}: {remark}") for remark in storage.remarks)
     for each in report.judgement.concerns:
         mark: Literal["✗", "!"] = "✗" if each.level.red else "!"

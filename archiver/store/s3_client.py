@@ -26,6 +26,7 @@ from urllib3.exceptions import HTTPError as TransportError
 from archiver import __version__, errors
 from archiver.recording import LockMode, Secret
 from archiver.store.s3_answer import LISTINGS, document, leads_somewhere, no_page, page
+from archiver.store.s3_answer_limit import limit_answers
 from archiver.store.s3_refusal import refusal, unanswered, unreadable
 
 MIB = 1024 * 1024
@@ -126,6 +127,7 @@ def connect(session: Any, options: S3Options, *, sign: bool, attempts: int) -> A
         )
     except (BotoCoreError, ValueError, OSError) as failed:
         raise errors.ConfigurationError(f"storage {options.id}: {type(failed).__name__}") from failed
+    limit_answers(client)
     client.meta.events.register("before-parse.s3", _read_answer)
     for operation in ("PutObjectRetention", "PutObjectLegalHold"):
         client.meta.events.register(f"before-call.s3.{operation}", _with_md5)

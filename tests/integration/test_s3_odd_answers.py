@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 import types
@@ -19,13 +20,14 @@ from archiver.store import s3_answer
 from archiver.store.probe import Probe
 from archiver.store.probe_trial import Patience
 from archiver.store.s3 import S3Options, S3Store
+from archiver.store.s3_answer_limit import LARGEST
 from archiver.store.s3_bucket import Bucket
 from archiver.store.s3_refusal import Refused
 from archiver.store.s3_upload import Item
 from archiver.store.s3_values import Digests, base64_of
 from archiver.store.s3_vault import Vault
+from tests.http_servers import Asked, authority, says, serve
 from tests.http_servers import answer as raw_answer
-from tests.http_servers import authority, says, serve
 from tests.lying_s3 import Answer, Call, Fault, Onward, refuse
 from tests.memory_s3 import (
     MemoryS3,
@@ -494,6 +496,38 @@ def test_head_tells_no_reason_and_one_get_does(bucket: Bucket, server: MemoryS3,
         assert told.value.passing
 
 
+@pytest.mark.parametrize("status", [200, 403, 503])
+@pytest.mark.parametrize("verb", ["versioning", "versions", "read"])
+async def test_answer_without_an_end_is_given_up_before_it_fills_the_memory(
+    server: MemoryS3, at_once: None, status: int, verb: str
+) -> None:
+    """The SDK by itself reads on for as long as bytes come."""
+    taken = 0
+
+    async def endless(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        writer.write(b"HTTP/1.1 %d Odd\r\nContent-Type: application/xml\r\nTransfer-Encoding: chunked\r\n\r\n" % status)
+        while taken < 1 << 30:  # so that a failure of this test does not fill the memory either
+            writer.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+            taken += 0x10000
+            await writer.drain()
+
+    asks: dict[str, Callable[[Bucket], object]] = {
+        "versioning": lambda it: it.versioning(),
+        "versions": lambda it: list(it.versions("recordings/")),
+        "read": lambda it: it.read("recordings/x", None).__next__(),
+    }
+    async with serve(endless) as odd:
+        bucket = Bucket(replace(options_for(server), endpoint=odd.origin))
+        try:
+            if (verb, status) != ("read", 200):  # whoever reads an object has its own limit
+                with pytest.raises(errors.DestinationError):
+                    await asyncio.to_thread(asks[verb], bucket)
+            assert taken < 4 * (LARGEST + (8 << 20))
+        finally:
+            bucket.close()
+
+
 @pytest.mark.parametrize("allowed", [False, True])
 def test_bucket_that_may_not_be_looked_at_is_a_missing_right_only_when_nothing_is_allowed(
     bucket: Bucket, server: MemoryS3, allowed: bool
@@ -527,8 +561,6 @@ def test_endpoint_that_is_not_there_says_why(server: MemoryS3, at_once: None) ->
 
 
 async def test_certificate_that_is_not_trusted_says_why(tmp_path: Path, server: MemoryS3, at_once: None) -> None:
-    import asyncio
-
     made = authority(tmp_path)
     told = {}
     for name, context, bundle in [
