@@ -66,6 +66,7 @@ class Rereading:
     async def turn(self) -> None:
         """Read copies that are due, the one read longest ago first, for less than a minute; then say what was found."""
         a, name = self._a, self._destination.id
+        await self._destination.first_word()
         began = a.clock.monotonic()
         held = await a.writer.run(lambda conn: lease.acquire(conn, f"verify {name}", a.replica_id, 3 * EVERY))
         while held is not None and not self._over(began) and self._destination.usable(a.clock.now()):

@@ -198,6 +198,7 @@ async def test_the_running_daemon_reads_again_within_the_time_that_the_configura
         process.send_signal(signal.SIGTERM)
         await process.wait()
         log.close()
+    _stored(archive, timedelta(days=2))
     assert "is to be read within" in _said(archive, "status", code=0)
     archive.path.write_text(archive.path.read_text().replace("every: 1s", "every: never"))
     assert "is to be read within" not in _said(archive, "status", code=0)
