@@ -119,11 +119,10 @@ class Mp4:
         return Shape(media, whole=True if self.at == size else None)
 
 
-_SEGMENT, _INFO, _TRACKS, _CLUSTER = 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F43B675
-_ENTRY, _SOUND, _GROUP = 0xAE, 0xE1, 0xA0
-_MASTERS = frozenset({_SEGMENT, _INFO, _TRACKS, _CLUSTER, _ENTRY, _SOUND, _GROUP})
-_SCALE, _DURATION, _CODEC, _FREQUENCY, _CHANNELS = 0x2AD7B1, 0x4489, 0x86, 0xB5, 0x9F
-_CLUSTER_TIME, _SIMPLE_BLOCK, _BLOCK = 0xE7, 0xA3, 0xA1
+_MASTERS = frozenset({  # Segment, Info, Tracks, Cluster, TrackEntry, Audio, BlockGroup
+    0x18538067, 0x1549A966, 0x1654AE6B, 0x1F43B675, 0xAE, 0xE1, 0xA0,
+})  # fmt: skip
+_WIDE = frozenset({0x2AD7B1, 0x4489, 0x86, 0xB5})  # what is read of these may be longer than a header
 _LAG = 2.0  # seconds by which the last block may begin before the end
 
 
@@ -132,20 +131,22 @@ class Matroska:
     does."""
 
     def __init__(self) -> None:
-        self.at, self.need = 0, 24
+        self.at, self.need = 0, 14
         self._media = MediaFacts("matroska")
         self._promised = 0
         self._scale = 1_000_000  # nanoseconds
         self._stated: float | None = None
         self._cluster = 0
         self._last: int | None = None
-        self._torn = False
 
     def step(self, window: bytes, here: int) -> None:
         name, behind = _vint(window, here, keep=True)
         length, behind = _vint(window, here + behind, keep=False, so_far=behind)
-        if not name or length is None:
-            self._torn, self.at = True, DONE
+        if not name:
+            self.at = DONE
+            return
+        if name in _WIDE and self.need < (wanted := min(behind + length, 24)):
+            self.need = wanted
             return
         self.need = 14
         unknown = length == -1
@@ -156,7 +157,7 @@ class Matroska:
             self.at += behind
             return
         if unknown:
-            self._torn, self.at = True, DONE
+            self.at = DONE
             return
         self._element(name, body[:length])
         self.at += behind + length
@@ -164,21 +165,21 @@ class Matroska:
     def _element(self, name: int, body: bytes) -> None:
         number = int.from_bytes(body[:8])
         match name:
-            case 0x2AD7B1:
+            case 0x2AD7B1:  # TimestampScale
                 self._scale = number or 1_000_000
-            case 0x4489:
+            case 0x4489:  # Duration
                 self._stated = _real(body)
-            case 0x86:
+            case 0x86:  # CodecID
                 codec = body.decode("latin-1").removeprefix("A_").lower()
                 self._media = replace(self._media, codec={"mpeg/l3": "mp3"}.get(codec, codec))
-            case 0xB5:
+            case 0xB5:  # SamplingFrequency
                 rate = _real(body)
                 self._media = replace(self._media, sample_rate=round(rate) if 0 < rate < 1e6 else None)
-            case 0x9F:
+            case 0x9F:  # Channels
                 self._media = replace(self._media, channels=number)
-            case 0xE7:
+            case 0xE7:  # Timestamp of a cluster
                 self._cluster = number
-            case 0xA3 | 0xA1 if len(body) >= 4:
+            case 0xA3 | 0xA1 if len(body) >= 4:  # SimpleBlock, Block
                 behind = _vint(body, 0, keep=False)[1]
                 offset = int.from_bytes(body[behind : behind + 2], signed=True)
                 self._last = max(self._last or 0, self._cluster + offset)
@@ -189,7 +190,7 @@ class Matroska:
         to_seconds = self._scale / 1e9
         reached = self._last * to_seconds
         stated = None if self._stated is None else self._stated * to_seconds
-        cut = self._torn or max(self.at, self._promised) > size or (stated is not None and stated > reached + _LAG)
+        cut = max(self.at, self._promised) > size or (stated is not None and stated > reached + _LAG)
         lasts = reached if stated is None or cut else stated
         duration = seconds(round(lasts * 1000), 1000) if 0 <= lasts < 1e10 else None
         whole = False if cut else True if self.at == size and stated is not None else None
@@ -200,8 +201,7 @@ def _vint(window: bytes, at: int, *, keep: bool, so_far: int = 0) -> tuple[int, 
     """Read a number of variable length; return it and the count of bytes up to its end. The number is -1 (unknown)
     where all its bits are set.
     """
-    first = window[at] if at < len(window) else 0
-    width = 9 - first.bit_length()
+    width = 9 - window[at].bit_length()
     if width > 8:
         return 0, so_far + 1
     value = int.from_bytes(window[at : at + width])
@@ -224,12 +224,11 @@ class Flv:
     def __init__(self) -> None:
         self.at, self.need = 13, 11
         self._last: int | None = None
-        self._torn = False
 
     def step(self, window: bytes, here: int) -> None:
         kind, length = window[here], int.from_bytes(window[here + 1 : here + 4])
         if kind & 0x1F not in (8, 9, 18):
-            self._torn, self.at = True, DONE
+            self.at = DONE
             return
         if kind & 0x1F == 8:
             self._last = int.from_bytes(window[here + 4 : here + 7]) | window[here + 7] << 24
@@ -238,4 +237,4 @@ class Flv:
     def shape(self, size: int) -> Shape:
         if self._last is None:
             return Shape(MediaFacts(container=None), whole=None)
-        return Shape(MediaFacts("flv", duration=seconds(self._last, 1000)), whole=not self._torn and self.at == size)
+        return Shape(MediaFacts("flv", duration=seconds(self._last, 1000)), whole=self.at == size)

@@ -36,14 +36,13 @@ class Frames:
         self._first: Frame | None = None
         self._frames = 0
         self._time = 0.0
-        self._torn = False
         self._afterword = False
 
     def step(self, window: bytes, here: int) -> None:
         frame = self._measure(window[here : here + self.need])
         if frame is None or frame.size < 1:
             self._afterword = window[here : here + 3] in _AFTERWORDS
-            self._torn, self.at = not self._afterword, DONE
+            self.at = DONE
             return
         self._first = self._first or frame
         self._frames += 1
@@ -68,7 +67,6 @@ class Voice:
         self._media = MediaFacts(name, name, rate, 1)
         self._sizes = sizes
         self._frames = 0
-        self._torn = False
 
     def step(self, window: bytes, here: int) -> None:
         """Take all frames in the window at once: an hour of sound is 180,000 frames."""
@@ -78,12 +76,12 @@ class Voice:
             self._frames += 1
         self.at += at - here
         if at < end:
-            self._torn, self.at = True, DONE
+            self.at = DONE
 
     def shape(self, size: int) -> Shape:
         if not self._frames:
             return Shape(MediaFacts(container=None), whole=None)
-        return Shape(replace(self._media, duration=seconds(self._frames, 50)), whole=not self._torn and self.at == size)
+        return Shape(replace(self._media, duration=seconds(self._frames, 50)), whole=self.at == size)
 
 
 def _amr(sizes: Sequence[int]) -> Sequence[int]:
@@ -162,13 +160,11 @@ class TransportStream:
 
     def __init__(self) -> None:
         self.at, self.need = 0, 1
-        self._torn = False
 
     def step(self, window: bytes, here: int) -> None:
         packets = window[here::188]
         good = len(packets) - len(packets.lstrip(b"\x47"))
-        self._torn = good < len(packets)
-        self.at = DONE if self._torn else self.at + 188 * good
+        self.at = DONE if good < len(packets) else self.at + 188 * good
 
     def shape(self, size: int) -> Shape:
-        return Shape(MediaFacts("mpegts"), whole=not self._torn and self.at == size)
+        return Shape(MediaFacts("mpegts"), whole=self.at == size)

@@ -22,11 +22,10 @@ class Ogg:
         self._granule = 0
         self._ended = False
         self._before = 0.0  # seconds of the streams before this one
-        self._torn = False
 
     def step(self, window: bytes, here: int) -> None:
         if window[here : here + 5] != b"OggS\0":
-            self._torn, self.at = True, DONE
+            self.at = DONE
             return
         table = 27 + window[here + 26]
         begins = bool(window[here + 5] & 2) and (not self._clock or self._granule > 0)
@@ -76,8 +75,7 @@ class Ogg:
 
     def shape(self, size: int) -> Shape:
         lasts = seconds(round((self._before + self._lasts()) * 1_000_000), 1_000_000) if self._clock else None
-        cut = self._torn or DONE > self.at > size
-        whole = False if cut else True if self.at == size and self._ended else None
+        whole = False if self.at > size else True if self.at == size and self._ended else None
         return Shape(replace(self._media, duration=lasts), whole=whole)
 
 
