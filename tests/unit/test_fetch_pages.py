@@ -41,6 +41,9 @@ def ogg(lasts: float | None, whole: bool | None) -> Shape:
         ((OPUS, page(SECOND, flags=4)), ogg(1, True)),
         ((OPUS, page(9), page(SECOND, JUNK * 600, 4)), ogg(1, True)),
         ((OPUS, page(SECOND)), ogg(1, None)),
+        ((OPUS, page(SECOND, flags=1)), ogg(1, None)),
+        ((OPUS, page(9), page(SECOND, flags=5)), ogg(1, True)),
+        ((OPUS, page(SECOND), OPUS, page(SECOND), OPUS, page(SECOND, flags=4)), ogg(3, True)),
         ((OPUS, page(SECOND, flags=4), JUNK * 26), ogg(1, None)),
         ((OPUS, page(SECOND, flags=4), JUNK * 27), ogg(1, False)),
         ((OPUS, page(SECOND, flags=4), b"OggS\x01" + JUNK * 22), ogg(1, False)),
@@ -107,9 +110,9 @@ def number(value: int) -> bytes:
 
 def frame(
     at: int, size_code: int = 12, rate_code: int = 0, *, variable: bool = False, more: bytes = b"", last: int = 0,
-    wrong: int = 0, body: bytes = JUNK * 60,
+    wrong: int = 0, body: bytes = JUNK * 60, coded: bytes = b"",
 ) -> bytes:  # fmt: skip
-    head = bytes([0xFF, 0xF9 if variable else 0xF8, size_code << 4 | rate_code, last]) + number(at) + more
+    head = bytes([0xFF, 0xF9 if variable else 0xF8, size_code << 4 | rate_code, last]) + (coded or number(at)) + more
     return head + bytes([crc8(head) ^ wrong]) + body
 
 
@@ -143,6 +146,11 @@ THREE = (frame(0), frame(1), frame(2))
         (flac(frame(0), frame(1, wrong=1), frame(2)), lasting(4096)),
         (flac(frame(0), frame(2)), lasting(4096)),
         (flac(frame(1)), NOTHING),
+        (flac(frame(0), frame(1, 0)), lasting(4096)),
+        (flac(frame(0, coded=b"\x80")), NOTHING),
+        (flac(frame(0, coded=b"\xbf\x80")), NOTHING),
+        (flac(frame(0, coded=b"\xff" + b"\x80" * 7)), NOTHING),
+        (flac(frame(0, coded=b"\xc0\x80")), lasting(4096)),  # longer than it need be
         (flac(JUNK * 99, frame(0), JUNK * 999, frame(1), b"\xff\xf8\x55" * 50, frame(2)), lasting(3 * 4096)),
         (flac(frame(0), frame(1, last=1), frame(2)), lasting(4096)),
         (flac(frame(0), frame(1, last=8)), lasting(2 * 4096)),
