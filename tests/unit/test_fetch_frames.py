@@ -14,6 +14,7 @@ from archiver.fetch.frames import (
     Frames,
     TransportStream,
     Voice,
+    _amr,
     ac3,
     adts,
     free_format,
@@ -172,6 +173,12 @@ def test_four_bits_of_a_first_byte_are_the_mode(sizes: list[int], expected: list
     assert len(sizes) == 256
 
 
+def test_modes_without_a_length_are_none() -> None:
+    """The tables are made when the module is loaded: here they are made once more."""
+    assert [_amr(range(1, 5))[byte] for byte in (0, 8, 24, 32, 104, 112, 120, 124)] == [1, 2, 4, 0, 0, 1, 1, 1]
+    assert _amr((13, 14, 16, 18, 20, 21, 27, 32, 6)) == AMR_NARROW
+
+
 def test_gsm_frames_begin_with_one_nibble() -> None:
     assert [byte for byte in range(256) if GSM[byte]] == list(range(0xD0, 0xE0))
     assert GSM[0xD5] == 33
@@ -214,6 +221,10 @@ def free(head: str = "fffb00c0", size: int = 200) -> bytes:
         (free("fff300c0") * 4, Frame(200, 576, 22050, 1)),
         (free("fff308c0") * 4, Frame(200, 576, 16000, 1)),
         (free("ffe300c0") * 4, Frame(200, 576, 11025, 1)),
+        (free("fff304c0") * 4, Frame(200, 576, 24000, 1)),
+        (free("ffe304c0") * 4, Frame(200, 576, 12000, 1)),
+        (free("ffe308c0") * 4, Frame(200, 576, 8000, 1)),
+        (free("fffb01c0") * 4, Frame(200, 1152, 44100, 1)),
         (free("fffb02c0", 201) + free() * 3, Frame(201, 1152, 44100, 1)),
         (free() + free("fffb02c0", 201) * 3, Frame(200, 1152, 44100, 1)),
         (free(size=24) * 4, Frame(24, 1152, 44100, 1)),
