@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from archiver.cli import run as archiver  # before a module of that name takes its place
+from archiver.cli import invoke as archiver
 
 ROOT = Path(__file__).parents[1]
 _LARGEST = 1 << 18  # bytes of a request

@@ -88,14 +88,14 @@ def archiver() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit with the code that `archiver.errors.Exit` gives its outcome, even while a storage
     hangs."""
-    code = run(arguments)
+    code = invoke(arguments)
     if sys.stdout is not None:
         _discard_output()  # before the time limit: a slow reader of the output is no hanging storage
     LastResort().leave_within(REST, code)
     sys.exit(code)
 
 
-def run(arguments: list[str] | None = None) -> int:
+def invoke(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code. Expected errors are told in one line, never as a traceback."""
     options = Options()
     try:

@@ -19,7 +19,7 @@ import pytest
 from archiver import errors
 from archiver.assembly.keys import build_identities
 from archiver.assembly.stores import build_stores
-from archiver.cli import run as archiver
+from archiver.cli import invoke as archiver
 from archiver.clock import SystemChance, SystemClock
 from archiver.demo.simulators import Route, fleet
 from archiver.demo.simulators.faults import Cut, ErrorBody, ExpiredLink, LoginPage, ServerError, TooManyRequests

@@ -21,7 +21,8 @@ HEAVY = ("pydantic", "boto3", "sqlalchemy", "aiohttp", "cryptography", "ruamel",
     "arguments", [["--help"], ["version"], ["check", "--help"], ["config", "--help"], ["init", "--help"]]
 )
 def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
-    script = f"import sys; from archiver.cli import run; run({arguments!r}); print([n for n in {HEAVY!r} if n in sys.modules])"
+    loaded = f"print([n for n in {HEAVY!r} if n in sys.modules])"
+    script = f"import sys; from archiver.cli import invoke; invoke({arguments!r}); {loaded}"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )

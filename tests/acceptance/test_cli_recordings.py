@@ -406,7 +406,7 @@ def test_healthcheck_asks_the_configured_address_and_loads_little(archive: Archi
     assert archive.run("healthcheck", "--url", f"http://127.0.0.1:{daemon}").returncode == 0
     archive.config.write_text(archive.config.read_text() + f"web: {{listen: '0.0.0.0:{daemon}'}}\n")
     script = (
-        f"import sys; from archiver.cli import run; code = run(['-c', {str(archive.config)!r}, 'healthcheck']); "
+        f"import sys; from archiver.cli import invoke; code = invoke(['-c', {str(archive.config)!r}, 'healthcheck']); "
         "print(code, [n for n in ('boto3', 'sqlalchemy', 'aiohttp', 'cryptography') if n in sys.modules])"
     )
     done = subprocess.run(

@@ -25,7 +25,7 @@ from archiver.assembly.compliance import Monthly, monthly
 from archiver.assembly.database import open_database
 from archiver.assembly.providers import reading_providers
 from archiver.assembly.reports import make_report
-from archiver.cli import run
+from archiver.cli import invoke as run
 from archiver.clock import SystemClock
 from archiver.completeness.gap import Code, Grade
 from archiver.completeness.tables import gap, reconciliation
@@ -364,7 +364,7 @@ def _may_mount() -> bool:
 
 _COMMANDS = """
 import contextlib, io, json, sys
-from archiver.cli import run
+from archiver.cli import invoke as run
 found = {}
 for line in ("run --once -q", "status --check -o json", "status --nagios", "doctor", "alerts list"):
     words = line.split()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import structlog
 
-from archiver.cli import run
+from archiver.cli import invoke as run
 from archiver.clock import SystemChance, SystemClock
 from archiver.custody.event import Type
 from archiver.custody.keys import load_signing_key

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from archiver.cli import run
+from archiver.cli import invoke as run
 from archiver.errors import Exit
 from tests.acceptance.test_custody import DIRECTORY, Swept, swept
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, update
 
-from archiver.cli import run
+from archiver.cli import invoke as run
 from archiver.clock import SystemClock
 from archiver.completeness.tables import statement
 from archiver.config.load import load

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import structlog
 
-from archiver.cli import run
+from archiver.cli import invoke as run
 from archiver.errors import Exit, VerificationError
 from archiver.translog.checkpoint import open_checkpoint
 from archiver.translog.note import parse_vkey

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from archiver.cli import run as archiver
+from archiver.cli import invoke as archiver
 from archiver.database import schema
 from tests.campaign.points import Action, Order, swap
 from tests.warm import warm

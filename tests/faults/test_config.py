@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from archiver.cli import run as archiver
+from archiver.cli import invoke as archiver
 from archiver.clock import SystemChance, SystemClock
 from archiver.config.load import load
 from archiver.custody.keys import generate_signing_key, to_pem

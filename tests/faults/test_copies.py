@@ -17,7 +17,7 @@ from sqlalchemy import delete, insert, select, update
 
 from archiver import errors
 from archiver.assembly.process import assemble
-from archiver.cli import run as shipped  # the module of the same name takes its place in the package when it is loaded
+from archiver.cli import invoke as shipped
 from archiver.clock import SystemChance, SystemClock
 from archiver.config.load import load
 from archiver.daemon.supervise import Daemon

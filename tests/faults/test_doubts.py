@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from archiver.cli import run
+from archiver.cli import invoke as run
 from archiver.clock import SystemClock
 from archiver.completeness import observe
 from archiver.completeness.gap import Code, Gap, Grade, explain, profile

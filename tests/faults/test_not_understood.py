@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from archiver.cli import run
+from archiver.cli import invoke as run
 from archiver.clock import SystemClock
 from archiver.completeness import observe
 from archiver.completeness.gap import Code, profile

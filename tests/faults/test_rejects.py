@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.cli import run
+from archiver.cli import invoke as run
 from archiver.clock import SystemClock
 from archiver.completeness import observe
 from archiver.demo.simulators import Account, Route

@@ -29,7 +29,7 @@ from archiver.alerts.channel.port import Channel
 from archiver.alerts.message import Message
 from archiver.alerts.post import Post
 from archiver.assembly.process import Assembly, assemble
-from archiver.cli import run as shipped  # the module of the same name takes its place in the package when it is loaded
+from archiver.cli import invoke as shipped
 from archiver.clock import SystemChance, SystemClock
 from archiver.completeness import parties, register
 from archiver.config.load import load

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography.x509 import load_pem_x509_certificates
 
-from archiver.cli import run
+from archiver.cli import invoke as run
 from archiver.database import create_engine
 from archiver.evidence import verifier
 from archiver.translog import reader

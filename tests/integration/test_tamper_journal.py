@@ -57,7 +57,7 @@ class Stage:
 async def run(archive: Archive, *command: str) -> tuple[int, dict[str, Any]]:
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        code = await asyncio.to_thread(cli.run, [*command, "-o", "json", "-c", str(archive.path)])
+        code = await asyncio.to_thread(cli.invoke, [*command, "-o", "json", "-c", str(archive.path)])
     return code, json.loads(said.getvalue())["data"]
 
 
@@ -184,7 +184,7 @@ async def test_one_flipped_object_of_every_kind_is_named_and_so_is_each_recordin
         return
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown):
-        await asyncio.to_thread(cli.run, ["verify", "--all", "-c", str(archive.path)])
+        await asyncio.to_thread(cli.invoke, ["verify", "--all", "-c", str(archive.path)])
     (broken,) = {each["subject"] for each in said["findings"] if each["subject"].startswith("rec:")}
     assert broken.removeprefix("rec:") in shown.getvalue(), "thirteen characters of an id are a millisecond"
 

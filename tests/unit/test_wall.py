@@ -15,7 +15,7 @@ import pytest
 from archiver import errors, logs
 from archiver.alerts.channel.port import Channel
 from archiver.alerts.post import Post
-from archiver.cli import run as shipped  # the module of the same name takes its place in the package when it is loaded
+from archiver.cli import invoke as shipped
 from archiver.demo.simulators import MovableClock
 from archiver.providers.port import Media, Provider
 from archiver.seal.recipients import Identity
