@@ -169,7 +169,7 @@ def _judged(conn: Connection, config: Config, now: datetime) -> Iterator[Finding
     for storage in facts.storages:
         if unproven(storage, now) is None:
             yield Finding(
-                "✓", "storage", f"{storage.storage}: its lock was proved at {storage.probed_at:%Y-%m-%d %H:%M} UTC"
+                "✓", "storage", f"{storage.storage}: passed its probe at {storage.probed_at:%Y-%m-%d %H:%M} UTC"
             )
         yield from (Finding("!", "storage", f"{storage.storage}: {remark}") for remark in storage.remarks)
     for each in report.judgement.concerns:

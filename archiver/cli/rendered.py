@@ -87,7 +87,7 @@ def _storages(report: Report) -> Iterator[str]:
     for name, state in sorted(report.storages.items()):
         if state.get("configured") and (probed_at := state.get("probed_at")) is not None:
             age = for_people(report.at - datetime.fromisoformat(str(probed_at)))
-            word = "lock proved" if state.get("trusted") else "lock last proved"
+            word = "passed its probe" if state.get("trusted") else "last probed"
             yield f"storage  {name}  {word} {age} ago"
             if (read_at := state.get("oldest_reading_at")) is not None:
                 age = for_people(report.at - datetime.fromisoformat(str(read_at)))

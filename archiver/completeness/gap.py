@@ -47,6 +47,7 @@ class Code(enum.StrEnum):
     VOLUME_DROPPED = "volume_dropped"
     ROW_NOT_UNDERSTOOD = "row_not_understood"
     EDITS_DEFERRED = "edits_deferred"
+    CONTENTS_DEFERRED = "contents_deferred"
     CLOCK_JUMPED = "clock_jumped"
     # copies in storages and their custody
     NEVER_STORED = "never_stored"

@@ -18,7 +18,7 @@ from archiver.completeness.gap import Code, Gap, Grade, Known, Profile, explain
 from archiver.completeness.listing import Listed, Walk
 from archiver.ingest import covered_spans
 from archiver.ingest.claims import is_of_call, load_flags, media_length
-from archiver.ingest.daily_budget import CONTENTS_EACH, EDITS_A_DAY, deferred
+from archiver.ingest.daily_budget import CONTENTS_EACH, EDITS_A_DAY, deferred, deferred_contents
 from archiver.ingest.day_counts import day_counts
 from archiver.ingest.provider_names import strangers
 from archiver.ingest.rejects import COUNTED_A_DAY, KEPT_A_DAY
@@ -194,17 +194,28 @@ def _many_not_understood(provider: str, day: date, rows: Sequence[Row[Any]]) -> 
 
 
 def edits(conn: Connection, provider: str) -> list[Gap]:
-    """A gap for edits beyond the number taken over in a day, until they are taken over or the listing shows the old
-    values."""
+    """The gaps of what a day's budget put off: edits of rows, and further contents under known ids.
+
+    Each lasts until a later listing is taken over, or shows the old values.
+    """
+    found = []
     waiting, since = deferred(conn, provider)
-    if not waiting:
-        return []
-    detail = (
-        f"the details of {waiting} recordings were changed and are not taken over yet: more than {EDITS_A_DAY} edits in a "
-        f"day, or one id with more than {CONTENTS_EACH} new contents; recordings are saved all the same"
-    )
-    evidence: dict[str, Json] = {"deferred": waiting, "a_day": EDITS_A_DAY}
-    return [Gap(provider, "edits:deferred", Code.EDITS_DEFERRED, Grade.OPEN, detail, evidence, since)]
+    if waiting:
+        detail = (
+            f"the details of {waiting} recordings were changed and are not taken over yet: more than {EDITS_A_DAY} edits "
+            "in a day; recordings are saved all the same"
+        )
+        evidence: dict[str, Json] = {"deferred": waiting, "a_day": EDITS_A_DAY}
+        found.append(Gap(provider, "edits:deferred", Code.EDITS_DEFERRED, Grade.OPEN, detail, evidence, since))
+    waiting, since = deferred_contents(conn, provider)
+    if waiting:
+        detail = (
+            f"{waiting} ids are listed with ever new contents: {CONTENTS_EACH} a day of each are saved, and the others "
+            "are not saved yet"
+        )
+        evidence = {"deferred": waiting, "a_day": CONTENTS_EACH}
+        found.append(Gap(provider, "contents:deferred", Code.CONTENTS_DEFERRED, Grade.OPEN, detail, evidence, since))
+    return found
 
 
 def uncovered(conn: Connection, it: Watched) -> dict[str, tuple[Window, ...]]:

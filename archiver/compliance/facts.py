@@ -227,7 +227,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One run of `archiver verify`: its depth (`full`, `partly`, `sample`, `named`), and its failures by kind."""
+    """One run of `archiver verify`: its depth (`full`, `partly`, `sample`, `named`, `rolling`), and its failures by kind."""
 
     at: datetime
     depth: str

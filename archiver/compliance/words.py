@@ -190,7 +190,12 @@ def run(it: Run) -> str:
 
 def check(it: Check) -> str:
     """One verification: its depth and its findings."""
-    depth = {"full": "everything", "partly": "everything, not all of it readable", "sample": "a sample"}
+    depth = {
+        "full": "everything",
+        "partly": "everything, not all of it readable",
+        "sample": "a sample",
+        "rolling": "the copies that were due to be read again",
+    }
     found = ", ".join(f"{kind} {count}" for kind, count in sorted(it.failures.items())) or "no mismatch"
     looked = f"{depth.get(it.depth, 'single recordings')}: {it.recordings} recordings, {it.objects_read} objects read"
     return f"{format_instant(it.at)}, {looked}: {found} ({place(it.place)})"

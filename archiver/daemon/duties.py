@@ -16,7 +16,7 @@ from archiver.assembly.keys import signing_key
 from archiver.assembly.process import Assembly
 from archiver.daemon import times
 from archiver.database import Connection
-from archiver.ingest import archived_without_copy, copier, health, journal
+from archiver.ingest import archived_without_copy, copier, day_counts, health, journal
 from archiver.ingest.destination import Destination
 from archiver.ingest.upkeep import sweep_spool, sweep_uploads
 from archiver.recovery import catalogue
@@ -148,7 +148,14 @@ class Duties:
 
     async def daily(self) -> None:
         await copier.survey(self._a.writer, self._configured, self._a.clock, again=True)
+        await self._recount()
         await self._a.rounds.daily()
+
+    async def _recount(self) -> None:
+        """Compare the counts by day with the rows: status, statements and costs rest on them. Make wrong ones anew."""
+        if wrong := await self._a.read(day_counts.wrong):
+            log.error("counts.wrong", counts=len(wrong), first=wrong[0])
+            await self._a.writer.run(day_counts.recount)
 
     async def catalogue(self) -> None:
         _, default = self._a.config.retention.policy()

@@ -4,7 +4,8 @@ states.
 A storage that loses a byte says nothing. So the daemon reads each copy again before `verify.every` has gone by since
 the last reading: its version, size, lock, every byte, and whatever else stands under its key. It never opens a
 recording: no private key is here. The result is a signed event, once a day and at once with a failure; failures stay
-until `archiver verify --all` ends without one.
+until `archiver verify --all` ends without one. A restart forgets the sound readings that no event tells of yet; when
+each copy was last read stays in the database.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class Rereading:
         await self._destination.first_word()
         began = a.clock.monotonic()
         held = await a.writer.run(lambda conn: lease.acquire(conn, f"verify {name}", a.replica_id, 3 * EVERY))
-        while held is not None and not self._over(began) and self._destination.usable(a.clock.now()):
+        answers = held is not None
+        while answers and not self._over(began) and self._destination.usable(a.clock.now()):
             copies = await self._due()
             if not copies:
                 break
@@ -77,8 +79,9 @@ class Rereading:
                 if self._over(began):
                     break
                 took = a.clock.monotonic()
-                if not await self._read(each):
-                    return  # the storage does not answer: its probes say so, and the next turn tries again
+                answers = await self._read(each)
+                if not answers:
+                    break  # its probes say so, and the next turn tries again
                 await asyncio.sleep(min(a.clock.monotonic() - took, _LONGEST_PAUSE))
         await self._tell()
 

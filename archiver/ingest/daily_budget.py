@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from archiver.ingest.tables import edited_row, feed_day
 
@@ -21,6 +21,8 @@ EDITS_EACH = 4
 """The number of edits of one recording that are recorded in a UTC day."""
 CONTENTS_EACH = 16
 """The number of new contents under one known id that become recordings of their own in a UTC day."""
+
+_CONTENTS = "id:"  # no id of a row begins so
 
 
 def day_of(now: datetime) -> str:
@@ -112,8 +114,22 @@ class EditBudget:
             self._conn.execute(insert(edited_row), values)
 
 
+def content_budget(identity: str) -> str:
+    """Return the name under which the new contents of one id are counted, apart from the edits of its rows."""
+    return f"{_CONTENTS}{identity[:32]}"
+
+
 def deferred(conn: Connection, provider: str) -> tuple[int, datetime | None]:
     """Count this provider's recordings with a deferred edit; return the count and the time of the oldest."""
-    owed = (edited_row.c.provider == provider, edited_row.c.deferred_since.is_not(None))
+    return _deferred(conn, provider, ~edited_row.c.recording_id.startswith(_CONTENTS))
+
+
+def deferred_contents(conn: Connection, provider: str) -> tuple[int, datetime | None]:
+    """Count this provider's ids with contents that are not taken over; return the count and the time of the oldest."""
+    return _deferred(conn, provider, edited_row.c.recording_id.startswith(_CONTENTS))
+
+
+def _deferred(conn: Connection, provider: str, of: ColumnElement[bool]) -> tuple[int, datetime | None]:
+    owed = (edited_row.c.provider == provider, edited_row.c.deferred_since.is_not(None), of)
     row = conn.execute(select(func.count(), func.min(edited_row.c.deferred_since)).where(*owed)).one()
     return int(row[0]), row[1]

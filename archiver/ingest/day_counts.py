@@ -2,7 +2,8 @@
 itself.
 
 Triggers on `recording` change the counts in the transaction of the row's own change, whoever makes it. So the counts
-are as true as the rows; `verify_counts` compares them all the same. PostgreSQL's writers use several rows for one
+are as true as the rows; the daemon compares them with the rows once a
+day (`wrong`), and makes wrong ones anew. PostgreSQL's writers use several rows for one
 count, lest they wait for one another: add the rows up.
 """
 
@@ -137,7 +138,7 @@ def _expressions(dialect: str, row: str) -> list[str]:
         shard, day = "0", f"substr({at}, 1, 10)"
         silent = f"({row}.state = 'absent' AND {row}.attempts = 0)"
         # Not read as JSON, here as below: SQLite lets no trigger do that, and a value that PostgreSQL refuses, such as
-        # \\u0000, must not keep a recording out.
+        # \u0000, must not keep a recording out.
         found = f"instr({row}.metadata, '\"{_RATE}\": ')"
         rest = f"substr({row}.metadata, {found} + {len(_RATE) + 4}, 40)"
         value = f"substr({rest}, 1, instr(replace({rest}, '}}', ',') || ',', ',') - 1)"

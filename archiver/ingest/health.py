@@ -92,7 +92,7 @@ def unproved(destinations: Mapping[str, Destination]) -> Callable[[str], Awaitab
                 break
             await asyncio.sleep(_LOOK)
         if destination.report is None:
-            return destination.problem or "it has not proved its lock so far"
+            return destination.problem or "it has not passed its probe so far"
         return None if destination.report.trusted else destination.problem or "it did not prove itself"
 
     return doubt

@@ -68,7 +68,7 @@ def note_page(
     for row in _rows_of(conn, {key for key, _ in unique}):
         known.setdefault(row.identity, {})[row.revision] = row
     known_ids = [str(row.id) for siblings in known.values() for row in siblings.values()]
-    known_ids += [_budget_of(key) for key in known]
+    known_ids += [daily_budget.content_budget(key) for key in known]
     edits = daily_budget.EditBudget(conn, listings[0].ref.provider, known_ids, now) if known_ids else None
     unknown = [each for (key, _), each in unique.items() if key not in known]
     lost = Nameless(conn, unknown) if unknown else None
@@ -95,7 +95,7 @@ def note_page(
             ids[again] = listing
             changed += 1
             continue
-        if siblings and edits is not None and not edits.admits(_budget_of(key), as_another=True):
+        if siblings and edits is not None and not edits.admits(daily_budget.content_budget(key), as_another=True):
             continue  # a later day's listing shows it again
         values = new_row(chance.uuid(), key, listing, now, deadline_of, conflict)
         drafts.append(discovered_event(str(values["id"]), listing))
@@ -133,11 +133,6 @@ def _write(
     if fresh:
         conn.execute(insert(recording), fresh)
         ledger.append_many(conn, drafts)
-
-
-def _budget_of(key: str) -> str:
-    """Return the name under which the new contents of one id are counted, apart from the edits of its rows."""
-    return f"id:{key[:32]}"
 
 
 def _rows_of(conn: Connection, identities: set[str]) -> list[Row[tuple[object, ...]]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ConnectionClosedError, HTTPClientError, ReadTimeoutError
-from urllib3.exceptions import ProtocolError
+from urllib3.exceptions import HTTPError, ProtocolError
 from urllib3.exceptions import ReadTimeoutError as Urllib3ReadTimeoutError
 
 LARGEST = 16 * 1024 * 1024
@@ -60,7 +60,7 @@ def _whole(request: Any, raw: Any) -> bytes:
         raise ReadTimeoutError(endpoint_url=request.url, error=late) from late
     except ProtocolError as ended:
         raise ConnectionClosedError(error=ended, request=request, endpoint_url=request.url) from ended
-    except Exception as failed:
+    except (HTTPError, OSError) as failed:
         raise HTTPClientError(error=failed) from failed
     if len(body) > LARGEST:
         raw.close()  # the rest would come with the next answer on this connection

@@ -135,5 +135,7 @@ async def test_default_retention_of_the_bucket_is_told_of_everywhere_and_locks_n
     for command in (["doctor"], ["status"], ["check", "--online"]):
         told = await asyncio.to_thread(archiver, "-c", archive.path, *command)
         assert "the bucket locks by itself, for 30 days in compliance mode" in told.stdout, command
-    assert "storage  primary  lock proved" in (await asyncio.to_thread(archiver, "-c", archive.path, "status")).stdout
+    assert (
+        "storage  primary  passed its probe" in (await asyncio.to_thread(archiver, "-c", archive.path, "status")).stdout
+    )
     assert (await run(archive, "verify"))[0] == 0

@@ -24,8 +24,9 @@ from archiver.daemon.supervise import Daemon
 from archiver.database import create_engine
 from archiver.demo.simulators import fleet
 from archiver.demo.simulators.scenario import samples
-from archiver.ingest import fixity
-from archiver.ingest.tables import copy
+from archiver.errors import DestinationError
+from archiver.ingest import day_counts, fixity
+from archiver.ingest.tables import copy, recording_day
 from tests.acceptance.archive import Archive, make_archive
 from tests.acceptance.cli import archiver
 
@@ -119,7 +120,6 @@ async def test_a_storage_that_does_not_answer_leaves_copies_due_and_tells_no_fai
     a = await archive.assemble()
     try:
         await _ready(a)
-        from archiver.errors import DestinationError
 
         async def away(*_args: Any) -> None:
             raise DestinationError("connection refused")
@@ -129,6 +129,49 @@ async def test_a_storage_that_does_not_answer_leaves_copies_due_and_tells_no_fai
         found = await a.read(lambda conn: fixity.due(conn, "primary", SystemClock().now(), 10))
         assert len(found) == 3
         assert (await a.read(lambda conn: integrity(conn, SystemClock().now()))).failures == {}
+    finally:
+        await a.aclose()
+
+
+async def test_a_failure_is_told_though_the_storage_stops_answering_right_after_it(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = await _archived(tmp_path, sqlite_url)
+    for each in (tmp_path / "copies" / "recordings").rglob("*"):
+        if each.is_file() and each.stat().st_size > 10_000:
+            each.chmod(0o600)
+            each.write_bytes(each.read_bytes()[:-1] + b"!")
+    _stored(archive, QUARTER)
+    a = await archive.assemble()
+    try:
+        await _ready(a)
+        store = a.destinations[0].store
+        inspect, asked = store.inspect, 0
+
+        async def once(*named: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            if asked > 1:
+                raise DestinationError("connection refused")
+            return await inspect(*named)
+
+        monkeypatch.setattr(store, "inspect", once, raising=False)
+        await Rereading(a, a.destinations[0], QUARTER, lambda: False).turn()
+        found = await a.read(lambda conn: integrity(conn, SystemClock().now()))
+        assert found.failures == {"sealed_digest_differs": 1}
+    finally:
+        await a.aclose()
+
+
+async def test_counts_that_somebody_changed_are_made_anew_by_the_daily_duty(tmp_path: Path, database_url: str) -> None:
+    archive = await _archived(tmp_path, database_url)
+    a = await archive.assemble()
+    try:
+        await _ready(a)
+        await a.writer.run(lambda conn: conn.execute(update(recording_day).values(n=recording_day.c.n + 7)).rowcount)
+        await Daemon(a)._duties.daily()
+        assert await a.read(day_counts.wrong) == []
+        assert await a.read(day_counts.states) == {"kazoo": {"archived": 3}}
     finally:
         await a.aclose()
 
@@ -144,12 +187,15 @@ async def test_a_day_of_sound_readings_is_signed_into_custody(tmp_path: Path, sq
         duty._tally.since -= timedelta(days=1)
         await duty.turn()
         last = (await a.read(lambda conn: integrity(conn, SystemClock().now()))).last
+        shown = await a.metrics_text()
     finally:
         await a.aclose()
     assert last is not None
     assert (last.depth, last.recordings, last.failures) == (Depth.ROLLING, 3, {})
     (told,) = await _told(archive)
     assert told["bytes_read"] > 0
+    read_at = next(line for line in shown.decode().splitlines() if line.startswith("archiver_copy_oldest_reading"))
+    assert abs(float(read_at.rpartition(" ")[2]) - time.time()) < 600
 
 
 async def test_of_two_replicas_one_reads(tmp_path: Path, sqlite_url: str) -> None:

@@ -149,7 +149,8 @@ async def test_an_id_with_ever_new_contents_has_a_few_of_them_a_day_and_says_tha
             assert await it.poll()
         assert len(it.rows()) == 1 + daily_budget.CONTENTS_EACH
         (gap,) = gaps(it)
-        assert gap.evidence["deferred"] == 1
+        assert (gap.code, gap.evidence["deferred"]) == (Code.CONTENTS_DEFERRED, 1)
+        assert level_of(gap.code) is Level.AT_RISK
         await it.pass_time(DAY)
         assert await it.poll()
         assert (len(it.rows()), gaps(it)) == (2 + daily_budget.CONTENTS_EACH, [])
