@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,6 @@ from archiver.errors import Exit
 if TYPE_CHECKING:
     from archiver.assembly.session import Archive
     from archiver.config.model import Config
-    from archiver.ingest.archived_recordings import RecordingRow
     from archiver.verify.finding import Claimed, Verification
 
 _PAGE = 1000  # copies per transaction, so that nobody waits long
@@ -143,59 +141,18 @@ async def _keep(options: Options, archive: Archive, result: Verification, depth:
 
 def _claims(conn: Any, ids: tuple[str, ...]) -> list[Claimed]:
     """Return the recordings that the journal calls archived, all or the named ones."""
+    from archiver.completeness.claims import claimed
     from archiver.ingest import archived_recordings, search
     from archiver.recording import State
 
     if not ids:
-        claims = [_claimed(row) for row in archived_recordings.all_archived(conn)]
-        return claims + [_page(row) for row in archived_recordings.pages_in_quarantine(conn)]
+        claims = [claimed(row) for row in archived_recordings.all_archived(conn)]
+        return claims + [claimed(row) for row in archived_recordings.pages_in_quarantine(conn)]
     claims = []
     for wanted in ids:
         rows = [archived_recordings.read_recording(conn, each) for each in search.find(conn, wanted)]
         archived = [row for row in rows if row is not None and row.state == State.ARCHIVED]
         if not archived:
             raise errors.NotFoundError(f"no archived recording is called {wanted[:80]}")
-        claims += [_claimed(row) for row in archived]
+        claims += [claimed(row) for row in archived]
     return claims
-
-
-def _page(row: RecordingRow) -> Claimed:
-    """Return the claim for a body in quarantine, kept in a recording's place: only its copies have a sealed digest."""
-    copy = next(iter(row.copies), None)
-    digest, size = ("", 0) if copy is None else (copy.sealed_sha256, copy.size)
-    return _claimed(replace(row, sealed_sha256=digest, sealed_bytes=size))
-
-
-def _claimed(row: RecordingRow) -> Claimed:
-    from archiver.recording import LockMode, Stored
-    from archiver.verify.finding import Claimed
-
-    copies = tuple(
-        Stored(
-            storage=each.storage,
-            bucket=each.bucket,
-            key=each.key,
-            version_id=each.version_id,
-            size=each.size,
-            sealed_sha256=each.sealed_sha256,
-            lock_mode=LockMode.read(each.lock_mode, LockMode.COMPLIANCE),
-            retain_until=each.retain_until,
-            legal_hold=each.legal_hold,
-            checked_by=each.checked_by,
-        )
-        for each in row.copies
-    )
-    modes = [each.lock_mode for each in row.copies]
-    odd = [(copy, mode) for copy, mode in zip(copies, modes, strict=True) if mode not in set(LockMode)]
-    return Claimed(
-        id=row.id,
-        provider=row.provider,
-        state=row.state,
-        plaintext_sha256=row.plaintext_sha256,
-        plaintext_bytes=row.plaintext_bytes,
-        sealed_sha256=row.sealed_sha256,
-        sealed_bytes=row.sealed_bytes,
-        retain_until=row.retain_until,
-        copies=copies,
-        odd=tuple((copy, f"the journal has a lock mode that is none: {mode[:40]!r}") for copy, mode in odd),
-    )

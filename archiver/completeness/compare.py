@@ -7,12 +7,12 @@ key.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from archiver import errors
 from archiver.completeness.gap import Code, Gap, Grade
+from archiver.ingest.journal_pages import ClaimedCopy
 from archiver.recording import Json, LockMode, Stored
 from archiver.store.port import Version
 
@@ -21,25 +21,9 @@ _IN_FLIGHT = timedelta(hours=1)
 _ABANDONED = timedelta(hours=24)
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """One copy as the journal claims it."""
-
-    storage: str
-    key: str
-    version_id: str | None
-    recording_id: str
-    provider: str
-    size: int
-    sealed_sha256: str
-    lock_mode: LockMode
-    retain_until: datetime | None
-    stored_at: datetime
-
-
 async def joined(
-    copies: AsyncIterator[Copy], versions: AsyncIterator[Version]
-) -> AsyncIterator[tuple[str, list[Copy], list[Version]]]:
+    copies: AsyncIterator[ClaimedCopy], versions: AsyncIterator[Version]
+) -> AsyncIterator[tuple[str, list[ClaimedCopy], list[Version]]]:
     """Yields every key of either side once, with all that each side has under that key.
 
     Raises `VerificationError` when a side does not come in order, since the rest of the comparison would then be wrong.
@@ -54,7 +38,7 @@ async def joined(
         yield key, claimed, there
 
 
-T = TypeVar("T", Copy, Version)
+T = TypeVar("T", ClaimedCopy, Version)
 
 
 class _Grouped(Generic[T]):
@@ -80,14 +64,14 @@ class _Grouped(Generic[T]):
         return run
 
 
-def unseen(copies: Sequence[Copy], versions: Sequence[Version]) -> list[Copy]:
+def unseen(copies: Sequence[ClaimedCopy], versions: Sequence[Version]) -> list[ClaimedCopy]:
     """The copies under one key that a listing did not show. The storage is asked for each before it is called
     missing."""
     return [each for each in _distinct(copies) if _seen(each, versions) is None]
 
 
 def judge(
-    storage: str, key: str, copies: Sequence[Copy], versions: Sequence[Version], began: datetime
+    storage: str, key: str, copies: Sequence[ClaimedCopy], versions: Sequence[Version], began: datetime
 ) -> Iterator[Gap]:
     """Yields the gaps that a listing shows under one key. `began`: the time when the comparison began."""
     if not copies:
@@ -109,18 +93,18 @@ def judge(
         yield _cover(copies[0], Code.DELETE_MARKER, detail)
 
 
-def _distinct(copies: Sequence[Copy]) -> list[Copy]:
+def _distinct(copies: Sequence[ClaimedCopy]) -> list[ClaimedCopy]:
     """The copies with each object once: recordings of the same content share one object."""
     return list({each.version_id: each for each in copies}.values())
 
 
-def _seen(copy: Copy, versions: Sequence[Version]) -> Version | None:
+def _seen(copy: ClaimedCopy, versions: Sequence[Version]) -> Version | None:
     """The version that is this copy, if the listing shows it. A storage without versions has one object under a key."""
     real = (each for each in versions if not each.is_delete_marker)
     return next((each for each in real if copy.version_id in {None, each.version_id}), None)
 
 
-def lock(copy: Copy, seen: Stored, now: datetime) -> Iterator[Gap]:
+def lock(copy: ClaimedCopy, seen: Stored, now: datetime) -> Iterator[Gap]:
     """Yields a gap if the storage protects this version less, or shows another digest, than was recorded."""
     if seen.sealed_sha256 and seen.sealed_sha256 != copy.sealed_sha256:
         yield at(copy, Code.DIGEST_DIFFERS, "the storage shows another SHA-256 than was sealed")
@@ -133,17 +117,17 @@ def lock(copy: Copy, seen: Stored, now: datetime) -> Iterator[Gap]:
         yield at(copy, Code.UNLOCKED, f"locked until {copy.retain_until:%Y-%m-%d %H:%M:%S} was recorded, now {shown}")
 
 
-def missing(copy: Copy) -> Gap:
+def missing(copy: ClaimedCopy) -> Gap:
     """The gap of a copy that the journal calls stored and that the storage does not have."""
     return at(copy, Code.MISSING_HERE, "called archived, and the storage does not have this version")
 
 
-def at(copy: Copy, code: Code, detail: str) -> Gap:
+def at(copy: ClaimedCopy, code: Code, detail: str) -> Gap:
     """A gap about the copy itself."""
     return Gap(copy.provider, f"object:{copy.storage}/{copy.key}", code, Grade.OPEN, detail, _evidence(copy))
 
 
-def _cover(copy: Copy, code: Code, detail: str) -> Gap:
+def _cover(copy: ClaimedCopy, code: Code, detail: str) -> Gap:
     """A gap about another version or a delete marker over the copy, which is itself untouched."""
     return Gap(copy.provider, f"cover:{copy.storage}/{copy.key}", code, Grade.OPEN, detail, _evidence(copy))
 
@@ -163,7 +147,7 @@ def _orphan(storage: str, key: str, versions: Sequence[Version], began: datetime
     yield Gap("", f"object:{storage}/{key}", Code.ORPHAN, grade, detail, evidence)
 
 
-def _evidence(copy: Copy) -> dict[str, Json]:
+def _evidence(copy: ClaimedCopy) -> dict[str, Json]:
     return {
         "storage": copy.storage,
         "key": copy.key,

@@ -19,12 +19,13 @@ from sqlalchemy import Connection, Engine, insert
 from archiver import errors
 from archiver.clock import Chance, Clock
 from archiver.completeness import records, register
-from archiver.completeness.compare import Copy, joined, judge, lock, missing, unseen
+from archiver.completeness.compare import joined, judge, lock, missing, unseen
 from archiver.completeness.gap import Gap
 from archiver.completeness.tables import reconciliation
 from archiver.custody.event import ARCHIVE, Type
 from archiver.custody.ledger import Ledger
 from archiver.database import Writer
+from archiver.ingest.journal_pages import ClaimedCopy
 from archiver.instants import precise
 from archiver.recording import Json
 from archiver.store.port import ObjectStore, Version
@@ -88,7 +89,7 @@ async def reconcile_store(engine: Engine, store: ObjectStore, clock: Clock, *, l
     began = clock.now()
     result = Reconciled(store.id, began, began)
     turn = began.date().toordinal()
-    asked: list[Copy] = []
+    asked: list[ClaimedCopy] = []
     try:
         async for key, claimed, there in joined(records.copies(engine, store.id), _versions(store)):
             result.copies += len(claimed)
@@ -176,7 +177,7 @@ def _chosen(key: str, share: int, turn: int) -> bool:
     return (int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") + turn) % share == 0
 
 
-async def _ask(store: ObjectStore, asked: Sequence[Copy], result: Reconciled) -> None:
+async def _ask(store: ObjectStore, asked: Sequence[ClaimedCopy], result: Reconciled) -> None:
     seen = await asyncio.gather(*(store.inspect(each.key, each.version_id) for each in asked))
     for each, shown in zip(asked, seen, strict=True):
         if shown is None:

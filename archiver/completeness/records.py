@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import unicodedata
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
@@ -10,14 +9,13 @@ from datetime import datetime
 from sqlalchemy import select
 
 from archiver.completeness import register
-from archiver.completeness.compare import Copy
 from archiver.completeness.gap import Code, Gap, Grade
 from archiver.completeness.tables import statement
 from archiver.custody import queries
 from archiver.custody.queries import ChainLength
 from archiver.database import Connection, Engine, read
 from archiver.ingest import journal_pages
-from archiver.ingest.journal_pages import PAGE
+from archiver.ingest.journal_pages import PAGE, ClaimedCopy
 from archiver.verify.finding import Finding, Kind
 from archiver.verify.kept import SegmentRow, StatementRow, WindowRow
 
@@ -29,7 +27,7 @@ _OF_LOG = {
 _CHAINS = 400  # subjects at a time, below either database's limit on parameters
 
 
-async def copies(engine: Engine, storage: str) -> AsyncIterator[Copy]:
+async def copies(engine: Engine, storage: str) -> AsyncIterator[ClaimedCopy]:
     """Yields every copy that should be in `storage`, ordered by the bytes of its key.
 
     An object that several recordings share comes once for each recording.
@@ -41,10 +39,8 @@ async def copies(engine: Engine, storage: str) -> AsyncIterator[Copy]:
         key, recording_id = page[-1].key, page[-1].recording_id
 
 
-def _page_of_copies(storage: str, key: str, recording_id: str) -> Callable[[Connection], list[Copy]]:
-    return lambda conn: [
-        Copy(**dataclasses.asdict(each)) for each in journal_pages.copies(conn, storage, key, recording_id)
-    ]
+def _page_of_copies(storage: str, key: str, recording_id: str) -> Callable[[Connection], list[ClaimedCopy]]:
+    return lambda conn: journal_pages.copies(conn, storage, key, recording_id)
 
 
 def kept_statements(conn: Connection) -> list[StatementRow]:

@@ -20,12 +20,13 @@ import structlog
 
 from archiver.assembly.process import Assembly
 from archiver.completeness import verified
+from archiver.completeness.claims import claimed
 from archiver.database import Connection
 from archiver.ingest import fixity
+from archiver.ingest.archived_recordings import RecordingRow
 from archiver.ingest.destination import Destination
-from archiver.ingest.fixity import DueCopy
 from archiver.schedule import lease
-from archiver.verify.finding import LIVE, Claimed, Verification
+from archiver.verify.finding import LIVE, Verification
 from archiver.verify.fsck import Instruments, check_objects
 
 log = structlog.get_logger("archiver.daemon")
@@ -88,22 +89,18 @@ class Rereading:
     def _over(self, began: float) -> bool:
         return self._stopping() or self._a.clock.monotonic() - began > _ROUND.total_seconds()
 
-    async def _due(self) -> list[DueCopy]:
+    async def _due(self) -> list[RecordingRow]:
         now = self._a.clock.now()
         self._wrong = {each: at for each, at in self._wrong.items() if now - at < _AGAIN}
         most, before = _AT_ONCE + len(self._wrong), now - _EARLY * self._every
         found = await self._a.read(lambda conn: fixity.due(conn, self._destination.id, before, most))
-        return [each for each in found if each.recording_id not in self._wrong]
+        return [each for each in found if each.id not in self._wrong]
 
-    async def _read(self, it: DueCopy) -> bool:
+    async def _read(self, row: RecordingRow) -> bool:
         """Read one copy. Return False where the storage did not answer."""
         a, name, result = self._a, self._destination.id, Verification()
-        claim = Claimed(
-            it.recording_id, it.provider, it.state, it.plaintext_sha256, it.plaintext_bytes, it.sealed_sha256,
-            it.sealed_bytes, it.retain_until, (it.copy,),
-        )  # fmt: skip
         now = a.clock.now()
-        await check_objects([claim], Instruments({name: self._destination.store}, (), frozenset()), result)
+        await check_objects([claimed(row)], Instruments({name: self._destination.store}, (), frozenset()), result)
         if result.unreachable:
             log.info("verify.unreachable", storage=name, problem=next(iter(result.unreachable)))
             return False
@@ -111,14 +108,12 @@ class Rereading:
         self._tally.objects += result.objects_read
         self._tally.size += result.bytes_read
         if result.failures:
-            self._wrong[it.recording_id] = now
+            self._wrong[row.id] = now
             self._tally.failures.update(str(each.kind) for each in result.failures if each.kind not in LIVE)
             for each in result.failures:
-                log.error(
-                    "verify.failed", storage=name, recording=it.recording_id, kind=str(each.kind), detail=each.detail
-                )
+                log.error("verify.failed", storage=name, recording=row.id, kind=str(each.kind), detail=each.detail)
         else:
-            await a.writer.run(fixity.noting(name, [it.recording_id], now))
+            await a.writer.run(fixity.noting(name, [row.id], now))
         return True
 
     async def _tell(self) -> None:

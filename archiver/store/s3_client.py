@@ -146,7 +146,7 @@ def make_bucket(options: S3Options) -> None:
 
 # Errors that the SDK raises when it cannot read an answer. Caught around its calls only: elsewhere each is a bug of
 # ours.
-_STUMBLES = (
+STUMBLES = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError, SyntaxError, TypeError,
     ValueError,
 )  # fmt: skip
@@ -162,7 +162,7 @@ def translated(operation: str) -> Iterator[None]:
         raise refusal(operation, failed.response) from failed
     except (BotoCoreError, HTTPClientError, TransportError, OSError) as failed:
         raise unanswered(operation, failed) from failed
-    except _STUMBLES as failed:
+    except STUMBLES as failed:
         raise unreadable(operation, failed) from failed
 
 

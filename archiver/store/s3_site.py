@@ -18,10 +18,11 @@ from urllib.parse import urlsplit
 import botocore.auth
 from botocore.awsrequest import AWSResponse
 from botocore.credentials import Credentials
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
-from archiver.store.s3_client import S3Options
+from archiver.store.s3_client import STUMBLES, S3Options
 from archiver.store.s3_connection import OddAnswer
 from archiver.store.s3_message import METHODS, Site, encoded_key, request_of
 from archiver.store.s3_signature import Keys, Scope, authorization
@@ -128,7 +129,7 @@ def find(stage: Stage, options: S3Options, keys: Keys, *, signs: bool) -> Site |
         fields = {"Key": _KEY, **more, **owner}
         try:
             prepared = stage.prepared(operation, {"Bucket": options.bucket, **fields})
-        except Exception:  # noqa: BLE001 - whatever the SDK stumbles over: it makes the calls of this bucket
+        except (BotoCoreError, ClientError, HTTPClientError, OSError, *STUMBLES):  # the SDK makes this bucket's calls
             return None
         site = site or _site(prepared, signs)
         if site is None or prepared.method != METHODS[operation] or not _same(prepared, site, operation, fields, keys):

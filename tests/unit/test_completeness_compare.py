@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver import errors
-from archiver.completeness.compare import Copy, joined, judge, lock, missing, unseen
+from archiver.completeness.compare import joined, judge, lock, missing, unseen
 from archiver.completeness.gap import Code, Gap, Grade
+from archiver.ingest.journal_pages import ClaimedCopy
 from archiver.recording import Json, LockMode, Stored
 from archiver.store.port import Version
 
@@ -23,8 +24,8 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
 
 
-def copy(key: str, version: str | None = "v1", size: int = 10) -> Copy:
-    return Copy(
+def copy(key: str, version: str | None = "v1", size: int = 10) -> ClaimedCopy:
+    return ClaimedCopy(
         "primary",
         key,
         version,
@@ -49,7 +50,9 @@ async def stream(values: Sequence[T]) -> AsyncIterator[T]:
         yield each
 
 
-async def merged(left: Sequence[Copy], right: Sequence[Version]) -> list[tuple[str, list[Copy], list[Version]]]:
+async def merged(
+    left: Sequence[ClaimedCopy], right: Sequence[Version]
+) -> list[tuple[str, list[ClaimedCopy], list[Version]]]:
     return [each async for each in joined(stream(left), stream(right))]
 
 
@@ -93,7 +96,9 @@ async def test_listing_out_of_order_is_refused_rather_than_misjudged() -> None:
         ([], [there("k", "m", marker=True)], []),
     ],
 )
-def test_what_stands_under_a_key_is_judged(claimed: list[Copy], shown: list[Version], expected: list[Code]) -> None:
+def test_what_stands_under_a_key_is_judged(
+    claimed: list[ClaimedCopy], shown: list[Version], expected: list[Code]
+) -> None:
     assert [each.code for each in judge("primary", "k", claimed, shown, NOW)] == expected
 
 
@@ -184,7 +189,7 @@ def test_lock_and_digest_are_compared_with_what_was_recorded(
     ],
 )
 def test_a_lock_that_has_run_out_or_was_never_recorded_is_not_missed(
-    claimed: Copy, now: datetime, missed: bool
+    claimed: ClaimedCopy, now: datetime, missed: bool
 ) -> None:
     seen = Stored("primary", "b", "k", "v1", 10, "", LockMode.OFF, None)
     assert bool(list(lock(claimed, seen, now))) is missed

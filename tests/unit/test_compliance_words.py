@@ -241,6 +241,7 @@ def test_comparison_is_told_by_what_was_counted_and_found(run: Run, text: str) -
         ("full", {}, "everything: 7 recordings, 8 objects read: no mismatch"),
         ("partly", {"b": 1, "a": 2}, "everything, not all of it readable: 7 recordings, 8 objects read: a 2, b 1"),
         ("sample", {}, "a sample: 7 recordings, 8 objects read: no mismatch"),
+        ("rolling", {}, "the copies that were due to be read again: 7 recordings, 8 objects read: no mismatch"),
         ("named", {}, "single recordings: 7 recordings, 8 objects read: no mismatch"),
     ],
 )
